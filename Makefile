@@ -1,0 +1,76 @@
+# Two commands are enough on a fresh machine: `make demo` shows what it does, `make test` checks that it works.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := constraints/ci.txt
+PIP_INSTALL = $(BIN)/python -m pip install -q -c $(CONSTRAINTS)
+
+# Every test by default. A quick turn: make test PYTEST_ARGS="-n 2 -m 'not slow'"
+PYTEST_ARGS ?= -n 2
+DEMO_SCENARIO ?= PLE/Paper8-v0
+DEMO_FLAGS ?= --policies xen-4.5 xen-4.8 paper kvm spin-age-self oracle --seeds 0:100 --timeline demo-timeline.png
+BENCH_FLAGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test format lint type docs bench boundscheck nojit clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(VENV)/.dev-stamp ## Install everything for development into .venv
+
+demo: $(VENV)/.core-stamp ## Compare the schedulers on one scenario (small install, no torch)
+	$(BIN)/ple-gym compare $(DEMO_SCENARIO) $(DEMO_FLAGS)
+
+test: $(VENV)/.dev-stamp ## Run all tests
+	@# Compile once first, or both workers would compile the same code at the same time.
+	$(BIN)/ple-gym warmup
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+format: $(VENV)/.dev-stamp ## Format the code and apply safe lint fixes
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lint: $(VENV)/.dev-stamp ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(VENV)/.dev-stamp ## Check types
+	$(BIN)/mypy
+
+docs: $(VENV)/.dev-stamp ## Check links in the documents and run the README's examples
+	$(BIN)/python -m pytest tests/test_docs.py
+
+bench: $(VENV)/.core-stamp ## Measure speed
+	$(BIN)/ple-gym bench $(BENCH_FLAGS)
+
+boundscheck: $(VENV)/.dev-stamp ## Run the kernel tests with array bounds checked
+	NUMBA_BOUNDSCHECK=1 NUMBA_OPT=0 $(BIN)/python -m pytest -m kernel
+
+nojit: $(VENV)/.dev-stamp ## Run the kernel tests as plain Python
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m kernel
+
+clean: ## Remove .venv, caches and build products
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache demo-timeline.png
+	find . -path ./.git -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed. Name one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Stamps, so that a second call installs nothing. The environment itself is order-only: its date means nothing.
+$(VENV)/.core-stamp: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	@echo "Installing ple-gym into $(VENV) (once, under a minute)"
+	$(PIP_INSTALL) -e '.[viz]'
+	@touch $@
+
+$(VENV)/.dev-stamp: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	@echo "Installing ple-gym with agents and developer tools into $(VENV) (once, about two minutes)"
+	$(PIP_INSTALL) -e '.[viz,agents,dev]'
+	@# This set contains the core.
+	@touch $(VENV)/.core-stamp $@
