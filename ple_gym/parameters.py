@@ -1,0 +1,173 @@
+"""What a parameter accepts: the kinds of values a scenario is made of, and the one error they raise.
+
+A parameter is a dataclass field annotated `Annotated[type, kind, "one line of help"]`. Checking, reading of typed text,
+error messages and documentation all come from that annotation.
+"""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from numbers import Integral, Real
+from typing import Any, get_type_hints
+
+from ple_gym import distributions
+
+
+class ScenarioError(ValueError):
+    """A scenario is wrong. The message is one line: the dotted name, its value, and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value."""
+
+    allowed: str
+    """Completes the sentence "must be ..."."""
+    check: Callable[[Any], Any]
+    """Returns the value in its plain form, or raises ValueError with "must ..."."""
+    parse: Callable[[str], Any] = str
+    """Returns what a text typed in a shell stands for, or raises ValueError."""
+
+    def read(self, value: Any) -> Any:
+        """Return what a value stands for: of a text its meaning; itself if it has none or is no text."""
+        try:
+            return self.parse(value) if isinstance(value, str) else value
+        except ValueError:
+            return value
+
+
+def whole(low: int, high: int, zero: str = "") -> Kind:
+    """Accept a whole number low..high, and 0 if `zero` says what that means."""
+    allowed = f"0 ({zero}) or {low}..{high}" if zero else f"{low}..{high}"
+
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise ValueError(f"must be a whole number, {allowed}")
+        number = int(value)
+        if not (low <= number <= high or (zero and number == 0)):
+            raise ValueError(f"must be {allowed}")
+        return number
+
+    return Kind(allowed, check, int)
+
+
+def number(low: float, high: float, above_low: bool = False) -> Kind:
+    """Accept a number from `low` (or only from above it) to `high`."""
+    allowed = f"above {low:g} and at most {high:g}" if above_low else f"{low:g}..{high:g}"
+
+    def check(value: Any) -> float:
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number:
+            raise ValueError(f"must be a number, {allowed}")
+        # The range first: it refuses NaN, and whole numbers too long for a float.
+        if not low <= value <= high or (above_low and value == low):
+            raise ValueError(f"must be {allowed}")
+        return float(value)
+
+    return Kind(allowed, check, float)
+
+
+def choice(*words: str) -> Kind:
+    """Accept one of some words."""
+    allowed = " or ".join([", ".join(words[:-1]), words[-1]])
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise ValueError(f"must be {allowed}")
+        return str(value)
+
+    return Kind(allowed, check)
+
+
+def _check_flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _parse_flag(text: str) -> bool | str:
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _check_distribution(value: Any) -> str:
+    return str(distributions.parse(value if isinstance(value, str) else ""))
+
+
+def _check_text(value: Any) -> str:
+    # Control characters would break one-line messages, lone surrogates the writing of files.
+    if not isinstance(value, str) or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
+        raise ValueError("must be one line of text")
+    return str(value)
+
+
+FLAG = Kind("true or false", _check_flag, _parse_flag)
+#: Kept as its canonical text, so that equal distributions are equal values.
+DISTRIBUTION = Kind(distributions.GRAMMAR, _check_distribution)
+TEXT = Kind("one line of text", _check_text)
+
+
+def parameters_of(group: type) -> Mapping[str, tuple[Kind, str]]:
+    """Return kind and help of each parameter of a dataclass, in order."""
+    key: Any = group  # mypy takes a class for unhashable if its instances may be
+    return _parameters_of(key)
+
+
+@lru_cache
+def _parameters_of(group: type) -> Mapping[str, tuple[Kind, str]]:
+    hints = get_type_hints(group, include_extras=True)
+    return {name: hint.__metadata__ for name, hint in hints.items() if hasattr(hint, "__metadata__")}
+
+
+class Group:
+    """Base of frozen dataclasses of parameters, which are checked when an instance is made."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self, f"{type(self).__name__.lower()}.")
+
+
+def check_fields(instance: object, prefix: str) -> None:
+    """Put every parameter of a frozen dataclass into its plain form.
+
+    Raises:
+        ScenarioError: a value is not allowed; the message calls it by `prefix` and its name.
+    """
+    for name, (kind, _) in parameters_of(type(instance)).items():
+        object.__setattr__(instance, name, check(f"{prefix}{name}", kind, getattr(instance, name)))
+
+
+def check(name: str, kind: Kind, value: object) -> Any:
+    """Return a value in its plain form.
+
+    Raises:
+        ScenarioError: the value is not allowed; the message calls it `name`.
+    """
+    try:
+        return kind.check(value)
+    except ValueError as error:
+        raise ScenarioError(f"{name} = {show(value)}: {error}") from None
+
+
+def show(value: object) -> str:
+    """Return a value as one short line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def unknown(what: str, name: object, known: Iterable[str], list_all: bool = False) -> ScenarioError:
+    """Return the error for a name that does not exist: it suggests the nearest one, lists those there are, or both."""
+    known = list(known)
+    # A bare last part (`pcpus`) is a better hint than the distance between words; of a group, all it holds.
+    inside = [one for one in known if one.startswith(f"{name}.")]
+    near = [one for one in known if one.rpartition(".")[2] == name] or difflib.get_close_matches(str(name), known, n=1)
+    hints = []
+    if near and not inside:
+        hints.append(f"did you mean {near[0]!r}?")
+    if list_all or not hints:
+        hints.append(f"known: {', '.join(inside or known)}")
+    return ScenarioError(f"unknown {what} {show(name)}; {' '.join(hints)}")

@@ -1,0 +1,439 @@
+"""A scenario: the frozen, validated description of one simulated machine, its guests and their work.
+
+Parameters have dotted names (`host.ratelimit_us`, `neighbours.0.weight`); docs/model.md, section 2, says what each one
+does. A field's annotation holds its range and its one line of help, and everything else is derived from there:
+validation, error messages, reading of typed text, documentation.
+
+The defaults are the paper's machine under Xen 4.5, which is also the profile `westmere-xen-4.5`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Self, TypeVar
+
+from ple_gym.parameters import (
+    DISTRIBUTION,
+    FLAG,
+    TEXT,
+    Group,
+    Kind,
+    ScenarioError,
+    check,
+    check_fields,
+    choice,
+    number,
+    parameters_of,
+    show,
+    unknown,
+    whole,
+)
+
+__all__ = [
+    "PROFILES",
+    "Cost",
+    "Decision",
+    "Host",
+    "Limit",
+    "Noise",
+    "Ple",
+    "Scenario",
+    "ScenarioError",
+    "Vm",
+    "describe_parameters",
+]
+
+_COST = whole(0, 10**8)
+
+
+@dataclass(frozen=True, slots=True)
+class Host(Group):
+    """Physical CPUs and the hypervisor's scheduler."""
+
+    pcpus: Annotated[int, whole(1, 64), "physical CPUs"] = 4
+    sockets: Annotated[int, whole(1, 64), "sockets the pCPUs are spread over; at most host.pcpus"] = 1
+    tsc_hz: Annotated[int, whole(10**8, 10**10), "cycles per second"] = 2_670_000_000
+    timeslice_ms: Annotated[int, whole(1, 1000), "time slice, and period of the credit accounting"] = 30
+    ratelimit_us: Annotated[
+        int, whole(100, 500_000, zero="off"), "time a vCPU runs before it is preempted; at most the time slice"
+    ] = 1000
+    yield_bypasses_ratelimit: Annotated[bool, FLAG, "a yield ends the rate limit's protection (Xen >= 4.8)"] = False
+    fresh_ratelimit_slice: Annotated[bool, FLAG, "a rate-limited pass grants a new one (Xen 4.5)"] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Noise(Group):
+    """Bursts of host work (dom0, say) that take a pCPU."""
+
+    rate_hz: Annotated[int, whole(1, 10**6, zero="off"), "bursts per second and pCPU at level 1000"] = 0
+    # Shorter than a second, so that the gap between bursts fits in 64 bits at every other setting.
+    burst_us: Annotated[int, whole(1, 10**6), "mean length of a burst"] = 2300
+    # exp(1.8 z) for a normal z: the quantiles at 0.0001 and 0.9999 stand for the ends.
+    level: Annotated[str, DISTRIBUTION, "multiplies the rate, one draw a run; per mille"] = (
+        "knots 0:1 0.01:15 0.05:52 0.1:100 0.25:297 0.5:1000 0.75:3367 0.9:10042 0.95:19312 0.975:34054 0.99:65853 "
+        "0.995:103182 0.999:260452 1:807731"
+    )
+    cap_permille: Annotated[int, whole(1, 999), "largest share of a pCPU's time that noise takes"] = 180
+
+
+@dataclass(frozen=True, slots=True)
+class Cost(Group):
+    """What the machine's own work costs, in cycles."""
+
+    exit: Annotated[int, whole(1, 10**8), "PLE exit and its handler, without a switch; cycles"] = 1420
+    switch: Annotated[int, _COST, "context switch; cycles"] = 3000
+    cache: Annotated[int, _COST, "cache refill after a switch on the same pCPU; cycles"] = 26_700
+    migration: Annotated[int, _COST, "cache refill after a move to another pCPU of the socket; cycles"] = 80_100
+    remote_migration: Annotated[int, _COST, "cache refill after a move to another socket; cycles"] = 267_000
+    ipi: Annotated[int, _COST, "from a reschedule request to its arrival; cycles"] = 2600
+    line: Annotated[int, _COST, "transfer of a lock's cache line; cycles"] = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Ple(Group):
+    """Pause-loop exiting of the processor."""
+
+    kind: Annotated[str, choice("window", "count"), "Intel's or AMD's form"] = "window"
+    gap: Annotated[int, whole(1, 10**6, zero="off"), "longest time between two PAUSEs of one loop; cycles"] = 128
+    window: Annotated[int, whole(1, 10**9), "time in one loop before the exit (kind window); cycles"] = 4096
+    count: Annotated[int, whole(1, 10**6, zero="off"), "PAUSEs before the exit (kind count)"] = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Group):
+    """What a decision at a PLE exit can do."""
+
+    actuator: Annotated[
+        str,
+        choice("pull", "local", "hint"),
+        "run any queued vCPU here, only one queued here, or favour it where it is queued",
+    ] = "pull"
+    pull_swaps: Annotated[bool, FLAG, "the vCPU that exited takes the pulled one's place in its queue"] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Limit(Group):
+    """When a run is cut off."""
+
+    simulated_s: Annotated[float, number(0, 3600, above_low=True), "cap on simulated time"] = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Vm(Group):
+    """One virtual machine and its work. Distributions are written as in `distributions.parse`, in cycles."""
+
+    vcpus: Annotated[int, whole(1, 1024), "virtual CPUs; all VMs together have at most 1024"] = 8
+    weight: Annotated[int, whole(1, 65_535), "the VM's credit weight, per active vCPU"] = 256
+    locks: Annotated[int, whole(1, 4096, zero="none"), "shared spinlocks"] = 1
+    lock_kind: Annotated[str, choice("ticket", "mcs", "tas"), "kind of the shared locks"] = "ticket"
+    transactions: Annotated[int, whole(1, 10**9, zero="endless"), "size of the pool the vCPUs share"] = 100
+    sections: Annotated[int, whole(1, 64), "sections (compute, then a lock operation) per transaction"] = 10
+    compute: Annotated[str, DISTRIBUTION, "computing time of a section; cycles"] = "exponential 110000"
+    # The paper gives 99.5 % at most 2048 cycles, and up to 20 us; the other knots are an assumed shape.
+    hold: Annotated[str, DISTRIBUTION, "time a shared lock is held; cycles"] = (
+        "knots 0:120 0.1:260 0.25:390 0.5:600 0.75:860 0.9:1180 0.97:1560 0.995:2048 0.9975:4000 0.999:11000 "
+        "0.9997:27000 1:53400"
+    )
+    block: Annotated[str, DISTRIBUTION, "length of a blocking wait; cycles"] = "exponential 2670000"
+    kernel_share: Annotated[float, number(0, 1), "probability that a section computes in kernel mode"] = 0.1
+    lock_probability: Annotated[float, number(0, 1), "probability that a section takes a shared lock"] = 0.1
+    hot_probability: Annotated[float, number(0, 1), "probability that a shared lock taken is lock 0"] = 0.0
+    block_probability: Annotated[float, number(0, 1), "probability that a section blocks first"] = 0.0
+    spin_period: Annotated[int, whole(1, 10**6), "time from PAUSE to PAUSE in the spin loop; cycles"] = 50
+    spin_in_user_mode: Annotated[bool, FLAG, "spins in user mode, where PLE does not look"] = False
+    pv_spin_threshold: Annotated[
+        int, whole(1, 10**9, zero="never"), "loop iterations before a waiter halts (ticket and mcs only)"
+    ] = 0
+    pc_classes: Annotated[int, whole(1, 4096), "lock functions; lock l spins in function l % pc_classes"] = 3
+    start: Annotated[str, choice("fresh", "convoy"), "vCPUs start at their work, or all at lock 0"] = "fresh"
+
+
+_GROUPS: Mapping[str, type[Group]] = MappingProxyType(
+    {"host": Host, "noise": Noise, "cost": Cost, "ple": Ple, "decision": Decision, "limit": Limit, "guest": Vm}
+)
+_GroupT = TypeVar("_GroupT", bound=Group)
+
+
+def _build(group: type[_GroupT], prefix: str, table: object) -> _GroupT:
+    """Return the group that a table describes; `prefix` is its dotted name."""
+    if not isinstance(table, Mapping):
+        raise ScenarioError(f"{prefix} = {show(table)}: must be a table of parameters")
+    rules = parameters_of(group)
+    for key in table:
+        if key not in rules:
+            raise unknown("parameter", f"{prefix}.{key}", [f"{prefix}.{name}" for name in rules])
+    return group(**{key: check(f"{prefix}.{key}", rules[key][0], value) for key, value in table.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One machine, its guest and the guest's neighbours. Every instance is valid: creating a wrong one raises.
+
+    Raises:
+        ScenarioError: a value is out of range, or two values do not fit together.
+    """
+
+    name: Annotated[str, TEXT, "name"] = "custom"
+    description: Annotated[str, TEXT, "what it is for"] = ""
+    host: Host = Host()
+    noise: Noise = Noise()
+    cost: Cost = Cost()
+    ple: Ple = Ple()
+    decision: Decision = Decision()
+    limit: Limit = Limit()
+    guest: Vm = Vm()
+    neighbours: tuple[Vm, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check what the groups cannot see on their own."""
+        check_fields(self, "")
+        for name, group in _GROUPS.items():
+            if not isinstance(getattr(self, name), group):
+                raise ScenarioError(f"{name} = {show(getattr(self, name))}: must be a {group.__name__}")
+        if not isinstance(self.neighbours, tuple | list) or not all(isinstance(vm, Vm) for vm in self.neighbours):
+            raise ScenarioError(f"neighbours = {show(self.neighbours)}: must be a tuple of Vm")
+        object.__setattr__(self, "neighbours", tuple(self.neighbours))
+        _check_together(self)
+
+    def vms(self) -> dict[str, Vm]:
+        """Return all VMs by dotted name, in the simulator's order: `guest`, `neighbours.0`, ..."""
+        return {"guest": self.guest} | {f"neighbours.{i}": vm for i, vm in enumerate(self.neighbours)}
+
+    def parameters(self) -> dict[str, int | float | bool | str]:
+        """Return all values by dotted name."""
+        return {name: value for name, (value, _) in self._flat().items()}
+
+    def with_overrides(self, overrides: Mapping[str, object]) -> Self:
+        """Return a copy with some parameters changed, all at once.
+
+        Args:
+            overrides: dotted name -> value, or the value's text as typed in a shell (`true`, `1_000`, `2e-3`). The
+                key `profile` applies a profile before all others, wherever it stands.
+
+        Raises:
+            ScenarioError: an unknown name, a wrong value, or values that do not fit together.
+        """
+        changes = dict(overrides)
+        if "profile" in changes:
+            changes = {**_profile(changes.pop("profile")), **changes}
+        flat = self._flat()
+        data = self.to_dict()
+        for name, value in changes.items():
+            if name not in flat:
+                raise self._no_such(name)
+            *path, key = name.split(".")
+            node: Any = data
+            for part in path:
+                node = node[int(part) if isinstance(node, list) else part]
+            node[key] = flat[name][1].read(value)
+        return self.from_dict(data)
+
+    def with_profile(self, name: str) -> Self:
+        """Return a copy on the machine and hypervisor of a profile (`PROFILES`); guests and sizes stay.
+
+        Raises:
+            ScenarioError: no such profile.
+        """
+        return self.with_overrides({"profile": name})
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what is legal but probably not meant, one line each."""
+        return tuple(_doubts(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scenario as nested dicts and lists of plain values."""
+        return {**asdict(self), "neighbours": [asdict(vm) for vm in self.neighbours]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the scenario that nested dicts describe; what is left out takes its default.
+
+        Raises:
+            ScenarioError: an unknown key, a wrong value, or values that do not fit together.
+        """
+        if not isinstance(data, Mapping):
+            raise ScenarioError(f"scenario = {show(data)}: must be a table of parameters")
+        values: dict[str, Any] = {}
+        for key, value in data.items():
+            if key in _GROUPS:
+                values[key] = _build(_GROUPS[key], key, value)
+            elif key == "neighbours":
+                if not isinstance(value, list | tuple):
+                    raise ScenarioError(f"neighbours = {show(value)}: must be a list of tables of parameters")
+                values[key] = tuple(_build(Vm, f"neighbours.{i}", vm) for i, vm in enumerate(value))
+            elif key in parameters_of(cls):
+                values[key] = value
+            else:
+                raise unknown("parameter", key, [*parameters_of(cls), *_GROUPS, "neighbours"])
+        return cls(**values)
+
+    def to_json(self) -> str:
+        """Return the scenario as a JSON document."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the scenario that a JSON document describes.
+
+        Raises:
+            ScenarioError: the text is not JSON, or see `from_dict`.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ScenarioError(f"not JSON: {error}") from None
+        return cls.from_dict(data)
+
+    def to_toml(self) -> str:
+        """Return the scenario as a TOML document."""
+        data = self.to_dict()
+        lines = _toml({name: data[name] for name in parameters_of(type(self))})
+        for group in _GROUPS:
+            lines += ["", f"[{group}]", *_toml(data[group])]
+        for neighbour in data["neighbours"]:
+            lines += ["", "[[neighbours]]", *_toml(neighbour)]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_toml(cls, text: str) -> Self:
+        """Return the scenario that a TOML document describes.
+
+        Raises:
+            ScenarioError: the text is not TOML, or see `from_dict`.
+        """
+        try:
+            data = tomllib.loads(text)
+        except ValueError as error:
+            raise ScenarioError(f"not TOML: {error}") from None
+        return cls.from_dict(data)
+
+    def _flat(self) -> dict[str, tuple[Any, Kind]]:
+        """Return value and kind of every parameter by dotted name."""
+        groups: dict[str, object] = {"": self} | {name: getattr(self, name) for name in _GROUPS} | self.vms()
+        return {
+            f"{prefix}.{name}" if prefix else name: (getattr(group, name), kind)
+            for prefix, group in groups.items()
+            for name, (kind, _) in parameters_of(type(group)).items()
+        }
+
+    def _no_such(self, name: object) -> ScenarioError:
+        """Return the error for a dotted name that this scenario does not have."""
+        count = len(self.neighbours)
+        match = re.fullmatch(r"neighbours\.([0-9]+)\..*", str(name))
+        if match and int(match[1]) >= count:
+            numbered = f", numbered 0..{count - 1}" if count else ""
+            return ScenarioError(f"{name}: no such neighbour; this scenario has {count}{numbered}")
+        return unknown("parameter", name, self._flat())
+
+
+def describe_parameters() -> dict[str, tuple[str, str]]:
+    """Return what is allowed and one line of help for every parameter; `neighbours.N` has the parameters of `guest`."""
+    groups: dict[str, type] = {"": Scenario, **_GROUPS}
+    return {
+        f"{prefix}.{name}" if prefix else name: (kind.allowed, text)
+        for prefix, group in groups.items()
+        for name, (kind, text) in parameters_of(group).items()
+    }
+
+
+# --- rules across parameters ------------------------------------------------------------------------------------------
+
+
+def _check_together(scenario: Scenario) -> None:
+    """Raise ScenarioError if values do not fit together that are fine on their own."""
+    host, vms = scenario.host, scenario.vms()
+    if host.sockets > host.pcpus:
+        raise ScenarioError(f"host.sockets = {host.sockets}: must be at most host.pcpus = {host.pcpus}")
+    if host.ratelimit_us > host.timeslice_ms * 1000:
+        raise ScenarioError(
+            f"host.ratelimit_us = {host.ratelimit_us}: must be at most the time slice, "
+            f"host.timeslice_ms = {host.timeslice_ms} ({host.timeslice_ms * 1000} us)"
+        )
+    vcpus = sum(vm.vcpus for vm in vms.values())
+    if vcpus > 1024:
+        name, vm = max(vms.items(), key=lambda item: item[1].vcpus)
+        raise ScenarioError(f"{name}.vcpus = {vm.vcpus}: all VMs together must have 1..1024 vCPUs, not {vcpus}")
+    for name, vm in vms.items():
+        if vm.pv_spin_threshold and vm.lock_kind == "tas":
+            raise ScenarioError(
+                f"{name}.pv_spin_threshold = {vm.pv_spin_threshold}: must be 0 (never) with {name}.lock_kind = 'tas'; "
+                "waiters halt on ticket and mcs locks only"
+            )
+        if vm.start == "convoy" and not vm.locks:
+            raise ScenarioError(f"{name}.start = 'convoy': must be fresh with {name}.locks = 0, there is no lock 0")
+    # The accounting multiplies credits by weights; this bounds every product and keeps it in 64 bits.
+    timeslice = host.timeslice_ms * host.tsc_hz // 1000
+    most = 2**62 // ((host.pcpus + vcpus) * timeslice)
+    weights = sum(vm.weight * vm.vcpus for vm in vms.values())
+    if weights > most:
+        name, vm = max(vms.items(), key=lambda item: item[1].weight)
+        raise ScenarioError(
+            f"{name}.weight = {vm.weight}: weight x vcpus of all VMs must add up to at most {most} on this host, "
+            f"not {weights}"
+        )
+
+
+def _doubts(scenario: Scenario) -> Iterable[str]:
+    """Yield the warnings of a scenario."""
+    host, ple, vms = scenario.host, scenario.ple, scenario.vms()
+    timeslice = host.timeslice_ms * host.tsc_hz // 1000
+    switch = "gap" if ple.kind == "window" else "count"
+    if getattr(ple, switch) == 0:
+        yield f"ple.{switch} = 0: pause-loop exiting is off, nothing is ever decided"
+    elif ple.kind == "window" and ple.window >= timeslice:
+        yield f"ple.window = {ple.window}: not shorter than a time slice ({timeslice} cycles), PLE is silently dead"
+    for name, vm in vms.items():
+        if not vm.locks:
+            continue
+        halt = vm.pv_spin_threshold * vm.spin_period
+        if vm.spin_period > ple.gap > 0:
+            yield f"{name}.spin_period = {vm.spin_period}: longer than ple.gap = {ple.gap}, PLE is silently dead"
+        elif ple.kind == "window" and 0 < halt <= ple.window:
+            yield (
+                f"{name}.pv_spin_threshold = {vm.pv_spin_threshold}: waiters halt after {halt} cycles, "
+                f"within ple.window = {ple.window}, PLE is silently dead"
+            )
+        if vm.spin_in_user_mode:
+            yield f"{name}.spin_in_user_mode = true: PLE does not look at user mode, PLE is silently dead"
+    if not any(vm.locks and (vm.lock_probability > 0 or vm.start == "convoy") for vm in vms.values()):
+        yield "no VM ever takes a shared lock: nothing is ever decided"
+    if 0 < host.ratelimit_us == host.timeslice_ms * 1000:
+        yield f"host.ratelimit_us = {host.ratelimit_us}: as long as the time slice, a vCPU is never preempted earlier"
+    if sum(vm.vcpus for vm in vms.values()) <= host.pcpus:
+        yield f"host.pcpus = {host.pcpus}: no fewer than there are vCPUs, there is rarely another vCPU to run"
+    if not any(vm.transactions for vm in vms.values()):
+        yield "no VM has a finite number of transactions: every run lasts until limit.simulated_s"
+
+
+def _toml(table: Mapping[str, int | float | bool | str]) -> list[str]:
+    """Return TOML lines. JSON writes these values the way TOML does, given text without control characters."""
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
+
+
+# --- profiles ---------------------------------------------------------------------------------------------------------
+
+_WESTMERE: Mapping[str, object] = {
+    name: value
+    for name, value in Scenario().parameters().items()
+    if name.split(".")[0] in ("host", "cost", "ple") and name not in ("host.pcpus", "host.sockets")
+}
+
+#: Machines and hypervisors, as overrides that apply to any scenario. They leave its size, guests and noise alone.
+PROFILES: Mapping[str, Mapping[str, object]] = MappingProxyType(
+    {
+        "westmere-xen-4.5": _WESTMERE,  # the paper's machine, i.e. the defaults
+        "xen-4.8": {**_WESTMERE, "host.yield_bypasses_ratelimit": True, "host.fresh_ratelimit_slice": False},
+    }
+)
+
+
+def _profile(name: object) -> Mapping[str, object]:
+    """Return the overrides of a profile."""
+    if not isinstance(name, str) or name not in PROFILES:
+        raise unknown("profile", name, PROFILES, list_all=True)
+    return PROFILES[name]
