@@ -1,0 +1,175 @@
+"""Lanes: simulated machines that share a scenario, as Python sees them.
+
+The one place that knows both the bytes of `sim/state.py` and the objects above: `Env`, the vector environment and
+`simulate` hold a `Lanes` and call `drive` through it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ple_gym import observe
+from ple_gym.drive import RESET, drive
+from ple_gym.policies.rules import EXTERNAL
+from ple_gym.scenario import Scenario
+from ple_gym.sim import state
+from ple_gym.sim.description import describe
+from ple_gym.sim.jit import JIT_ENABLED
+from ple_gym.sim.memory import handle
+
+REWARDS = {"waste": state.WASTE, "time": state.TIME, "fair": state.FAIR}
+INFORMATION = {
+    "none": state.NOTHING,
+    "hypervisor": state.HYPERVISOR,
+    "introspection": state.INTROSPECTION,
+    "oracle": state.ORACLE,
+}
+_MAGIC = b"ple_gym state 1\n"
+_CHECKSUM_BYTES = 16
+
+NO_TRACE = np.zeros((0, state.TRACE_WIDTH), np.int64)
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Quantiles of recorded values, from a histogram that is exact below 32 and within 3.2 % above."""
+
+    counts: npt.NDArray[np.int32]  # [1024]
+    maximum: int
+
+    def at(self, percent: int) -> int:
+        """The `percent`-quantile: the rounded value of the ceil(percent * n / 100)-th smallest; 0 if there is none."""
+        total = int(self.counts.sum())
+        if total == 0:
+            return 0
+        rank = max(1, -(-percent * total // 100))
+        return bin_value(int(np.searchsorted(np.cumsum(self.counts), rank)))
+
+
+def bin_value(index: int) -> int:
+    """Smallest value that falls into bin `index` of a histogram (sim/metrics.py: rounded_bin)."""
+    if index < 64:
+        return index
+    exponent = index // 32 - 1
+    return (index - 32 * exponent) << exponent
+
+
+def _checksum(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_CHECKSUM_BYTES).digest()
+
+
+class Lanes:
+    """`count` simulated machines of one scenario.
+
+    rows: uint8 [count, row_bytes], everything that changes; description: uint8, everything that does not.
+    """
+
+    def __init__(self, scenario: Scenario, count: int, reward: str = "waste", information: str = "none") -> None:
+        vcpus = sum(vm.vcpus for vm in scenario.vms().values())
+        level = INFORMATION[information]
+        self.scenario = scenario
+        self.description = describe(
+            scenario, REWARDS[reward], level, observe.vcpu_features(level), observe.observation_length(level, vcpus)
+        )
+        self.layout = self.description[: state.PARAMETERS.itemsize].view(state.PARAMETERS)[0]
+        self.rows = np.zeros((count, int(self.layout["row_bytes"])), np.uint8)
+        self.handles = (handle(self.description), handle(self.rows))
+        self.pcpus, self.vcpus = scenario.host.pcpus, vcpus
+        self.world = self._records("world_at", "vm_at", state.WORLD)[:, 0]
+        self.vm = self._records("vm_at", "memory_at", state.VM)
+        self.pcpu = self._records("pcpu_at", "clock_at", state.PCPU)
+        self.vcpu = self._records("vcpu_at", "guest_at", state.VCPU)
+        self.guest = self._records("guest_at", "lock_at", state.VCPU_GUEST)
+        self.histogram = self._records("histogram_at", "result_at", np.dtype(np.int32)).reshape(count, 3, -1)
+        self.result = self._records("result_at", "mask_at", np.dtype(np.float64))
+        self.mask = self._records("mask_at", "observation_at", np.dtype(np.int8))[:, : vcpus + 1]
+        length = observe.observation_length(level, vcpus)
+        self.observation = self._records("observation_at", "row_bytes", np.dtype(np.float32))[:, :length]
+
+    def _records(self, start: str, stop: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        return self.rows[:, int(self.layout[start]) : int(self.layout[stop])].view(dtype)
+
+    def bind(
+        self, begin: int, end: int, command: int, rule: int = EXTERNAL, trace: npt.NDArray[np.int64] = NO_TRACE
+    ) -> Callable[[], None]:
+        """A call that runs a command of `drive.py` on lanes begin..end-1; making it costs more than one call of it.
+
+        `trace`: int64 [n, 5], a ring of events (n = 0: none), which the caller keeps.
+        """
+        raw = handle(trace.view(np.uint8).ravel())
+        call = partial(drive, *self.handles, begin, end, command, rule, raw, len(trace))
+        return call if JIT_ENABLED else np.errstate(over="ignore")(call)  # hashing overflows on purpose
+
+    def drive(self, begin: int, end: int, command: int, rule: int = EXTERNAL) -> None:
+        """Run a command of `drive.py` on lanes begin..end-1, once."""
+        self.bind(begin, end, command, rule)()
+
+    def run(self, lane: int, seed: int, rule: int, trace: npt.NDArray[np.int64] = NO_TRACE) -> None:
+        """Simulate world `seed` from its start to its end under a compiled rule."""
+        self.world["seed"][lane] = seed
+        self.world["index"][lane] = 0
+        self.bind(lane, lane + 1, RESET, rule, trace)()
+
+    def save(self, lane: int) -> bytes:
+        """The exact state of a lane: a header that names format and scenario, the bytes, a checksum."""
+        body: bytes = self._header() + self.rows[lane].tobytes()
+        return body + _checksum(body)
+
+    def restore(self, lane: int, saved: bytes) -> None:
+        """Put a saved state into a lane.
+
+        Raises:
+            ValueError: not a state, damaged, or of another scenario or version; nothing has changed.
+        """
+        header = self._header()
+        if not isinstance(saved, bytes) or saved[: len(_MAGIC)] != _MAGIC:
+            raise ValueError("this is not a saved state of a ple_gym environment")
+        if _checksum(saved[:-_CHECKSUM_BYTES]) != saved[-_CHECKSUM_BYTES:]:
+            raise ValueError("the saved state is damaged: its checksum does not match")
+        if saved[: len(header)] != header:
+            raise ValueError("the saved state is of another scenario, observation, reward or version of ple_gym")
+        self.rows[lane] = np.frombuffer(saved[len(header) : -_CHECKSUM_BYTES], np.uint8)
+
+    def _header(self) -> bytes:
+        return _MAGIC + _checksum(self.description.tobytes() + repr(state.LANE_FORMAT).encode())
+
+    def quantiles(self, lane: int, row: np.integer[Any], maximum: str) -> Quantiles:
+        """One of the recorded distributions (`state.WAITS`, `state.ACQUIRE_EXITS`)."""
+        return Quantiles(self.histogram[lane, row], int(self.world[maximum][lane]))
+
+    def totals(self, lane: int) -> dict[str, Any]:
+        """Every metric of docs/model.md, section 13, as exact integers."""
+        world = self.world[lane]
+        waits = self.quantiles(lane, state.WAITS, "wait_max")
+        exits = self.quantiles(lane, state.ACQUIRE_EXITS, "acquire_exits_max")
+        per_dispatch = self.histogram[lane, state.DISPATCH_EXITS]
+        return {
+            "finished": bool(world["status"] == state.FINISHED),
+            "now": int(world["now"]),
+            **{name: int(world[name]) for name in state.COUNTERS},
+            "cycles": {"useful": int(self.vm["useful"][lane].sum())}
+            | {name: int(world[f"cycles_{name}"]) for name in state.CYCLES[1:]},
+            "acquire_wait": {"p50": waits.at(50), "p99": waits.at(99), "max": waits.maximum},
+            "ple_per_acquisition": {
+                "p50": exits.at(50),
+                "p90": exits.at(90),
+                "p99": exits.at(99),
+                "max": exits.maximum,
+            },
+            "ple_per_dispatch": {"max": int(world["dispatch_exits_max"]), "mode": int(per_dispatch.argmax())},
+            "vms": [
+                {
+                    "used": int(self.vcpu["cpu_time"][lane, self.vcpu["vm"][lane] == m].sum()),
+                    "useful": int(vm["useful"]),
+                    "finish": int(vm["finish"]),
+                }
+                for m, vm in enumerate(self.vm[lane])
+            ],
+        }

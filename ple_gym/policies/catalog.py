@@ -1,0 +1,88 @@
+"""The rules by name: what each one knows, how it acts, where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from ple_gym.parameters import unknown
+from ple_gym.policies import rules
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A compiled rule.
+
+    Attributes:
+        name: what users type.
+        code: its number in the kernel.
+        information: what it reads; `hypervisor` rules are not handed the guest's state.
+        actuator: `yield` (the host's own scheduler picks), `resume` (never switches), `local` (own queue, and work
+            from elsewhere only where the host itself would bring it) or `pull`.
+        source: where the rule was published.
+        summary: what it does, in a line.
+    """
+
+    name: str
+    code: int
+    information: str
+    actuator: str
+    source: str
+    summary: str
+
+
+_ALL = (
+    Rule("host", rules.HOST, "none", "yield", "the scenario's host", "yield as the scenario's scheduler does"),
+    Rule("continue", rules.CONTINUE, "none", "resume", "-", "resume the spinner"),
+    Rule("random", rules.RANDOM, "runnable vCPUs", "pull", "van Riel, 2011", "any queued vCPU, uniformly"),
+    Rule("round-robin", rules.ROUND_ROBIN, "siblings", "pull", "-", "the next queued sibling by number"),
+    Rule("longest-waiting", rules.LONGEST_WAITING, "waiting times", "pull", "-", "the longest queued vCPU of any VM"),
+    Rule(
+        "xen-4.5",
+        rules.XEN_45,
+        "run time, queue",
+        "yield",
+        "Xen 4.5, csched_schedule",
+        "yield, but not in the first ms",
+    ),
+    Rule("xen-4.8", rules.XEN_48, "queue", "yield", "Xen 9fdd2f3c9c, 2016", "yield at once"),
+    Rule(
+        "paper", rules.PAPER, "queue", "local", "Yamasaki and Kono, 4.4", "the head of the queue, never the same vCPU"
+    ),
+    Rule("kvm", rules.KVM, "kernel mode, exits", "pull", "kvm_vcpu_on_spin", "directed yield: cyclic, skips spinners"),
+    Rule(
+        "spin-age",
+        rules.SPIN_AGE,
+        "kernel mode, exits",
+        "pull",
+        "docs/model.md 11",
+        "likely holder, oldest spinner, head",
+    ),
+    Rule(
+        "spin-age-self", rules.SPIN_AGE_SELF, "kernel mode, exits", "pull", "docs/model.md 11", "the same, else resume"
+    ),
+    Rule(
+        "two-patience",
+        rules.TWO_PATIENCE,
+        "kernel mode, exits",
+        "pull",
+        "docs/model.md 11",
+        "oldest spinner; holder after 64",
+    ),
+    Rule("oracle", rules.ORACLE_RULE, "holder, tickets", "pull", "docs/model.md 11", "whoever the line waits for"),
+)
+
+#: Every compiled rule by name.
+RULES: Mapping[str, Rule] = MappingProxyType({rule.name: rule for rule in _ALL})
+
+
+def load_rule(name: str) -> Rule:
+    """The rule of that name.
+
+    Raises:
+        ScenarioError: unknown name; the message lists all.
+    """
+    if name not in RULES:
+        raise unknown("policy", name, RULES, list_all=True)
+    return RULES[name]

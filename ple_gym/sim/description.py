@@ -1,0 +1,181 @@
+"""A scenario as integers: the bytes that all lanes share, and how long a lane's row is (docs/model.md, section 2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ple_gym.distributions import quantile_table
+from ple_gym.sim.state import (
+    CLOCK,
+    HINT,
+    HISTOGRAM_BINS,
+    LOCAL,
+    LOCK,
+    MCS,
+    MEMORY,
+    PARAMETERS,
+    PCPU,
+    PLE_COUNT,
+    PLE_WINDOW,
+    PULL,
+    RESULTS,
+    TAS,
+    TICKET,
+    VCPU,
+    VCPU_GUEST,
+    VM,
+    VM_PARAMETERS,
+    WORLD,
+)
+
+if TYPE_CHECKING:
+    from ple_gym.scenario import Scenario, Vm
+
+_LOCK_KINDS = {"ticket": TICKET, "mcs": MCS, "tas": TAS}
+_PLE_KINDS = {"window": PLE_WINDOW, "count": PLE_COUNT}
+_ACTUATORS = {"pull": PULL, "local": LOCAL, "hint": HINT}
+_UNIT_EXPONENTIAL = "exponential 65536"  # sampling.UNIT is its row
+_CACHE_LINE = 64
+
+
+class _Tables:
+    """Quantile tables by text, each kept once; row 0 is the unit exponential."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {_UNIT_EXPONENTIAL: 0}
+
+    def row(self, distribution: str) -> int:
+        """Row of a distribution's table."""
+        return self.rows.setdefault(distribution, len(self.rows))
+
+    def array(self) -> np.ndarray:
+        """All tables: int64 [n, 505]."""
+        return np.array([quantile_table(text) for text in self.rows], dtype=np.int64)
+
+
+def float_bits(x: float) -> int:
+    """Bits of x as float32: up to scale and offset, a piecewise linear logarithm."""
+    return int(np.float32(x).view(np.int32))
+
+
+def describe(scenario: Scenario, reward: int, information: int, vcpu_features: int, features: int) -> np.ndarray:
+    """The shared description of a scenario: uint8, PARAMETERS, then VM_PARAMETERS [M], then the quantile tables.
+
+    `features` is the length of an observation (float32), `vcpu_features` how many of them each vCPU has.
+    """
+    tables = _Tables()
+    vms = (scenario.guest, *scenario.neighbours)
+    vm_parameters = _vm_parameters(scenario, vms, tables)
+    parameters = np.zeros(1, PARAMETERS)
+    host, cost, ple, noise = scenario.host, scenario.cost, scenario.ple, scenario.noise
+    hz = host.tsc_hz
+    timeslice = host.timeslice_ms * hz // 1000
+    values: dict[str, float] = {
+        "pcpus": host.pcpus,
+        "vcpus": sum(vm.vcpus for vm in vms),
+        "vms": len(vms),
+        "locks": sum(vm.locks for vm in vms),
+        "sockets": host.sockets,
+        "finite_vms": sum(vm.transactions > 0 for vm in vms),
+        "features": vcpu_features,
+        "tsc_hz": hz,
+        "timeslice": timeslice,
+        "tick": timeslice // 3 if host.timeslice_ms >= 3 else timeslice,
+        "ratelimit": host.ratelimit_us * hz // 10**6,
+        "yield_bypasses_ratelimit": host.yield_bypasses_ratelimit,
+        "fresh_ratelimit_slice": host.fresh_ratelimit_slice,
+        "exit": cost.exit,
+        "switch": cost.switch,
+        "cache": cost.cache,
+        "migration": cost.migration,
+        "remote_migration": cost.remote_migration,
+        "ipi": cost.ipi,
+        "line": cost.line,
+        "ple_kind": _PLE_KINDS[ple.kind],
+        "gap": ple.gap,
+        "window": ple.window,
+        "count": ple.count,
+        "actuator": _ACTUATORS[scenario.decision.actuator],
+        "pull_swaps": scenario.decision.pull_swaps,
+        "reward": reward,
+        "information": information,
+        "noise_rate_hz": noise.rate_hz,
+        "noise_burst": noise.burst_us * hz // 10**6,
+        "noise_cap_permille": noise.cap_permille,
+        "noise_level_table": tables.row(noise.level),
+        "scale_window": ple.window,
+        "scale_low": float_bits(ple.window),
+        "scale_factor": 1.0 / (float_bits(ple.window + hz // 10) - float_bits(ple.window)),
+        "limit": round(scenario.limit.simulated_s * hz),
+        "tables": len(tables.rows),
+    }
+    for name, value in {**values, **_row_layout(values, features)}.items():
+        parameters[name] = value
+    parameters["vm_parameters_at"] = parameters.nbytes
+    parameters["tables_at"] = parameters.nbytes + vm_parameters.nbytes
+    return np.concatenate([part.view(np.uint8).ravel() for part in (parameters, vm_parameters, tables.array())])
+
+
+def _vm_parameters(scenario: Scenario, vms: tuple[Vm, ...], tables: _Tables) -> np.ndarray:
+    rows = np.zeros(len(vms), VM_PARAMETERS)
+    first, first_lock = 0, 0
+    for row, vm in zip(rows, vms, strict=True):
+        period = vm.spin_period
+        window = (scenario.ple.window // period + 1) * period
+        values = {
+            "first": first,
+            "vcpus": vm.vcpus,
+            "first_lock": first_lock,
+            "locks": vm.locks,
+            "lock_kind": _LOCK_KINDS[vm.lock_kind],
+            "pc_classes": vm.pc_classes,
+            "convoy": vm.start == "convoy",
+            "user_spin": vm.spin_in_user_mode,
+            "weight": vm.weight,
+            "transactions": vm.transactions,
+            "sections": vm.sections,
+            "compute": tables.row(vm.compute),
+            "hold": tables.row(vm.hold),
+            "block": tables.row(vm.block),
+            "kernel_below": round(vm.kernel_share * 2**32),
+            "lock_below": round(vm.lock_probability * 2**32),
+            "hot_below": round(vm.lock_probability * vm.hot_probability * 2**32),
+            "block_below": round(vm.block_probability * 2**32),
+            "spin_period": period,
+            "halt": vm.pv_spin_threshold * period,
+            "reach": window,
+            "progress": 2 * (window if scenario.ple.kind == "window" else scenario.ple.count * period),
+        }
+        for name, value in values.items():
+            row[name] = value
+        first += vm.vcpus
+        first_lock += vm.locks
+    return rows
+
+
+def _row_layout(sizes: dict[str, float], features: int) -> dict[str, int]:
+    """Where the sections of a lane's row start. State comes first; result, mask and observation are outputs."""
+    pcpus, vcpus, vms, locks = (int(sizes[name]) for name in ("pcpus", "vcpus", "vms", "locks"))
+    sections = {
+        "world_at": WORLD.itemsize,
+        "vm_at": VM.itemsize * vms,
+        "memory_at": MEMORY.itemsize * vms,
+        "pcpu_at": PCPU.itemsize * pcpus,
+        "clock_at": CLOCK.itemsize * pcpus,
+        "vcpu_at": VCPU.itemsize * vcpus,
+        "guest_at": VCPU_GUEST.itemsize * vcpus,
+        "lock_at": LOCK.itemsize * locks,
+        "queue_at": 2 * pcpus * vcpus,
+        "histogram_at": 3 * HISTOGRAM_BINS * 4,
+        "result_at": RESULTS * 8,
+        "mask_at": vcpus + 1,
+        "observation_at": 4 * features,
+    }
+    layout, at = {}, 0
+    for name, size in sections.items():
+        layout[name] = at
+        at += -(-size // 8) * 8
+    layout["row_bytes"] = -(-at // _CACHE_LINE) * _CACHE_LINE
+    return layout

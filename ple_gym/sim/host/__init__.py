@@ -1,0 +1,1 @@
+"""The host's scheduler: what happens everywhere except where the agent decides."""

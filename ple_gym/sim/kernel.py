@@ -1,0 +1,340 @@
+"""Start, event loop, decisions, end (docs/model.md, sections 5, 7.4, 10 and 12)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ple_gym.sim import rng
+from ple_gym.sim.calendar import earliest, find_next_wake, refresh, refresh_host, request
+from ple_gym.sim.host.credit import (
+    account,
+    burn,
+    enter,
+    leave,
+    noise_event,
+    noise_gap,
+    priority_on,
+    schedule,
+    switch,
+    tick,
+    wake,
+)
+from ple_gym.sim.host.runqueue import insert, put, put_first_of_class, remove
+from ple_gym.sim.jit import called, inlined
+from ple_gym.sim.locks import (
+    acquire,
+    available,
+    begin_section,
+    lock_operation,
+    release,
+    run_on,
+    take_transaction,
+    try_lock,
+)
+from ple_gym.sim.metrics import note, settle
+from ple_gym.sim.pause_loop import record_exit
+from ple_gym.sim.sampling import sample
+from ple_gym.sim.state import (
+    ADVANCING,
+    BLOCKED,
+    BY_EXIT,
+    BY_TIMER,
+    DECIDE,
+    EXITED,
+    FINISHED,
+    HINT,
+    HOLD,
+    IDLE,
+    INF,
+    LOCAL,
+    NEVER_RAN,
+    NONE,
+    PLE_YIELD,
+    PREEMPTED,
+    QUEUED,
+    RUNNING,
+    SLEPT,
+    SPIN,
+    TIMED_OUT,
+    UNDER,
+)
+
+# --- start ------------------------------------------------------------------------------------------------------------
+
+
+@called
+def start_world(s, bypass):
+    """Time 0 (section 12): every vCPU takes its first work, is queued, and each pCPU chooses who runs."""
+    world = s.world[0]
+    par = s.par[0]
+    key = rng.world_key(world.seed, world.index)
+    host = rng.stream_key(key, rng.STREAM_HOST)
+    world.noise_key = rng.stream_key(key, rng.STREAM_NOISE)
+    world.policy_key = rng.stream_key(key, rng.STREAM_POLICY)
+    world.next_wake = INF
+    clock_draw = np.int64(1) << 20
+    world.acct_at = 1 + ((rng.high(rng.draw(host, clock_draw)) * par.timeslice) >> 32)
+    if par.noise_rate_hz > 0:
+        level = max(1, sample(s.tables, par.noise_level_table, rng.high(rng.draw(world.noise_key, 0))))
+        gap = par.tsc_hz // par.noise_rate_hz * 1000 // level
+        quietest = par.noise_burst * (1000 - par.noise_cap_permille) // par.noise_cap_permille
+        world.noise_gap = max(gap, quietest)
+    for i in range(par.locks):
+        lock = s.lock[np.uint32(i)]
+        lock.holder = NONE
+        lock.head = NONE
+        lock.tail = NONE
+    for m in range(par.vms):
+        vm = s.vm[m]
+        vm.work_key = rng.stream_key(key, rng.STREAM_WORK + np.uint64(m))
+        vm.finish = INF
+        s.memory[m].last_boosted = s.vmp[m].vcpus - 1
+        s.memory[m].round_robin = par.vcpus - 1
+        for i in range(s.vmp[m].locks):
+            s.lock[np.uint32(s.vmp[m].first_lock + i)].vm = m
+        for i in range(s.vmp[m].first, s.vmp[m].first + s.vmp[m].vcpus):
+            v = np.uint32(i)
+            s.vcpu[v].vm = m
+            s.vcpu[v].state = QUEUED
+            s.vcpu[v].priority = UNDER
+            s.vcpu[v].pcpu = i % par.pcpus
+            s.vcpu[v].last_pcpu = NONE
+            s.vcpu[v].left_by = NEVER_RAN
+            s.guest[v].wake_at = INF
+            s.guest[v].ple_last = -INF
+            s.guest[v].next_waiter = NONE
+            take_transaction(s, v)
+            if s.vcpu[v].state == QUEUED:
+                if s.vmp[m].convoy:
+                    join_convoy(s, v)
+                else:
+                    begin_section(s, v, np.int64(0))
+    for i in range(par.vcpus):
+        v = np.uint32(i)
+        if s.vcpu[v].state == QUEUED:
+            queue_at_start(s, v, host)
+    for i in range(par.pcpus):
+        p = np.uint32(i)
+        pcpu = s.pcpu[p]
+        pcpu.mode = IDLE
+        pcpu.current = NONE
+        pcpu.last_vcpu = NONE
+        pcpu.idle_bias = par.pcpus - 1
+        pcpu.last_tickle = par.pcpus - 1
+        pcpu.resched_at = INF
+        pcpu.slice_end = INF
+        pcpu.tick_at = 1 + ((rng.high(rng.draw(host, clock_draw + 1 + i)) * par.tick) >> 32)
+        s.clock[p].guest_at = INF
+        s.clock[p].noise_at = noise_gap(s, p) if par.noise_rate_hz > 0 else INF
+    for i in range(par.pcpus):
+        p = np.uint32(i)
+        schedule(s, p, np.int64(0), BY_TIMER, bypass)
+        if s.pcpu[p].current != NONE:
+            s.pcpu[p].slice_end = 1 + ((rng.low(rng.draw(host, clock_draw + 1 + i)) * par.timeslice) >> 32)
+        refresh_host(s, p)
+
+
+@inlined
+def join_convoy(s, v):
+    """v starts at the first lock: its holder, preempted, or a waiter that has spun for a window and yielded."""
+    vcpu = s.vcpu[v]
+    vmp = s.vmp[vcpu.vm]
+    try_lock(s, v, np.uint32(vmp.first_lock), np.int64(0))
+    vcpu.left_kernel = 1
+    if s.guest[v].phase == HOLD:
+        vcpu.left_by = PREEMPTED
+    else:
+        vcpu.left_by = PLE_YIELD
+        vcpu.ples = 1
+        # They came in ticket order, one window and exit apart, before time 0.
+        vcpu.first_ple = (np.int64(v) - vmp.first - vmp.vcpus) * (s.par[0].window + s.par[0].exit)
+        vcpu.last_ple = vcpu.first_ple
+
+
+@inlined
+def start_key(s, v, host):
+    """Place of v in its first queue: by a draw; in a convoy the last in line first."""
+    m = s.vcpu[v].vm
+    if s.vmp[m].convoy:
+        return s.vmp[m].vcpus - 1 - (np.int64(v) - s.vmp[m].first)
+    return np.int64(rng.draw(host, np.int64(v)) >> np.uint64(1))
+
+
+@inlined
+def queue_at_start(s, v, host):
+    """Insert v into its pCPU's queue in the order of start keys, ties by index."""
+    p = s.vcpu[v].pcpu
+    key = start_key(s, v, host)
+    at = np.int64(0)
+    while at < s.pcpu[p].queued and start_key(s, np.uint32(s.queue[p, at]), host) <= key:
+        at += 1
+    put(s, p, v, at)
+
+
+# --- decisions --------------------------------------------------------------------------------------------------------
+
+
+@inlined
+def legal(s, p, action):
+    """Whether the action (int64) may be taken for the exit on p."""
+    if action == s.par[0].vcpus or action == np.int64(s.pcpu[p].current):
+        return True
+    if action < 0 or action > s.par[0].vcpus:
+        return False
+    v = np.uint32(action)
+    return s.vcpu[v].state == QUEUED and (s.par[0].actuator != LOCAL or s.vcpu[v].pcpu == p)
+
+
+@called
+def carry_out(s, action, bypass):
+    """Carry out a decision (section 10), whose legality the caller has checked, for the exit that is due."""
+    p = s.world[0].deciding
+    t = s.world[0].now
+    s.world[0].status = ADVANCING
+    if yields(s, p, t, action):
+        schedule(s, p, t, BY_EXIT, bypass)
+    refresh_host(s, p)
+
+
+@inlined
+def yields(s, p, t, action):
+    """Resume or switch as `action` says, or prepare the host's own yield; returns whether that must follow."""
+    par = s.par[0]
+    pcpu = s.pcpu[p]
+    y = pcpu.current
+    if action == np.int64(y):
+        pcpu.exit_until = t + par.exit
+        pcpu.entry = t + par.exit
+        enter(s, p, t)
+        return False
+    if action < par.vcpus:
+        v = np.uint32(action)
+        q = s.vcpu[v].pcpu
+        remove(s, q, v)
+        if par.actuator != HINT:
+            burn(s, p, t)
+            leave(s, p, y, t, PLE_YIELD)
+            s.vcpu[y].yielding = 1
+            insert(s, q if par.pull_swaps else p, y, t)
+            s.vcpu[y].yielding = 0
+            switch(s, p, v, t, par.exit)
+            return False
+        put_first_of_class(s, q, v)
+        if q != p and s.vcpu[v].priority >= priority_on(s, q):
+            request(s, q, t)
+    s.vcpu[y].yielding = 1
+    return True
+
+
+# --- the event loop ---------------------------------------------------------------------------------------------------
+
+
+@inlined
+def guest_event(s, p, t):
+    """The next event of p's guest (7.4). Returns whether p must reschedule; sets status DECIDE for a PLE exit."""
+    v = s.pcpu[p].current
+    guest = s.guest[v]
+    kicked = NONE
+    if guest.phase == HOLD:
+        kicked = release(s, v, t)
+    elif guest.phase != SPIN:
+        lock_operation(s, v, t)
+    elif guest.attempt_at <= t:
+        if not available(s, v):  # test-and-set: somebody was faster
+            guest.attempt_at = INF
+            s.clock[p].guest_at = guest.exit_at
+            return False
+        acquire(s, v, t)
+    elif guest.exit_at > t or (s.vmp[s.vcpu[v].vm].halt > 0 and guest.halt_left <= 0 and not available(s, v)):
+        guest.halted = 1
+        guest.wake_at = INF
+        s.vcpu[v].state = BLOCKED
+        s.world[0].halts += 1
+        note(s, t, SLEPT, p, v, guest.lock)
+        return True
+    else:
+        record_exit(s, p, v, t)
+        note(s, t, EXITED, p, v, guest.lock)
+        s.world[0].deciding = p
+        s.world[0].status = DECIDE
+        return False
+    if kicked != NONE:
+        wake(s, kicked, t)
+    if s.vcpu[v].state != RUNNING:
+        return True
+    run_on(s, p, v, t)
+    return False
+
+
+@inlined
+def advance(s, bypass):
+    """Serve events until a decision is due (status DECIDE) or the run ends (FINISHED, TIMED_OUT)."""
+    world = s.world[0]
+    while world.status == ADVANCING:
+        t, p = earliest(s)
+        if t >= s.par[0].limit:
+            finish(s, s.par[0].limit, TIMED_OUT)
+            return
+        world.now = t
+        world.events += 1
+        if p == NONE:
+            if world.acct_at <= t:
+                account(s)
+            else:
+                wake_earliest(s, t)
+            continue
+        settle(s, p, t)
+        if s.clock[p].host_at <= t:
+            if host_event(s, p, t):
+                schedule(s, p, t, BY_TIMER, bypass)
+            refresh_host(s, p)
+            continue
+        reschedule = guest_event(s, p, t)
+        if s.par[0].finite_vms == world.finished_vms and world.finished_vms > 0:
+            finish(s, t, FINISHED)
+            return
+        if reschedule:
+            schedule(s, p, t, BY_TIMER, bypass)
+            refresh_host(s, p)
+        else:
+            refresh(s, p)
+
+
+@inlined
+def host_event(s, p, t):
+    """Serve the first host timer that is due on p; returns whether p must reschedule."""
+    pcpu = s.pcpu[p]
+    if s.clock[p].noise_at <= t:
+        return noise_event(s, p, t)
+    if pcpu.resched_at <= t:
+        pcpu.resched_at = INF
+        return True
+    if pcpu.tick_at <= t:
+        return tick(s, p, t)
+    return True  # the slice has ended
+
+
+@inlined
+def wake_earliest(s, t):
+    """Wake the blocked vCPU whose wait ends now."""
+    for i in range(s.par[0].vcpus):
+        v = np.uint32(i)
+        if s.guest[v].wake_at <= t:
+            wake(s, v, t)
+            break
+    find_next_wake(s)
+
+
+@inlined
+def settle_all(s, t):
+    """Bring the accounts of all pCPUs up to t."""
+    for i in range(s.par[0].pcpus):
+        settle(s, np.uint32(i), t)
+
+
+@called
+def finish(s, t, status):
+    """The run is over at t."""
+    s.world[0].now = t
+    settle_all(s, t)
+    s.world[0].status = status

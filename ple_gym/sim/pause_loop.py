@@ -1,0 +1,77 @@
+"""Pause-loop exiting: when a spinning vCPU exits (docs/model.md, section 8) and what the hypervisor learns from it."""
+
+from __future__ import annotations
+
+from ple_gym.sim.jit import inlined
+from ple_gym.sim.state import INF, NONE, PLE_WINDOW, RUNNING
+
+
+@inlined
+def loop_starts(s, v, at):
+    """Start a spin stretch of v at time `at`: decide whether the processor sees a new PAUSE loop; time of its PLE exit.
+
+    Intel: SDM 25.1.3, PLE_Gap and PLE_Window. AMD: APM, pause filter count and threshold.
+    """
+    par = s.par[0]
+    guest = s.guest[v]
+    vmp = s.vmp[s.vcpu[v].vm]
+    period = vmp.spin_period
+    guest.spin_from = at
+    apart = guest.ple_last == -INF or at - guest.ple_last > par.gap
+    if par.ple_kind == PLE_WINDOW:
+        if apart:
+            guest.ple_first = at
+        if par.gap == 0 or par.gap < period or vmp.user_spin:
+            return INF
+        if apart:
+            return at + vmp.reach
+        left = par.window - (at - guest.ple_first)
+        return at + (left // period + 1) * period if left >= 0 else at
+    if apart and (par.gap > 0 or guest.ple_last == -INF):
+        guest.ple_used = 0
+    if par.count == 0 or vmp.user_spin or (par.gap > 0 and period > par.gap):
+        return INF
+    return at + max(0, par.count - guest.ple_used - 1) * period
+
+
+@inlined
+def loop_ends(s, v, t):
+    """v's spin ends at t by acquiring: the next spin may continue the same PAUSE loop if it comes within the gap."""
+    guest = s.guest[v]
+    period = s.vmp[s.vcpu[v].vm].spin_period
+    pauses = (t - guest.spin_from) // period + 1
+    guest.ple_last = guest.spin_from + (pauses - 1) * period
+    guest.ple_used += pauses
+
+
+@inlined
+def record_exit(s, p, v, t):
+    """Count v's PLE exit on p at t, and update what the hypervisor believes about its progress (section 8.3)."""
+    world = s.world[0]
+    guest = s.guest[v]
+    vcpu = s.vcpu[v]
+    vmp = s.vmp[vcpu.vm]
+    world.exits += 1
+    s.pcpu[p].dispatch_exits += 1
+    guest.acquire_exits += 1
+    holder = s.lock[guest.lock].holder
+    if holder == NONE:
+        world.exits_lock_free += 1
+    elif s.vcpu[holder].state == RUNNING:
+        world.exits_holder_running += 1
+    else:
+        world.exits_holder_off += 1
+    if vcpu.ples == 0 or vcpu.cpu_time - vcpu.cpu_at_ple > vmp.progress:
+        vcpu.ples = 0
+        vcpu.first_ple = t
+    vcpu.ples += 1
+    vcpu.last_ple = t
+    vcpu.cpu_at_ple = vcpu.cpu_time
+    guest.exit_lock = guest.lock
+    vcpu.pc_class = (guest.lock - vmp.first_lock) % vmp.pc_classes
+
+
+@inlined
+def suspected_spinner(vmp, vcpu, v):
+    """Whether v, as far as the hypervisor can tell, still spins: it has not run two windows without an exit."""
+    return vcpu[v].ples > 0 and vcpu[v].cpu_time - vcpu[v].cpu_at_ple <= vmp[vcpu[v].vm].progress

@@ -1,0 +1,257 @@
+"""Every array of the simulator, field by field, and how one lane's state lies in memory.
+
+A lane (one simulated machine) is one row of bytes: copying the row copies the whole state, exactly. Compiled code sees
+the row as a handful of structured arrays (`Lane`). What all lanes share (the scenario, as integers) is a second row of
+bytes, the description (`description.py`).
+
+What the hypervisor sees of a vCPU and what only its guest knows are two arrays, so that a rule that is not handed the
+second one cannot peek (`policies/`, `observe.py`).
+
+Constants that are passed to functions are numpy integers: of Python's, numba would compile one variant per value.
+
+Times are int64 TSC cycles. Indices are uint32 (numba checks signed indices for wrap-around, which costs 15-50 %).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ple_gym.sim.jit import inlined
+from ple_gym.sim.memory import grid, records
+
+NONE = np.uint32(0xFFFFFFFF)  # "no such vCPU / pCPU"
+INF = np.int64(1) << np.int64(62)  # "never", cycles
+TABLE_KNOTS = 505  # length of a quantile table
+
+# pCPU modes
+IDLE, GUEST, NOISE = 0, 1, 2
+# noise states
+WAITING, PENDING, BURSTING = 0, 1, 2
+# vCPU states
+RUNNING, QUEUED, BLOCKED, DONE = 0, 1, 2, 3
+# guest phases
+USER, KERNEL, SPIN, HOLD = 0, 1, 2, 3
+# priorities (Xen's numbers)
+BOOST, UNDER, OVER, NO_VCPU = 0, -1, -2, -64
+# why a vCPU left its pCPU
+NEVER_RAN, PREEMPTED, PLE_YIELD, WENT_TO_SLEEP = np.arange(4)
+# why schedule() is called
+BY_TIMER, BY_EXIT = np.arange(2)
+# lock kinds
+TICKET, MCS, TAS = 0, 1, 2
+# PLE kinds
+PLE_WINDOW, PLE_COUNT = 0, 1
+# actuators
+PULL, LOCAL, HINT = 0, 1, 2
+# run status
+ADVANCING, DECIDE, FINISHED, TIMED_OUT = np.arange(4)
+# rewards
+WASTE, TIME, FAIR = 0, 1, 2
+# information levels
+NOTHING, HYPERVISOR, INTROSPECTION, ORACLE = 0, 1, 2, 3
+
+# what a trace row records, and its columns: time, kind, pCPU, vCPU, lock (-1: none)
+RAN, STOPPED, TRIED, ACQUIRED, RELEASED, EXITED, SLEPT, WOKE, NOISE_BEGAN, NOISE_ENDED = np.arange(10)
+TRACE_WIDTH = 5
+
+# --- what all lanes share: the scenario as integers ------------------------------------------------------------------
+
+PARAMETERS = np.dtype(
+    [
+        # sizes, and where the sections of a lane's row start (bytes)
+        ("pcpus", "i8"), ("vcpus", "i8"), ("vms", "i8"), ("locks", "i8"), ("sockets", "i8"), ("tables", "i8"),
+        ("finite_vms", "i8"),  # VMs with a finite pool: the run ends when all of these are done
+        ("features", "i8"),  # features per vCPU in an observation at this level
+        ("world_at", "i8"), ("vm_at", "i8"), ("memory_at", "i8"), ("pcpu_at", "i8"), ("clock_at", "i8"),
+        ("vcpu_at", "i8"), ("guest_at", "i8"), ("lock_at", "i8"), ("queue_at", "i8"), ("histogram_at", "i8"),
+        ("result_at", "i8"), ("mask_at", "i8"), ("observation_at", "i8"), ("row_bytes", "i8"),
+        ("vm_parameters_at", "i8"), ("tables_at", "i8"),
+        # host
+        ("tsc_hz", "i8"), ("timeslice", "i8"), ("tick", "i8"), ("ratelimit", "i8"),
+        ("yield_bypasses_ratelimit", "i8"), ("fresh_ratelimit_slice", "i8"),
+        # costs, cycles
+        ("exit", "i8"), ("switch", "i8"), ("cache", "i8"), ("migration", "i8"), ("remote_migration", "i8"),
+        ("ipi", "i8"), ("line", "i8"),
+        # pause-loop exiting: cycles, cycles, PAUSEs
+        ("ple_kind", "i8"), ("gap", "i8"), ("window", "i8"), ("count", "i8"),
+        # decisions
+        ("actuator", "i8"), ("pull_swaps", "i8"), ("reward", "i8"), ("information", "i8"),
+        # host noise: 0 = none; cycles; cycles; table row
+        ("noise_rate_hz", "i8"), ("noise_burst", "i8"), ("noise_cap_permille", "i8"), ("noise_level_table", "i8"),
+        ("limit", "i8"),  # simulated-time cap, cycles
+        # scale of times in observations (observe.py): the window, cycles; bits of it as float32; 1 / range of bits
+        ("scale_window", "i8"),
+        ("scale_low", "f8"),
+        ("scale_factor", "f8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+VM_PARAMETERS = np.dtype(
+    [
+        ("first", "i8"), ("vcpus", "i8"),  # vCPUs first .. first + vcpus - 1
+        ("first_lock", "i8"), ("locks", "i8"),  # locks first_lock .. first_lock + locks - 1
+        ("lock_kind", "i8"), ("pc_classes", "i8"), ("convoy", "i8"), ("user_spin", "i8"),
+        ("weight", "i8"), ("transactions", "i8"), ("sections", "i8"),  # transactions 0: endless
+        ("compute", "i8"), ("hold", "i8"), ("block", "i8"),  # rows of quantile tables
+        ("kernel_below", "i8"), ("lock_below", "i8"), ("hot_below", "i8"), ("block_below", "i8"),  # of 2^32
+        ("spin_period", "i8"), ("halt", "i8"), ("progress", "i8"),  # cycles; halt 0: never; progress = 2 We (8.3)
+        ("reach", "i8"),  # cycles from the start of a PAUSE loop to its exit (8.1)
+    ],
+    align=True,
+)  # fmt: skip
+
+# --- one lane ---------------------------------------------------------------------------------------------------------
+
+COUNTERS = (
+    "exits", "exits_lock_free", "exits_holder_off", "exits_holder_running", "lhp_events", "lwp_events", "acquisitions",
+    "contended", "switches", "migrations", "steals", "halts", "events",
+)  # fmt: skip
+CYCLES = ("useful", "spin", "exit", "switch", "cache", "idle", "stolen")
+
+WORLD = np.dtype(
+    [
+        ("seed", "u8"), ("index", "u8"),  # name of the world; index counts replacements (12)
+        ("noise_key", "u8"), ("policy_key", "u8"),  # streams
+        ("now", "i8"), ("acct_at", "i8"), ("next_wake", "i8"),  # cycles; next_wake = min of wake_at
+        ("credit_balance", "i8"),  # cycles
+        ("noise_gap", "i8"),  # mean gap between bursts of this run, cycles
+        ("action", "i8"),  # the caller's action, read by the next step
+        ("illegal_actions", "i8"),  # actions of the caller that were taken as `defer`, so far
+        ("decided_at", "i8"), ("lost_before", "f8"),  # at the previous decision: time, cycles lost until then
+        ("status", "i4"), ("deciding", "u4"),  # run status; pCPU of the decision that is due
+        ("finished_vms", "i4"), ("sort_epoch", "i4"),
+        ("traced", "i8"),  # events written to the trace so far
+        *((name, "i8") for name in COUNTERS),
+        *((f"cycles_{name}", "i8") for name in CYCLES[1:]),  # useful cycles are counted per VM
+        ("wait_max", "i8"), ("acquire_exits_max", "i8"), ("dispatch_exits_max", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+VM = np.dtype(
+    [
+        ("work_key", "u8"),  # stream of its transactions
+        ("next_transaction", "i8"), ("completed", "i8"),
+        ("finish", "i8"),  # cycles, INF while unfinished
+        ("useful", "i8"),  # cycles of progress of its vCPUs
+        ("active", "i8"),  # vCPUs in the accounting's active set
+    ],
+    align=True,
+)  # fmt: skip
+
+#: What a rule remembers from decision to decision, per VM (round_robin: of VM 0 only).
+MEMORY = np.dtype([("last_boosted", "u4"), ("round_robin", "u4")], align=True)
+
+#: What the hypervisor knows of a pCPU.
+PCPU = np.dtype(
+    [
+        ("mode", "u1"), ("noise_state", "u1"), ("pad0", "u2"),
+        ("current", "u4"), ("last_vcpu", "u4"), ("queued", "u4"),  # vCPU or NONE; whose cache; length of the queue
+        ("idle_bias", "u4"), ("last_tickle", "u4"), ("sort_seen", "i4"), ("dispatch_exits", "i4"),
+        ("settled", "i8"), ("exit_until", "i8"), ("entry", "i8"), ("dispatched_at", "i8"), ("burned_at", "i8"),
+        ("resched_at", "i8"), ("tick_at", "i8"), ("slice_end", "i8"),  # timers, INF: not set
+        ("decided_at", "i8"),  # time of the last decision here
+    ],
+    align=True,
+)  # fmt: skip
+
+#: What will happen next on a pCPU: the future, hence hidden.
+CLOCK = np.dtype(
+    [
+        ("event_at", "i8"),  # min(host_at, guest_at): what the event search compares
+        ("host_at", "i8"),  # next host timer, not before the guest's entry
+        ("guest_at", "i8"),  # next event of the guest here
+        ("noise_at", "i8"), ("noise_count", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+#: What the hypervisor knows of a vCPU.
+VCPU = np.dtype(
+    [
+        ("state", "u1"), ("priority", "i1"), ("yielding", "u1"), ("migrating", "u1"), ("active", "u1"),
+        ("dy_eligible", "u1"), ("left_by", "u1"), ("left_kernel", "u1"),
+        ("vm", "u4"), ("pcpu", "u4"), ("last_pcpu", "u4"), ("pc_class", "u4"),
+        ("ples", "i8"), ("first_ple", "i8"), ("last_ple", "i8"), ("cpu_at_ple", "i8"),  # since its last progress
+        ("cpu_time", "i8"), ("credit", "i8"), ("queued_since", "i8"), ("left_at", "i8"), ("last_run", "i8"),  # cycles
+    ],
+    align=True,
+)  # fmt: skip
+
+#: What only the guest knows of a vCPU.
+VCPU_GUEST = np.dtype(
+    [
+        ("phase", "u1"), ("halted", "u1"), ("pad0", "u2"),
+        ("lock", "u4"), ("exit_lock", "u4"), ("next_waiter", "u4"), ("section", "i4"),  # locks: global numbers
+        ("transaction", "i8"), ("remaining", "i8"), ("cold", "i8"),
+        ("try_at", "i8"), ("acquire_exits", "i8"), ("attempt_at", "i8"), ("exit_at", "i8"),
+        ("spin_from", "i8"), ("ple_first", "i8"), ("ple_last", "i8"), ("ple_used", "i8"),  # 8
+        ("halt_left", "i8"), ("wake_at", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+LOCK = np.dtype([("holder", "u4"), ("head", "u4"), ("tail", "u4"), ("vm", "u4")], align=True)  # vCPUs or NONE; its VM
+
+HISTOGRAM_BINS = 1024
+HISTOGRAMS = 3
+WAITS, ACQUIRE_EXITS, DISPATCH_EXITS = np.arange(3)  # rows of the histograms
+
+#: What a step reports: reward, status, cycles since the previous decision, whether the action was illegal.
+RESULT_REWARD, RESULT_STATUS, RESULT_ELAPSED, RESULT_ILLEGAL = 0, 1, 2, 3
+RESULTS = 4
+
+
+INT64, INT32, UINT16, INT8 = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint16), np.dtype(np.int8)
+FLOAT64, FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
+PARAMETERS_BYTES = PARAMETERS.itemsize
+
+#: The layout of a lane, field by field: states saved under another one do not fit.
+LANE_FORMAT = [kind.descr for kind in (WORLD, VM, MEMORY, PCPU, CLOCK, VCPU, VCPU_GUEST, LOCK)]
+
+
+class Lane(NamedTuple):
+    """One simulated machine, as compiled code sees it."""
+
+    par: np.ndarray  # PARAMETERS [1], shared
+    vmp: np.ndarray  # VM_PARAMETERS [M], shared
+    tables: np.ndarray  # int64 [tables, 505], shared
+    world: np.ndarray  # WORLD [1]
+    vm: np.ndarray  # VM [M]
+    memory: np.ndarray  # MEMORY [M]
+    pcpu: np.ndarray  # PCPU [P]
+    clock: np.ndarray  # CLOCK [P]
+    vcpu: np.ndarray  # VCPU [V]
+    guest: np.ndarray  # VCPU_GUEST [V]
+    lock: np.ndarray  # LOCK [L]
+    queue: np.ndarray  # uint16 [P, V]: runqueue of each pCPU, head first
+    histogram: np.ndarray  # int32 [3, 1024]
+    trace: np.ndarray  # int64 [n, 5]: ring of events for pictures (trace.py)
+    trace_rows: int  # n; 0: not recorded
+
+
+@inlined
+def open_lane(description, row, trace, trace_rows):
+    """The lane that lies in `row` under a description; trace: int64 [trace_rows, 5]; all three `memory.handle`s."""
+    par = records(description, 0, PARAMETERS_BYTES, PARAMETERS)
+    at = par[0]
+    return Lane(
+        par,
+        records(description, at.vm_parameters_at, at.tables_at, VM_PARAMETERS),
+        grid(description, at.tables_at, INT64, 8, at.tables, TABLE_KNOTS),
+        records(row, at.world_at, at.vm_at, WORLD),
+        records(row, at.vm_at, at.memory_at, VM),
+        records(row, at.memory_at, at.pcpu_at, MEMORY),
+        records(row, at.pcpu_at, at.clock_at, PCPU),
+        records(row, at.clock_at, at.vcpu_at, CLOCK),
+        records(row, at.vcpu_at, at.guest_at, VCPU),
+        records(row, at.guest_at, at.lock_at, VCPU_GUEST),
+        records(row, at.lock_at, at.queue_at, LOCK),
+        grid(row, at.queue_at, UINT16, 2, at.pcpus, at.vcpus),
+        grid(row, at.histogram_at, INT32, 4, HISTOGRAMS, HISTOGRAM_BINS),
+        grid(trace, 0, INT64, 8, trace_rows, TRACE_WIDTH),
+        trace_rows,
+    )

@@ -1,0 +1,276 @@
+"""Traces: what happened when, as one integer array, and the few questions that everybody asks of it.
+
+A trace is an int64 array [n, 5] with the columns `TRACE_COLUMNS`, ascending in time. Times are TSC cycles; a column
+that says nothing for a kind of event holds -1. A recorder that keeps only the newest events gives a trace that starts
+in the middle: the `RUN` of an early `STOP` may be missing, and so may any other beginning. Nothing here minds. What
+happens at the same time stands in the order of cause and effect: `STOP` before the `RUN` or `NOISE_BEGIN` it makes way
+for, `TRY` before `ACQUIRE`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ple_gym.sim.state import (
+    ACQUIRED,
+    EXITED,
+    NOISE_BEGAN,
+    NOISE_ENDED,
+    RAN,
+    RELEASED,
+    SLEPT,
+    STOPPED,
+    TRIED,
+    WOKE,
+)
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+TRACE_COLUMNS = ("time", "kind", "pcpu", "vcpu", "lock")
+
+RUN = int(RAN)  # a vCPU is switched in on a pCPU; its guest enters when exit and switch are paid
+STOP = int(STOPPED)  # a vCPU leaves its pCPU
+TRY = int(TRIED)  # a vCPU asks for a lock (takes its ticket)
+ACQUIRE = int(ACQUIRED)  # it has the lock
+RELEASE = int(RELEASED)  # it gives the lock back
+PLE = int(EXITED)  # a pause-loop exit of a spinning vCPU
+BLOCK = int(SLEPT)  # a vCPU goes to sleep (or halts in a paravirtual lock)
+WAKE = int(WOKE)  # it becomes runnable again
+NOISE_BEGIN = int(NOISE_BEGAN)  # the host takes the pCPU for itself; vcpu = -1
+NOISE_END = int(NOISE_ENDED)  # and gives it back; vcpu = -1
+KIND_NAMES = ("RUN", "STOP", "TRY", "ACQUIRE", "RELEASE", "PLE", "BLOCK", "WAKE", "NOISE_BEGIN", "NOISE_END")
+
+# States of a vCPU, the more telling the higher: where two share a picture's cell evenly, the higher one is shown.
+QUEUED = 0  # off the CPU, with nothing to do with a lock
+BLOCKED = 1  # asleep
+RUNNING = 2  # on the CPU, with nothing to do with a lock
+WAITING = 3  # off the CPU, in line for a lock
+SPINNING = 4  # on the CPU, in line for a lock
+HOLDING = 5  # on the CPU, holding a lock
+PREEMPTED = 6  # off the CPU, holding a lock: lock-holder preemption
+STATE_NAMES = ("queued", "blocked", "running", "waiting", "spinning", "holding", "preempted")
+
+IDLE = -1  # a pCPU with nothing to run
+NOISE = -2  # a pCPU that the host has taken
+
+NEVER = 1 << 62  # the time of an end that lies outside the trace (-NEVER: of a beginning)
+
+
+def window(trace: Ints, start: int, stop: int) -> Ints:
+    """Return the events with `start <= time < stop` (cycles), as a view [m, 5]."""
+    first, last = np.searchsorted(trace[:, 0], [start, max(start, stop)])
+    return trace[first:last]
+
+
+def waits(trace: Ints, partial: bool = False) -> Ints:
+    """Return one row per wait for a lock: int64 [m, 5] = vcpu, lock, try, acquire, pause-loop exits in between.
+
+    Rows ascend in the time of the try. A wait that the trace shows only in part counts if `partial`: its lost try is
+    -NEVER, an acquire still to come NEVER, and its exits are those seen. (An acquire whose try is lost is a wait only
+    if an exit came before it; otherwise nothing tells that the vCPU had to wait.)
+    """
+    time, kind, _, vcpu, lock = trace.T
+    begin, end = _pairs(trace, TRY, ACQUIRE)
+    known = np.where(begin >= 0, begin, end)
+    # Positions, not times, decide what lies between: events may share a time.
+    n = len(trace)
+    exits = np.flatnonzero(kind == PLE)
+    keys = np.sort(vcpu[exits] * n + exits)
+    first = np.searchsorted(keys, vcpu[known] * n + np.maximum(begin, 0))
+    last = np.searchsorted(keys, vcpu[known] * n + np.where(end >= 0, end, n))
+    rows = np.column_stack(
+        [vcpu[known], lock[known], _times(time, begin, -NEVER), _times(time, end, NEVER), last - first]
+    )
+    return rows[(begin >= 0) | (last > first)] if partial else rows[(begin >= 0) & (end >= 0)]
+
+
+def holds(trace: Ints, partial: bool = False) -> Ints:
+    """Return one row per hold of a lock: int64 [m, 4] = vcpu, lock, acquire, release; `partial` as in `waits`."""
+    time, _, _, vcpu, lock = trace.T
+    begin, end = _pairs(trace, ACQUIRE, RELEASE)
+    known = np.where(begin >= 0, begin, end)
+    rows = np.column_stack([vcpu[known], lock[known], _times(time, begin, -NEVER), _times(time, end, NEVER)])
+    return rows if partial else rows[(begin >= 0) & (end >= 0)]
+
+
+def runs(trace: Ints, partial: bool = False) -> Ints:
+    """Return one row per stay on a pCPU: int64 [m, 4] = pcpu, vcpu, start, stop; `partial` as in `waits`."""
+    time, _, pcpu, vcpu, _ = trace.T
+    begin, end = _pairs(trace, RUN, STOP)
+    known = np.where(begin >= 0, begin, end)
+    rows = np.column_stack([pcpu[known], vcpu[known], _times(time, begin, -NEVER), _times(time, end, NEVER)])
+    return rows if partial else rows[(begin >= 0) & (end >= 0)]
+
+
+def states(trace: Ints, vcpus: int) -> Ints:
+    """Return what each vCPU was doing, without gaps: int64 [m, 4] = vcpu, state, start, stop, ascending per vCPU.
+
+    The first interval of a vCPU starts at -NEVER, its last stops at NEVER. What went on before a vCPU's first event is
+    inferred from that event; a vCPU without any counts as queued.
+    """
+    trace = trace[(trace[:, 3] >= 0) & (trace[:, 3] < vcpus)]
+    _, kind, _, vcpu, _ = trace.T
+    locking = np.isin(kind, (TRY, ACQUIRE, RELEASE, PLE))
+    before = _first(vcpu, kind, vcpus)
+    before_lock = _first(vcpu[locking], kind[locking], vcpus)
+
+    # One made-up event per vCPU, at -NEVER, carries what is inferred; then each aspect is carried forward.
+    rows = np.concatenate([np.arange(vcpus), vcpu])
+    order = np.argsort(rows, kind="stable")
+    time = np.concatenate([np.full(vcpus, -NEVER), trace[:, 0]])[order]
+    kind = np.concatenate([np.full(vcpus, -1), kind])[order]
+    inferred = kind == -1
+
+    on = _carry(kind, {RUN: 1, STOP: 0}, inferred, np.isin(before, (RUN, WAKE, -1), invert=True))
+    asleep = _carry(kind, {BLOCK: 1, WAKE: 0, RUN: 0}, inferred, before == WAKE)
+    phase = _carry(
+        kind, {TRY: 1, PLE: 1, ACQUIRE: 2, RELEASE: 0}, inferred, (before_lock == PLE) + 2 * (before_lock == RELEASE)
+    )
+    off_state = np.where(asleep == 1, BLOCKED, np.array([QUEUED, WAITING, PREEMPTED])[phase])
+    state = np.where(on == 1, np.array([RUNNING, SPINNING, HOLDING])[phase], off_state)
+    return _intervals(rows[order], state, time)
+
+
+def occupancy(trace: Ints, pcpus: int) -> Ints:
+    """Return who had each pCPU, without gaps: int64 [m, 4] = pcpu, vcpu (or IDLE or NOISE), start, stop.
+
+    As `states`: ascending per pCPU, from -NEVER to NEVER, the beginning inferred from the pCPU's first event.
+    """
+    on_cpu = np.isin(trace[:, 1], (BLOCK, WAKE), invert=True)
+    trace = trace[on_cpu & (trace[:, 2] >= 0) & (trace[:, 2] < pcpus)]
+    time, kind, pcpu, vcpu, _ = trace.T
+    before = np.select([kind == NOISE_END, (kind == RUN) | (kind == NOISE_BEGIN)], [NOISE, IDLE], vcpu)
+    after = np.select([kind == NOISE_BEGIN, (kind == STOP) | (kind == NOISE_END)], [NOISE, IDLE], vcpu)
+    rows = np.concatenate([np.arange(pcpus), pcpu])
+    order = np.argsort(rows, kind="stable")
+    time = np.concatenate([np.full(pcpus, -NEVER), time])[order]
+    who = np.concatenate([_first(pcpu, before, pcpus), after])[order]
+    return _intervals(rows[order], who, time)
+
+
+def to_chrome_json(trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None = None) -> str:
+    """Return the trace as Chrome trace JSON (opens in Perfetto); with `path`, also write it there, whole or not at all.
+
+    One track per pCPU shows the vCPUs it runs; one per vCPU shows its waits, its holds (inside them, while it is off
+    the CPU, the preemption) and its pause-loop exits. Times are microseconds from the first event, to the nanosecond;
+    what the trace shows only in part is cut off at its ends.
+    """
+    first, last = (int(trace[0, 0]), int(trace[-1, 0])) if len(trace) else (0, 0)
+    pcpus, vcpus = (int(trace[:, column].max(initial=-1)) + 1 for column in (2, 3))
+    events: list[dict[str, Any]] = []
+    for pid, (name, count) in enumerate((("pCPU", pcpus), ("vCPU", vcpus))):
+        events.append({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": f"{name}s"}})
+        for tid in range(count):
+            events.append({"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": f"{name} {tid}"}})
+
+    def microseconds(time: int) -> float:
+        return round((min(max(time, first), last) - first) * 1e6 / tsc_hz, 3)
+
+    def add(pid: int, tid: int, name: str, start: int, stop: int, **args: int) -> None:
+        begin, end = microseconds(start), microseconds(stop)
+        if begin < end:
+            duration = round(end - begin, 3)
+            events.append({"ph": "X", "name": name, "pid": pid, "tid": tid, "ts": begin, "dur": duration, "args": args})
+
+    for pcpu, who, start, stop in occupancy(trace, pcpus).tolist():
+        if who != IDLE:
+            add(0, pcpu, "host noise" if who == NOISE else f"vCPU {who}", start, stop)
+    for vcpu, lock, start, stop, exits in waits(trace, partial=True).tolist():
+        add(1, vcpu, f"wait for lock {lock}", start, stop, lock=lock, ples=exits)
+    for vcpu, lock, start, stop in holds(trace, partial=True).tolist():
+        add(1, vcpu, f"hold lock {lock}", start, stop, lock=lock)
+    for vcpu, state, start, stop in states(trace, vcpus).tolist():
+        if state == PREEMPTED:
+            add(1, vcpu, "holder preempted", start, stop)
+    for time, _, pcpu, vcpu, lock in trace[trace[:, 1] == PLE].tolist():
+        args = {"pcpu": pcpu, "lock": lock}
+        events.append(
+            {"ph": "i", "name": "PLE", "s": "t", "pid": 1, "tid": vcpu, "ts": microseconds(time), "args": args}
+        )
+
+    document = {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"tsc_hz": tsc_hz, "first_tsc": first}}
+    text = json.dumps(document, separators=(",", ":"))
+    if path is not None:
+        write_whole(path, text.encode())
+    return text
+
+
+def replaceable(path: Path) -> bool:
+    """Whether writing this file whole, which replaces it, would destroy no link or device."""
+    return not path.is_symlink() and (path.is_file() or not path.exists())
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file whole or not at all: nobody ever sees half of it, and a failure leaves an older one as it was."""
+    path = Path(path)
+    if not replaceable(path):
+        raise OSError(errno.EINVAL, "exists and is not a regular file", str(path))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _pairs(trace: Ints, opening: int, closing: int) -> tuple[Ints, Ints]:
+    """Match each `opening` event with the `closing` one that follows on the same vCPU.
+
+    Returns two arrays of positions in the trace, ascending; -1 stands for a partner beyond the trace's ends.
+    """
+    picked = np.flatnonzero((trace[:, 1] == opening) | (trace[:, 1] == closing))
+    picked = picked[np.argsort(trace[picked, 3], kind="stable")]
+    opens = trace[picked, 1] == opening
+    change = np.diff(trace[picked, 3], prepend=-2, append=-2) != 0
+    first, last = change[:-1], change[1:]
+    following = np.append(picked[1:], -1)
+    matched = opens & ~last & ~np.append(opens[1:], True)
+    cut_off = opens & last
+    headless = ~opens & first
+    begin = np.concatenate([picked[matched | cut_off], np.full(headless.sum(), -1)])
+    end = np.concatenate([np.where(matched, following, -1)[matched | cut_off], picked[headless]])
+    order = np.lexsort((end, begin))
+    return begin[order], end[order]
+
+
+def _times(time: Ints, position: Ints, missing: int) -> Ints:
+    """Return the times at these positions, `missing` at -1."""
+    return np.where(position >= 0, np.append(time, missing)[position], missing)
+
+
+def _first(row: Ints, value: Ints, rows: int) -> Ints:
+    """Return each row's first value, -1 where it has none: int64 [rows]."""
+    result = np.full(rows, -1)
+    result[row[::-1]] = value[::-1]  # of several values assigned to one element, the last stays
+    return result
+
+
+def _carry(kind: Ints, effect: dict[int, int], inferred: npt.NDArray[np.bool_], initial: npt.ArrayLike) -> Ints:
+    """Carry an aspect forward: `effect` says what a kind of event sets it to, `initial` what each row starts with."""
+    table = np.full(len(KIND_NAMES) + 1, -1)
+    table[list(effect)] = list(effect.values())
+    value = table[kind]  # kind -1 takes the spare last element
+    value[inferred] = initial
+    position = np.where(value >= 0, np.arange(len(value)), 0)
+    result: Ints = value[np.maximum.accumulate(position)]
+    return result
+
+
+def _intervals(row: Ints, value: Ints, time: Ints) -> Ints:
+    """Turn steps, grouped by row and ascending in time, into intervals [m, 4] = row, value, start, stop.
+
+    None is empty, and no two neighbours of a row have the same value.
+    """
+    lasting = (np.diff(row, append=-1) != 0) | (np.diff(time, append=NEVER) > 0)
+    row, value, time = row[lasting], value[lasting], time[lasting]
+    new = (np.diff(row, prepend=-1) != 0) | (np.diff(value, prepend=0) != 0)
+    row, value, time = row[new], value[new], time[new]
+    stop = np.where(np.diff(row, append=-1) == 0, np.append(time, NEVER)[1:], NEVER)
+    return np.column_stack([row, value, time, stop])
