@@ -1,0 +1,116 @@
+"""One simulated machine, stepped decision by decision, with all of its state in view."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ple_gym.drive import MAX_REPLACEMENTS, RESET, STEP
+from ple_gym.lanes import Lanes
+from ple_gym.policies import RULES
+from ple_gym.policies.rules import EXTERNAL
+from ple_gym.scenario import Scenario
+from ple_gym.sim import state
+from ple_gym.trace import Ints
+
+
+class Machine:
+    """A lane and its records; `world`, `pcpu`, ... are views, so that they always show the present."""
+
+    def __init__(self, scenario: Scenario, seed: int = 0, lanes: Lanes | None = None) -> None:
+        self.scenario = scenario
+        self.lanes = lanes or Lanes(scenario, 1)
+        self.world = self.lanes.world[0]
+        self.vm, self.pcpu, self.vcpu, self.guest = (
+            records[0] for records in (self.lanes.vm, self.lanes.pcpu, self.lanes.vcpu, self.lanes.guest)
+        )
+        self.clock = self.section("clock_at", "vcpu_at", state.CLOCK)
+        self.lock = self.section("lock_at", "queue_at", state.LOCK)
+        self.memory = self.section("memory_at", "pcpu_at", state.MEMORY)
+        cells = self.lanes.pcpus * self.lanes.vcpus
+        self.queues = self.section("queue_at", "histogram_at", np.uint16)[:cells].reshape(self.lanes.pcpus, -1)
+        self.reset(seed)
+
+    def section(self, start: str, stop: str, dtype: object) -> np.ndarray:
+        layout = self.lanes.layout
+        return self.lanes.rows[0, int(layout[start]) : int(layout[stop])].view(dtype)
+
+    def reset(self, seed: int) -> None:
+        """Start world `seed` and go on to its first decision or its end."""
+        self.world["seed"] = seed
+        self.world["index"] = MAX_REPLACEMENTS  # a world without a decision is not replaced: its end is of interest too
+        self.lanes.drive(0, 1, RESET, EXTERNAL)
+
+    def step(self, action: int) -> None:
+        """Take an action, and go on to the next decision or the end."""
+        self.world["action"] = action
+        self.lanes.drive(0, 1, STEP, EXTERNAL)
+
+    def step_until(self, condition, action=None, most: int = 10_000) -> None:
+        """Take `action()` (resume, if there is none) until `condition()` holds at a decision."""
+        for _ in range(most):
+            assert self.deciding, "the world ended first"
+            if condition():
+                return
+            self.step(action() if action else self.asker)
+        raise AssertionError("it did not happen")
+
+    def leave_to(self, rule: str, action: int) -> None:
+        """Take an action, and let a compiled rule decide to the end."""
+        self.world["action"] = action
+        self.lanes.drive(0, 1, STEP, RULES[rule].code)
+
+    @property
+    def deciding(self) -> bool:
+        return bool(self.world["status"] == state.DECIDE)
+
+    @property
+    def here(self) -> int:
+        """The pCPU of the decision that is due."""
+        return int(self.world["deciding"])
+
+    @property
+    def asker(self) -> int:
+        """The vCPU that has exited."""
+        return int(self.pcpu["current"][self.here])
+
+    @property
+    def defer(self) -> int:
+        return self.lanes.vcpus
+
+    def queue(self, p: int) -> list[int]:
+        """The vCPUs queued on a pCPU, head first."""
+        return self.queues[p, : self.pcpu["queued"][p]].tolist()
+
+    def candidates(self) -> list[int]:
+        """The queued vCPUs that may be run here, ascending."""
+        local = self.scenario.decision.actuator == "local"
+        return sorted(v for p in range(self.lanes.pcpus) if p == self.here or not local for v in self.queue(p))
+
+    def legal_actions(self) -> list[int]:
+        return [*self.candidates(), self.asker, self.defer]
+
+    def waiters(self, lock: int) -> list[int]:
+        """The line of a ticket or MCS lock, head first."""
+        line, v = [], int(self.lock["head"][lock])
+        while v != state.NONE:
+            line.append(v)
+            assert len(line) <= self.lanes.vcpus, "the line goes round in circles"
+            v = int(self.guest["next_waiter"][v])
+        return line
+
+
+def totals(scenario: Scenario, rule: str, seed: int = 0) -> dict:
+    """Every metric of one run under a compiled rule."""
+    lanes = Lanes(scenario, 1)
+    lanes.run(0, seed, RULES[rule].code)
+    return lanes.totals(0)
+
+
+def traced(scenario: Scenario, rule: str, seed: int = 0, events: int = 400_000) -> tuple[Lanes, Ints]:
+    """One run under a compiled rule, and everything that happened in it: int64 [n, 5]."""
+    lanes = Lanes(scenario, 1)
+    buffer = np.empty((events, state.TRACE_WIDTH), np.int64)
+    lanes.run(0, seed, RULES[rule].code, buffer)
+    count = int(lanes.world["traced"][0])
+    assert count <= events, "the trace does not hold the whole run"
+    return lanes, buffer[:count]

@@ -1,0 +1,249 @@
+"""The guests: their work, locks and spinning, and their events (section 7)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from . import ple
+from .draws import high, low, sample
+from .state import INF, Lock, Mode, Pcpu, Phase, State, Vcpu, Vm
+
+if TYPE_CHECKING:
+    from .world import World
+
+
+class SpinEvent(IntEnum):
+    """The events of a spin stretch, in the order they are served at equal times (7.3)."""
+
+    ATTEMPT = 0
+    HALT = 1
+    EXIT = 2
+
+
+class RunFinished(Exception):
+    """The last VM has its finish: nothing more happens (section 12)."""
+
+
+class Guest:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    # 7.1 Work
+
+    def take_transaction(self, v: Vcpu) -> bool:
+        """The next transaction of the VM's pool; False if the pool is used up (v is then DONE)."""
+        vm = v.vm
+        v.transaction = vm.next_transaction
+        v.section = 0
+        vm.next_transaction += 1
+        if vm.transactions > 0 and v.transaction >= vm.transactions:
+            v.state = State.DONE
+            return False
+        return True
+
+    def work_draw(self, v: Vcpu, j: int) -> int:
+        return self.world.draws.work(v.vm.index, v.transaction, v.section, j)
+
+    def begin_section(self, v: Vcpu) -> None:
+        compute = self.work_draw(v, 0)
+        v.remaining = max(1, sample(v.vm.compute, high(compute)))
+        v.phase = Phase.KERNEL if low(compute) < v.vm.kernel_threshold else Phase.USER
+        if low(self.work_draw(v, 2)) < v.vm.block_threshold:
+            v.state = State.BLOCKED
+            v.wake_at = self.world.now + max(1, sample(v.vm.block, high(self.work_draw(v, 3))))
+
+    def next_section(self, v: Vcpu) -> None:
+        vm = v.vm
+        v.section += 1
+        if v.section == vm.sections:
+            vm.completed += 1
+            if vm.completed == vm.transactions:
+                vm.finish = self.world.now
+                if all(other.finish < INF for other in self.world.vms if other.transactions > 0):
+                    raise RunFinished
+            if not self.take_transaction(v):
+                return
+        self.begin_section(v)
+
+    def lock_operation(self, v: Vcpu) -> None:
+        """The end of compute."""
+        assert v.remaining == 0 and v.cold == 0
+        lock = self.drawn_lock(v)
+        if lock is None:
+            self.world.count.acquisitions += 1
+            self.next_section(v)
+        else:
+            self.try_lock(v, lock)
+
+    def drawn_lock(self, v: Vcpu) -> Lock | None:
+        """The shared lock of the section, None for a private one."""
+        vm, x = v.vm, self.work_draw(v, 1)
+        if not vm.locks:
+            return None
+        if high(x) < vm.hot_threshold:
+            return vm.locks[0]
+        if high(x) < vm.lock_threshold:
+            return vm.locks[low(x) * len(vm.locks) >> 32]
+        return None
+
+    # 7.2 Locks
+
+    def try_lock(self, v: Vcpu, lock: Lock) -> None:
+        if self.take_ticket(v, lock):
+            self.acquire(v)
+        else:
+            self.begin_spin(v, self.world.now)
+
+    def take_ticket(self, v: Vcpu, lock: Lock) -> bool:
+        """The try itself: True if the lock is v's at once, otherwise v is a spinner from here on."""
+        v.lock = lock
+        v.try_at = self.world.now
+        v.acquire_exits = 0
+        if lock.holder is None and not lock.waiters:
+            return True
+        if v.vm.fifo:
+            lock.waiters.append(v)
+        v.phase = Phase.SPIN
+        v.halt_left = v.vm.halt
+        return False
+
+    def acquire(self, v: Vcpu) -> None:
+        t, count, lock = self.world.now, self.world.count, v.lock
+        assert lock is not None and lock.holder is None, "one holder per lock"
+        lock.holder = v
+        count.acquisitions += 1
+        if v.phase is Phase.SPIN:
+            if v.vm.fifo:
+                assert lock.waiters[0] is v, "FIFO"
+                lock.waiters.pop(0)
+            ple.stretch_ends(v, t)
+            count.contended += 1
+            count.waits.append(t - v.try_at)
+            count.exits_per_acquisition.append(v.acquire_exits)
+        else:
+            assert not lock.waiters
+        v.phase = Phase.HOLD
+        v.remaining = max(1, sample(v.vm.hold, high(self.work_draw(v, 2))))
+
+    def available(self, v: Vcpu) -> bool:
+        """Could the spinner v have its lock now?"""
+        lock = v.lock
+        assert lock is not None
+        if v.vm.fifo:
+            return lock.holder is None and lock.waiters[0] is v
+        return lock.holder is None
+
+    def release(self, v: Vcpu) -> None:
+        lock = v.lock
+        assert lock is not None and lock.holder is v and v.remaining == 0 and v.cold == 0
+        lock.holder = None
+        if not v.vm.fifo:
+            self.tell_spinners(lock, v.vm)
+        elif lock.waiters:
+            self.tell_head(lock.waiters[0], lock)
+        self.next_section(v)
+
+    def tell_head(self, w: Vcpu, lock: Lock) -> None:
+        """ticket, mcs: the lock goes to the head of the line, whether it runs or not."""
+        if w.state is State.RUNNING:
+            w.attempt_at = max(self.world.now, w.pcpu.entry) + self.handover(lock, w.vm)
+            w.pcpu.guest_at = self.spin_event(w)[0]
+        else:
+            assert w.state is State.QUEUED or w.halted
+            self.world.count.lwp_events += 1
+            if w.halted:
+                self.world.host.wake(w)
+
+    def tell_spinners(self, lock: Lock, vm: Vm) -> None:
+        """tas: every running spinner sees the free lock at its next look."""
+        t, line, g = self.world.now, self.world.parameters.line, vm.spin_period
+        for p, w in self.running_spinners(lock):
+            if p.entry > t:
+                w.attempt_at = p.entry + line
+            else:
+                w.attempt_at = w.spin_from + (t - w.spin_from + g - 1) // g * g + line
+            p.guest_at = self.spin_event(w)[0]
+
+    def running_spinners(self, lock: Lock) -> list[tuple[Pcpu, Vcpu]]:
+        return [
+            (p, p.current)
+            for p in self.world.pcpus
+            if p.current is not None and p.current.phase is Phase.SPIN and p.current.lock is lock
+        ]
+
+    def handover(self, lock: Lock, vm: Vm) -> int:
+        line = self.world.parameters.line
+        return line * len(self.running_spinners(lock)) if vm.lock_kind == "ticket" else line
+
+    # 7.3 Spinning
+
+    def begin_spin(self, v: Vcpu, s: int) -> None:
+        """A spin stretch starts at s."""
+        assert v.lock is not None
+        v.spin_from = s
+        v.attempt_at = s + self.handover(v.lock, v.vm) if self.available(v) else INF
+        v.halt_at = s + v.halt_left if v.vm.halts_waiters else INF
+        ple.stretch_begins(self.world.parameters, v, s)
+
+    def spin_event(self, v: Vcpu) -> tuple[int, SpinEvent]:
+        """The next event of the spin stretch."""
+        return min(
+            (v.attempt_at, SpinEvent.ATTEMPT),
+            (INF if self.available(v) else v.halt_at, SpinEvent.HALT),
+            (v.exit_at, SpinEvent.EXIT),
+        )
+
+    def attempt(self, v: Vcpu) -> None:
+        if self.available(v):
+            self.acquire(v)
+        else:
+            assert not v.vm.fifo
+            v.attempt_at = INF
+
+    def halt(self, v: Vcpu) -> None:
+        assert v.halt_left == 0
+        v.state = State.BLOCKED
+        v.wake_at = INF
+        v.halted = True
+        self.world.count.halts += 1
+
+    # 7.4 The guest's event
+
+    def event(self, p: Pcpu) -> None:
+        v = p.current
+        assert v is not None and v.state is State.RUNNING
+        if v.phase is Phase.SPIN:
+            due, what = self.spin_event(v)
+            assert due == self.world.now
+            if what is SpinEvent.EXIT:
+                self.world.pause_loop_exit(p, v)
+                return
+            elif what is SpinEvent.ATTEMPT:
+                self.attempt(v)
+            else:
+                self.halt(v)
+        elif v.phase is Phase.HOLD:
+            self.release(v)
+        else:
+            self.lock_operation(v)
+        if v.state is State.RUNNING:
+            p.guest_at = self.next_event(v, self.world.now)
+        else:
+            self.world.host.schedule(p)
+
+    def next_event(self, v: Vcpu, t: int) -> int:
+        """`guest_at` of a vCPU that goes on at t."""
+        return self.spin_event(v)[0] if v.phase is Phase.SPIN else t + v.cold + v.remaining
+
+    # 7.5 VM entry
+
+    def enter(self, p: Pcpu) -> None:
+        v = p.current
+        assert v is not None and p.mode is Mode.GUEST and v.state is State.RUNNING and v.pcpu is p
+        e = max(self.world.now, p.entry)
+        v.ple_last = -INF
+        v.ple_used = 0
+        if v.phase is Phase.SPIN:
+            self.begin_spin(v, e)
+        p.guest_at = self.next_event(v, e)

@@ -1,0 +1,75 @@
+"""The metrics: quantiles of the recorded values, and the result of a run (section 13)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .world import World
+
+
+def rounded(x: int) -> int:
+    """x rounded down to the lower end of its histogram bin."""
+    x = min(x, 2**36 - 1)
+    if x < 32:
+        return x
+    e = x.bit_length() - 6
+    return x >> e << e
+
+
+def quantile(values: list[int], percent: int) -> int:
+    """The rounded value of the ceil(q n)-th smallest; 0 of nothing."""
+    if not values:
+        return 0
+    rank = (percent * len(values) + 99) // 100
+    return rounded(sorted(values)[rank - 1])
+
+
+def mode(values: list[int]) -> int:
+    """The smallest most frequent count, those above 1022 taken together as 1023; 0 of nothing."""
+    frequency = Counter(min(x, 1023) for x in values)
+    return min(frequency, key=lambda x: (-frequency[x], x), default=0)
+
+
+def report(world: World, finished: bool) -> dict[str, Any]:
+    c = world.count
+    return {
+        "finished": finished,
+        "now": world.now,
+        "exits": c.exits,
+        "exits_lock_free": c.exits_lock_free,
+        "exits_holder_off": c.exits_holder_off,
+        "exits_holder_running": c.exits_holder_running,
+        "lhp_events": c.lhp_events,
+        "lwp_events": c.lwp_events,
+        "acquisitions": c.acquisitions,
+        "contended": c.contended,
+        "switches": c.switches,
+        "migrations": c.migrations,
+        "steals": c.steals,
+        "halts": c.halts,
+        "events": c.events,
+        "cycles": {
+            "useful": c.useful,
+            "spin": c.spin,
+            "exit": c.exit,
+            "switch": c.switch,
+            "cache": c.cache,
+            "idle": c.idle,
+            "stolen": c.stolen,
+        },
+        "acquire_wait": {
+            "p50": quantile(c.waits, 50),
+            "p99": quantile(c.waits, 99),
+            "max": max(c.waits, default=0),
+        },
+        "ple_per_acquisition": {
+            "p50": quantile(c.exits_per_acquisition, 50),
+            "p90": quantile(c.exits_per_acquisition, 90),
+            "p99": quantile(c.exits_per_acquisition, 99),
+            "max": max(c.exits_per_acquisition, default=0),
+        },
+        "ple_per_dispatch": {"max": max(c.exits_per_dispatch, default=0), "mode": mode(c.exits_per_dispatch)},
+        "vms": [{"used": vm.used, "useful": vm.useful, "finish": vm.finish} for vm in world.vms],
+    }

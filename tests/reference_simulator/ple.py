@@ -1,0 +1,67 @@
+"""Pause-loop exiting: what the processor does with the PAUSEs of a spin stretch (section 8)."""
+
+from __future__ import annotations
+
+from .state import INF, Parameters, Vcpu
+
+
+def stretch_begins(parameters: Parameters, v: Vcpu, s: int) -> None:
+    """A stretch of PAUSEs at s, s + g, s + 2g, ... begins: set `exit_at`, the time of its exit."""
+    if parameters.ple_kind == "window":
+        v.exit_at = window_exit(parameters, v, s)
+    else:
+        v.exit_at = count_exit(parameters, v, s)
+
+
+def window_exit(parameters: Parameters, v: Vcpu, s: int) -> int:
+    """8.1 [Intel]"""
+    g, gap, window = v.vm.spin_period, parameters.G, parameters.W
+    starts_loop = v.ple_last == -INF or s - v.ple_last > gap
+    if starts_loop:
+        v.ple_first = s
+    if gap == 0 or gap < g or v.vm.spin_in_user_mode:
+        return INF
+    i = 1 if starts_loop else 0
+    too_early = v.ple_first + window - (s + i * g)  # PAUSE i exits only if this is negative
+    if too_early >= 0:
+        i += too_early // g + 1
+    return s + i * g
+
+
+def count_exit(parameters: Parameters, v: Vcpu, s: int) -> int:
+    """8.2 [AMD]"""
+    g, gap, count = v.vm.spin_period, parameters.G, parameters.N
+    if v.ple_last == -INF or (gap > 0 and s - v.ple_last > gap):
+        v.ple_used = 0
+    if count == 0 or v.vm.spin_in_user_mode or (gap > 0 and g > gap):
+        return INF
+    return s + max(0, count - v.ple_used - 1) * g
+
+
+def stretch_ends(v: Vcpu, t: int) -> None:
+    """7.3: a spin ends by an acquisition at t; note what the processor remembers of its PAUSEs."""
+    n = (t - v.spin_from) // v.vm.spin_period + 1
+    v.ple_last = v.spin_from + (n - 1) * v.vm.spin_period
+    v.ple_used += n
+
+
+def estimate(parameters: Parameters, v: Vcpu) -> int:
+    """8.3: We, the spinning between two exits of a vCPU that only spins."""
+    g = v.vm.spin_period
+    return (parameters.W // g + 1) * g if parameters.ple_kind == "window" else parameters.N * g
+
+
+def note_exit(parameters: Parameters, v: Vcpu, t: int) -> None:
+    """8.3, step 2: what the hypervisor remembers of an exit."""
+    if v.ples == 0 or v.cpu_time - v.cpu_at_ple > 2 * estimate(parameters, v):
+        v.ples = 0
+        v.first_ple = t
+    v.ples += 1
+    v.last_ple = t
+    v.cpu_at_ple = v.cpu_time
+    assert v.lock is not None
+    v.pc_class = v.lock.number % v.vm.pc_classes
+
+
+def suspected_spinner(parameters: Parameters, v: Vcpu) -> bool:
+    return v.ples > 0 and v.cpu_time - v.cpu_at_ple <= 2 * estimate(parameters, v)

@@ -1,0 +1,157 @@
+"""The rules: what each policy does at a PLE exit (section 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from .draws import POLICY, high
+from .ple import suspected_spinner
+from .state import OVER, LeftBy, Pcpu, State, Vcpu
+
+if TYPE_CHECKING:
+    from .world import World
+
+Rule = Callable[["World", Pcpu, Vcpu], int]  # of the world, the pCPU and the vCPU y of the exit: the action
+
+
+def candidates(world: World, p: Pcpu) -> list[Vcpu]:
+    """C of section 10, ascending."""
+    local = world.parameters.actuator == "local"
+    return [v for v in world.vcpus if v.state is State.QUEUED and (v.pcpu is p or not local)]
+
+
+def siblings(world: World, p: Pcpu, y: Vcpu) -> list[Vcpu]:
+    return [v for v in candidates(world, p) if v.vm is y.vm and v is not y]
+
+
+def smallest(vcpus: Iterable[Vcpu], key: Callable[[Vcpu], int]) -> int | None:
+    """The index of the vCPU with the smallest key, a tie going to the lowest index; None of nothing."""
+    return min(((key(v), v.index) for v in vcpus), default=(0, None))[1]
+
+
+def host(world: World, p: Pcpu, y: Vcpu) -> int:
+    return len(world.vcpus)
+
+
+def resume(world: World, p: Pcpu, y: Vcpu) -> int:
+    return y.index
+
+
+def random(world: World, p: Pcpu, y: Vcpu) -> int:
+    legal = candidates(world, p)
+    if not legal:
+        return y.index
+    x = high(world.draws.draw(POLICY, world.count.exits - 1))
+    return legal[x * len(legal) >> 32].index
+
+
+def round_robin(world: World, p: Pcpu, y: Vcpu) -> int:
+    legal = siblings(world, p, y)
+    for step in range(1, len(world.vcpus) + 1):
+        v = world.vcpus[(world.rr + step) % len(world.vcpus)]
+        if v in legal:
+            world.rr = v.index
+            return v.index
+    return y.index
+
+
+def longest_waiting(world: World, p: Pcpu, y: Vcpu) -> int:
+    found = smallest(candidates(world, p), lambda v: v.queued_since)
+    return y.index if found is None else found
+
+
+def paper(world: World, p: Pcpu, y: Vcpu) -> int:
+    head = p.queue[0] if p.queue else None
+    if head is None or head.priority == OVER:
+        sockets = world.parameters.sockets
+        for distance in range(sockets):
+            for q in world.pcpus:
+                if q is p or q.socket != (p.socket + distance) % sockets or not q.queue:
+                    continue
+                if q.queue[0] in candidates(world, p) and (head is None or q.queue[0].priority > head.priority):
+                    return q.queue[0].index
+    return len(world.vcpus) if head is None else head.index
+
+
+def kvm(world: World, p: Pcpu, y: Vcpu) -> int:
+    vm, legal = y.vm, siblings(world, p, y)
+    y.dy_eligible = False
+    for step in range(1, vm.vcpu_count + 1):
+        v = vm.vcpus[(vm.last_boosted + step) % vm.vcpu_count]
+        if v not in legal:
+            continue
+        if v.left_by in (LeftBy.PREEMPTED, LeftBy.PLE) and not v.left_kernel:
+            continue
+        if v.left_by is LeftBy.PLE:
+            eligible = v.dy_eligible
+            v.dy_eligible = not v.dy_eligible
+            if not eligible:
+                continue
+        vm.last_boosted = v.number
+        return v.index
+    return y.index
+
+
+def kernel_leaver(world: World, p: Pcpu, y: Vcpu) -> int | None:
+    """(a) of spin-age."""
+    found = [v for v in siblings(world, p, y) if v.left_kernel and not suspected_spinner(world.parameters, v)]
+    return smallest(found, lambda v: v.queued_since)
+
+
+def older_spinner(world: World, p: Pcpu, y: Vcpu) -> int | None:
+    """(b) of spin-age."""
+    found = [v for v in siblings(world, p, y) if suspected_spinner(world.parameters, v) and v.first_ple < y.first_ple]
+    return smallest(found, lambda v: v.first_ple)
+
+
+def first_of(*choices: int | None) -> int:
+    return next(choice for choice in choices if choice is not None)
+
+
+def spin_age(world: World, p: Pcpu, y: Vcpu) -> int:
+    head = p.queue[0].index if p.queue else None
+    return first_of(kernel_leaver(world, p, y), older_spinner(world, p, y), head, y.index)
+
+
+def spin_age_self(world: World, p: Pcpu, y: Vcpu) -> int:
+    return first_of(kernel_leaver(world, p, y), older_spinner(world, p, y), y.index)
+
+
+def two_patience(world: World, p: Pcpu, y: Vcpu) -> int:
+    patience_is_over = y.ples >= 64
+    return first_of(older_spinner(world, p, y), kernel_leaver(world, p, y) if patience_is_over else None, y.index)
+
+
+def oracle(world: World, p: Pcpu, y: Vcpu) -> int:
+    legal, lock = candidates(world, p), y.lock
+    assert lock is not None
+    if not y.vm.fifo:
+        return lock.holder.index if lock.holder in legal and lock.holder is not None else y.index
+    if world.guest.available(y):
+        return y.index
+    place = lock.waiters.index(y)
+    chain = ([] if lock.holder is None else [lock.holder]) + lock.waiters[:place]
+    target = next((v for v in chain if v in legal), None)
+    if target is None or any(v.state is State.RUNNING for v in lock.waiters[place + 1 :]):
+        return y.index
+    return target.index
+
+
+RULES: dict[str, Rule] = {
+    "host": host,
+    "continue": resume,
+    "random": random,
+    "round-robin": round_robin,
+    "longest-waiting": longest_waiting,
+    "xen-4.5": host,
+    "xen-4.8": host,
+    "paper": paper,
+    "kvm": kvm,
+    "spin-age": spin_age,
+    "spin-age-self": spin_age_self,
+    "two-patience": two_patience,
+    "oracle": oracle,
+}
+
+BYPASS = {"xen-4.5": False, "xen-4.8": True}  # what these rules put in place of the scenario's bypass

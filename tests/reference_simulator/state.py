@@ -1,0 +1,196 @@
+"""The state of a world (section 4) and its parameters as integers (section 2): plain objects without behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from .draws import table
+
+INF = 1 << 62
+
+# Priorities. A pCPU without work counts as IDLE.
+BOOST, UNDER, OVER, IDLE_PRIORITY = 0, -1, -2, -64
+
+Mode = Enum("Mode", "IDLE GUEST NOISE")
+State = Enum("State", "RUNNING QUEUED BLOCKED DONE")
+Phase = Enum("Phase", "USER KERNEL SPIN HOLD")
+LeftBy = Enum("LeftBy", "NEVER PREEMPTED PLE BLOCKED")
+NoiseState = Enum("NoiseState", "WAITING PENDING RUNNING")
+
+
+@dataclass(eq=False)
+class Vcpu:
+    index: int
+    vm: Vm
+    number: int  # within the VM
+    pcpu: Pcpu
+    # Visible to the hypervisor.
+    state: State = State.QUEUED
+    last_pcpu: Pcpu | None = None
+    priority: int = UNDER
+    credit: int = 0
+    yielding: bool = False
+    migrating: bool = False
+    active: bool = False
+    dy_eligible: bool = False
+    queued_since: int = 0
+    left_by: LeftBy = LeftBy.NEVER
+    left_kernel: bool = False
+    left_at: int = 0
+    last_run: int = 0
+    ples: int = 0
+    first_ple: int = 0
+    last_ple: int = 0
+    cpu_at_ple: int = 0
+    pc_class: int = 0
+    cpu_time: int = 0
+    # Hidden in the guest.
+    phase: Phase = Phase.USER
+    remaining: int = 0
+    cold: int = 0
+    transaction: int = 0
+    section: int = 0
+    lock: Lock | None = None
+    try_at: int = 0
+    acquire_exits: int = 0
+    spin_from: int = 0
+    ple_first: int = 0
+    ple_last: int = -INF
+    ple_used: int = 0
+    attempt_at: int = INF
+    halt_at: int = INF  # when the present spin stretch halts: spin_from + halt_left as it was at spin_from
+    exit_at: int = INF  # when the present spin stretch makes its PLE exit
+    halt_left: int = 0
+    wake_at: int = INF
+    halted: bool = False
+
+
+@dataclass(eq=False)
+class Pcpu:
+    index: int
+    socket: int
+    idle_bias: int
+    last_tickle: int
+    mode: Mode = Mode.IDLE
+    current: Vcpu | None = None
+    queue: list[Vcpu] = field(default_factory=list)
+    settled: int = 0
+    exit_until: int = 0
+    entry: int = 0
+    dispatched_at: int = 0
+    burned_at: int = 0
+    noise_at: int = INF
+    resched_at: int = INF
+    tick_at: int = INF
+    slice_end: int = INF
+    guest_at: int = INF
+    noise_state: NoiseState = NoiseState.WAITING
+    noise_count: int = 0
+    last_vcpu: Vcpu | None = None
+    sort_seen: int = 0
+    dispatch_exits: int = 0
+
+    def event(self) -> int:
+        """Section 5: the hypervisor is not preempted, so timers wait for the guest's entry."""
+        timer = min(self.noise_at, self.resched_at, self.tick_at, self.slice_end)
+        return min(max(timer, self.entry), self.guest_at)
+
+
+@dataclass(eq=False)
+class Lock:
+    number: int
+    holder: Vcpu | None = None
+    waiters: list[Vcpu] = field(default_factory=list)  # ticket and mcs: FIFO, the head first
+
+
+def threshold(*probabilities: float) -> int:
+    product = 1.0
+    for p in probabilities:
+        product *= p
+    return round(product * 2**32)
+
+
+class Vm:
+    def __init__(self, index: int, fields: dict[str, Any]) -> None:
+        self.index = index
+        self.vcpu_count = int(fields["vcpus"])
+        self.weight = int(fields["weight"])
+        self.locks = [Lock(number) for number in range(int(fields["locks"]))]
+        self.lock_kind = str(fields["lock_kind"])
+        self.transactions = int(fields["transactions"])
+        self.sections = int(fields["sections"])
+        self.compute = table(fields["compute"])
+        self.hold = table(fields["hold"])
+        self.block = table(fields["block"])
+        self.kernel_threshold = threshold(fields["kernel_share"])
+        self.lock_threshold = threshold(fields["lock_probability"])
+        self.hot_threshold = threshold(fields["lock_probability"], fields["hot_probability"])
+        self.block_threshold = threshold(fields["block_probability"])
+        self.spin_period = int(fields["spin_period"])
+        self.spin_in_user_mode = bool(fields["spin_in_user_mode"])
+        self.halt = int(fields["pv_spin_threshold"]) * self.spin_period
+        self.pc_classes = int(fields["pc_classes"])
+        self.convoy = fields["start"] == "convoy"
+
+        self.fifo = self.lock_kind in ("ticket", "mcs")
+        self.halts_waiters = self.halt > 0 and self.fifo
+        self.vcpus: list[Vcpu] = []
+        self.next_transaction = 0
+        self.completed = 0
+        self.finish = INF
+        self.active = 0
+        self.last_boosted = self.vcpu_count - 1  # a number within the VM
+        self.used = 0
+        self.useful = 0
+
+
+class Parameters:
+    """Section 2 except for the VMs."""
+
+    def __init__(self, scenario: dict[str, Any]) -> None:
+        host, noise, cost, ple = scenario["host"], scenario["noise"], scenario["cost"], scenario["ple"]
+        self.pcpus = int(host["pcpus"])
+        self.sockets = int(host["sockets"])
+        self.f = int(host["tsc_hz"])
+        self.T: int = host["timeslice_ms"] * self.f // 1000
+        self.K = self.T // 3 if host["timeslice_ms"] >= 3 else self.T
+        self.R: int = host["ratelimit_us"] * self.f // 10**6
+        self.bypass = bool(host["yield_bypasses_ratelimit"])
+        self.fresh = bool(host["fresh_ratelimit_slice"])
+
+        self.noise_rate_hz = int(noise["rate_hz"])
+        self.noise_level = noise["level"]
+        self.noise_cap = int(noise["cap_permille"])
+        self.burst: int = noise["burst_us"] * self.f // 10**6
+
+        self.exit = int(cost["exit"])
+        self.switch = int(cost["switch"])
+        self.cache = int(cost["cache"])
+        self.migration = int(cost["migration"])
+        self.remote_migration = int(cost["remote_migration"])
+        self.ipi = int(cost["ipi"])
+        self.line = int(cost["line"])
+
+        self.ple_kind = ple["kind"]
+        self.G = int(ple["gap"])
+        self.W = int(ple["window"])
+        self.N = int(ple["count"])
+
+        self.actuator = scenario["decision"]["actuator"]
+        self.pull_swaps = bool(scenario["decision"]["pull_swaps"])
+        self.limit = round(scenario["limit"]["simulated_s"] * self.f)
+
+
+class Counters:
+    """Section 13: counters, cycles and recorded values."""
+
+    def __init__(self) -> None:
+        self.exits = self.exits_lock_free = self.exits_holder_off = self.exits_holder_running = 0
+        self.lhp_events = self.lwp_events = self.acquisitions = self.contended = 0
+        self.switches = self.migrations = self.steals = self.halts = self.events = 0
+        self.useful = self.spin = self.exit = self.switch = self.cache = self.idle = self.stolen = 0
+        self.waits: list[int] = []
+        self.exits_per_acquisition: list[int] = []
+        self.exits_per_dispatch: list[int] = []

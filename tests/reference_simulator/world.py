@@ -1,0 +1,290 @@
+"""The world: events in order, time accounting, decisions, start and end (sections 5, 6, 10, 12)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import ple
+from .draws import HOST, Draws, high, low
+from .guest import Guest, RunFinished
+from .host import Host
+from .metrics import report
+from .rules import BYPASS, RULES
+from .state import INF, Counters, LeftBy, Mode, Parameters, Pcpu, Phase, State, Vcpu, Vm
+
+ACCOUNTING, WAKE_UP, PCPU = 0, 1, 2  # the order of simultaneous events (section 5)
+
+
+def simulate(scenario: dict[str, Any], policy: str, seed: int, index: int = 0) -> dict[str, Any]:
+    return World(scenario, seed, index).run(policy)
+
+
+class World:
+    def __init__(self, scenario: dict[str, Any], seed: int, index: int = 0) -> None:
+        self.parameters = parameters = Parameters(scenario)
+        self.draws = Draws(seed, index)
+        self.count = Counters()
+        self.guest = Guest(self)
+        self.host = Host(self)
+        self.now = 0
+        self.acct_at = INF
+        self.credit_balance = 0
+        self.sort_epoch = 0
+        self.bypass = parameters.bypass
+        self.rule = RULES["host"]
+
+        last = parameters.pcpus - 1
+        self.pcpus = [
+            Pcpu(p, p * parameters.sockets // parameters.pcpus, idle_bias=last, last_tickle=last)
+            for p in range(parameters.pcpus)
+        ]
+        self.vms = [Vm(m, fields) for m, fields in enumerate([scenario["guest"], *scenario["neighbours"]])]
+        self.vcpus: list[Vcpu] = []
+        for vm in self.vms:
+            for number in range(vm.vcpu_count):
+                i = len(self.vcpus)
+                v = Vcpu(i, vm, number, self.pcpus[i % parameters.pcpus])
+                vm.vcpus.append(v)
+                self.vcpus.append(v)
+        self.rr = len(self.vcpus) - 1
+        self.start()
+
+    # 12 Start
+
+    def start(self) -> None:
+        for v in self.vcpus:
+            self.start_vcpu(v)
+        ready = [v for v in self.vcpus if v.state not in (State.DONE, State.BLOCKED)]
+        for v in sorted(ready, key=lambda v: (self.start_key(v), v.index)):
+            self.host.insert(v.pcpu, v)
+
+        timeslice, period = self.parameters.T, self.parameters.K
+        self.acct_at = 1 + (high(self.draws.draw(HOST, 2**20)) * timeslice >> 32)
+        for p in self.pcpus:
+            p.tick_at = 1 + (high(self.draws.draw(HOST, 2**20 + 1 + p.index)) * period >> 32)
+        self.host.start_noise_clock()
+        for p in self.pcpus:
+            self.host.schedule(p)
+            if p.current is not None:
+                p.slice_end = 1 + (low(self.draws.draw(HOST, 2**20 + 1 + p.index)) * timeslice >> 32)
+        self.check_places()
+
+    def start_vcpu(self, v: Vcpu) -> None:
+        """The first transaction: from its beginning, or (convoy) from the lock operation of section 0 on lock 0."""
+        if not self.guest.take_transaction(v):
+            return
+        if not v.vm.convoy:
+            self.guest.begin_section(v)
+            return
+        v.left_kernel = True
+        if self.guest.take_ticket(v, v.vm.locks[0]):
+            v.left_by = LeftBy.PREEMPTED
+            self.guest.acquire(v)
+        else:
+            v.left_by = LeftBy.PLE
+            v.ples = 1
+            v.first_ple = v.last_ple = (v.number - v.vm.vcpu_count) * (self.parameters.W + self.parameters.exit)
+
+    def start_key(self, v: Vcpu) -> int:
+        return v.vm.vcpu_count - 1 - v.number if v.vm.convoy else self.draws.draw(HOST, v.index) >> 1
+
+    # 5 Events and their order, 12 end
+
+    def run(self, policy: str) -> dict[str, Any]:
+        self.rule = RULES[policy]
+        self.bypass = BYPASS.get(policy, self.parameters.bypass)
+        finished = False
+        while True:
+            t, kind, index = self.next_event()
+            assert t >= self.now, "time does not go back"
+            if t >= self.parameters.limit:
+                self.now = self.parameters.limit
+                break
+            self.now = t
+            self.count.events += 1
+            try:
+                self.serve(kind, index)
+            except RunFinished:
+                finished = True
+                break
+            if self.count.events % 64 == 0:
+                self.check_places()
+        for p in self.pcpus:
+            self.settle(p, self.now)
+        self.check_places()
+        self.check_time()
+        return report(self, finished)
+
+    def next_event(self) -> tuple[int, int, int]:
+        """Time, kind and number of the next event; tuples compare in the order events are served."""
+        best = (self.acct_at, ACCOUNTING, 0)
+        for v in self.vcpus:
+            if v.wake_at < best[0]:
+                best = (v.wake_at, WAKE_UP, v.index)
+        for p in self.pcpus:
+            t = p.event()
+            if t < best[0]:
+                best = (t, PCPU, p.index)
+        return best
+
+    def serve(self, kind: int, index: int) -> None:
+        if kind == ACCOUNTING:
+            self.host.account()
+        elif kind == WAKE_UP:
+            self.host.wake(self.vcpus[index])
+        else:
+            self.pcpu_event(self.pcpus[index])
+
+    def pcpu_event(self, p: Pcpu) -> None:
+        t = self.now
+        self.settle(p, t)
+        if p.noise_at <= t:
+            self.host.noise(p)
+        elif p.resched_at <= t:
+            p.resched_at = INF
+            self.host.schedule(p)
+        elif p.tick_at <= t:
+            self.host.tick(p)
+        elif p.slice_end <= t:
+            self.host.schedule(p)
+        else:
+            assert p.guest_at == t
+            self.guest.event(p)
+
+    # 6 Time accounting
+
+    def settle(self, p: Pcpu, t: int) -> None:
+        count = self.count
+        in_exit = max(0, min(t, p.exit_until) - p.settled)
+        in_switch = max(0, min(t, p.entry) - p.settled - in_exit)
+        d = t - p.settled - in_exit - in_switch
+        p.settled = t
+        count.exit += in_exit
+        count.switch += in_switch
+        assert d >= 0
+        if p.mode is Mode.IDLE:
+            count.idle += d
+        elif p.mode is Mode.NOISE:
+            count.stolen += d
+        else:
+            assert p.current is not None
+            self.settle_guest(p.current, d)
+
+    def settle_guest(self, v: Vcpu, d: int) -> None:
+        v.cpu_time += d
+        v.vm.used += d
+        if v.phase is Phase.SPIN:
+            self.count.spin += d
+            if v.vm.halts_waiters:
+                v.halt_left -= d
+        else:
+            c = min(v.cold, d)
+            self.count.cache += c
+            v.cold -= c
+            self.count.useful += d - c
+            v.vm.useful += d - c
+            v.remaining -= d - c
+            assert v.remaining >= 0
+
+    # 8.3 At the exit
+
+    def pause_loop_exit(self, p: Pcpu, v: Vcpu) -> None:
+        count, lock = self.count, v.lock
+        assert lock is not None
+        count.exits += 1
+        p.dispatch_exits += 1
+        v.acquire_exits += 1
+        if lock.holder is None:
+            count.exits_lock_free += 1
+        elif lock.holder.state is State.RUNNING:
+            count.exits_holder_running += 1
+        else:
+            count.exits_holder_off += 1
+        ple.note_exit(self.parameters, v, self.now)
+        for q in self.pcpus:
+            self.settle(q, self.now)
+        p.exit_until = self.now + self.parameters.exit
+        self.decide(p, v, self.rule(self, p, v))
+
+    # 10 Decisions
+
+    def decide(self, p: Pcpu, y: Vcpu, action: int) -> None:
+        if action == len(self.vcpus):
+            self.defer(p, y)
+            return
+        v = self.vcpus[action]
+        if v is y:
+            self.resume(p)
+            return
+        actuator = self.parameters.actuator
+        if v.state is not State.QUEUED or (actuator == "local" and v.pcpu is not p):
+            raise ValueError(f"vCPU {v.index} cannot be chosen")
+        if actuator == "hint":
+            self.hint(p, v)
+            self.defer(p, y)
+        else:
+            self.pull(p, y, v)
+
+    def defer(self, p: Pcpu, y: Vcpu) -> None:
+        y.yielding = True
+        self.host.schedule(p, for_exit=True)
+
+    def resume(self, p: Pcpu) -> None:
+        p.entry = self.now + self.parameters.exit
+        self.guest.enter(p)
+
+    def pull(self, p: Pcpu, y: Vcpu, v: Vcpu) -> None:
+        """Run v here."""
+        self.host.burn(p)
+        self.host.leave(p, LeftBy.PLE)
+        q = v.pcpu
+        q.queue.remove(v)
+        y.yielding = True
+        self.host.insert(q if q is not p and self.parameters.pull_swaps else p, y)
+        y.yielding = False
+        self.host.switch(p, v, hv=self.parameters.exit)
+
+    def hint(self, p: Pcpu, v: Vcpu) -> None:
+        """KVM's directed yield: v to the front of its class."""
+        q = v.pcpu
+        q.queue.remove(v)
+        position = next((i for i, w in enumerate(q.queue) if w.priority <= v.priority), len(q.queue))
+        q.queue.insert(position, v)
+        if q is not p and v.priority >= self.host.priority_at(q):
+            self.host.request(q)
+
+    # Invariants
+
+    def check_places(self) -> None:
+        """Every vCPU is in exactly one place, and every lock has the people it says."""
+        places: list[Vcpu] = []
+        for p in self.pcpus:
+            assert (p.mode is Mode.GUEST) == (p.current is not None)
+            if p.current is not None:
+                assert p.current.state is State.RUNNING and p.current.pcpu is p
+                places.append(p.current)
+            for v in p.queue:
+                assert v.state is State.QUEUED and v.pcpu is p and v.wake_at == INF
+                places.append(v)
+        for v in self.vcpus:
+            if v.state in (State.BLOCKED, State.DONE):
+                places.append(v)
+                assert (v.wake_at == INF) == (v.halted or v.state is State.DONE)
+        assert len(places) == len(self.vcpus) == len(set(places)), "each vCPU in exactly one place"
+        for vm in self.vms:
+            assert vm.active == sum(v.active for v in vm.vcpus)
+            for lock in vm.locks:
+                alive = [v for v in vm.vcpus if v.lock is lock and v.state is not State.DONE]
+                holders = [v for v in alive if v.phase is Phase.HOLD]
+                if lock.holder is not None:
+                    assert holders == [lock.holder], "one holder per lock"
+                spinners = {v for v in alive if v.phase is Phase.SPIN}
+                assert set(lock.waiters) == (spinners if vm.fifo else set())
+                assert len(lock.waiters) == len(set(lock.waiters))
+                tries = [v.try_at for v in lock.waiters]
+                assert tries == sorted(tries), "FIFO"
+
+    def check_time(self) -> None:
+        """6: P * elapsed = useful + spin + exit + switch + cache + idle + stolen."""
+        c = self.count
+        assert len(self.pcpus) * self.now == c.useful + c.spin + c.exit + c.switch + c.cache + c.idle + c.stolen
