@@ -1,0 +1,1 @@
+"""Agents that decide through the public environment: one readable file each."""

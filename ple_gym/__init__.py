@@ -1,0 +1,27 @@
+"""ple_gym: which vCPU should run when a spinning one exits to the hypervisor? A Gymnasium environment."""
+
+from typing import TYPE_CHECKING, Any
+
+from ple_gym.registration import register_environments
+from ple_gym.scenario import Scenario, ScenarioError
+from ple_gym.scenarios import SCENARIOS
+
+if TYPE_CHECKING:
+    from ple_gym.env import PleEnv
+    from ple_gym.evaluate import compare, simulate
+
+__version__ = "0.1.0"
+__all__ = ["SCENARIOS", "PleEnv", "Scenario", "ScenarioError", "compare", "simulate"]
+
+# These load the compiled kernel, which takes a second: only when they are asked for.
+_LATE = {"PleEnv": "ple_gym.env", "compare": "ple_gym.evaluate", "simulate": "ple_gym.evaluate"}
+
+register_environments()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module 'ple_gym' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LATE[name]), name)

@@ -1,0 +1,19 @@
+"""Gymnasium ids: `PLE/<scenario>-v0` for every built-in scenario; a change of dynamics raises the version."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+
+from ple_gym.scenarios import SCENARIOS
+
+
+def environment_id(scenario: str) -> str:
+    """Id of a built-in scenario."""
+    return f"PLE/{scenario}-v0"
+
+
+def register_environments() -> None:
+    """Register the ids; harmless if called again."""
+    for name in SCENARIOS:
+        if environment_id(name) not in gym.registry:
+            gym.register(environment_id(name), entry_point="ple_gym.env:PleEnv", kwargs={"scenario": name})
