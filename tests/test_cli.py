@@ -1,0 +1,379 @@
+"""The command line: documents, messages and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ple_gym import cli, evaluate, tables
+from ple_gym.bench import Measurement, Report, storm
+from ple_gym.evaluate import Comparison, Estimate
+from ple_gym.policies import RULES
+from ple_gym.scenario import ScenarioError
+from ple_gym.scenarios import SCENARIOS
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = ("list", "simulate", "compare", "table", "bench", "warmup")
+PNG = b"\x89PNG"
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def document(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:
+    """The one JSON document that this command line prints; nothing else may be on stdout."""
+    assert cli.main(argv) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def run_process(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ple_gym.cli", *argv],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+# --- documents --------------------------------------------------------------------------------------------------------
+
+
+def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = document(capsys, "list", "--json", "-")
+    assert set(listed) == {"scenarios", "policies"}
+    assert [one["id"] for one in listed["scenarios"]] == [f"PLE/{name}-v0" for name in SCENARIOS]
+    assert [one["name"] for one in listed["policies"]] == list(RULES)
+    assert all(set(one) == {"id", "suite", "pcpus", "vcpus", "verdict"} for one in listed["scenarios"])
+    assert all(set(one) == {"name", "information", "actuator", "red_team", "source"} for one in listed["policies"])
+    storm_entry = listed["scenarios"][3]
+    assert storm_entry == {"id": "PLE/Storm-v0", "suite": "train", "pcpus": 4, "vcpus": 32, "verdict": None}
+
+
+def test_list_as_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in (*SCENARIOS, *RULES))
+    assert out.isascii()
+
+
+def test_simulate_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ("simulate", "PLE/Tiny-v0", "--policy", "kvm", "--seeds", "2:5", "--set", "host.ratelimit_us=500")
+    simulated = document(capsys, *argv, "--json", "-")
+    assert set(simulated) == {"scenario", "policy", "parameters", "runs"}
+    assert (simulated["scenario"], simulated["policy"]) == ("Tiny", "kvm")
+    assert simulated["parameters"]["host.ratelimit_us"] == 500
+    assert simulated["runs"] == evaluate.simulate("Tiny", "kvm", range(2, 5), {"host.ratelimit_us": 500})
+    assert document(capsys, *argv, "--json", "-", "--threads", "3") == simulated
+
+
+def test_tables_make_room_for_a_document(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["simulate", "Tiny", "--policy", "kvm", "--seeds", "1"]
+    assert cli.main(argv) == 0
+    printed = capsys.readouterr()
+    assert "makespan" in printed.out
+    assert printed.err == ""
+    assert cli.main([*argv, "--json", "-"]) == 0
+    assert "makespan" in capsys.readouterr().err
+
+
+def test_documents_go_to_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ("simulate", "HolderPreempted", "--seeds", "0:2", "--json")
+    Path("runs.json").write_text("older")
+    assert cli.main([*argv, "runs.json"]) == 0
+    capsys.readouterr()
+    assert json.loads(Path("runs.json").read_text()) == document(capsys, *argv, "-")
+    assert os.listdir(tmp_path) == ["runs.json"]
+
+
+def test_overrides_can_be_given_in_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ("simulate", "HolderPreempted", "--seeds", "0", "--json", "-", "--set", "host.ratelimit_us=500")
+    together = document(capsys, *argv, "cost.exit=2000")
+    assert together == document(capsys, *argv, "--set", "cost.exit=2000")
+    assert together["parameters"]["cost.exit"] == 2000
+
+
+def test_a_scenario_from_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.toml").write_text(SCENARIOS["Tiny"].with_overrides({"name": "mine"}).to_toml(), encoding="utf-8")
+    simulated = document(capsys, "simulate", "mine.toml", "--policy", "oracle", "--seeds", "4", "--json", "-")
+    assert simulated["scenario"] == "mine"
+    assert simulated["runs"] == evaluate.simulate("Tiny", "oracle", [4])
+
+
+def test_compare_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ("compare", "TicketOrder", "--policies", "kvm", "oracle", "--seeds", "0:3", "--json", "-")
+    compared = document(capsys, *argv)
+    assert (compared["scenario"], compared["baseline"], compared["seeds"]) == ("TicketOrder", "kvm", [0, 1, 2])
+    assert [row["policy"] for row in compared["policies"]] == ["kvm", "oracle"]
+    assert compared["policies"][0]["log_ratio"] is None
+    assert set(compared["policies"][1]["log_ratio"]) == {"mean", "low", "high"}
+    assert [run["seed"] for run in compared["runs"]["oracle"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_compare_takes_every_policy_by_default(
+    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In plain ASCII, and with nothing cut off where the terminal is narrow."""
+    monkeypatch.setenv("COLUMNS", columns)
+    assert cli.main(["compare", "HolderPreempted", "--seeds", "0:2"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in RULES)
+    assert out.isascii()
+
+
+def test_timeline_of_the_worst_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    argv = ["compare", "TicketOrder", "--policies", "xen-4.8", "oracle", "--seeds", "0:2", "--timeline", "line.png"]
+    assert cli.main(argv) == 0
+    assert "line.png" in capsys.readouterr().out
+    assert Path("line.png").read_bytes().startswith(PNG)
+    assert os.listdir(tmp_path) == ["line.png"]
+
+
+def test_the_whole_table(capsys: pytest.CaptureFixture[str]) -> None:
+    table = ("table", "--scenarios", "Tiny", "TicketOrder", "--policies", "xen-4.5", "kvm", "oracle", "--seeds", "0:2")
+    assert cli.main(table) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("Tiny", "TicketOrder", "xen-4.5", "kvm", "oracle"))
+    printed = document(capsys, *table, "--json", "-")
+    assert [one["scenario"] for one in printed["scenarios"]] == ["Tiny", "TicketOrder"]
+
+
+def test_warmup_says_where_the_cache_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["warmup"]) == 0
+    assert "cache: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "--help"]) == 0
+    assert f"Example: ple-gym {command}" in capsys.readouterr().out
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+TINY = ("simulate", "Tiny", "--policy", "kvm")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ((), "Expected one of {list, simulate"),
+        (("nothing",), "Unrecognized options: nothing"),
+        (("simulate",), "Missing from ple-gym simulate: SCENARIO"),
+        ((*TINY, "--polcy", "kvm"), "Unrecognized options: --polcy"),
+        ((*TINY, "--threads", "many"), "Error parsing --threads"),
+        ((*TINY, "--threads", "-1"), "threads = -1: must be at least 1"),
+        (("simulate", "Nope"), "unknown scenario 'Nope'"),
+        (("simulate", "no.toml"), "no.toml: No such file"),
+        (("simulate", "Tiny", "--policy", "nope"), "unknown policy 'nope'"),
+        ((*TINY, "--seeds", "5:5"), "seeds = '5:5': must be"),
+        ((*TINY, "--seeds", "-1:4"), "seeds = '-1:4': must be"),
+        ((*TINY, "--set", "host.pcpu=2"), "unknown parameter 'host.pcpu'; did you mean 'host.pcpus'?"),
+        ((*TINY, "--set", "host.pcpus=none"), "host.pcpus = 'none': must be a whole number, 1..64"),
+        ((*TINY, "--set", "host.pcpus"), "--set host.pcpus: must be NAME=VALUE"),
+        ((*TINY, "--set", "host.pcpus=1", "--set", "host.pcpus=2"), "--set host.pcpus=2: host.pcpus is set twice"),
+        ((*TINY, "--set", "limit.simulated_s=1e-12"), "limit.simulated_s = 1e-12: must be"),
+        ((*TINY, "--json", "no/where.json"), "no/where.json: cannot be written: No such file or directory"),
+        ((*TINY, "--json", "."), ".: cannot be written: exists and is not a regular file"),
+        ((*TINY, "--timeline", "line.jpg"), "--timeline line.jpg: the name must end in .png"),
+        ((*TINY, "--timeline", "no/line.png"), "no/line.png: cannot be written"),
+        (("compare", "Tiny", "--policies", "kvm", "kvm"), "policies: 'kvm' is named 2 times"),
+        (("compare", "Tiny", "--json", "no/where.json"), "no/where.json: cannot be written"),
+        (("table", "--scenarios", "Nope"), "unknown scenario 'Nope'"),
+        (("list", "--json"), "Missing value for argument '--json'"),
+        (("bench", "--fast"), "Unrecognized options: --fast"),
+    ],
+)
+def test_mistakes_give_one_line_and_nothing_else(
+    argv: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(argv) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert printed.err.startswith(f"ple-gym: error: {message}")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_link_or_device_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("real.json").write_text("older")
+    Path("link.json").symlink_to("real.json")
+    os.mkfifo("pipe.json")
+    for name in ("link.json", "pipe.json"):
+        assert cli.main(["list", "--json", name]) == 2
+        assert f"{name}: cannot be written: exists and is not a regular file" in capsys.readouterr().err
+    assert Path("link.json").is_symlink()
+    assert Path("real.json").read_text() == "older"
+    assert sorted(os.listdir(tmp_path)) == ["link.json", "pipe.json", "real.json"]
+
+
+def test_outputs_are_checked_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluate, "compare", lambda *_, **__: pytest.fail("the work has begun"))
+    assert cli.main([*TINY, "--json", "no/where.json"]) == 2
+    assert "no/where.json" in capsys.readouterr().err
+
+
+def test_a_failing_write_leaves_the_older_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    Path("runs.json").write_text("older")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert cli.main([*TINY, "--seeds", "0", "--json", "runs.json"]) == 2
+    assert capsys.readouterr().err == "ple-gym: error: runs.json: cannot be written: No space left on device\n"
+    assert Path("runs.json").read_text() == "older"
+    assert os.listdir(tmp_path) == ["runs.json"]
+
+
+def test_doubts_about_a_scenario_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*TINY, "--seeds", "0", "--set", "ple.gap=0"]) == 0
+    assert (
+        capsys.readouterr().err == "ple-gym: warning: ple.gap = 0: pause-loop exiting is off, nothing is ever decided\n"
+    )
+
+
+def test_an_interrupt_gives_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "compare", interrupted)
+    assert cli.main(TINY) == 130
+    assert capsys.readouterr().err == "ple-gym: interrupted\n"
+
+
+# --- as a process -----------------------------------------------------------------------------------------------------
+
+
+def test_a_process_has_the_same_codes_and_streams() -> None:
+    good = run_process("simulate", "HolderPreempted", "--policy", "xen-4.5", "--seeds", "0:2", "--json", "-")
+    assert good.returncode == 0
+    assert [run["seed"] for run in json.loads(good.stdout)["runs"]] == [0, 1]
+    assert run_process("--help").returncode == 0
+    bad = run_process("simulate", "Tiny", "--seeds", "x")
+    assert bad.returncode == 2
+    assert bad.stdout == ""
+    assert bad.stderr.startswith("ple-gym: error: seeds = 'x'")
+
+
+def test_only_a_timeline_loads_big_libraries() -> None:
+    script = (
+        "import sys; from ple_gym import cli; assert cli.main(sys.argv[1:]) == 0;"
+        "print(sorted({'torch', 'matplotlib', 'ray', 'stable_baselines3'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "compare", "HolderPreempted", "--seeds", "0"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "[]\n"
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_process_without_leftovers(tmp_path: Path) -> None:
+    argv = ("simulate", "Tiny", "--policy", "continue", "--seeds", "0:1000000", "--json", "runs.json")
+    script = (
+        "import sys; from ple_gym import cli, evaluate; evaluate.warm_up(); print('ready', flush=True);"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *argv],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(1)  # in the middle of the runs
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "ple-gym: interrupted\n")
+    assert os.listdir(tmp_path) == []
+
+
+# --- tables and bench -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (0.026966, "0.02697"), (1.5, "1.500"), (12.345, "12.35"), (123.45, "123.5"), (500.0, "500"),
+     (12345.6, "12,346")],
+)  # fmt: skip
+def test_numbers_have_four_digits(value: float, text: str) -> None:
+    assert tables.number(value) == text
+
+
+def test_intervals_and_ratios() -> None:
+    assert tables.interval(Estimate(1.5, 1.25, 2.0)) == "1.500 [1.250, 2]"
+    assert tables.interval(Estimate(1.5, None, None), 1e3) == "1,500"
+    assert tables.ratio(Estimate(0.0, -0.105361, 0.09531)) == "+0.0 [-10.0, +10.0]"
+    assert tables.percent(None) == "-"
+
+
+def test_a_rule_that_beats_the_oracle_is_named() -> None:
+    def runs(*makespans: float) -> list[dict[str, Any]]:
+        return [{"finished": True, "simulated_s": seconds, "ideal_s": 1.0} for seconds in makespans]
+
+    runs_of = {"kvm": runs(1.8, 1.9), "paper": runs(1.5, 2.4), "oracle": runs(2.0, 2.0), "random": runs(3.0, 3.0)}
+    comparison = Comparison(SCENARIOS["Tiny"], (0, 1), runs_of, dict.fromkeys(runs_of, 0.0))
+    remarks = tables.better_than_oracle([comparison])
+    assert remarks == [
+        "Tiny: kvm beats oracle, makespan -7.53 [-10.00, -5.00] %",
+        "Tiny: paper beats oracle, makespan -5.13 [-25.00, +20.00] % (the interval includes no difference)",
+    ]
+
+
+def test_bench_scales_storm_with_the_machine() -> None:
+    small, large = storm(4, 32), storm(16, 64)
+    assert small == SCENARIOS["Storm"]
+    assert (large.host.pcpus, large.guest.vcpus, large.guest.locks, large.guest.transactions) == (16, 64, 16, 1800)
+
+
+def test_bench_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    machine: dict[str, Any] = dict.fromkeys(("python", "numba", "numpy", "gymnasium"), "1.0")
+    machine |= {"cpus": 2, "load_before": (0.5, 0.4, 0.3), "load_after": (1.5, 0.4, 0.3)}
+    rows = [
+        Measurement("slow", 90.0, "ns", "<= 30", False, "why"),
+        Measurement("left out", None, "s", "<= 45", None, ""),
+    ]
+    monkeypatch.setattr("ple_gym.bench.measure", lambda quick, announce: Report(rows, machine))
+    measured = document(capsys, "bench", "--quick", "--json", "-")
+    assert [row["met"] for row in measured["rows"]] == [False, None]
+    assert cli.main(["bench"]) == 0
+    out = capsys.readouterr().out
+    assert "NO" in out
+    assert "load average before 0.50" in out
+
+
+@pytest.mark.slow
+def test_bench_measures_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    measured = document(capsys, "bench", "--quick", "--json", "-")
+    values = {row["name"]: row["value"] for row in measured["rows"]}
+    assert [name for name, value in values.items() if value is None] == ["import to first step, cold"]
+    assert all(value > 0 for value in values.values() if value is not None)
+
+
+def test_unknown_names_are_scenario_errors() -> None:
+    with pytest.raises(ScenarioError, match="unknown scenario"):
+        evaluate.compare("Nope")
