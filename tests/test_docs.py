@@ -1,0 +1,147 @@
+"""The documents are true: their links lead somewhere, and the README's Python runs."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
+INLINE_CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
+LINK = re.compile(r"\]\(\s*<?(?P<target>[^)\s>]+)")
+REFERENCE = re.compile(r"^ {0,3}\[[^\]]+\]:\s+<?(?P<target>[^\s>]+)")
+HEADING = re.compile(r"^ {0,3}#{1,6}\s+(?P<title>.+?)(?:\s+#+)?\s*$")
+ANCHOR = re.compile(r"<\w+[^>]*\b(?:id|name)=\"(?P<name>[^\"]+)\"")
+EXTERNAL = re.compile(r"^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+
+
+def split_fences(text: str) -> list[tuple[str, str | None]]:
+    """Pair each line with the info string of the fenced block it stands in; None outside blocks and for the fences."""
+    lines: list[tuple[str, str | None]] = []
+    fence = info = None
+    for line in text.splitlines():
+        match = FENCE.match(line)
+        if fence is None and match:
+            fence, info = match["fence"], match["info"].strip()
+            lines.append(("", None))
+        elif fence is not None and match and match["fence"].startswith(fence) and not match["info"].strip():
+            fence = info = None
+            lines.append(("", None))
+        else:
+            lines.append((line, info))
+    assert fence is None, f"a block opened with {fence} is never closed"
+    return lines
+
+
+def prose(document: Path) -> list[str]:
+    """Return the lines outside fenced blocks; a line inside one becomes empty, so that line numbers stay."""
+    return ["" if info is not None else line for line, info in split_fences(document.read_text(encoding="utf-8"))]
+
+
+def heading_anchors(document: Path) -> set[str]:
+    """Return the fragments a link into this document may use, by the rule of the usual Markdown hosts."""
+    anchors: set[str] = set()
+    repeats: dict[str, int] = {}
+    for line in prose(document):
+        anchors.update(match["name"] for match in ANCHOR.finditer(line))
+        heading = HEADING.match(line)
+        if heading:
+            title = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading["title"])
+            slug = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+            repeat = repeats.get(slug, 0)
+            repeats[slug] = repeat + 1
+            anchors.add(f"{slug}-{repeat}" if repeat else slug)
+    return anchors
+
+
+def broken_links(document: Path) -> list[str]:
+    """Return one line for each relative link in the document that leads nowhere."""
+    broken = []
+    for number, line in enumerate(prose(document), start=1):
+        visible = INLINE_CODE.sub("", line)
+        for match in [*LINK.finditer(visible), *REFERENCE.finditer(visible)]:
+            if EXTERNAL.match(match["target"]):
+                continue
+            path, _, fragment = unquote(match["target"]).partition("#")
+            target = (document.parent / path).resolve() if path else document
+            if not target.is_relative_to(ROOT) or not target.exists():
+                broken.append(f"{document.name}:{number}: {match['target']}: no such file in the repository")
+            elif fragment and target.suffix == ".md" and fragment not in heading_anchors(target):
+                broken.append(f"{document.name}:{number}: {match['target']}: no such heading")
+    return broken
+
+
+def python_script(text: str) -> str:
+    """Join a document's ```python blocks into one script in which every line keeps its number.
+
+    Blocks run in order and see one another's names, as they do for a reader who pastes them one by one. A block that
+    should not run (a sketch, hours of training) says so where it opens: ```python not-run.
+    """
+    return "\n".join(line if info == "python" else "" for line, info in split_fences(text)) + "\n"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.relative_to(ROOT).as_posix())
+def test_relative_links_resolve(document: Path) -> None:
+    assert broken_links(document) == []
+
+
+def test_readme_python_blocks_run(tmp_path: Path) -> None:
+    text = README.read_text(encoding="utf-8") if README.exists() else ""
+    script = tmp_path / "readme.py"  # a traceback's line numbers are the README's
+    script.write_text(python_script(text), encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, script],
+        cwd=tmp_path,  # files the examples write must not land in the checkout
+        env={**os.environ, "MPLBACKEND": "Agg"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 0, f"the README's examples failed:\n{result.stderr}"
+
+
+def test_package_page_is_the_readme() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    # The build fails if the metadata names a README that does not exist.
+    assert project.get("readme") == ("README.md" if README.exists() else None)
+
+
+def test_citation_and_changelog_name_the_packaged_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+# The checks above would also pass if they looked at nothing, so they are shown something broken.
+
+
+def test_a_broken_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    document = tmp_path / "page.md"
+    document.write_text(
+        "# One `two`, three!\n"
+        "[good](#one-two-three) [good](page.md#one-two-three) [good](https://example.org/x) `[code](nowhere.md)`\n"
+        "[bad](nowhere.md)\n"
+        "[bad](page.md#four)\n"
+        "```\n[code](nowhere.md)\n```\n"
+        "[bad]: ../outside.md\n",
+        encoding="utf-8",
+    )
+    assert [line.split(": ")[0] for line in broken_links(document)] == ["page.md:3", "page.md:4", "page.md:8"]
+
+
+def test_only_python_blocks_run_and_lines_keep_their_numbers() -> None:
+    text = "# x\n```python\na = 1\n```\n```python not-run\nb = 1\n```\n```bash\nmake demo\n```\n~~~python\nc = a\n~~~\n"
+    assert [(n, line) for n, line in enumerate(python_script(text).splitlines(), 1) if line] == [
+        (3, "a = 1"),
+        (12, "c = a"),
+    ]
