@@ -1,7 +1,7 @@
 """The one compiled entry point: it joins simulator, rules and observations, for one lane or thousands.
 
-`Env` (one lane), the vector environment (many) and `simulate` (a compiled rule decides to the end) all call `drive`, so
-that they cannot differ.
+`Env` (one lane), `VectorEnv` (many) and `simulate` (a compiled rule decides to the end) all call `drive`, so that they
+cannot differ. Autoreset is one of its commands too: which world follows which is part of a lane's state.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 
 from ple_gym.observe import HOST_LENGTH, write_mask, write_observation
 from ple_gym.policies.rules import EXTERNAL, XEN_45, XEN_48, choose
+from ple_gym.sim import rng
 from ple_gym.sim.jit import called, entry_point, inlined, source_fingerprint
 from ple_gym.sim.kernel import advance, carry_out, legal, settle_all, start_world
 from ple_gym.sim.memory import grid, records, row_of
@@ -31,35 +32,37 @@ from ple_gym.sim.state import (
     RESULT_REWARD,
     RESULT_STATUS,
     RESULTS,
+    STORM,
     open_lane,
 )
 
 # commands
-RESET = 0  # build the world named by world.seed and world.index, and go on to its first decision or its end
+RESET = 0  # build the world named by world.seed and world.index, and go on to where world.start says, or to its end
 STEP = 1  # take world.action for the decision that is due (an illegal one means defer); on to the next one or the end
 OBSERVE = 2  # write mask and observation of the decision that is due; nothing happens
+NEXT = 3  # as RESET, for the world that follows world.seed (12.1)
+STEP_OR_NEXT = 4  # STEP, or NEXT where the run is over
 
 FLOAT = np.float64
 
-MAX_REPLACEMENTS = 1000  # worlds without a decision that a reset skips before it returns an ended one
+MAX_REPLACEMENTS = 1000  # worlds without such a start that a reset skips before it returns an ended one
 
 
 @called
-def show(s, row):
+def show(s, mask, observation):
     """Write mask and observation of the decision that is due, if this scenario is observed."""
     par = s.par[0]
     if par.information != NOTHING:
-        write_mask(s, grid(row, par.mask_at, INT8, 1, 1, par.vcpus + 1))
-        host_at = par.observation_at + 4 * par.vcpus * par.features
+        write_mask(s, grid(mask, 0, INT8, 1, 1, par.vcpus + 1))
         write_observation(
             s,
-            grid(row, par.observation_at, FLOAT32, 4, par.features, par.vcpus),
-            grid(row, host_at, FLOAT32, 4, 1, HOST_LENGTH),
+            grid(observation, 0, FLOAT32, 4, par.features, par.vcpus),
+            grid(observation, 4 * par.vcpus * par.features, FLOAT32, 4, 1, HOST_LENGTH),
         )
 
 
 @called
-def report(s, row, illegal):
+def report(s, row, mask, observation, illegal):
     """Write what the caller gets: reward, status, time since the previous decision; then mask and observation."""
     world = s.world[0]
     par = s.par[0]
@@ -69,82 +72,94 @@ def report(s, row, illegal):
     result[0, RESULT_STATUS] = FLOAT(world.status)
     result[0, RESULT_ILLEGAL] = FLOAT(illegal)
     result[0, RESULT_ELAPSED] = FLOAT(world.now - world.decided_at)
-    show(s, row)
     world.lost_before = lost
-    world.decided_at = world.now
+    show(s, mask, observation)
 
 
 @inlined
 def reset_world(s, row, bypass):
     """Clear the lane's state and start the world that world.seed and world.index name."""
     world = s.world[0]
-    seed, index = world.seed, world.index
+    seed, index, start = world.seed, world.index, world.start
     words = s.par[0].result_at // 8
     state = grid(row, 0, INT64, 8, 1, words)
     for i in range(words):
         state[0, i] = 0
-    world.seed, world.index = seed, index
+    world.seed, world.index, world.start = seed, index, start
     start_world(s, bypass)
 
 
 @inlined
-def drive_lane(s, row, command, rule, bypass):
+def drive_lane(s, row, mask, observation, command, rule, bypass):
     """Run one command on one lane."""
     world = s.world[0]
-    illegal = False
+    par = s.par[0]
     if command == OBSERVE:
-        show(s, row)
+        show(s, mask, observation)
         return
-    if command == RESET:
+    illegal = False
+    resets = command in (RESET, NEXT) or (command == STEP_OR_NEXT and world.status != DECIDE)
+    if resets:
+        if command != RESET:
+            world.seed, world.index = rng.next_seed(world.seed), np.uint64(0)
         reset_world(s, row, bypass)
-    elif command == STEP:
+    else:
         action = world.action
         illegal = not legal(s, world.deciding, action)
         if illegal:
-            action = s.par[0].vcpus
+            action = par.vcpus
             world.illegal_actions += 1
-        s.pcpu[world.deciding].decided_at = world.now
+        world.decided_at = s.pcpu[world.deciding].decided_at = world.now
         carry_out(s, action, bypass)
+    seeks_storm = resets and world.start == STORM
+    second, exits_before = np.int64(-1), np.int64(0)
     while True:
         if world.status == ADVANCING:
             advance(s, bypass)
         if world.status == DECIDE:
-            if rule == EXTERNAL:
+            if seeks_storm:
+                if world.now // par.storm_span != second:
+                    second, exits_before = world.now // par.storm_span, world.exits - 1
+                seeks_storm = world.exits - exits_before < par.storm_exits
+            if rule == EXTERNAL and not seeks_storm:
                 break
             s.pcpu[world.deciding].decided_at = world.now
-            carry_out(s, choose(s, rule, world.deciding), bypass)
-        elif command == RESET and rule == EXTERNAL and world.index < np.uint64(MAX_REPLACEMENTS):
+            carry_out(s, par.vcpus if seeks_storm else choose(s, rule, world.deciding), bypass)
+        elif resets and rule == EXTERNAL and world.index < np.uint64(MAX_REPLACEMENTS):
             world.index += np.uint64(1)
+            second = np.int64(-1)
             reset_world(s, row, bypass)
         else:
             break
     if rule == EXTERNAL:
         if world.status == DECIDE:
             settle_all(s, world.now)
-        if command == RESET:  # what was lost before the first decision is nobody's fault
+        if resets:  # what was lost before the first decision is nobody's fault
             world.decided_at = world.now
-            world.lost_before = lost_cycles(s, s.par[0].reward)
-        report(s, row, illegal)
+            world.lost_before = lost_cycles(s, par.reward)
+        report(s, row, mask, observation, illegal)
 
 
 def _entry(fingerprint: int) -> Any:
-    def drive(description, rows, begin, end, command, rule, trace, trace_rows):
+    def drive(description, rows, masks, observations, begin, end, command, rule, trace, trace_rows):
         _ = fingerprint  # part of numba's cache key: see sim/jit.py
-        row_bytes = records(description, 0, PARAMETERS_BYTES, PARAMETERS)[0].row_bytes
+        par = records(description, 0, PARAMETERS_BYTES, PARAMETERS)[0]
         for e in range(begin, end):
-            row = row_of(rows, e, row_bytes)
+            row = row_of(rows, e, par.row_bytes)
+            mask = row_of(masks, e, par.vcpus + 1)
+            observation = row_of(observations, e, par.observation_bytes)
             s = open_lane(description, row, trace, trace_rows)
-            bypass = s.par[0].yield_bypasses_ratelimit != 0
+            bypass = par.yield_bypasses_ratelimit != 0
             if rule == XEN_45:
                 bypass = False
             elif rule == XEN_48:
                 bypass = True
-            drive_lane(s, row, command, rule, bypass)
+            drive_lane(s, row, mask, observation, command, rule, bypass)
 
     return entry_point(drive)
 
 
-#: drive(description, rows, begin, end, command, rule, trace, trace_rows): run `command` on lanes begin..end-1. Arrays
-#: are `memory.handle`s, which `lanes.Lanes` keeps. rule: EXTERNAL (the caller's `world.action`), or the code of a rule
-#: that decides to the end of the run.
+#: drive(description, rows, masks, observations, begin, end, command, rule, trace, trace_rows): run `command` on lanes
+#: begin..end-1. Arrays are `memory.handle`s, which `lanes.Lanes` keeps. rule: EXTERNAL (the caller's `world.action`),
+#: or the code of a rule that decides to the end of the run.
 drive = _entry(source_fingerprint())

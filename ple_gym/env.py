@@ -8,23 +8,27 @@ from typing import Any, SupportsInt
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
 
-from ple_gym import observe, render, scenarios
-from ple_gym.drive import OBSERVE, RESET, STEP
-from ple_gym.episode import summarise
-from ple_gym.lanes import INFORMATION, REWARDS, Lanes
-from ple_gym.parameters import unknown
+from ple_gym import render
+from ple_gym.drive import NEXT, RESET, STEP
+from ple_gym.episode import episode_of
+from ple_gym.interface import (
+    MAX_SEED,
+    TRACE_ROWS,
+    Observation,
+    checked_options,
+    checked_seed,
+    make_interface,
+    one_of,
+    picture_of,
+)
+from ple_gym.lanes import STARTS, never_starts
 from ple_gym.scenario import Scenario
 from ple_gym.sim import state
+from ple_gym.trace import unrolled
 
-OBSERVATIONS = ("flat", "tokens")
 ILLEGAL = ("defer", "raise")
-MAX_SEED = 2**63 - 1
-_TRACE_ROWS = 8192  # events kept for pictures: some ten milliseconds of a storm
 _DECIDE, _FINISHED, _TIMED_OUT = (float(code) for code in (state.DECIDE, state.FINISHED, state.TIMED_OUT))
-
-Observation = npt.NDArray[np.float32] | dict[str, npt.NDArray[np.float32]]
 
 
 class PleEnv(gym.Env[Any, Any]):
@@ -49,8 +53,10 @@ class PleEnv(gym.Env[Any, Any]):
     **End**: `terminated` when the fixed work is done, `truncated` at the simulated-time limit; then
     `info["ple_episode"]` holds the run's record (`episode.summarise`).
 
-    **Start**: `reset(seed=n)` starts world n, the same that `ple-gym simulate --seeds n` runs, at its first decision. A
-    world that ends before one is replaced by the next index of the same seed; both are in `info`.
+    **Start**: `reset(seed=n)` starts world n, the same that `ple-gym simulate --seeds n` runs, at its first decision,
+    or where it is first in a storm of exits under its host's own rule (docs/model.md, 12.1). A world that ends before
+    is replaced by the next index of the same seed; both are in `info`. `reset()` without a seed starts the world that
+    follows the present one: a seed names a whole sequence of worlds, and a state contains what follows it.
 
     Decisions are not evenly spaced: `info["elapsed_cycles"]` is the simulated time since the previous one.
 
@@ -59,6 +65,7 @@ class PleEnv(gym.Env[Any, Any]):
         information: `hypervisor`, `introspection` or `oracle`.
         observation: `flat` or `tokens`.
         reward: `waste`, `time` or `fair`.
+        start: `first` (decision) or `storm`: where every world starts unless `reset` is told otherwise.
         illegal: what an illegal action does: `defer` or `raise`.
         overrides: scenario parameters by dotted name, e.g. `{"host.ratelimit_us": 500}`.
         render_mode: `ansi` or `rgb_array`: the last milliseconds as a timeline.
@@ -76,72 +83,67 @@ class PleEnv(gym.Env[Any, Any]):
         information: str = "hypervisor",
         observation: str = "flat",
         reward: str = "waste",
+        start: str = "first",
         illegal: str = "defer",
         overrides: Mapping[str, object] | None = None,
         render_mode: str | None = None,
     ) -> None:
-        _one_of("information level", information, [name for name in INFORMATION if name != "none"])
-        _one_of("observation", observation, OBSERVATIONS)
-        _one_of("reward", reward, REWARDS)
-        _one_of("treatment of illegal actions", illegal, ILLEGAL)
+        one_of("treatment of illegal actions", illegal, ILLEGAL)
         if render_mode is not None:
-            _one_of("render mode", render_mode, self.metadata["render_modes"])
-        if isinstance(scenario, str):
-            scenario = scenarios.load(scenario)
-        self.scenario = scenario.with_overrides(overrides or {})
-        self.render_mode = render_mode
-        self.tokens = observation == "tokens"
-        self.lanes = Lanes(self.scenario, 1, reward, information)
-        vcpus, features = self.lanes.vcpus, observe.vcpu_features(INFORMATION[information])
-        self.action_space = spaces.Discrete(vcpus + 1)
-        if self.tokens:
-            shapes = {"vcpus": (vcpus, features), "host": (observe.HOST_LENGTH,)}
-            self.observation_space = spaces.Dict({name: _box(shape) for name, shape in shapes.items()})
-        else:
-            self.observation_space = _box((vcpus * features + observe.HOST_LENGTH,))
-        self._trace = np.zeros((_TRACE_ROWS if render_mode else 0, state.TRACE_WIDTH), np.int64)
-        self._reset, self._step, self._show = (
-            self.lanes.bind(0, 1, command, trace=self._trace) for command in (RESET, STEP, OBSERVE)
+            one_of("render mode", render_mode, self.metadata["render_modes"])
+        self.interface = make_interface(
+            scenario, overrides, information=information, observation=observation, reward=reward, start=start
         )
+        self.scenario = self.interface.scenario
+        self.render_mode = render_mode
+        self.action_space = self.interface.action_space()
+        self.observation_space = self.interface.observation_space()
+        self.lanes = self.interface.lanes(1)
+        self._trace = np.zeros((TRACE_ROWS if render_mode else 0, state.TRACE_WIDTH), np.int64)
+        self._reset, self._next, self._step = (self.lanes.bind(command, self._trace) for command in (RESET, NEXT, STEP))
         self._action = self.lanes.world["action"]
         self._result = self.lanes.result[0]
         self._mask = self.lanes.mask[0]
         self._flat = self.lanes.observation[0]
-        self._raises = illegal == "raise"
-        self._running = False
+        self._is_flat = observation == "flat"
+        self._illegal = illegal
+        self._running = self._seeded = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Start a world and go to its first decision.
 
-        Without a seed a new world is drawn from `np_random`. No options are known.
+        Args:
+            seed: the world; None: the one that follows the present one, at first any.
+            options: `start`: `first` or `storm`, for this world; `state`: what `get_state` returned, to go on from.
 
         Raises:
-            ValueError: a seed outside 0..2^63-1 or an unknown option.
-            RuntimeError: 1,001 worlds in a row ended without a decision.
+            ValueError: a seed outside 0..2^63-1, an unknown option, or a state that does not fit; nothing has changed.
+            RuntimeError: 1,001 worlds in a row ended before they reached their start.
         """
-        if seed is not None and not 0 <= seed <= MAX_SEED:
-            raise ValueError(f"seed = {seed}: must be 0..{MAX_SEED}")
-        for name in options or {}:
-            raise unknown("reset option", name, ())
+        asked = checked_options(options, "start", "state")
+        if seed is not None:
+            seed = checked_seed(seed)
+        if "state" in asked:
+            if seed is not None:
+                raise ValueError("reset: a state contains its world, so it takes no seed")
+            return self.set_state(asked["state"])
         super().reset(seed=seed)
         world = self.lanes.world
-        world["seed"][0] = self.np_random.integers(MAX_SEED) if seed is None else seed
-        world["index"][0] = 0
-        self._reset()
+        if seed is None and not self._seeded:
+            seed = int(self.np_random.integers(MAX_SEED))
+        world["start"][0] = STARTS[asked.get("start", self.interface.start)]
+        if seed is None:
+            self._next()
+        else:
+            world["seed"][0], world["index"][0] = seed, 0
+            self._reset()
+        self._seeded = True
         self._running = self._result[state.RESULT_STATUS] == _DECIDE
         if not self._running:
-            raise RuntimeError(
-                f"{self.scenario.name}: worlds 0..{world['index'][0]} of seed {world['seed'][0]} have no PLE exit: "
-                "there is nothing to decide"
-            )
-        return self._observe(), {
-            "action_mask": self._mask.copy(),
-            "elapsed_cycles": 0,
-            "seed": int(world["seed"][0]),
-            "index": int(world["index"][0]),
-        }
+            raise RuntimeError(never_starts(self.lanes, 0))
+        return self._present()
 
     def step(self, action: SupportsInt) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Carry out a decision and go to the next one, or to the end.
@@ -153,7 +155,7 @@ class PleEnv(gym.Env[Any, Any]):
         if not self._running:
             raise RuntimeError("the run is over: call reset() before step()")
         number = int(action)
-        if not 0 <= number <= self.lanes.vcpus or (self._raises and not self._mask[number]):
+        if not 0 <= number < len(self._mask) or (self._illegal == "raise" and not self._mask[number]):
             legal = ", ".join(str(one) for one in np.flatnonzero(self._mask))
             raise ValueError(f"action {action} is not legal here; legal are {legal} (info['action_mask'])")
         self._action[0] = number
@@ -163,10 +165,9 @@ class PleEnv(gym.Env[Any, Any]):
         if illegal:
             info["illegal_action"] = True
         if status == _DECIDE:
-            return (self._observe() if self.tokens else self._flat.copy()), reward, False, False, info
+            return (self._flat.copy() if self._is_flat else self._observe()), reward, False, False, info
         self._running = False
-        info["ple_episode"] = summarise(self.scenario, self.lanes.totals(0))
-        info["ple_episode"]["illegal_actions"] = int(self.lanes.world["illegal_actions"][0])
+        info["ple_episode"] = episode_of(self.lanes, 0)
         return self._observe(), reward, status == _FINISHED, status == _TIMED_OUT, info
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
@@ -174,7 +175,7 @@ class PleEnv(gym.Env[Any, Any]):
         return np.asarray(self._mask, np.bool_)
 
     def get_state(self) -> bytes:
-        """The whole state, exactly: what `set_state` of an environment with the same scenario and level takes."""
+        """The whole state, exactly: what `set_state` of an environment with the same options takes, in any process."""
         return self.lanes.save(0)
 
     def set_state(self, saved: bytes) -> tuple[Observation, dict[str, Any]]:
@@ -184,9 +185,47 @@ class PleEnv(gym.Env[Any, Any]):
             ValueError: not a state, damaged, or of another scenario or version; nothing has changed.
         """
         self.lanes.restore(0, saved)
+        self._seeded = True
         self._running = self._result[state.RESULT_STATUS] == _DECIDE
         self._trace[:] = 0
         self.lanes.world["traced"][0] = 0
+        return self._present()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: the options and the exact state, none of the addresses in this process."""
+        options = {name: getattr(self.interface, name) for name in self.interface.__dataclass_fields__}
+        options |= {"illegal": self._illegal, "render_mode": self.render_mode}
+        saved = self.lanes.save(0) if self._seeded else None
+        return {
+            "options": options,
+            "state": saved,
+            "np_random": self._np_random,
+            "np_random_seed": self._np_random_seed,
+        }
+
+    def __setstate__(self, pickled: dict[str, Any]) -> None:
+        """Build the environment anew; the trace for rendering begins here."""
+        self.__init__(**pickled["options"])  # type: ignore[misc]
+        if pickled["state"] is not None:
+            self.set_state(pickled["state"])
+        self._np_random, self._np_random_seed = pickled["np_random"], pickled["np_random_seed"]
+
+    def trace(self) -> npt.NDArray[np.int64]:
+        """The events kept for rendering, oldest first: int64 [n, 5] (`trace.py`); empty without a render mode."""
+        return unrolled(self._trace, int(self.lanes.world["traced"][0]))
+
+    def render(self) -> str | npt.NDArray[np.uint8] | None:
+        """The last milliseconds as a timeline, in the way of the paper's Figures 3 to 6; None without a render mode."""
+        if self.render_mode is None:
+            return None
+        draw = render.timeline_ansi if self.render_mode == "ansi" else render.timeline_rgb
+        return draw(*picture_of(self.lanes, 0, self._trace))
+
+    def _observe(self) -> Observation:
+        return self.interface.arrange(self._flat.copy())
+
+    def _present(self) -> tuple[Observation, dict[str, Any]]:
+        """What a reset returns."""
         world = self.lanes.world[0]
         return self._observe(), {
             "action_mask": self._mask.copy(),
@@ -194,41 +233,3 @@ class PleEnv(gym.Env[Any, Any]):
             "seed": int(world["seed"]),
             "index": int(world["index"]),
         }
-
-    def observe_again(self) -> Observation:
-        """The observation of the decision that is due, written anew from the state as it is now."""
-        self._show()
-        return self._observe()
-
-    def trace(self) -> npt.NDArray[np.int64]:
-        """The events kept for rendering, oldest first: int64 [n, 5] (`trace.py`); empty without a render mode."""
-        count = int(self.lanes.world["traced"][0])
-        if count <= len(self._trace):
-            return self._trace[:count].copy()
-        return np.roll(self._trace, -(count % len(self._trace)), axis=0)
-
-    def render(self) -> str | npt.NDArray[np.uint8] | None:
-        """The last milliseconds as a timeline, in the way of the paper's Figures 3 to 6; None without a render mode."""
-        if self.render_mode is None:
-            return None
-        trace = self.trace()
-        stop = int(self.lanes.world["now"][0])
-        start = max(int(trace[0, 0]) if len(trace) else 0, stop - self.scenario.host.tsc_hz // 200)
-        draw = render.timeline_ansi if self.render_mode == "ansi" else render.timeline_rgb
-        return draw(trace, self.lanes.pcpus, self.lanes.vcpus, start, stop)
-
-    def _observe(self) -> Observation:
-        flat: npt.NDArray[np.float32] = self._flat.copy()
-        if not self.tokens:
-            return flat
-        columns, host = flat[: -observe.HOST_LENGTH], flat[-observe.HOST_LENGTH :]
-        return {"vcpus": columns.reshape(-1, self.lanes.vcpus).T.copy(), "host": host.copy()}
-
-
-def _box(shape: tuple[int, ...]) -> spaces.Box:
-    return spaces.Box(observe.LOW, observe.HIGH, shape, np.float32)
-
-
-def _one_of(what: str, value: str, allowed: Any) -> None:
-    if value not in allowed:
-        raise unknown(what, value, allowed, list_all=True)

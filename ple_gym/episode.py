@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ple_gym.lanes import Lanes
 from ple_gym.scenario import Scenario
 
 
@@ -39,6 +40,12 @@ def summarise(scenario: Scenario, totals: dict[str, Any]) -> dict[str, Any]:
             for vm, vcpus in zip(totals["vms"], (vm.vcpus for vm in scenario.vms().values()), strict=True)
         ],
     }
+
+
+def episode_of(lanes: Lanes, lane: int) -> dict[str, Any]:
+    """What `info["ple_episode"]` says of the run in a lane: its record so far, and how many actions were illegal."""
+    illegal_actions = int(lanes.world["illegal_actions"][lane])
+    return {**summarise(lanes.scenario, lanes.totals(lane)), "illegal_actions": illegal_actions}
 
 
 def _slowdown(elapsed: int, most_pcpus: int, useful: int) -> float | None:

@@ -28,7 +28,7 @@ from ple_gym.parameters import show
 from ple_gym.policies import RULES, Rule, load_rule
 from ple_gym.scenario import Scenario, ScenarioError
 from ple_gym.scenarios import SCENARIOS, load
-from ple_gym.trace import PLE, TRACE_COLUMNS, Ints
+from ple_gym.trace import PLE, TRACE_COLUMNS, Ints, unrolled
 
 __all__ = ["Comparison", "Estimate", "Row", "Run", "compare", "compare_all", "parse_seeds", "record", "simulate"]
 
@@ -116,8 +116,7 @@ def record(scenario: Scenario, policy: str, seed: int, events: int = TRACE_EVENT
     rows = np.zeros((events, len(TRACE_COLUMNS)), np.int64)
     lanes = Lanes(scenario, 1)
     lanes.run(0, seed, load_rule(policy).code, rows)
-    traced = int(lanes.world["traced"][0])
-    return rows[:traced] if traced <= events else np.roll(rows, -(traced % events), axis=0)
+    return unrolled(rows, int(lanes.world["traced"][0]))
 
 
 def busiest_window(trace: Ints, length: int) -> tuple[int, int]:

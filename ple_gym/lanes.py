@@ -16,14 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ple_gym import observe
-from ple_gym.drive import RESET, drive
+from ple_gym.drive import OBSERVE, RESET, drive
 from ple_gym.policies.rules import EXTERNAL
 from ple_gym.scenario import Scenario
 from ple_gym.sim import state
 from ple_gym.sim.description import describe
-from ple_gym.sim.jit import JIT_ENABLED
+from ple_gym.sim.jit import compiled
 from ple_gym.sim.memory import handle
 
+STARTS = {"first": state.FIRST, "storm": state.STORM}
 REWARDS = {"waste": state.WASTE, "time": state.TIME, "fair": state.FAIR}
 INFORMATION = {
     "none": state.NOTHING,
@@ -65,57 +66,71 @@ def _checksum(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_CHECKSUM_BYTES).digest()
 
 
+def never_starts(lanes: Lanes, lane: int) -> str:
+    """Says that a reset of a lane went through all replacement worlds without reaching its start."""
+    world = lanes.world[lane]
+    what = "storm of exits" if world["start"] == state.STORM else "PLE exit: there is nothing to decide"
+    return f"{lanes.scenario.name}: worlds 0..{world['index']} of seed {world['seed']} have no {what}"
+
+
 class Lanes:
     """`count` simulated machines of one scenario.
 
     rows: uint8 [count, row_bytes], everything that changes; description: uint8, everything that does not.
     """
 
-    def __init__(self, scenario: Scenario, count: int, reward: str = "waste", information: str = "none") -> None:
+    def __init__(
+        self, scenario: Scenario, count: int, reward: str = "waste", information: str = "none", start: str = "first"
+    ) -> None:
         vcpus = sum(vm.vcpus for vm in scenario.vms().values())
         level = INFORMATION[information]
+        length = observe.observation_length(level, vcpus)
         self.scenario = scenario
-        self.description = describe(
-            scenario, REWARDS[reward], level, observe.vcpu_features(level), observe.observation_length(level, vcpus)
-        )
+        self.description = describe(scenario, REWARDS[reward], level, observe.vcpu_features(level), length)
         self.layout = self.description[: state.PARAMETERS.itemsize].view(state.PARAMETERS)[0]
         self.rows = np.zeros((count, int(self.layout["row_bytes"])), np.uint8)
-        self.handles = (handle(self.description), handle(self.rows))
         self.pcpus, self.vcpus = scenario.host.pcpus, vcpus
         self.world = self._records("world_at", "vm_at", state.WORLD)[:, 0]
+        self.world["start"] = STARTS[start]
         self.vm = self._records("vm_at", "memory_at", state.VM)
         self.pcpu = self._records("pcpu_at", "clock_at", state.PCPU)
         self.vcpu = self._records("vcpu_at", "guest_at", state.VCPU)
         self.guest = self._records("guest_at", "lock_at", state.VCPU_GUEST)
         self.histogram = self._records("histogram_at", "result_at", np.dtype(np.int32)).reshape(count, 3, -1)
-        self.result = self._records("result_at", "mask_at", np.dtype(np.float64))
-        self.mask = self._records("mask_at", "observation_at", np.dtype(np.int8))[:, : vcpus + 1]
-        length = observe.observation_length(level, vcpus)
-        self.observation = self._records("observation_at", "row_bytes", np.dtype(np.float32))[:, :length]
+        self.result = self._records("result_at", "row_bytes", np.dtype(np.float64))[:, : state.RESULTS]
+        self.mask = np.zeros((count, vcpus + 1), np.int8)
+        self.observation = np.zeros((count, length), np.float32)
+        self._state = (handle(self.description), handle(self.rows))
+        self._drive = compiled(drive, *self._arguments(0, 0, RESET, EXTERNAL, NO_TRACE))
 
     def _records(self, start: str, stop: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         return self.rows[:, int(self.layout[start]) : int(self.layout[stop])].view(dtype)
 
-    def bind(
+    def drive(
         self, begin: int, end: int, command: int, rule: int = EXTERNAL, trace: npt.NDArray[np.int64] = NO_TRACE
-    ) -> Callable[[], None]:
-        """A call that runs a command of `drive.py` on lanes begin..end-1; making it costs more than one call of it.
+    ) -> None:
+        """Run a command of `drive.py` on lanes begin..end-1.
 
-        `trace`: int64 [n, 5], a ring of events (n = 0: none), which the caller keeps.
+        `trace`: int64 [n, 5], a ring that takes events (n = 0: none). `mask` and `observation` are written, and may be
+        replaced by fresh arrays before.
         """
-        raw = handle(trace.view(np.uint8).ravel())
-        call = partial(drive, *self.handles, begin, end, command, rule, raw, len(trace))
-        return call if JIT_ENABLED else np.errstate(over="ignore")(call)  # hashing overflows on purpose
+        self._drive(*self._arguments(begin, end, command, rule, trace))
 
-    def drive(self, begin: int, end: int, command: int, rule: int = EXTERNAL) -> None:
-        """Run a command of `drive.py` on lanes begin..end-1, once."""
-        self.bind(begin, end, command, rule)()
+    def bind(self, command: int, trace: npt.NDArray[np.int64]) -> Callable[[], None]:
+        """The call `drive(0, 1, command, trace=trace)`, faster: for one lane whose arrays all stay where they are."""
+        return partial(self._drive, *self._arguments(0, 1, command, EXTERNAL, trace))
+
+    def _arguments(
+        self, begin: int, end: int, command: int, rule: int, trace: npt.NDArray[np.int64]
+    ) -> tuple[Any, ...]:
+        outputs = (handle(self.mask), handle(self.observation))
+        return (*self._state, *outputs, begin, end, command, rule, handle(trace.ravel()), len(trace))
 
     def run(self, lane: int, seed: int, rule: int, trace: npt.NDArray[np.int64] = NO_TRACE) -> None:
         """Simulate world `seed` from its start to its end under a compiled rule."""
         self.world["seed"][lane] = seed
         self.world["index"][lane] = 0
-        self.bind(lane, lane + 1, RESET, rule, trace)()
+        self.drive(lane, lane + 1, RESET, rule, trace)
 
     def save(self, lane: int) -> bytes:
         """The exact state of a lane: a header that names format and scenario, the bytes, a checksum."""
@@ -136,6 +151,7 @@ class Lanes:
         if saved[: len(header)] != header:
             raise ValueError("the saved state is of another scenario, observation, reward or version of ple_gym")
         self.rows[lane] = np.frombuffer(saved[len(header) : -_CHECKSUM_BYTES], np.uint8)
+        self.drive(lane, lane + 1, OBSERVE)
 
     def _header(self) -> bytes:
         return _MAGIC + _checksum(self.description.tobytes() + repr(state.LANE_FORMAT).encode())

@@ -63,6 +63,13 @@ NOISE = -2  # a pCPU that the host has taken
 NEVER = 1 << 62  # the time of an end that lies outside the trace (-NEVER: of a beginning)
 
 
+def unrolled(ring: Ints, written: int) -> Ints:
+    """Return the events that a ring [n, 5] still holds after `written` of them, oldest first: a copy."""
+    if written <= len(ring):
+        return ring[:written].copy()
+    return np.roll(ring, -(written % len(ring)), axis=0)
+
+
 def window(trace: Ints, start: int, stop: int) -> Ints:
     """Return the events with `start <= time < stop` (cycles), as a view [m, 5]."""
     first, last = np.searchsorted(trace[:, 0], [start, max(start, stop)])

@@ -46,7 +46,7 @@ def consult(m: Machine, rule: str, row: np.ndarray | None = None) -> int:
     """What a rule does now. Some rules remember that they were asked."""
     with np.errstate(over="ignore"):
         row = m.lanes.rows[0] if row is None else row
-        return int(answer(m.lanes.handles[0], handle(row), RULES[rule].code, handle(NO_TRACE)))
+        return int(answer(handle(m.lanes.description), handle(row), RULES[rule].code, handle(NO_TRACE)))
 
 
 def at_a_decision(scenario: Scenario, seed: int, decisions: int) -> Machine:

@@ -31,7 +31,7 @@ from ple_gym.sim.state import (
 )
 
 if TYPE_CHECKING:
-    from ple_gym.scenario import Scenario, Vm
+    from ple_gym.scenario import Ple, Scenario, Vm
 
 _LOCK_KINDS = {"ticket": TICKET, "mcs": MCS, "tas": TAS}
 _PLE_KINDS = {"window": PLE_WINDOW, "count": PLE_COUNT}
@@ -101,6 +101,8 @@ def describe(scenario: Scenario, reward: int, information: int, vcpu_features: i
         "pull_swaps": scenario.decision.pull_swaps,
         "reward": reward,
         "information": information,
+        "storm_span": hz // 1000,
+        "storm_exits": _storm_exits(scenario),
         "noise_rate_hz": noise.rate_hz,
         "noise_burst": noise.burst_us * hz // 10**6,
         "noise_cap_permille": noise.cap_permille,
@@ -111,7 +113,8 @@ def describe(scenario: Scenario, reward: int, information: int, vcpu_features: i
         "limit": round(scenario.limit.simulated_s * hz),
         "tables": len(tables.rows),
     }
-    for name, value in {**values, **_row_layout(values, features)}.items():
+    values["observation_bytes"] = 4 * features
+    for name, value in {**values, **_row_layout(values)}.items():
         parameters[name] = value
     parameters["vm_parameters_at"] = parameters.nbytes
     parameters["tables_at"] = parameters.nbytes + vm_parameters.nbytes
@@ -122,8 +125,7 @@ def _vm_parameters(scenario: Scenario, vms: tuple[Vm, ...], tables: _Tables) -> 
     rows = np.zeros(len(vms), VM_PARAMETERS)
     first, first_lock = 0, 0
     for row, vm in zip(rows, vms, strict=True):
-        period = vm.spin_period
-        window = (scenario.ple.window // period + 1) * period
+        reach = _reach(scenario.ple, vm)
         values = {
             "first": first,
             "vcpus": vm.vcpus,
@@ -143,10 +145,10 @@ def _vm_parameters(scenario: Scenario, vms: tuple[Vm, ...], tables: _Tables) -> 
             "lock_below": round(vm.lock_probability * 2**32),
             "hot_below": round(vm.lock_probability * vm.hot_probability * 2**32),
             "block_below": round(vm.block_probability * 2**32),
-            "spin_period": period,
-            "halt": vm.pv_spin_threshold * period,
-            "reach": window,
-            "progress": 2 * (window if scenario.ple.kind == "window" else scenario.ple.count * period),
+            "spin_period": vm.spin_period,
+            "halt": vm.pv_spin_threshold * vm.spin_period,
+            "reach": reach,
+            "progress": 2 * reach,
         }
         for name, value in values.items():
             row[name] = value
@@ -155,8 +157,20 @@ def _vm_parameters(scenario: Scenario, vms: tuple[Vm, ...], tables: _Tables) -> 
     return rows
 
 
-def _row_layout(sizes: dict[str, float], features: int) -> dict[str, int]:
-    """Where the sections of a lane's row start. State comes first; result, mask and observation are outputs."""
+def _reach(ple: Ple, vm: Vm) -> int:
+    """Cycles from the start of a PAUSE loop to its exit, where nothing comes between (8.3: We)."""
+    pauses = ple.window // vm.spin_period + 1 if ple.kind == "window" else ple.count
+    return pauses * vm.spin_period
+
+
+def _storm_exits(scenario: Scenario) -> int:
+    """Exits within a millisecond that take half of the machine: the least that is called a storm (12.1)."""
+    host, each = scenario.host, _reach(scenario.ple, scenario.guest) + scenario.cost.exit
+    return max(1, host.pcpus * (host.tsc_hz // 1000) // (2 * each))
+
+
+def _row_layout(sizes: dict[str, float]) -> dict[str, int]:
+    """Where the sections of a lane's row start. State comes first; the result is an output."""
     pcpus, vcpus, vms, locks = (int(sizes[name]) for name in ("pcpus", "vcpus", "vms", "locks"))
     sections = {
         "world_at": WORLD.itemsize,
@@ -170,8 +184,6 @@ def _row_layout(sizes: dict[str, float], features: int) -> dict[str, int]:
         "queue_at": 2 * pcpus * vcpus,
         "histogram_at": 3 * HISTOGRAM_BINS * 4,
         "result_at": RESULTS * 8,
-        "mask_at": vcpus + 1,
-        "observation_at": 4 * features,
     }
     layout, at = {}, 0
     for name, size in sections.items():

@@ -16,6 +16,7 @@ _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 _30, _27, _31, _32, _ONE = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(32), np.uint64(1)
 _LOW = np.uint64(0xFFFFFFFF)
+_DERIVED = np.uint64(1) << np.uint64(62)  # no seed that a person writes down is that large
 
 
 @inlined
@@ -30,6 +31,12 @@ def mix(z):
 def world_key(seed, index):
     """Key of the world that (seed, index) names; all three uint64."""
     return mix(mix(seed) + _GOLDEN * (index + _ONE))
+
+
+@inlined
+def next_seed(seed):
+    """Seed of the world that follows world `seed` in an environment: 2^62..2^63-1; both uint64."""
+    return (mix(seed + _GOLDEN) >> np.uint64(2)) | _DERIVED
 
 
 @inlined

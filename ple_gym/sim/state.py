@@ -45,8 +45,10 @@ TICKET, MCS, TAS = 0, 1, 2
 PLE_WINDOW, PLE_COUNT = 0, 1
 # actuators
 PULL, LOCAL, HINT = 0, 1, 2
-# run status
-ADVANCING, DECIDE, FINISHED, TIMED_OUT = np.arange(4)
+# run status; CUT_OFF: the caller has ended it
+ADVANCING, DECIDE, FINISHED, TIMED_OUT, CUT_OFF = np.arange(5)
+# where an environment starts: at a world's first decision, or inside a storm of exits
+FIRST, STORM = 0, 1
 # rewards
 WASTE, TIME, FAIR = 0, 1, 2
 # information levels
@@ -66,7 +68,8 @@ PARAMETERS = np.dtype(
         ("features", "i8"),  # features per vCPU in an observation at this level
         ("world_at", "i8"), ("vm_at", "i8"), ("memory_at", "i8"), ("pcpu_at", "i8"), ("clock_at", "i8"),
         ("vcpu_at", "i8"), ("guest_at", "i8"), ("lock_at", "i8"), ("queue_at", "i8"), ("histogram_at", "i8"),
-        ("result_at", "i8"), ("mask_at", "i8"), ("observation_at", "i8"), ("row_bytes", "i8"),
+        ("result_at", "i8"), ("row_bytes", "i8"),
+        ("observation_bytes", "i8"),  # length of an observation
         ("vm_parameters_at", "i8"), ("tables_at", "i8"),
         # host
         ("tsc_hz", "i8"), ("timeslice", "i8"), ("tick", "i8"), ("ratelimit", "i8"),
@@ -78,6 +81,7 @@ PARAMETERS = np.dtype(
         ("ple_kind", "i8"), ("gap", "i8"), ("window", "i8"), ("count", "i8"),
         # decisions
         ("actuator", "i8"), ("pull_swaps", "i8"), ("reward", "i8"), ("information", "i8"),
+        ("storm_span", "i8"), ("storm_exits", "i8"),  # so many exits within so many cycles are a storm (12.1)
         # host noise: 0 = none; cycles; cycles; table row
         ("noise_rate_hz", "i8"), ("noise_burst", "i8"), ("noise_cap_permille", "i8"), ("noise_level_table", "i8"),
         ("limit", "i8"),  # simulated-time cap, cycles
@@ -98,7 +102,7 @@ VM_PARAMETERS = np.dtype(
         ("compute", "i8"), ("hold", "i8"), ("block", "i8"),  # rows of quantile tables
         ("kernel_below", "i8"), ("lock_below", "i8"), ("hot_below", "i8"), ("block_below", "i8"),  # of 2^32
         ("spin_period", "i8"), ("halt", "i8"), ("progress", "i8"),  # cycles; halt 0: never; progress = 2 We (8.3)
-        ("reach", "i8"),  # cycles from the start of a PAUSE loop to its exit (8.1)
+        ("reach", "i8"),  # cycles from the start of a PAUSE loop to its exit (8.3: We)
     ],
     align=True,
 )  # fmt: skip
@@ -114,13 +118,14 @@ CYCLES = ("useful", "spin", "exit", "switch", "cache", "idle", "stolen")
 WORLD = np.dtype(
     [
         ("seed", "u8"), ("index", "u8"),  # name of the world; index counts replacements (12)
+        ("start", "i8"),  # where it and those that follow it start: FIRST, STORM
         ("noise_key", "u8"), ("policy_key", "u8"),  # streams
         ("now", "i8"), ("acct_at", "i8"), ("next_wake", "i8"),  # cycles; next_wake = min of wake_at
         ("credit_balance", "i8"),  # cycles
         ("noise_gap", "i8"),  # mean gap between bursts of this run, cycles
         ("action", "i8"),  # the caller's action, read by the next step
         ("illegal_actions", "i8"),  # actions of the caller that were taken as `defer`, so far
-        ("decided_at", "i8"), ("lost_before", "f8"),  # at the previous decision: time, cycles lost until then
+        ("decided_at", "i8"), ("lost_before", "f8"),  # time of the previous decision; cycles lost that were reported
         ("status", "i4"), ("deciding", "u4"),  # run status; pCPU of the decision that is due
         ("finished_vms", "i4"), ("sort_epoch", "i4"),
         ("traced", "i8"),  # events written to the trace so far

@@ -1,0 +1,135 @@
+"""What `Env` and `VectorEnv` have in common: their options, spaces and the form of observations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from ple_gym import observe, scenarios
+from ple_gym.lanes import INFORMATION, REWARDS, STARTS, Lanes
+from ple_gym.parameters import show, unknown
+from ple_gym.scenario import Scenario
+from ple_gym.trace import Ints, unrolled
+
+OBSERVATIONS = ("flat", "tokens")
+LEVELS = tuple(name for name in INFORMATION if name != "none")
+MAX_SEED = 2**63 - 1
+TRACE_ROWS = 8192  # events kept for pictures: some ten milliseconds of a storm
+
+Observation = npt.NDArray[np.float32] | dict[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """How a scenario is offered to an agent; the options are those of `PleEnv`.
+
+    Raises:
+        ScenarioError: an unknown name.
+    """
+
+    scenario: Scenario
+    information: str = "hypervisor"
+    observation: str = "flat"
+    reward: str = "waste"
+    start: str = "first"
+
+    def __post_init__(self) -> None:
+        one_of("information level", self.information, LEVELS)
+        one_of("observation", self.observation, OBSERVATIONS)
+        one_of("reward", self.reward, REWARDS)
+        one_of("start", self.start, STARTS)
+
+    @property
+    def vcpus(self) -> int:
+        """VCPUs of all VMs; the action after the last of them defers."""
+        return sum(vm.vcpus for vm in self.scenario.vms().values())
+
+    @property
+    def features(self) -> int:
+        """Features of a vCPU."""
+        return observe.vcpu_features(INFORMATION[self.information])
+
+    def lanes(self, count: int) -> Lanes:
+        """Simulated machines that are observed and rewarded in this way."""
+        return Lanes(self.scenario, count, self.reward, self.information, self.start)
+
+    def action_space(self) -> spaces.Discrete[Any]:
+        """One action per vCPU, and to defer."""
+        return spaces.Discrete(self.vcpus + 1)
+
+    def observation_space(self) -> spaces.Space[Any]:
+        """A Box, or a Dict of two."""
+        if self.observation == "flat":
+            return _box((self.vcpus * self.features + observe.HOST_LENGTH,))
+        return spaces.Dict({"vcpus": _box((self.vcpus, self.features)), "host": _box((observe.HOST_LENGTH,))})
+
+    def arrange(self, flat: npt.NDArray[np.float32]) -> Observation:
+        """The observation that a flat one [..., length] is to be given as; of `tokens` a copy."""
+        if self.observation == "flat":
+            return flat
+        columns, host = flat[..., : -observe.HOST_LENGTH], flat[..., -observe.HOST_LENGTH :]
+        rows = columns.reshape(*flat.shape[:-1], self.features, self.vcpus).swapaxes(-1, -2)
+        return {"vcpus": np.ascontiguousarray(rows), "host": host.copy()}
+
+
+def make_interface(scenario: str | Scenario, overrides: Mapping[str, object] | None, **options: Any) -> Interface:
+    """An interface to a scenario, or to the name, id or file of one, with some parameters changed.
+
+    Raises:
+        ScenarioError: an unknown name, or a parameter out of its range.
+    """
+    if isinstance(scenario, str):
+        scenario = scenarios.load(scenario)
+    return Interface(scenario.with_overrides(overrides or {}), **options)
+
+
+def one_of(what: str, value: str, allowed: Iterable[str]) -> None:
+    """Raise ScenarioError unless the value is one of some words."""
+    if value not in allowed:
+        raise unknown(what, value, allowed, list_all=True)
+
+
+def checked_seed(seed: object) -> int:
+    """The seed of a world.
+
+    Raises:
+        ValueError: not a whole number 0..2^63-1.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= MAX_SEED:
+        raise ValueError(f"seed = {show(seed)}: must be a whole number, 0..{MAX_SEED}")
+    return int(seed)
+
+
+def checked_options(options: dict[str, Any] | None, *known: str) -> dict[str, Any]:
+    """The options of a `reset`; where the worlds start is checked.
+
+    Raises:
+        ValueError: an unknown option, an unknown start, or a start for a state, which is somewhere already.
+    """
+    options = options or {}
+    for name in options:
+        if name not in known:
+            raise unknown("reset option", name, known, list_all=True)
+    if "start" in options:
+        one_of("start", options["start"], STARTS)
+        if "state" in options:
+            raise ValueError("reset options: a state is somewhere in its run already, so it takes no start")
+    return options
+
+
+def picture_of(lanes: Lanes, lane: int, ring: Ints) -> tuple[Ints, int, int, int, int]:
+    """What `render.timeline_*` is to draw of a lane's newest 5 ms: trace, pCPUs, vCPUs, start and stop (cycles)."""
+    trace = unrolled(ring, int(lanes.world["traced"][lane]))
+    stop = int(lanes.world["now"][lane])
+    start = max(int(trace[0, 0]) if len(trace) else 0, stop - lanes.scenario.host.tsc_hz // 200)
+    return trace, lanes.pcpus, lanes.vcpus, start, stop
+
+
+def _box(shape: tuple[int, ...]) -> spaces.Box:
+    return spaces.Box(observe.LOW, observe.HIGH, shape, np.float32)
