@@ -1,0 +1,428 @@
+"""Thousands of simulated machines as one Gymnasium `VectorEnv`: one compiled call steps them all.
+
+Lane i is the environment that `PleEnv` with the seed of lane i would be, bit for bit: in each autoreset mode, with any
+number of threads, through all episodes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from ple_gym import render
+from ple_gym.drive import NEXT, OBSERVE, RESET, STEP, STEP_OR_NEXT
+from ple_gym.episode import episode_of
+from ple_gym.interface import (
+    MAX_SEED,
+    TRACE_ROWS,
+    Observation,
+    checked_options,
+    checked_seed,
+    make_interface,
+    one_of,
+    picture_of,
+)
+from ple_gym.lanes import NO_TRACE, STARTS, never_starts
+from ple_gym.scenario import Scenario
+from ple_gym.sim import state
+
+MODES = {mode.value: mode for mode in AutoresetMode}
+LANES_PER_THREAD = 128  # fewer are not worth the 20 us that it takes to wake a thread
+
+Bools = npt.NDArray[np.bool_]
+Infos = dict[str, Any]
+
+
+class PleVectorEnv(VectorEnv[Any, Any, Any]):
+    """`num_envs` environments that are stepped together; `gymnasium.make_vec("PLE/Storm-v0", num_envs=1024)`.
+
+    Actions, observations, rewards and information levels are those of `PleEnv`, one row per lane. `infos` holds
+    `action_mask` (int8 [N, V + 1]) and `elapsed_cycles` (int64 [N]) for every lane at every step, `illegal_action` only
+    if there was one, and `ple_episode` (nested arrays, as Gymnasium nests infos) for lanes whose run has just ended.
+    In contrast to `PleEnv`, an illegal action always defers and is counted: one lane should not stop a thousand.
+
+    Every array that is returned is fresh. A lane's worlds follow each other as `PleEnv.reset()` lets them.
+
+    Args:
+        num_envs: number of lanes N.
+        scenario, information, observation, reward, start, overrides: as in `PleEnv`.
+        autoreset_mode: `NextStep`, `SameStep` or `Disabled`, or a `gymnasium.vector.AutoresetMode`.
+        max_episode_steps: decisions after which an episode is truncated; None: as many as it takes.
+        threads: threads that share the lanes; 0: one per CPU, but at least 128 lanes for each.
+        render_mode: `rgb_array`: one timeline per lane.
+
+    Raises:
+        ScenarioError: an unknown name, or a parameter out of its range.
+        ValueError: a number that is too small.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        scenario: str | Scenario = "Storm",
+        *,
+        information: str = "hypervisor",
+        observation: str = "flat",
+        reward: str = "waste",
+        start: str = "first",
+        overrides: Mapping[str, object] | None = None,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        threads: int = 0,
+        render_mode: str | None = None,
+    ) -> None:
+        if not isinstance(autoreset_mode, AutoresetMode):
+            one_of("autoreset mode", autoreset_mode, MODES)
+        if render_mode is not None:
+            one_of("render mode", render_mode, ["rgb_array"])
+        for name, value, least in (
+            ("num_envs", num_envs, 1),
+            ("threads", threads, 0),
+            ("max_episode_steps", 1 if max_episode_steps is None else max_episode_steps, 1),
+        ):
+            if value < least:
+                raise ValueError(f"{name} = {value}: must be at least {least}")
+        self.interface = make_interface(
+            scenario, overrides, information=information, observation=observation, reward=reward, start=start
+        )
+        self.scenario = self.interface.scenario
+        self.num_envs = num_envs
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {
+            "autoreset_mode": self.autoreset_mode,
+            "render_modes": ["rgb_array"],
+            "render_fps": 10,
+        }
+        self.render_mode = render_mode
+        self.max_episode_steps = max_episode_steps
+        self.single_action_space = self.interface.action_space()
+        self.single_observation_space = self.interface.observation_space()
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.lanes = self.interface.lanes(num_envs)
+        self.threads = threads or max(1, min(os.cpu_count() or 1, num_envs // LANES_PER_THREAD))
+        self._pool = _Pool(num_envs, min(self.threads, num_envs))
+        self._traces = np.zeros((num_envs, TRACE_ROWS, state.TRACE_WIDTH), np.int64) if render_mode else None
+        self._seeded = np.zeros(num_envs, np.bool_)  # lanes that are in some world
+        self._over = np.ones(num_envs, np.bool_)  # lanes whose episode has ended, or not begun
+        self._any_over = True
+        self._steps = np.zeros(num_envs, np.int64)  # decisions of each lane's episode
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, Infos]:
+        """Start all lanes, or some of them.
+
+        Args:
+            seed: of lane 0 (lane i gets `seed + i`), or one per lane; None: a lane's next world, at first any.
+            options: `reset_mask`: bool [N], which lanes are reset (the others are only observed again); `start`:
+                `first` or `storm`, for these lanes until they are reset again; `state`: one for all of them, or a list
+                of one per lane that is reset.
+
+        Raises:
+            ValueError, TypeError: a seed, a mask or another option that is not as described; nothing has changed.
+            RuntimeError: 1,001 worlds in a row ended before they reached their start.
+        """
+        asked = checked_options(options, "reset_mask", "start", "state")
+        chosen = self._reset_mask(asked.get("reset_mask"))
+        lanes = np.flatnonzero(chosen)
+        if "state" in asked:
+            if seed is not None:
+                raise ValueError("reset: a state contains its world, so it takes no seed")
+            self._restore(lanes, asked["state"])
+        else:
+            seeds = self._seeds(seed)
+            super().reset(seed=None if seed is None or isinstance(seed, Sequence | np.ndarray) else int(seed))
+            self._start(lanes, seeds, STARTS[asked.get("start", self.interface.start)])
+        return self._present(chosen)
+
+    def step(self, actions: npt.ArrayLike) -> tuple[Observation, npt.NDArray[np.float64], Bools, Bools, Infos]:
+        """Carry out a decision in every lane and go on to the next one.
+
+        Args:
+            actions: int [N]; where the mode is `NextStep`, those of lanes that ended in the step before are ignored.
+
+        Raises:
+            ValueError: not N actions, or one outside the action space; nothing has changed.
+            RuntimeError: not reset yet, or a run is over that nothing resets.
+        """
+        numbers = self._checked(actions)
+        resets = self._over
+        if self._any_over and not (self._resets_next and self._seeded.all()):
+            raise RuntimeError(f"the runs of lanes {np.flatnonzero(resets)[:8]} are over: call reset() before step()")
+        self.lanes.world["action"] = numbers
+        self._fresh_outputs()
+        self._drive(STEP_OR_NEXT if self._resets_next else STEP)
+        rewards, status, elapsed, illegal = self.lanes.result.T.copy()
+        self._steps += 1
+        if self._any_over:
+            self._check_started(np.flatnonzero(resets))
+            self._steps[resets] = 0
+        terminations, truncations = status == state.FINISHED, status == state.TIMED_OUT
+        if self.max_episode_steps is not None:
+            truncations |= (self._steps >= self.max_episode_steps) & ~terminations
+        infos = self._infos(elapsed)
+        if illegal.any():
+            infos["illegal_action"] = infos["_illegal_action"] = illegal != 0
+        if self._any_over:
+            self._name_worlds(infos, resets)
+        self._over = terminations | truncations
+        self._any_over = bool(self._over.any())
+        if self._any_over:
+            self._end(infos)
+        return self.interface.arrange(self.lanes.observation), rewards, terminations, truncations, infos
+
+    def render(self) -> tuple[npt.NDArray[np.uint8], ...] | None:
+        """The last milliseconds of each lane as a timeline; None without a render mode."""
+        if self._traces is None:
+            return None
+        return tuple(render.timeline_rgb(*picture_of(self.lanes, i, ring)) for i, ring in enumerate(self._traces))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the threads."""
+        self._pool.close()
+
+    # ------------------------------------------------------------------------------------------------------- actions
+
+    def action_masks(self) -> Bools:
+        """Legal actions of the decisions that are due: bool [N, V + 1], fresh."""
+        return self.lanes.mask.astype(np.bool_)
+
+    def sample_actions(self, generator: np.random.Generator | None = None) -> npt.NDArray[np.int64]:
+        """One legal action per lane, uniformly: int64 [N]. (Gymnasium's `action_space.sample(mask=...)` is slow.)
+
+        Args:
+            generator: where the randomness comes from; None: `np_random`, which `reset(seed=n)` seeds.
+        """
+        draws = (generator or self.np_random).random(self.lanes.mask.shape, np.float32)
+        actions: npt.NDArray[np.int64] = np.where(self.lanes.mask, draws, -1).argmax(axis=1)
+        return actions
+
+    # -------------------------------------------------------------------------------------------------------- states
+
+    def get_state(self, lane: int) -> bytes:
+        """The whole state of a lane, exactly: for any lane or `PleEnv` with the same options, in any process."""
+        return self.lanes.save(self._lane(lane))
+
+    def set_state(self, lane: int, saved: bytes) -> tuple[Observation, Infos]:
+        """Put a lane into a saved state; returns what a reset of that lane would. Its steps are counted from here.
+
+        Raises:
+            ValueError: not a state, damaged, or of another scenario or version; nothing has changed.
+        """
+        chosen = np.zeros(self.num_envs, np.bool_)
+        chosen[self._lane(lane)] = True
+        return self.reset(options={"reset_mask": chosen, "state": saved})
+
+    def fork(self, source: int, targets: Sequence[int] | slice = slice(None)) -> tuple[Observation, Infos]:
+        """Copy a lane into others (all, if none are named), steps included; returns what a reset of those would.
+
+        Raises:
+            IndexError: a lane that there is not; nothing has changed.
+        """
+        source = self._lane(source)
+        chosen = np.zeros(self.num_envs, np.bool_)
+        chosen[targets] = True
+        self.lanes.rows[chosen] = self.lanes.rows[source]
+        steps = self._steps[source]
+        self._seeded[chosen] = self._seeded[source]
+        presented = self._present(chosen)
+        self._steps[chosen] = steps
+        return presented
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: the options and the exact states, none of the addresses in this process."""
+        options = {name: getattr(self.interface, name) for name in self.interface.__dataclass_fields__}
+        options |= {name: getattr(self, name) for name in ("num_envs", "autoreset_mode", "max_episode_steps")}
+        options |= {"threads": self.threads, "render_mode": self.render_mode}
+        kept = {name: getattr(self, name) for name in ("_seeded", "_over", "_any_over", "_steps", "_np_random")}
+        return {"options": options, "kept": kept, "rows": self.lanes.rows}
+
+    def __setstate__(self, pickled: dict[str, Any]) -> None:
+        """Build the environment anew; traces for rendering begin here."""
+        self.__init__(**pickled["options"])  # type: ignore[misc]
+        self.__dict__.update(pickled["kept"])
+        self.lanes.rows[:] = pickled["rows"]
+        self._drive(OBSERVE)
+
+    # ------------------------------------------------------------------------------------------------------- helpers
+
+    @property
+    def _resets_next(self) -> bool:
+        return self.autoreset_mode is AutoresetMode.NEXT_STEP
+
+    def _drive(self, command: int) -> None:
+        """Run a command on all lanes, on all threads."""
+        if self._traces is not None:  # a ring takes the events of one lane
+            for lane, ring in enumerate(self._traces):
+                self.lanes.drive(lane, lane + 1, command, trace=ring)
+            return
+        self._pool.run(lambda begin, end: self.lanes.drive(begin, end, command))
+
+    def _fresh_outputs(self) -> None:
+        """Let masks and observations go to arrays that nobody has yet."""
+        self.lanes.mask = np.empty_like(self.lanes.mask)
+        self.lanes.observation = np.empty_like(self.lanes.observation)
+
+    def _checked(self, actions: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The actions, one of the action space for each lane."""
+        numbers = np.asarray(actions)
+        if numbers.shape != (self.num_envs,) or numbers.dtype.kind not in "iu":
+            raise ValueError(f"actions must be {self.num_envs} integers, not {numbers.dtype} {numbers.shape}")
+        numbers = numbers.astype(np.int64)
+        if numbers.view(np.uint64).max() > self.lanes.vcpus:  # a negative number is a huge one
+            raise ValueError(f"actions must be 0..{self.lanes.vcpus}, not {numbers.min()}..{numbers.max()}")
+        return numbers
+
+    def _lane(self, lane: int) -> int:
+        if not 0 <= lane < self.num_envs:
+            raise IndexError(f"lane {lane}: must be 0..{self.num_envs - 1}")
+        return lane
+
+    def _reset_mask(self, mask: Any) -> Bools:
+        """Which lanes to reset: all, or those of the mask, which stays the caller's."""
+        if mask is None:
+            return np.ones(self.num_envs, np.bool_)
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
+            raise TypeError(f"options['reset_mask'] must be a bool array, not {kind}")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(f"options['reset_mask'] must have shape ({self.num_envs},) and name a lane, not {mask}")
+        return mask.copy()
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        """One seed per lane."""
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, Sequence | np.ndarray):
+            if len(seed) != self.num_envs:
+                raise ValueError(f"seed: must be one number or {self.num_envs}, not {len(seed)}")
+            return [None if one is None else checked_seed(one) for one in seed]
+        checked_seed(checked_seed(seed) + self.num_envs - 1)
+        return [int(seed) + lane for lane in range(self.num_envs)]
+
+    def _start(self, lanes: npt.NDArray[np.intp], seeds: list[int | None], start: int) -> None:
+        """Start worlds in some lanes."""
+        world = self.lanes.world
+        world["start"][lanes] = start
+        for lane in lanes:
+            seed = seeds[lane]
+            if seed is None and not self._seeded[lane]:
+                seed = int(self.np_random.integers(MAX_SEED))
+            if seed is not None:
+                world["seed"][lane], world["index"][lane] = seed, 0
+            self._drive_lane(int(lane), NEXT if seed is None else RESET)
+        self._seeded[lanes] = True
+        self._check_started(lanes)
+
+    def _drive_lane(self, lane: int, command: int) -> None:
+        ring = NO_TRACE if self._traces is None else self._traces[lane]
+        self.lanes.drive(lane, lane + 1, command, trace=ring)
+
+    def _restore(self, lanes: npt.NDArray[np.intp], states: bytes | Sequence[bytes]) -> None:
+        """Put saved states into some lanes: into all of them, or into none if one does not fit."""
+        each = [states] * len(lanes) if isinstance(states, bytes) else list(states)
+        if len(each) != len(lanes):
+            raise ValueError(f"options['state']: must be one state or {len(lanes)}, not {len(each)}")
+        before = self.lanes.rows[lanes]
+        try:
+            for lane, saved in zip(lanes, each, strict=True):
+                self.lanes.restore(int(lane), saved)
+        except ValueError:
+            self.lanes.rows[lanes] = before
+            raise
+        self.lanes.world["traced"][lanes] = 0
+        self._seeded[lanes] = True
+
+    def _check_started(self, lanes: npt.NDArray[np.intp]) -> None:
+        """Raise RuntimeError if a lane went through all replacement worlds."""
+        stuck = lanes[self.lanes.world["status"][lanes] != state.DECIDE]
+        if len(stuck):
+            raise RuntimeError(never_starts(self.lanes, int(stuck[0])))
+
+    def _present(self, chosen: Bools) -> tuple[Observation, Infos]:
+        """What a reset of the chosen lanes returns."""
+        self._fresh_outputs()
+        self._drive(OBSERVE)
+        self._over[chosen] = self.lanes.world["status"][chosen] != state.DECIDE
+        self._any_over = bool(self._over.any())
+        self._steps[chosen] = 0
+        infos = self._infos(np.where(chosen, self.lanes.result[:, state.RESULT_ELAPSED], 0))
+        infos["_elapsed_cycles"] = chosen.copy()
+        self._name_worlds(infos, chosen)
+        return self.interface.arrange(self.lanes.observation), infos
+
+    def _infos(self, elapsed: npt.NDArray[np.float64]) -> Infos:
+        """What every step says of every lane."""
+        return {
+            "action_mask": self.lanes.mask,
+            "_action_mask": np.ones(self.num_envs, np.bool_),
+            "elapsed_cycles": elapsed.astype(np.int64),
+            "_elapsed_cycles": np.ones(self.num_envs, np.bool_),
+        }
+
+    def _name_worlds(self, infos: Infos, lanes: Bools) -> None:
+        """Say which worlds have just been started."""
+        for name in ("seed", "index"):
+            infos[name] = np.where(lanes, self.lanes.world[name].astype(np.int64), 0)
+            infos[f"_{name}"] = lanes.copy()
+
+    def _end(self, infos: Infos) -> None:
+        """Say what came of the runs that have just ended, and start the next ones where the mode is `SameStep`."""
+        ended = np.flatnonzero(self._over).tolist()
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            for lane in ended:
+                self._add_info(infos, self._final(lane, infos), lane)
+                self._drive_lane(lane, NEXT)
+            self._check_started(np.array(ended))
+            self._name_worlds(infos, self._over)
+            infos["elapsed_cycles"][ended] = self._steps[ended] = 0
+            self._over[:] = self._any_over = False
+            return
+        for lane in ended:
+            self._add_info(infos, {"ple_episode": episode_of(self.lanes, lane)}, lane)
+        status = self.lanes.world["status"]
+        status[self._over & (status == state.DECIDE)] = state.CUT_OFF
+
+    def _final(self, lane: int, infos: Infos) -> Infos:
+        """What mode `SameStep` keeps of a lane's last step, which its reset overwrites."""
+        info = {name: infos[name][lane].copy() for name in ("action_mask", "elapsed_cycles")}
+        if "illegal_action" in infos and infos["_illegal_action"][lane]:
+            info["illegal_action"] = True
+            infos["illegal_action"][lane] = infos["_illegal_action"][lane] = False
+        info["ple_episode"] = episode_of(self.lanes, lane)
+        return {"final_obs": self.interface.arrange(self.lanes.observation[lane].copy()), "final_info": info}
+
+
+class _Pool:
+    """Splits lanes over threads, the calling one among them; compiled code does not hold the interpreter."""
+
+    def __init__(self, lanes: int, threads: int) -> None:
+        bounds = [lanes * part // threads for part in range(threads + 1)]
+        self.parts = list(itertools.pairwise(bounds))
+        self.executor: ThreadPoolExecutor | None = None
+        self.process = 0
+
+    def run(self, work: Callable[[int, int], None]) -> None:
+        """Call `work(begin, end)` for each part of the lanes."""
+        mine, *others = self.parts
+        if others and self.process != os.getpid():  # a forked child inherits no threads
+            self.executor, self.process = ThreadPoolExecutor(len(others)), os.getpid()
+        futures = [self.executor.submit(work, *part) for part in others] if self.executor else []
+        work(*mine)
+        for future in futures:
+            future.result()
+
+    def close(self) -> None:
+        """End the threads; the next `run` starts new ones."""
+        if self.executor and self.process == os.getpid():
+            self.executor.shutdown()
+        self.executor, self.process = None, 0
