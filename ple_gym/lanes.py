@@ -36,6 +36,7 @@ _MAGIC = b"ple_gym state 1\n"
 _CHECKSUM_BYTES = 16
 
 NO_TRACE = np.zeros((0, state.TRACE_WIDTH), np.int64)
+_NO_TRACE = handle(NO_TRACE.ravel())
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Lanes:
         self.result = self._records("result_at", "row_bytes", np.dtype(np.float64))[:, : state.RESULTS]
         self.mask = np.zeros((count, vcpus + 1), np.int8)
         self.observation = np.zeros((count, length), np.float32)
-        self._state = (handle(self.description), handle(self.rows))
+        self._fixed = (handle(self.description), handle(self.rows), handle(self.mask))
         self._drive = compiled(drive, *self._arguments(0, 0, RESET, EXTERNAL, NO_TRACE))
 
     def _records(self, start: str, stop: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -111,8 +112,8 @@ class Lanes:
     ) -> None:
         """Run a command of `drive.py` on lanes begin..end-1.
 
-        `trace`: int64 [n, 5], a ring that takes events (n = 0: none). `mask` and `observation` are written, and may be
-        replaced by fresh arrays before.
+        `trace`: int64 [n, 5], a ring that takes events (n = 0: none). Observations are written to `observation`, which
+        may be replaced by a fresh array before.
         """
         self._drive(*self._arguments(begin, end, command, rule, trace))
 
@@ -123,8 +124,8 @@ class Lanes:
     def _arguments(
         self, begin: int, end: int, command: int, rule: int, trace: npt.NDArray[np.int64]
     ) -> tuple[Any, ...]:
-        outputs = (handle(self.mask), handle(self.observation))
-        return (*self._state, *outputs, begin, end, command, rule, handle(trace.ravel()), len(trace))
+        ring = handle(trace.ravel()) if len(trace) else _NO_TRACE
+        return (*self._fixed, handle(self.observation), begin, end, command, rule, ring, len(trace))
 
     def run(self, lane: int, seed: int, rule: int, trace: npt.NDArray[np.int64] = NO_TRACE) -> None:
         """Simulate world `seed` from its start to its end under a compiled rule."""

@@ -159,7 +159,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         if self._any_over and not (self._resets_next and self._seeded.all()):
             raise RuntimeError(f"the runs of lanes {np.flatnonzero(resets)[:8]} are over: call reset() before step()")
         self.lanes.world["action"] = numbers
-        self._fresh_outputs()
+        self._fresh_observation()
         self._drive(STEP_OR_NEXT if self._resets_next else STEP)
         rewards, status, elapsed, illegal = self.lanes.result.T.copy()
         self._steps += 1
@@ -232,6 +232,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         chosen = np.zeros(self.num_envs, np.bool_)
         chosen[targets] = True
         self.lanes.rows[chosen] = self.lanes.rows[source]
+        self._fresh_observation()
         steps = self._steps[source]
         self._seeded[chosen] = self._seeded[source]
         presented = self._present(chosen)
@@ -267,9 +268,8 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             return
         self._pool.run(lambda begin, end: self.lanes.drive(begin, end, command))
 
-    def _fresh_outputs(self) -> None:
-        """Let masks and observations go to arrays that nobody has yet."""
-        self.lanes.mask = np.empty_like(self.lanes.mask)
+    def _fresh_observation(self) -> None:
+        """Let observations go to an array that nobody has yet, and spare a copy."""
         self.lanes.observation = np.empty_like(self.lanes.observation)
 
     def _checked(self, actions: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -313,6 +313,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         """Start worlds in some lanes."""
         world = self.lanes.world
         world["start"][lanes] = start
+        self._fresh_observation()
         for lane in lanes:
             seed = seeds[lane]
             if seed is None and not self._seeded[lane]:
@@ -333,11 +334,13 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         if len(each) != len(lanes):
             raise ValueError(f"options['state']: must be one state or {len(lanes)}, not {len(each)}")
         before = self.lanes.rows[lanes]
+        self._fresh_observation()
         try:
             for lane, saved in zip(lanes, each, strict=True):
                 self.lanes.restore(int(lane), saved)
         except ValueError:
             self.lanes.rows[lanes] = before
+            self._drive(OBSERVE)
             raise
         self.lanes.world["traced"][lanes] = 0
         self._seeded[lanes] = True
@@ -350,7 +353,6 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _present(self, chosen: Bools) -> tuple[Observation, Infos]:
         """What a reset of the chosen lanes returns."""
-        self._fresh_outputs()
         self._drive(OBSERVE)
         self._over[chosen] = self.lanes.world["status"][chosen] != state.DECIDE
         self._any_over = bool(self._over.any())
@@ -363,7 +365,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
     def _infos(self, elapsed: npt.NDArray[np.float64]) -> Infos:
         """What every step says of every lane."""
         return {
-            "action_mask": self.lanes.mask,
+            "action_mask": self.lanes.mask.copy(),
             "_action_mask": np.ones(self.num_envs, np.bool_),
             "elapsed_cycles": elapsed.astype(np.int64),
             "_elapsed_cycles": np.ones(self.num_envs, np.bool_),
@@ -384,6 +386,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
                 self._drive_lane(lane, NEXT)
             self._check_started(np.array(ended))
             self._name_worlds(infos, self._over)
+            infos["action_mask"][ended] = self.lanes.mask[ended]
             infos["elapsed_cycles"][ended] = self._steps[ended] = 0
             self._over[:] = self._any_over = False
             return

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,13 +16,17 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TimeLimit
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from reference_simulator.draws import mix
 from worlds import contended_scenarios
 
 from ple_gym.env import PleEnv
+from ple_gym.evaluate import record
 from ple_gym.scenario import Scenario
+from ple_gym.trace import PLE
 from ple_gym.vector import PleVectorEnv
 
 MODES = list(AutoresetMode)
+GOLDEN = 0x9E3779B97F4A7C15  # docs/model.md, section 3.1
 #: Short runs, so that there are many of them.
 SHORT = {"guest.vcpus": 8, "guest.transactions": 8, "guest.sections": 3}
 
@@ -123,3 +131,280 @@ def test_threads_do_not_matter() -> None:
         strict=True,
     ):
         assert same(one, two)
+
+
+# -------------------------------------------------------------------------------------------------------- partial reset
+
+
+def test_a_partial_reset_leaves_the_others_alone() -> None:
+    one, two = (PleVectorEnv(num_envs=4, scenario="Storm") for _ in range(2))
+    for envs in (one, two):
+        envs.reset(seed=5)
+        for _ in range(20):
+            before = envs.step(np.full(4, envs.lanes.vcpus))
+    mask = np.array([False, True, False, True])
+    options = {"reset_mask": mask}
+    observation, infos = one.reset(seed=[None, 50, None, 51], options=options)
+    assert options == {"reset_mask": mask} and mask.tolist() == [False, True, False, True]
+    assert np.array_equal(observation[~mask], before[0][~mask])
+    assert infos["_seed"].tolist() == mask.tolist() and infos["seed"].tolist() == [0, 50, 0, 51]
+    assert np.array_equal(infos["action_mask"][~mask], before[4]["action_mask"][~mask])
+    fresh, _ = PleVectorEnv(num_envs=2, scenario="Storm").reset(seed=50)
+    assert np.array_equal(observation[mask], fresh)
+    for _ in range(20):
+        ours, theirs = (envs.step(np.full(4, envs.lanes.vcpus)) for envs in (one, two))
+        assert np.array_equal(ours[0][~mask], theirs[0][~mask]) and np.array_equal(ours[1][~mask], theirs[1][~mask])
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "why"),
+    [
+        (np.ones(3, np.bool_), ValueError, r"shape \(4,\)"),
+        (np.zeros(4, np.bool_), ValueError, "name a lane"),
+        (np.ones(4, np.int8), TypeError, "bool array, not int8"),
+        ([True] * 4, TypeError, "bool array, not list"),
+    ],
+)
+def test_a_wrong_reset_mask_changes_nothing(mask: Any, error: type[Exception], why: str) -> None:
+    envs = PleVectorEnv(num_envs=4)
+    envs.reset(seed=0)
+    before = envs.lanes.rows.copy()
+    with pytest.raises(error, match=why):
+        envs.reset(options={"reset_mask": mask})
+    assert np.array_equal(envs.lanes.rows, before)
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        (lambda envs: envs.reset(seed=-1), "seed = -1"),
+        (lambda envs: envs.reset(seed=2**63 - 3), "seed = 9223372036854775808"),
+        (lambda envs: envs.reset(seed=[1, 2]), "one number or 4, not 2"),
+        (lambda envs: envs.reset(options={"begin": 1}), "reset option 'begin'"),
+        (lambda envs: envs.reset(options={"start": "end"}), "start 'end'"),
+        (lambda envs: envs.reset(options={"state": [b""] * 3}), "one state or 4, not 3"),
+        (lambda envs: envs.reset(options={"state": b"nonsense"}), "not a saved state"),
+        (lambda envs: envs.reset(options={"state": b"", "start": "storm"}), "takes no start"),
+        (lambda envs: envs.reset(seed=1, options={"state": b""}), "takes no seed"),
+        (lambda envs: envs.step([0, 1]), "4 integers"),
+        (lambda envs: envs.step(np.zeros(4)), "4 integers, not float64"),
+        (lambda envs: envs.step([0, 0, 33, -1]), r"0\.\.32, not -1\.\.33"),
+        (lambda envs: PleVectorEnv(num_envs=0), "num_envs = 0: must be at least 1"),
+        (lambda envs: PleVectorEnv(max_episode_steps=0), "max_episode_steps = 0"),
+        (lambda envs: PleVectorEnv(autoreset_mode="Never"), "autoreset mode 'Never'"),
+        (lambda envs: PleVectorEnv(render_mode="human"), "render mode 'human'"),
+    ],
+)
+def test_what_is_wrong_is_named_and_changes_nothing(call: Any, why: str) -> None:
+    envs = PleVectorEnv(num_envs=4)
+    envs.reset(seed=0)
+    before = envs.lanes.rows.copy()
+    with pytest.raises(ValueError, match=why):
+        call(envs)
+    assert np.array_equal(envs.lanes.rows, before)
+
+
+def test_a_step_needs_a_reset() -> None:
+    with pytest.raises(RuntimeError, match=r"lanes \[0 1\] are over: call reset"):
+        PleVectorEnv(num_envs=2).step([0, 0])
+    envs = PleVectorEnv(num_envs=2, scenario="HolderPreempted", autoreset_mode="Disabled")
+    envs.reset(seed=0)
+    assert envs.step([0, 1])[2].tolist() == [True, False]
+    with pytest.raises(RuntimeError, match=r"lanes \[0\] are over"):
+        envs.step([0, 0])
+
+
+# --------------------------------------------------------------------------------------------------------------- states
+
+
+def go_on(envs: VectorEnv, steps: int = 50) -> list[tuple]:
+    """The next steps, all lanes deferring."""
+    return [envs.step(np.full(envs.num_envs, envs.single_action_space.n - 1)) for _ in range(steps)]
+
+
+def test_states_go_from_lane_to_lane_and_to_a_single_environment() -> None:
+    envs = PleVectorEnv(num_envs=3, scenario="Storm", overrides=SHORT)
+    envs.reset(seed=1)
+    go_on(envs, 30)
+    saved = envs.get_state(2)
+    observation, infos = envs.set_state(0, saved)
+    assert np.array_equal(observation[0], observation[2])
+    assert infos["seed"][0] == envs.lanes.world["seed"][2]
+    single = PleEnv("Storm", overrides=SHORT)
+    seen, info = single.reset(options={"state": saved})
+    assert np.array_equal(seen, observation[2]) and np.array_equal(info["action_mask"], infos["action_mask"][2])
+    over = False
+    for step in go_on(envs, 200):  # and the worlds that follow are the same too
+        assert np.array_equal(step[0][0], step[0][2]) and step[1][0] == step[1][2]
+        seen = single.reset()[0] if over else (result := single.step(single.action_space.n - 1))[0]
+        over = not over and (result[2] or result[3])
+        assert np.array_equal(step[0][2], seen)
+
+
+def test_a_fork_goes_on_exactly() -> None:
+    envs = PleVectorEnv(num_envs=4, max_episode_steps=60)
+    envs.reset(seed=1)
+    for _ in range(40):
+        envs.step(envs.sample_actions())
+    observation, _ = envs.fork(2, [0, 3])
+    assert np.array_equal(observation[[0, 3]], observation[[2, 2]])
+    assert not np.array_equal(observation[1], observation[2])
+    for step in go_on(envs, 60):
+        for part in step[:4]:
+            assert np.array_equal(part[[0, 3]], part[[2, 2]])
+    with pytest.raises(IndexError, match="lane 4"):
+        envs.fork(4)
+
+
+def test_a_state_that_does_not_fit_changes_nothing() -> None:
+    envs = PleVectorEnv(num_envs=2)
+    envs.reset(seed=1)
+    before, good = envs.lanes.rows.copy(), envs.get_state(1)
+    for bad, why in (
+        (good[:-1], "damaged"),
+        (PleVectorEnv(num_envs=1, reward="time").get_state(0), "another scenario"),
+        (12, "one state or 2"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=why):
+            envs.reset(options={"state": [good, bad] if isinstance(bad, bytes) else [bad]})
+        assert np.array_equal(envs.lanes.rows, before)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda envs: pickle.loads(pickle.dumps(envs))])
+def test_copies_and_pickles_go_on_alike(copied: Any) -> None:
+    """And hold no address of the original's arrays."""
+    envs = PleVectorEnv(num_envs=3, threads=2, max_episode_steps=70)
+    envs.reset(seed=1)
+    go_on(envs, 20)
+    other = copied(envs)
+    assert same(go_on(envs, 100), go_on(other, 100))
+    single = PleEnv("Storm", observation="tokens")
+    single.reset(seed=4)
+    twin = copied(single)
+    assert same([single.step(32) for _ in range(20)], [twin.step(32) for _ in range(20)])
+    assert same(single.reset(), twin.reset())
+
+
+def test_a_state_from_another_process() -> None:
+    script = (
+        "import sys; from ple_gym.vector import PleVectorEnv; envs = PleVectorEnv(num_envs=2); envs.reset(seed=8); "
+        "[envs.step([32, 32]) for _ in range(25)]; sys.stdout.buffer.write(envs.get_state(1))"
+    )
+    saved = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout
+    envs = PleVectorEnv(num_envs=2)
+    envs.reset(seed=8)
+    go_on(envs, 25)
+    assert envs.get_state(1) == saved
+
+
+# ----------------------------------------------------------------------------------------------------- where they start
+
+
+def test_worlds_that_follow_are_the_models() -> None:
+    """docs/model.md, 12.1. They lie beyond all seeds that anybody writes down."""
+    envs = PleVectorEnv(num_envs=2)
+    envs.reset(seed=[0, 2**63 - 1])
+    for _ in range(3):
+        expected = [(mix((int(seed) + GOLDEN) % 2**64) >> 2) + 2**62 for seed in envs.lanes.world["seed"]]
+        infos = envs.reset()[1]
+        assert infos["seed"].tolist() == expected and min(expected) >= 2**62
+
+
+@pytest.mark.parametrize("name", ["Storm", "Paper8"])
+def test_a_storm_start_is_where_the_host_itself_gets_into_a_storm(name: str) -> None:
+    env = PleEnv(name, start="storm")
+    found = 0
+    for seed in range(12):
+        _, info = env.reset(seed=seed)
+        if info["index"] == 0:  # the record is of a seed's first world
+            now = int(env.lanes.world["now"][0])
+            exits = record(env.scenario, "host", seed)
+            exits = exits[exits[:, 1] == PLE, 0]
+            count = np.unique(exits // 2_670_000, return_counts=True)
+            bucket = count[0][count[1] >= 967][0]  # 4 * 2.67 M / (2 * (4,100 + 1,420))
+            assert now == exits[exits // 2_670_000 == bucket][966]
+            found += 1
+    assert found
+
+
+def test_start_can_be_chosen_at_a_reset() -> None:
+    for envs in (PleVectorEnv(num_envs=1), PleEnv("Storm")):
+        plain, storm, again = (envs.reset(seed=3, options=options)[0] for options in (None, {"start": "storm"}, None))
+        assert np.array_equal(plain, again) and not np.array_equal(plain, storm)
+        assert same(storm, type(envs)(scenario="Storm", start="storm").reset(seed=3)[0])
+
+
+def test_no_storm_to_be_found() -> None:
+    with pytest.raises(RuntimeError, match=r"HolderPreempted: worlds 0\.\.1000 of seed 3 have no storm"):
+        PleEnv("HolderPreempted", start="storm", overrides={"profile": "xen-4.8"}).reset(seed=3)
+
+
+# ------------------------------------------------------------------------------------------------------------ the rest
+
+
+def test_make_vec_makes_it() -> None:
+    metadata = copy.deepcopy(VectorEnv.metadata)
+    envs = gym.make_vec("PLE/TicketOrder-v0", num_envs=3, information="oracle", autoreset_mode="SameStep")
+    assert isinstance(envs, PleVectorEnv) and envs.scenario.name == "TicketOrder"
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    other = gym.make_vec("ple_gym:PLE/Storm-v0", num_envs=2, max_episode_steps=5)
+    assert other.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP and other.max_episode_steps == 5
+    assert VectorEnv.metadata == metadata
+
+
+def test_sampled_actions_are_legal_and_all_legal_ones_are_sampled() -> None:
+    envs = PleVectorEnv(num_envs=400, scenario="TicketOrder")
+    _, infos = envs.reset(seed=0)
+    seen = np.zeros(7)
+    for _ in range(20):
+        actions = envs.sample_actions()
+        assert infos["action_mask"][np.arange(400), actions].all()
+        seen += np.bincount(actions, minlength=7)
+    legal = infos["action_mask"][0].astype(bool)
+    assert np.array_equal(seen > 0, legal)
+    assert seen[legal].min() > 0.8 * 8000 / legal.sum()
+    assert np.array_equal(envs.action_masks(), infos["action_mask"].astype(bool))
+
+
+def test_illegal_actions_defer_and_are_told() -> None:
+    one, two = (PleVectorEnv(num_envs=2) for _ in range(2))
+    _, infos = one.reset(seed=0)
+    two.reset(seed=0)
+    illegal = np.flatnonzero(infos["action_mask"][1] == 0)[0]
+    first, second = one.step([32, illegal]), two.step([32, 32])
+    assert np.array_equal(first[0], second[0]) and np.array_equal(first[1], second[1])
+    assert first[4]["illegal_action"].tolist() == [False, True] and "illegal_action" not in second[4]
+
+
+def test_pictures_of_all_lanes() -> None:
+    envs = PleVectorEnv(num_envs=2, render_mode="rgb_array")
+    single = PleEnv("Storm", render_mode="rgb_array")
+    envs.reset(seed=0)
+    single.reset(seed=1)
+    for _ in range(100):
+        actions = envs.sample_actions()
+        envs.step(actions)
+        single.step(actions[1])
+    pictures = envs.render()
+    assert all(picture.dtype == np.uint8 and picture.ndim == 3 for picture in pictures)
+    assert np.array_equal(pictures[1], single.render()) and not np.array_equal(*pictures)
+    assert PleVectorEnv(num_envs=1).render() is None
+
+
+def test_what_was_returned_stays_as_it_was() -> None:
+    """Resets, restored states and forks write to new arrays too."""
+    envs = PleVectorEnv(num_envs=3)
+    returned = [envs.reset(seed=0)]
+    saved = envs.get_state(0)
+    kept = []
+    for call in (
+        lambda: envs.step(envs.sample_actions()),
+        lambda: envs.reset(options={"reset_mask": np.array([True, False, False])}),
+        lambda: envs.step(envs.sample_actions()),
+        lambda: envs.set_state(1, saved),
+        lambda: envs.fork(1),
+        lambda: envs.reset(),
+    ):
+        kept.append(copy.deepcopy(returned[-1]))
+        returned.append(call())
+    assert all(same(one, two) for one, two in zip(returned, kept, strict=False))
