@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ple_gym.observe import HOST_LENGTH, write_mask, write_observation
-from ple_gym.policies.rules import EXTERNAL, XEN_45, XEN_48, choose
+from ple_gym.policies.network import learned
+from ple_gym.policies.rules import EXTERNAL, LEARNED, XEN_45, XEN_48, choose
 from ple_gym.sim import rng
 from ple_gym.sim.jit import called, entry_point, inlined, source_fingerprint
 from ple_gym.sim.kernel import advance, carry_out, legal, settle_all, start_world
@@ -90,7 +91,26 @@ def reset_world(s, row, bypass):
 
 
 @inlined
-def drive_lane(s, row, mask, observation, command, rule, bypass):
+def decide(s, action, bypass):
+    """Carry out a decision, and note when and where it was taken."""
+    world = s.world[0]
+    world.decided_at = world.now
+    s.pcpu[world.deciding].decided_at = world.now
+    carry_out(s, action, bypass)
+
+
+@inlined
+def storms(s):
+    """Whether the exits of this millisecond, the one that is due included, are a storm (docs/model.md, 12.1)."""
+    world = s.world[0]
+    millisecond = world.now // s.par[0].storm_span
+    if world.millisecond != millisecond:
+        world.millisecond, world.exits_before = millisecond, world.exits - 1
+    return world.exits - world.exits_before >= s.par[0].storm_exits
+
+
+@inlined
+def drive_lane(s, description, row, mask, observation, command, rule, bypass):
     """Run one command on one lane."""
     world = s.world[0]
     par = s.par[0]
@@ -104,33 +124,33 @@ def drive_lane(s, row, mask, observation, command, rule, bypass):
             world.seed, world.index = rng.next_seed(world.seed), np.uint64(0)
         reset_world(s, row, bypass)
     else:
-        action = world.action
-        illegal = not legal(s, world.deciding, action)
-        if illegal:
-            action = par.vcpus
-            world.illegal_actions += 1
-        world.decided_at = s.pcpu[world.deciding].decided_at = world.now
-        carry_out(s, action, bypass)
+        illegal = not legal(s, world.deciding, world.action)
+        world.illegal_actions += illegal
+        decide(s, par.vcpus if illegal else world.action, bypass)
     seeks_storm = resets and world.start == STORM
-    second, exits_before = np.int64(-1), np.int64(0)
     while True:
         if world.status == ADVANCING:
             advance(s, bypass)
-        if world.status == DECIDE:
-            if seeks_storm:
-                if world.now // par.storm_span != second:
-                    second, exits_before = world.now // par.storm_span, world.exits - 1
-                seeks_storm = world.exits - exits_before < par.storm_exits
-            if rule == EXTERNAL and not seeks_storm:
+        if world.status != DECIDE:
+            if not (resets and rule == EXTERNAL and world.index < np.uint64(MAX_REPLACEMENTS)):
                 break
-            s.pcpu[world.deciding].decided_at = world.now
-            carry_out(s, par.vcpus if seeks_storm else choose(s, rule, world.deciding), bypass)
-        elif resets and rule == EXTERNAL and world.index < np.uint64(MAX_REPLACEMENTS):
             world.index += np.uint64(1)
-            second = np.int64(-1)
             reset_world(s, row, bypass)
-        else:
+            continue
+        if world.exits == 1:
+            world.decided_at = world.now  # nothing was decided before
+        if seeks_storm and storms(s):
+            seeks_storm = False
+        if seeks_storm:
+            action = par.vcpus
+        elif rule == EXTERNAL:
             break
+        elif rule == LEARNED:
+            show(s, mask, observation)
+            action = learned(s, description, grid(mask, 0, INT8, 1, 1, par.vcpus + 1), observation)
+        else:
+            action = choose(s, rule, world.deciding)
+        decide(s, action, bypass)
     if rule == EXTERNAL:
         if world.status == DECIDE:
             settle_all(s, world.now)
@@ -154,7 +174,7 @@ def _entry(fingerprint: int) -> Any:
                 bypass = False
             elif rule == XEN_48:
                 bypass = True
-            drive_lane(s, row, mask, observation, command, rule, bypass)
+            drive_lane(s, description, row, mask, observation, command, rule, bypass)
 
     return entry_point(drive)
 

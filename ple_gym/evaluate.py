@@ -114,8 +114,9 @@ def cache_folder() -> str | None:
 def record(scenario: Scenario, policy: str, seed: int, events: int = TRACE_EVENTS) -> Ints:
     """Run one seed and return its trace (`ple_gym.trace`): the newest `events` events at most, int64 [n, 5]."""
     rows = np.zeros((events, len(TRACE_COLUMNS)), np.int64)
-    lanes = Lanes(scenario, 1)
-    lanes.run(0, seed, load_rule(policy).code, rows)
+    rule = load_rule(policy)
+    lanes = Lanes(scenario, 1, network=rule.network)
+    lanes.run(0, seed, rule.code, rows)
     return unrolled(rows, int(lanes.world["traced"][0]))
 
 
@@ -187,8 +188,9 @@ def _run_all(jobs: Sequence[_Job], progress: Progress | None, threads: int | Non
 
     def work(job: _Job) -> _Outcome:
         # Neighbours in the list share a scenario, so a thread seldom builds new lanes.
-        if getattr(own, "scenario", None) is not job.scenario:
-            own.scenario, own.lanes = job.scenario, Lanes(job.scenario, 1)
+        kind = (job.scenario, job.rule.network)
+        if getattr(own, "kind", None) != kind:
+            own.kind, own.lanes = kind, Lanes(job.scenario, 1, network=job.rule.network)
         started = time.perf_counter()
         own.lanes.run(0, job.seed, job.rule.code)
         run = {"seed": job.seed, **summarise(job.scenario, own.lanes.totals(0))}

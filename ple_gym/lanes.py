@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ple_gym import observe
 from ple_gym.drive import OBSERVE, RESET, drive
+from ple_gym.policies.exported import Network
 from ple_gym.policies.rules import EXTERNAL
 from ple_gym.scenario import Scenario
 from ple_gym.sim import state
@@ -74,6 +75,19 @@ def never_starts(lanes: Lanes, lane: int) -> str:
     return f"{lanes.scenario.name}: worlds 0..{world['index']} of seed {world['seed']} have no {what}"
 
 
+def _parameters(description: npt.NDArray[np.uint8]) -> Any:
+    """The integers at the start of a description, as one record."""
+    return description[: state.PARAMETERS.itemsize].view(state.PARAMETERS)[0]
+
+
+def _with_network(description: npt.NDArray[np.uint8], network: Network, width: int) -> npt.NDArray[np.uint8]:
+    """A description with the weights of a learned policy; observations are `width` numbers wide, scratch included."""
+    parameters = _parameters(description)
+    parameters["network_kind"], parameters["network_hidden"] = network.code, network.hidden
+    parameters["network_at"], parameters["observation_bytes"] = len(description), 4 * width
+    return np.concatenate([description, network.flat().view(np.uint8)])
+
+
 class Lanes:
     """`count` simulated machines of one scenario.
 
@@ -81,14 +95,24 @@ class Lanes:
     """
 
     def __init__(
-        self, scenario: Scenario, count: int, reward: str = "waste", information: str = "none", start: str = "first"
+        self,
+        scenario: Scenario,
+        count: int,
+        reward: str = "waste",
+        information: str = "none",
+        start: str = "first",
+        network: Network | None = None,
     ) -> None:
         vcpus = sum(vm.vcpus for vm in scenario.vms().values())
-        level = INFORMATION[information]
+        level = INFORMATION[network.information if network else information]
         length = observe.observation_length(level, vcpus)
         self.scenario = scenario
         self.description = describe(scenario, REWARDS[reward], level, observe.vcpu_features(level), length)
-        self.layout = self.description[: state.PARAMETERS.itemsize].view(state.PARAMETERS)[0]
+        if network:
+            network.check_fits(vcpus)
+            length += network.room(vcpus)
+            self.description = _with_network(self.description, network, length)
+        self.layout = _parameters(self.description)
         self.rows = np.zeros((count, int(self.layout["row_bytes"])), np.uint8)
         self.pcpus, self.vcpus = scenario.host.pcpus, vcpus
         self.world = self._records("world_at", "vm_at", state.WORLD)[:, 0]

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from ple_gym.parameters import unknown
 from ple_gym.policies import rules
+from ple_gym.policies.exported import PREFIX, Network, learned_names, load_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Rule:
             from elsewhere only where the host itself would bring it) or `pull`.
         source: where the rule was published.
         summary: what it does, in a line.
+        network: of a learned policy.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Rule:
     actuator: str
     source: str
     summary: str
+    network: Network | None = None
 
 
 _ALL = (
@@ -78,11 +81,15 @@ RULES: Mapping[str, Rule] = MappingProxyType({rule.name: rule for rule in _ALL})
 
 
 def load_rule(name: str) -> Rule:
-    """The rule of that name.
+    """The rule of that name; `learned:NAME` is a learned policy (`exported.py`).
 
     Raises:
         ScenarioError: unknown name; the message lists all.
     """
+    if name.startswith(PREFIX):
+        network = load_network(name)
+        summary = f"{network.kind} network, trained on {network.card.get('scenario', 'an unnamed scenario')}"
+        return Rule(name, rules.LEARNED, network.information, "pull", "agents/checkpoints", summary, network)
     if name not in RULES:
-        raise unknown("policy", name, RULES, list_all=True)
+        raise unknown("policy", name, [*RULES, *learned_names()], list_all=True)
     return RULES[name]

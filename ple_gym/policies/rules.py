@@ -6,8 +6,6 @@ future, because those arrays are not passed to them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ple_gym.sim import rng
@@ -15,36 +13,15 @@ from ple_gym.sim.host.credit import socket
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.locks import available
 from ple_gym.sim.pause_loop import suspected_spinner
-from ple_gym.sim.state import INF, LOCAL, NO_VCPU, NONE, OVER, PLE_YIELD, PREEMPTED, QUEUED, RUNNING, TAS
+from ple_gym.sim.sight import may_run, sight_of
+from ple_gym.sim.state import INF, NO_VCPU, NONE, OVER, PLE_YIELD, PREEMPTED, RUNNING, TAS
 
 HOST, CONTINUE, RANDOM, ROUND_ROBIN, LONGEST_WAITING, XEN_45, XEN_48, PAPER, KVM = range(9)
 SPIN_AGE, SPIN_AGE_SELF, TWO_PATIENCE, ORACLE_RULE = 9, 10, 11, 12
+LEARNED = 13  # the network in the description (network.py)
 EXTERNAL = -1  # the caller decides
 
 PATIENCE = 64  # exits before two-patience runs a vCPU that lost its pCPU in kernel mode (reference/scenarios.md, 0.3)
-
-
-class Sight(NamedTuple):
-    """What the hypervisor sees at an exit, and what rules remember."""
-
-    par: np.ndarray  # PARAMETERS [1]
-    vmp: np.ndarray  # VM_PARAMETERS [M]
-    pcpu: np.ndarray  # PCPU [P]
-    vcpu: np.ndarray  # VCPU [V]
-    queue: np.ndarray  # uint16 [P, V]
-    memory: np.ndarray  # MEMORY [M]
-
-
-@inlined
-def sight_of(s):
-    """The visible part of a lane."""
-    return Sight(s.par, s.vmp, s.pcpu, s.vcpu, s.queue, s.memory)
-
-
-@inlined
-def may_run(see, p, v):
-    """Whether v can be run on p: queued, and within reach of the actuator."""
-    return see.vcpu[v].state == QUEUED and (see.par[0].actuator != LOCAL or see.vcpu[v].pcpu == p)
 
 
 @inlined

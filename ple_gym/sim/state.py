@@ -85,6 +85,8 @@ PARAMETERS = np.dtype(
         # host noise: 0 = none; cycles; cycles; table row
         ("noise_rate_hz", "i8"), ("noise_burst", "i8"), ("noise_cap_permille", "i8"), ("noise_level_table", "i8"),
         ("limit", "i8"),  # simulated-time cap, cycles
+        # the network of a learned policy: kind (0: none), hidden units, where its weights are (bytes)
+        ("network_kind", "i8"), ("network_hidden", "i8"), ("network_at", "i8"),
         # scale of times in observations (observe.py): the window, cycles; bits of it as float32; 1 / range of bits
         ("scale_window", "i8"),
         ("scale_low", "f8"),
@@ -119,6 +121,7 @@ WORLD = np.dtype(
     [
         ("seed", "u8"), ("index", "u8"),  # name of the world; index counts replacements (12)
         ("start", "i8"),  # where it and those that follow it start: FIRST, STORM
+        ("millisecond", "i8"), ("exits_before", "i8"),  # of the search for a storm: the present one, exits before it
         ("noise_key", "u8"), ("policy_key", "u8"),  # streams
         ("now", "i8"), ("acct_at", "i8"), ("next_wake", "i8"),  # cycles; next_wake = min of wake_at
         ("credit_balance", "i8"),  # cycles

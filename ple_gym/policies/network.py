@@ -1,0 +1,166 @@
+"""Learned policies, compiled: a small network scores each vCPU from what `observe.py` shows, and the best is run.
+
+Numbers are float32 and each sum runs over its inputs in their order, for all vCPUs (or all outputs) side by side: fast,
+and the same bits on every machine. `learned.py` says what the weights are and reads them from a file.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ple_gym.observe import HOST_LENGTH
+from ple_gym.sim.jit import called, inlined
+from ple_gym.sim.memory import grid
+from ple_gym.sim.state import FLOAT32
+
+NO_NETWORK, LINEAR, MLP, SET = 0, 1, 2, 3
+ZERO = np.float32(0.0)
+
+
+@inlined
+def matrix(raw, at, rows, columns):
+    """float32 [rows, columns] from byte `at`, and the byte after it."""
+    return grid(raw, at, FLOAT32, 4, rows, columns), at + 4 * rows * columns
+
+
+@called
+def each_vcpu(weights, x, start, y, inputs, outputs, vcpus):
+    """y [outputs, V] = start [1, outputs] + weights [outputs, inputs] of x [inputs, V]."""
+    for k in range(outputs):
+        for i in range(vcpus):
+            y[k, i] = start[0, k]
+        for j in range(inputs):
+            w = weights[k, j]
+            for i in range(vcpus):
+                y[k, i] += w * x[j, i]
+
+
+@called
+def dense(weights, x, start, y, inputs, outputs):
+    """y [1, outputs] = start [1, outputs] + x [1, inputs] times weights [inputs, outputs]."""
+    for k in range(outputs):
+        y[0, k] = start[0, k]
+    for j in range(inputs):
+        a = x[0, j]
+        for k in range(outputs):
+            y[0, k] += a * weights[j, k]
+
+
+@inlined
+def rectify(y, rows, columns):
+    """Replace what is negative by zero, in place."""
+    for k in range(rows):
+        for i in range(columns):
+            y[k, i] = max(y[k, i], ZERO)
+
+
+@called
+def score_linear(s, raw, observation, room, scores):
+    """A weighted sum of each vCPU's features; another, of the host's, for deferring."""
+    par = s.par[0]
+    inputs, vcpus, at = par.features, par.vcpus, par.network_at
+    x, host_at = matrix(observation, 0, inputs, vcpus)
+    host, _ = matrix(observation, host_at, 1, HOST_LENGTH)
+    w, at = matrix(raw, at, 1, inputs)
+    b, at = matrix(raw, at, 1, 1)
+    u, at = matrix(raw, at, HOST_LENGTH, 1)
+    c, at = matrix(raw, at, 1, 1)
+    defer, _ = matrix(observation, room, 1, 1)
+    each_vcpu(w, x, b, scores, inputs, 1, vcpus)
+    dense(u, host, c, defer, HOST_LENGTH, 1)
+    scores[0, vcpus] = defer[0, 0]
+
+
+@called
+def score_mlp(s, raw, observation, room, scores):
+    """Two hidden layers over the whole observation; for one number of vCPUs only."""
+    par = s.par[0]
+    inputs, hidden, at = par.vcpus * par.features + HOST_LENGTH, par.network_hidden, par.network_at
+    x, _ = matrix(observation, 0, 1, inputs)
+    w1, at = matrix(raw, at, inputs, hidden)
+    b1, at = matrix(raw, at, 1, hidden)
+    w2, at = matrix(raw, at, hidden, hidden)
+    b2, at = matrix(raw, at, 1, hidden)
+    w3, at = matrix(raw, at, hidden, par.vcpus + 1)
+    b3, at = matrix(raw, at, 1, par.vcpus + 1)
+    y1, after = matrix(observation, room, 1, hidden)
+    y2, after = matrix(observation, after, 1, hidden)
+    dense(w1, x, b1, y1, inputs, hidden)
+    rectify(y1, 1, hidden)
+    dense(w2, y1, b2, y2, hidden, hidden)
+    rectify(y2, 1, hidden)
+    dense(w3, y2, b3, scores, hidden, par.vcpus + 1)
+
+
+@called
+def score_set(s, raw, observation, room, scores):
+    """One scorer for every vCPU: its features, then the mean, the maximum and the asker's of what all came to.
+
+    Equivariant: another order of the vCPUs gives the same scores in that order, and any number of them will do.
+    """
+    par = s.par[0]
+    inputs, hidden, vcpus, at = par.features, par.network_hidden, par.vcpus, par.network_at
+    seen = 3 * hidden + HOST_LENGTH
+    x, host_at = matrix(observation, 0, inputs, vcpus)
+    host, _ = matrix(observation, host_at, 1, HOST_LENGTH)
+    w1, at = matrix(raw, at, hidden, inputs)
+    u1, at = matrix(raw, at, HOST_LENGTH, hidden)
+    b1, at = matrix(raw, at, 1, hidden)
+    w2, at = matrix(raw, at, hidden, hidden)
+    u2, at = matrix(raw, at, seen, hidden)
+    b2, at = matrix(raw, at, 1, hidden)
+    w3, at = matrix(raw, at, 1, hidden)
+    b3, at = matrix(raw, at, 1, 1)
+    v1, at = matrix(raw, at, seen, hidden)
+    c1, at = matrix(raw, at, 1, hidden)
+    v2, at = matrix(raw, at, hidden, 1)
+    c2, at = matrix(raw, at, 1, 1)
+    y1, after = matrix(observation, room, hidden, vcpus)
+    y2, after = matrix(observation, after, hidden, vcpus)
+    context, after = matrix(observation, after, 1, seen)
+    common, after = matrix(observation, after, 1, hidden)
+
+    dense(u1, host, b1, common, HOST_LENGTH, hidden)
+    each_vcpu(w1, x, common, y1, inputs, hidden, vcpus)
+    rectify(y1, hidden, vcpus)
+    asker = np.int64(s.pcpu[s.world[0].deciding].current)
+    for k in range(hidden):
+        total, most = ZERO, ZERO
+        for i in range(vcpus):
+            total += y1[k, i]
+            most = max(most, y1[k, i])
+        context[0, k] = total / np.float32(vcpus)
+        context[0, hidden + k] = most
+        context[0, 2 * hidden + k] = y1[k, asker]
+    for k in range(HOST_LENGTH):
+        context[0, 3 * hidden + k] = host[0, k]
+    dense(u2, context, b2, common, seen, hidden)
+    each_vcpu(w2, y1, common, y2, hidden, hidden, vcpus)
+    rectify(y2, hidden, vcpus)
+    each_vcpu(w3, y2, b3, scores, hidden, 1, vcpus)
+    dense(v1, context, c1, common, seen, hidden)
+    rectify(common, 1, hidden)
+    defer, _ = matrix(observation, after, 1, 1)
+    dense(v2, common, c2, defer, hidden, 1)
+    scores[0, vcpus] = defer[0, 0]
+
+
+@called
+def learned(s, raw, mask, observation):
+    """The legal action with the highest score, the first of equals; mask and observation have been written.
+
+    `raw` is the description, where the weights are; behind an observation there is room for scores and what they need.
+    """
+    par = s.par[0]
+    scores, room = matrix(observation, 4 * (par.vcpus * par.features + HOST_LENGTH), 1, par.vcpus + 1)
+    if par.network_kind == LINEAR:
+        score_linear(s, raw, observation, room, scores)
+    elif par.network_kind == MLP:
+        score_mlp(s, raw, observation, room, scores)
+    else:
+        score_set(s, raw, observation, room, scores)
+    best = np.int64(-1)
+    for i in range(par.vcpus + 1):  # to defer, the last, is always legal
+        if mask[0, i] != 0 and (best < 0 or scores[0, i] > scores[0, best]):
+            best = i
+    return best

@@ -1,0 +1,181 @@
+"""Learned policies in files and in the kernel: the same scores as NumPy, and nothing but arrays is read."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import contended_scenarios
+
+from ple_gym import evaluate, observe
+from ple_gym.drive import MAX_REPLACEMENTS, RESET, STEP
+from ple_gym.lanes import Lanes
+from ple_gym.policies import load_rule
+from ple_gym.policies.exported import (
+    KINDS,
+    LEVELS,
+    MAX_BYTES,
+    SHAPES,
+    Network,
+    PolicyError,
+    learned_names,
+    load_network,
+    read_network,
+    write_network,
+)
+from ple_gym.policies.rules import LEARNED
+from ple_gym.scenario import Scenario, ScenarioError
+from ple_gym.sim import state
+
+
+def random_network(kind: str, vcpus: int, hidden: int = 8, level: str = "hypervisor", seed: int = 0) -> Network:
+    """Weights that nobody trained."""
+    rng = np.random.default_rng(seed)
+    features = observe.vcpu_features(LEVELS[level])
+    sizes = {"1": 1, "F": features, "G": observe.HOST_LENGTH, "H": hidden, "A": vcpus + 1}
+    sizes |= {"S": 3 * hidden + observe.HOST_LENGTH, "L": vcpus * features + observe.HOST_LENGTH}
+    weights = {
+        name: rng.normal(size=(sizes[rows], sizes[columns])).astype(np.float32)
+        for name, (rows, columns) in SHAPES[kind].items()
+    }
+    return Network(kind, level, vcpus if kind == "mlp" else 0, hidden, weights, {"scenario": "none"})
+
+
+def scores(policy: Network, flat: np.ndarray, asker: int) -> np.ndarray:
+    """What the kernel computes, in NumPy: float64 [V + 1]."""
+    w = {name: array.astype(np.float64) for name, array in policy.weights.items()}
+    flat = flat.astype(np.float64)
+    x, host = flat[: -observe.HOST_LENGTH].reshape(observe.vcpu_features(LEVELS[policy.information]), -1).T, flat[-13:]
+    if policy.kind == "linear":
+        return np.append(x @ w["vcpu"].T + w["vcpu_bias"], host @ w["defer"] + w["defer_bias"])
+    if policy.kind == "mlp":
+        y = np.maximum(flat @ w["layer1"] + w["bias1"], 0)
+        y = np.maximum(y @ w["layer2"] + w["bias2"], 0)
+        return (y @ w["action"] + w["action_bias"])[0]
+    y = np.maximum(x @ w["vcpu1"].T + host @ w["host1"] + w["bias1"], 0)
+    context = np.concatenate([y.mean(axis=0), y.max(axis=0), y[asker], host])
+    z = np.maximum(y @ w["vcpu2"].T + context @ w["context2"] + w["bias2"], 0)
+    defer = np.maximum(context @ w["defer1"] + w["defer_bias1"], 0) @ w["defer2"] + w["defer_bias2"]
+    return np.append(z @ w["vcpu3"].T + w["bias3"], defer)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=30)
+@given(contended_scenarios(), st.sampled_from(sorted(LEVELS)), st.integers(0, 2**32))
+def test_the_kernel_takes_the_legal_action_with_the_highest_score(
+    kind: str, scenario: Scenario, level: str, seed: int
+) -> None:
+    """In NumPy's double precision; the kernel's choice may differ only where the best two are a hair apart."""
+    vcpus = sum(vm.vcpus for vm in scenario.vms().values())
+    policy = random_network(kind, vcpus, level=level, seed=seed)
+    outside, inside = Lanes(scenario, 1, information=level), Lanes(scenario, 1, network=policy)
+    for lanes in (outside, inside):
+        lanes.world["seed"], lanes.world["index"] = seed, MAX_REPLACEMENTS
+    outside.drive(0, 1, RESET)
+    decisions = 0
+    while outside.world["status"][0] == state.DECIDE and decisions < 200:
+        asker = int(outside.pcpu["current"][0, outside.world["deciding"][0]])
+        values = np.where(outside.mask[0], scores(policy, outside.observation[0], asker), -np.inf)
+        best, second = np.sort(values)[[-1, -2]]
+        if best - second < 1e-4 * max(1, abs(best)):
+            return  # too close to tell
+        outside.world["action"] = values.argmax()
+        outside.drive(0, 1, STEP)
+        decisions += 1
+    if decisions < 200:
+        inside.drive(0, 1, RESET, LEARNED)
+        assert inside.totals(0) == outside.totals(0)
+
+
+def test_a_set_network_does_not_care_about_the_order_or_the_number_of_vcpus() -> None:
+    policy = random_network("set", 0)
+    rng = np.random.default_rng(1)
+    rows, host = rng.random((9, 19)), rng.random(13)
+    order = rng.permutation(9)
+    one = scores(policy, np.concatenate([rows.T.ravel(), host]), 4)
+    two = scores(policy, np.concatenate([rows[order].T.ravel(), host]), int(np.flatnonzero(order == 4)[0]))
+    assert two[:-1] == pytest.approx(one[:-1][order]) and two[-1] == pytest.approx(one[-1])
+    for name in ("TicketOrder", "Storm"):
+        assert len(Lanes(evaluate.load(name), 1, network=policy).observation) == 1
+
+
+def test_files_hold_what_was_written(tmp_path: Path) -> None:
+    for kind in KINDS:
+        policy = random_network(kind, 6)
+        write_network(tmp_path / "x.npz", policy)
+        again = read_network(tmp_path / "x.npz")
+        assert (again.kind, again.information, again.vcpus, again.hidden) == (kind, "hypervisor", policy.vcpus, 8)
+        assert again.card == {"scenario": "none"}
+        assert all(np.array_equal(again.weights[name], policy.weights[name]) for name in policy.weights)
+
+
+def test_a_learned_policy_is_named_like_a_rule(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    write_network(path, random_network("set", 0))
+    table = evaluate.compare("TicketOrder", ["xen-4.8", f"learned:{path}"], seeds=range(3))
+    assert [row.policy for row in table.rows()] == ["xen-4.8", f"learned:{path}"]
+    assert load_rule(f"learned:{path}").information == "hypervisor"
+    for name in learned_names():
+        assert load_network(name).card["scenario"]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "not a learned policy"),
+        (b"PK\x03\x04 nonsense", "not a learned policy"),
+        (b"x" * (MAX_BYTES + 1), "more than a learned policy may have"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, content: bytes, why: str) -> None:
+    path = tmp_path / "x.npz"
+    path.write_bytes(content)
+    with pytest.raises(PolicyError, match=rf"^x\.npz: .*{why}"):
+        read_network(path)
+    with pytest.raises(ScenarioError, match=why):
+        evaluate.simulate("Tiny", f"learned:{path}")
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    """Wherever they are cut off or a bit has turned, or whatever is in them."""
+    path = tmp_path / "x.npz"
+    write_network(path, random_network("linear", 0))
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        path.write_bytes(data[: rng.integers(len(data))])
+        with pytest.raises(PolicyError):
+            read_network(path)
+    good = random_network("linear", 0)
+    for name, value in (
+        ("vcpu", np.zeros((1, 18), np.float32)),
+        ("vcpu", np.zeros((1, 19))),
+        ("vcpu", np.full((1, 19), np.nan, np.float32)),
+        ("more", np.zeros(1, np.float32)),
+    ):
+        with pytest.raises(PolicyError, match="weights"):
+            Network("linear", "hypervisor", 0, 8, {**good.weights, name: value}, {})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("card.npy", json.dumps({"format": 1}))
+    with pytest.raises(PolicyError, match="not a learned policy"):
+        read_network(path)
+    np.savez(path, card=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(PolicyError, match="not a learned policy"):
+        read_network(path)
+
+
+def test_a_network_for_another_number_of_vcpus_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    write_network(path, random_network("mlp", 7))
+    with pytest.raises(ScenarioError, match="for 7 vCPUs, the scenario has 32"):
+        evaluate.simulate("Storm", f"learned:{path}")
+    with pytest.raises(ScenarioError, match="unknown learned policy 'learned:nobody'"):
+        evaluate.simulate("Storm", "learned:nobody")
+    with pytest.raises(ScenarioError, match="No such file"):
+        evaluate.simulate("Storm", f"learned:{tmp_path}/none.npz")
