@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 
 from ple_gym.episode import episode_of
-from ple_gym.interface import Observation
+from ple_gym.interface import Observation, checked_options
 from ple_gym.scenario import Scenario
 from ple_gym.vector import Bools, Infos, PleVectorEnv
 
@@ -91,14 +91,17 @@ class PleVecEnv(VecEnv):
     def reset(self) -> Observation:
         """Reset all lanes, with what `seed` and `set_options` have said since the last reset.
 
+        Options are those of `PleEnv.reset`: `start`, or `state` (one for all lanes, or a list of one per lane).
+
         Raises:
             ValueError: options that the lanes do not know, or that are not the same for all.
             RuntimeError: 1,001 worlds in a row ended before they reached their start.
         """
-        options = self._options[0]
+        options = checked_options(self._options[0], "start", "state")
         if any(other != options for other in self._options):
             raise ValueError("set_options: the options of a reset must be the same for all lanes")
-        observation, infos = self.envs.reset(seed=self._seeds, options=options)
+        seeds = None if self._seeds == [None] * self.num_envs else self._seeds
+        observation, infos = self.envs.reset(seed=seeds, options=options)
         self._reset_seeds()
         self._reset_options()
         self._restarted(range(self.num_envs), infos)
