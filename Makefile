@@ -42,7 +42,7 @@ lint: $(VENV)/.dev-stamp ## Check style and formatting
 type: $(VENV)/.dev-stamp ## Check types
 	$(BIN)/mypy
 
-docs: $(VENV)/.dev-stamp ## Check links in the documents and run the README's examples
+docs: $(VENV)/.dev-stamp ## Check links in the documents and run their examples
 	$(BIN)/python -m pytest tests/test_docs.py
 
 bench: $(VENV)/.core-stamp ## Measure speed

@@ -7,14 +7,21 @@ from ple_gym.scenario import Scenario, ScenarioError
 from ple_gym.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
+    from ple_gym.adapters.sb3 import make_sb3 as make_sb3
     from ple_gym.env import PleEnv
     from ple_gym.evaluate import compare, simulate
 
 __version__ = "0.1.0"
 __all__ = ["SCENARIOS", "PleEnv", "Scenario", "ScenarioError", "compare", "simulate"]
 
-# These load the compiled kernel, which takes a second: only when they are asked for.
-_LATE = {"PleEnv": "ple_gym.env", "compare": "ple_gym.evaluate", "simulate": "ple_gym.evaluate"}
+# These load the compiled kernel, which takes a second, or another library: only when they are asked for. What needs an
+# extra is not in __all__, so that a star import works without.
+_LATE = {
+    "PleEnv": "ple_gym.env",
+    "compare": "ple_gym.evaluate",
+    "make_sb3": "ple_gym.adapters.sb3",
+    "simulate": "ple_gym.evaluate",
+}
 
 register_environments()
 

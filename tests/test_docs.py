@@ -1,4 +1,4 @@
-"""The documents are true: their links lead somewhere, and the README's Python runs."""
+"""The documents are true: their links lead somewhere, and their Python runs."""
 
 import os
 import re
@@ -88,25 +88,28 @@ def python_script(text: str) -> str:
     return "\n".join(line if info == "python" else "" for line, info in split_fences(text)) + "\n"
 
 
+WITH_PYTHON = [page for page in DOCUMENTS if python_script(page.read_text(encoding="utf-8")).strip()]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.relative_to(ROOT).as_posix())
 def test_relative_links_resolve(document: Path) -> None:
     assert broken_links(document) == []
 
 
-def test_readme_python_blocks_run(tmp_path: Path) -> None:
-    text = README.read_text(encoding="utf-8") if README.exists() else ""
-    script = tmp_path / "readme.py"  # a traceback's line numbers are the README's
-    script.write_text(python_script(text), encoding="utf-8")
+@pytest.mark.parametrize("document", WITH_PYTHON, ids=lambda document: document.relative_to(ROOT).as_posix())
+def test_python_blocks_run(document: Path, tmp_path: Path) -> None:
+    script = tmp_path / f"{document.stem}.py"  # a traceback's line numbers are the document's
+    script.write_text(python_script(document.read_text(encoding="utf-8")), encoding="utf-8")
     result = subprocess.run(
         [sys.executable, script],
         cwd=tmp_path,  # files the examples write must not land in the checkout
-        env={**os.environ, "MPLBACKEND": "Agg"},
+        env={**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=600,
     )
-    assert result.returncode == 0, f"the README's examples failed:\n{result.stderr}"
+    assert result.returncode == 0, f"the examples of {document.name} failed:\n{result.stderr}"
 
 
 def test_package_page_is_the_readme() -> None:
@@ -122,6 +125,10 @@ def test_citation_and_changelog_name_the_packaged_version() -> None:
 
 
 # The checks above would also pass if they looked at nothing, so they are shown something broken.
+
+
+def test_examples_are_found() -> None:
+    assert {README, ROOT / "docs" / "sb3.md"} <= set(WITH_PYTHON)
 
 
 def test_a_broken_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""Bridges to other libraries, one module each; a module imports its library, and nothing else here does."""
