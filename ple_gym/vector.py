@@ -115,6 +115,8 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         self._over = np.ones(num_envs, np.bool_)  # lanes whose episode has ended, or not begun
         self._any_over = True
         self._steps = np.zeros(num_envs, np.int64)  # decisions of each lane's episode
+        #: In mode `SameStep`: lane -> observation and info of the last step of the run that ended in this step.
+        self.ends: dict[int, tuple[Observation, Infos]] = {}
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -124,8 +126,8 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         Args:
             seed: of lane 0 (lane i gets `seed + i`), or one per lane; None: a lane's next world, at first any.
             options: `reset_mask`: bool [N], which lanes are reset (the others are only observed again); `start`:
-                `first` or `storm`, for these lanes until they are reset again; `state`: one for all of them, or a list
-                of one per lane that is reset.
+                `first` or `storm`, for these worlds; `state`: one for all of them, or a list of one per lane that is
+                reset.
 
         Raises:
             ValueError, TypeError: a seed, a mask or another option that is not as described; nothing has changed.
@@ -176,6 +178,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             self._name_worlds(infos, resets)
         self._over = terminations | truncations
         self._any_over = bool(self._over.any())
+        self.ends = {}
         if self._any_over:
             self._end(infos)
         return self.interface.arrange(self.lanes.observation), rewards, terminations, truncations, infos
@@ -312,7 +315,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
     def _start(self, lanes: npt.NDArray[np.intp], seeds: list[int | None], start: int) -> None:
         """Start worlds in some lanes."""
         world = self.lanes.world
-        world["start"][lanes] = start
+        world["start"][lanes] = start  # of these worlds, not of those that follow
         self._fresh_observation()
         for lane in lanes:
             seed = seeds[lane]
@@ -321,6 +324,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             if seed is not None:
                 world["seed"][lane], world["index"][lane] = seed, 0
             self._drive_lane(int(lane), NEXT if seed is None else RESET)
+        world["start"][lanes] = STARTS[self.interface.start]
         self._seeded[lanes] = True
         self._check_started(lanes)
 
@@ -357,6 +361,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         self._over[chosen] = self.lanes.world["status"][chosen] != state.DECIDE
         self._any_over = bool(self._over.any())
         self._steps[chosen] = 0
+        self.ends = {}
         infos = self._infos(np.where(chosen, self.lanes.result[:, state.RESULT_ELAPSED], 0))
         infos["_elapsed_cycles"] = chosen.copy()
         self._name_worlds(infos, chosen)
@@ -379,30 +384,65 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _end(self, infos: Infos) -> None:
         """Say what came of the runs that have just ended, and start the next ones where the mode is `SameStep`."""
-        ended = np.flatnonzero(self._over).tolist()
-        if self.autoreset_mode is AutoresetMode.SAME_STEP:
-            for lane in ended:
-                self._add_info(infos, self._final(lane, infos), lane)
-                self._drive_lane(lane, NEXT)
-            self._check_started(np.array(ended))
-            self._name_worlds(infos, self._over)
-            infos["action_mask"][ended] = self.lanes.mask[ended]
-            infos["elapsed_cycles"][ended] = self._steps[ended] = 0
-            self._over[:] = self._any_over = False
+        ended = np.flatnonzero(self._over)
+        records = [episode_of(self.lanes, lane) for lane in ended.tolist()]
+        if self.autoreset_mode is not AutoresetMode.SAME_STEP:
+            _nest(infos, [{"ple_episode": record} for record in records], ended, self.num_envs)
+            status = self.lanes.world["status"]
+            status[self._over & (status == state.DECIDE)] = state.CUT_OFF
             return
-        for lane in ended:
-            self._add_info(infos, {"ple_episode": episode_of(self.lanes, lane)}, lane)
-        status = self.lanes.world["status"]
-        status[self._over & (status == state.DECIDE)] = state.CUT_OFF
+        self.ends = {
+            lane: (self.interface.arrange(self.lanes.observation[lane].copy()), self._final_info(lane, infos, record))
+            for lane, record in zip(ended.tolist(), records, strict=True)
+        }
+        infos["final_obs"] = np.full(self.num_envs, None, object)
+        for lane, (observation, _) in self.ends.items():
+            infos["final_obs"][lane] = observation
+            self._drive_lane(lane, NEXT)
+        infos["_final_obs"] = self._over.copy()
+        _nest(infos, [{"final_info": info} for _, info in self.ends.values()], ended, self.num_envs)
+        self._check_started(ended)
+        self._name_worlds(infos, self._over)
+        infos["action_mask"][ended] = self.lanes.mask[ended]
+        infos["elapsed_cycles"][ended] = self._steps[ended] = 0
+        self._over[:] = self._any_over = False
 
-    def _final(self, lane: int, infos: Infos) -> Infos:
-        """What mode `SameStep` keeps of a lane's last step, which its reset overwrites."""
-        info = {name: infos[name][lane].copy() for name in ("action_mask", "elapsed_cycles")}
+    def _final_info(self, lane: int, infos: Infos, record: Infos) -> Infos:
+        """What `PleEnv` would tell with a lane's last step, which is taken out of the infos of all."""
+        info = {"action_mask": infos["action_mask"][lane].copy(), "elapsed_cycles": int(infos["elapsed_cycles"][lane])}
         if "illegal_action" in infos and infos["_illegal_action"][lane]:
             info["illegal_action"] = True
             infos["illegal_action"][lane] = infos["_illegal_action"][lane] = False
-        info["ple_episode"] = episode_of(self.lanes, lane)
-        return {"final_obs": self.interface.arrange(self.lanes.observation[lane].copy()), "final_info": info}
+        return {**info, "ple_episode": record}
+
+
+def _nest(infos: Infos, told: Sequence[Infos], lanes: npt.NDArray[np.intp], count: int) -> None:
+    """Add what some lanes tell, all of them the same things, to the infos of all `count` lanes.
+
+    Gymnasium's format, but in one go instead of lane by lane, and with NaN for a number that is None.
+    """
+    for name in dict.fromkeys(name for info in told for name in info):
+        some = [name in info for info in told]
+        values = [info[name] for info in told if name in info]
+        where = lanes[some]
+        if isinstance(values[0], dict):
+            column: Any = {}
+            _nest(column, values, where, count)
+        elif isinstance(values[0], np.ndarray):
+            column = np.zeros((count, *values[0].shape), values[0].dtype)
+            column[where] = values
+        elif isinstance(values[0], bool | int):
+            column = np.zeros(count, type(values[0]))
+            column[where] = values
+        elif isinstance(values[0], float | None):
+            column = np.zeros(count, np.float64)
+            column[where] = np.array(values, np.float64)
+        else:
+            column = np.full(count, None, object)
+            for lane, value in zip(where, values, strict=True):
+                column[lane] = value
+        infos[name], infos[f"_{name}"] = column, np.zeros(count, np.bool_)
+        infos[f"_{name}"][where] = True
 
 
 class _Pool:

@@ -34,7 +34,7 @@ SHORT = {"guest.vcpus": 8, "guest.transactions": 8, "guest.sections": 3}
 def same(one: Any, two: Any) -> bool:
     """Whether two observations or infos are equal, dtypes and all."""
     if isinstance(one, dict):
-        return isinstance(two, dict) and one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
+        return isinstance(two, dict) and one.keys() == two.keys() and all(same(*column(one, two, key)) for key in one)
     if isinstance(one, list | tuple):
         return len(one) == len(two) and all(same(a, b) for a, b in zip(one, two, strict=True))
     one, two = np.asarray(one), np.asarray(two)
@@ -43,6 +43,15 @@ def same(one: Any, two: Any) -> bool:
     if one.dtype == object:
         return len(one) == len(two) and all(same(a, b) for a, b in zip(one, two, strict=True))
     return one.dtype == two.dtype and np.array_equal(one, two, equal_nan=one.dtype.kind == "f")
+
+
+def column(one: dict, two: dict, key: str) -> tuple[Any, Any]:
+    """What both say under a key. A number that is missing is NaN with us, and makes an object array with Gymnasium."""
+    kinds = [getattr(infos[key], "dtype", np.dtype(int)).kind for infos in (one, two)]
+    if kinds == ["f", "O"]:
+        known = two[f"_{key}"]
+        return one[key][known], two[key][known].astype(np.float64)
+    return one[key], two[key]
 
 
 def alike(ours: tuple, theirs: tuple) -> bool:

@@ -7,7 +7,7 @@ model = MaskablePPO("MlpPolicy", ple_gym.make_sb3("PLE/Storm-v0", num_envs=64))
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 
-from ple_gym.episode import episode_of
 from ple_gym.interface import Observation, checked_options
 from ple_gym.scenario import Scenario
 from ple_gym.vector import Bools, Infos, PleVectorEnv
@@ -26,6 +25,9 @@ try:
     from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"{error}: this needs Stable-Baselines3 (pip install 'ple-gym[agents]')") from error
+
+
+RESET_INFOS = ("action_mask", "elapsed_cycles", "seed", "index")  # what `PleEnv.reset` tells
 
 
 def make_sb3(
@@ -45,7 +47,7 @@ def make_sb3(
         ScenarioError: an unknown name, or a parameter out of its range.
         ValueError: a number that is too small.
     """
-    envs = PleVecEnv(PleVectorEnv(num_envs, scenario, autoreset_mode=AutoresetMode.DISABLED, **options))
+    envs = PleVecEnv(PleVectorEnv(num_envs, scenario, autoreset_mode=AutoresetMode.SAME_STEP, **options))
     if seed is not None:
         envs.seed(seed)
     return envs
@@ -64,15 +66,15 @@ class PleVecEnv(VecEnv):
     can be read by `get_attr` and not be set; other attributes can be, per lane.
 
     Args:
-        envs: lanes that do not reset themselves.
+        envs: lanes that are reset in the step that ends their run (autoreset mode `SameStep`).
 
     Raises:
-        ValueError: lanes that do.
+        ValueError: lanes that are not.
     """
 
     def __init__(self, envs: PleVectorEnv) -> None:
-        if envs.autoreset_mode is not AutoresetMode.DISABLED:
-            raise ValueError(f"autoreset_mode = {envs.autoreset_mode.value}: must be Disabled; a VecEnv resets lanes")
+        if envs.autoreset_mode is not AutoresetMode.SAME_STEP:
+            raise ValueError(f"autoreset_mode = {envs.autoreset_mode.value}: must be SameStep, as a VecEnv's is")
         # The constructor of the base class reads the lanes' attributes.
         self.envs = envs
         self._methods: dict[str, Callable[..., Any]] = {
@@ -124,14 +126,10 @@ class PleVecEnv(VecEnv):
         if "illegal_action" in infos:
             for lane in np.flatnonzero(infos["illegal_action"]).tolist():
                 each[lane]["illegal_action"] = True
-        dones = terminations | truncations
-        if dones.any():
-            ended = np.flatnonzero(dones).tolist()
-            for lane in ended:
-                each[lane] |= self._final(lane, observation, bool(truncations[lane]))
-            observation, infos = self.envs.reset(options={"reset_mask": dones})
-            self._restarted(ended, infos)
-        return observation, rewards, dones, each
+        for lane, (last, info) in self.envs.ends.items():
+            each[lane] = self._final(lane, last, info, bool(truncations[lane]))
+        self._restarted(self.envs.ends, infos)
+        return observation, rewards, terminations | truncations, each
 
     def close(self) -> None:
         """End the threads."""
@@ -213,21 +211,20 @@ class PleVecEnv(VecEnv):
         self._restarted([lane], infos)
         return _row(observation, lane), self.reset_infos[lane]
 
-    def _final(self, lane: int, observation: Observation, truncated: bool) -> dict[str, Any]:
-        """What the info of a lane's last step adds."""
+    def _final(self, lane: int, last: Observation, info: dict[str, Any], truncated: bool) -> dict[str, Any]:
+        """The info of a run's last step."""
         length, seconds = int(self._lengths[lane]), round(time.monotonic() - self._began, 6)
         return {
-            "terminal_observation": _row(observation, lane),
+            **{name: value for name, value in info.items() if name != "action_mask"},
+            "terminal_observation": last,
             "TimeLimit.truncated": truncated,
-            "ple_episode": episode_of(self.envs.lanes, lane),
             "episode": {"r": float(self._returns[lane]), "l": length, "t": seconds},
         }
 
-    def _restarted(self, lanes: Sequence[int], infos: Infos) -> None:
+    def _restarted(self, lanes: Iterable[int], infos: Infos) -> None:
         """Take note of what a reset told of some lanes."""
-        names = [name for name in infos if not name.startswith("_")]
         for lane in lanes:
-            self.reset_infos[lane] = {name: _plain(infos[name][lane]) for name in names}
+            self.reset_infos[lane] = {name: _plain(infos[name][lane]) for name in RESET_INFOS}
             self._returns[lane] = self._lengths[lane] = 0
 
 

@@ -120,7 +120,7 @@ CYCLES = ("useful", "spin", "exit", "switch", "cache", "idle", "stolen")
 WORLD = np.dtype(
     [
         ("seed", "u8"), ("index", "u8"),  # name of the world; index counts replacements (12)
-        ("start", "i8"),  # where it and those that follow it start: FIRST, STORM
+        ("start", "i8"),  # where its environment starts in the world that is reset next: FIRST, STORM
         ("millisecond", "i8"), ("exits_before", "i8"),  # of the search for a storm: the present one, exits before it
         ("noise_key", "u8"), ("policy_key", "u8"),  # streams
         ("now", "i8"), ("acct_at", "i8"), ("next_wake", "i8"),  # cycles; next_wake = min of wake_at
