@@ -101,12 +101,13 @@ class PleEnv(gym.Env[Any, Any]):
         self.lanes = self.interface.lanes(1)
         self._trace = np.zeros((TRACE_ROWS if render_mode else 0, state.TRACE_WIDTH), np.int64)
         self._reset, self._next, self._step = (self.lanes.bind(command, self._trace) for command in (RESET, NEXT, STEP))
-        self._action = self.lanes.world["action"]
+        self._action = memoryview(self.lanes.world["action"])  # numbers go into it faster than into an array
         self._result = self.lanes.result[0]
         self._mask = self.lanes.mask[0]
         self._flat = self.lanes.observation[0]
         self._is_flat = observation == "flat"
-        self._illegal = illegal
+        self._defer = self.interface.vcpus
+        self._raises = illegal == "raise"
         self._running = self._seeded = False
 
     def reset(
@@ -155,7 +156,7 @@ class PleEnv(gym.Env[Any, Any]):
         if not self._running:
             raise RuntimeError("the run is over: call reset() before step()")
         number = int(action)
-        if not 0 <= number < len(self._mask) or (self._illegal == "raise" and not self._mask[number]):
+        if not 0 <= number <= self._defer or (self._raises and not self._mask[number]):
             legal = ", ".join(str(one) for one in np.flatnonzero(self._mask))
             raise ValueError(f"action {action} is not legal here; legal are {legal} (info['action_mask'])")
         self._action[0] = number
@@ -194,7 +195,7 @@ class PleEnv(gym.Env[Any, Any]):
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: the options and the exact state, none of the addresses in this process."""
         options = {name: getattr(self.interface, name) for name in self.interface.__dataclass_fields__}
-        options |= {"illegal": self._illegal, "render_mode": self.render_mode}
+        options |= {"illegal": "raise" if self._raises else "defer", "render_mode": self.render_mode}
         saved = self.lanes.save(0) if self._seeded else None
         return {
             "options": options,
