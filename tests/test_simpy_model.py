@@ -56,6 +56,12 @@ def test_built_in_scenarios_agree(name: str, rule: str) -> None:
     assert found["exits"] > 0
 
 
+def test_credit_runs_out_often() -> None:
+    """Much accounting: vCPUs of both priorities wait, and queues are put in order again."""
+    scenario = SCENARIOS["Storm"].with_overrides({"host.timeslice_ms": 1})
+    assert with_simpy(scenario, 0, "xen-4.8") == by_reference(scenario, 0, "xen-4.8")
+
+
 @settings(max_examples=40)
 @given(scenario=simple_scenarios(), seed=st.integers(0, 2**63 - 1), rule=st.sampled_from(sorted(BYPASSES)))
 def test_random_scenarios_agree(scenario: Scenario, seed: int, rule: str) -> None:
