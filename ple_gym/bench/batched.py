@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 
 from ple_gym.bench.report import Measurement, Seconds, at_least, plain, timed
-from ple_gym.drive import STEP_OR_NEXT
+from ple_gym.drive import OBSERVE, STEP_OR_NEXT
 from ple_gym.vector import PleVectorEnv
 
 SCENARIO = "Storm"
@@ -67,6 +67,16 @@ class Replay:
 
         return timed(steps)
 
+    def observe(self) -> Seconds:
+        """Write as many observations and masks, and do nothing else."""
+        lanes = self._again(1).lanes
+
+        def steps() -> None:
+            for actions in self.actions:
+                lanes.drive(0, len(actions), OBSERVE)
+
+        return timed(steps)
+
     def _again(self, threads: int) -> PleVectorEnv:
         if threads not in self.envs:
             self.envs[threads] = PleVectorEnv(len(self.begin), SCENARIO, threads=threads)
@@ -89,22 +99,20 @@ def mixed_states(count: int = 128) -> list[bytes]:
 
 def batched_rows(replays: dict[int, Replay], repeats: int) -> list[Measurement]:
     """Decisions a second at each number of lanes, and where more lanes begin to cost."""
-    turns: dict[int, list[tuple[Seconds, Seconds]]] = {lanes: [] for lanes in replays}
+    turns: dict[int, list[tuple[Seconds, Seconds, Seconds]]] = {lanes: [] for lanes in replays}
     for _ in range(repeats):
         for lanes, replay in replays.items():
-            turns[lanes].append((replay.step(), replay.drive()))
+            turns[lanes].append((replay.step(), replay.drive(), replay.observe()))
     rows, costs = [], {}
     for lanes, replay in replays.items():
-        cost, wall = (
-            median(seconds) / replay.decisions
-            for seconds in ((step.cpu for step, _ in turns[lanes]), (step.wall for step, _ in turns[lanes]))
-        )
-        python = 1 - median(drive.cpu / step.cpu for step, drive in turns[lanes])
-        costs[lanes] = cost
+        costs[lanes] = cost = median(step.cpu for step, _, _ in turns[lanes]) / replay.decisions
+        wall = median(step.wall for step, _, _ in turns[lanes]) / replay.decisions
+        python = 1 - median(drive.cpu / step.cpu for step, drive, _ in turns[lanes])
+        observing = median(observe.cpu / step.cpu for step, _, observe in turns[lanes])
         name = f"batched, {SCENARIO}, {lanes:,} lanes"
         note = (
-            f"{cost * 1e9:,.0f} ns/decision (wall {wall * 1e9:,.0f}); {replay.events_per_decision:.1f} events/decision;"
-            f" Python {python:.0%}"
+            f"{cost * 1e9:,.0f} ns/decision (wall {wall * 1e9:,.0f}), Python {python:.0%}, observing {observing:.0%}; "
+            f"{replay.events_per_decision:.1f} events/decision"
         )
         rows.append(
             at_least(name, 1 / cost, "1/s", FLOOR, note) if lanes in FLOOR_LANES else plain(name, 1 / cost, "1/s", note)
