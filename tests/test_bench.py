@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -59,12 +60,14 @@ def test_targets() -> None:
 
 @pytest.mark.slow
 def test_everything_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    for package in ("envpool", "simpy"):
-        pytest.importorskip(package)
+    pytest.importorskip("simpy")
     assert cli.main(["bench", "--quick", "--json", "-"]) == 0
     measured = json.loads(capsys.readouterr().out)
     values = {row["name"]: row["value"] for row in measured["rows"]}
-    assert [name for name, value in values.items() if value is None] == [bench.TRAINING, "import to first step, cold"]
+    left_out = {bench.TRAINING, "import to first step, cold"}
+    if find_spec("envpool") is None:
+        left_out.add("batched, Storm : EnvPool CartPole-v1, one core")
+    assert {name for name, value in values.items() if value is None} == left_out
     assert all(value > 0 for value in values.values() if value is not None)
     assert len(values) == len(measured["rows"]), "no two rows have the same name"
 
