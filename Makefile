@@ -45,7 +45,7 @@ type: $(VENV)/.dev-stamp ## Check types
 docs: $(VENV)/.dev-stamp ## Check links in the documents and run their examples
 	$(BIN)/python -m pytest tests/test_docs.py
 
-bench: $(VENV)/.core-stamp ## Measure speed
+bench: $(VENV)/.bench-stamp ## Measure speed, beside others (about four minutes)
 	$(BIN)/ple-gym bench $(BENCH_FLAGS)
 
 boundscheck: $(VENV)/.dev-stamp ## Run the kernel tests with array bounds checked
@@ -68,6 +68,11 @@ $(VENV)/.core-stamp: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@echo "Installing ple-gym into $(VENV) (once, under a minute)"
 	$(PIP_INSTALL) -e '.[viz]'
 	@touch $@
+
+$(VENV)/.bench-stamp: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	@echo "Installing ple-gym with agents and what speed is compared with into $(VENV) (once, about two minutes)"
+	$(PIP_INSTALL) -e '.[viz,agents,peers]'
+	@touch $(VENV)/.core-stamp $@
 
 $(VENV)/.dev-stamp: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@echo "Installing ple-gym with agents and developer tools into $(VENV) (once, about two minutes)"

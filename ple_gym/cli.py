@@ -215,7 +215,7 @@ class Bench:
     Example: ple-gym bench --quick
     """
 
-    quick: Annotated[bool, arg(help="fewer repetitions, and no cold compilation")] = False
+    quick: Annotated[bool, arg(help="fewer repetitions and lanes; no training, no cold compilation")] = False
     json_file: JsonFile = ""
 
     def run(self) -> None:

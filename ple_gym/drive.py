@@ -40,7 +40,7 @@ from ple_gym.sim.state import (
 # commands
 RESET = 0  # build the world named by world.seed and world.index, and go on to where world.start says, or to its end
 STEP = 1  # take world.action for the decision that is due (an illegal one means defer); on to the next one or the end
-OBSERVE = 2  # write mask and observation of the decision that is due; nothing happens
+OBSERVE = 2  # write result, mask and observation of the decision that is due; nothing happens
 NEXT = 3  # as RESET, for the world that follows world.seed (12.1)
 STEP_OR_NEXT = 4  # STEP, or NEXT where the run is over
 
@@ -63,17 +63,15 @@ def show(s, mask, observation):
 
 
 @called
-def report(s, row, mask, observation, illegal):
-    """Write what the caller gets: reward, status, time since the previous decision; then mask and observation."""
+def report(s, result, mask, observation, lost, illegal):
+    """Write what the caller gets: result (lost: cycles since the last report), mask and observation."""
     world = s.world[0]
     par = s.par[0]
-    result = grid(row, par.result_at, FLOAT64, 8, 1, RESULTS)
-    lost = lost_cycles(s, par.reward)
-    result[0, RESULT_REWARD] = (world.lost_before - lost) * 1000.0 / (FLOAT(par.tsc_hz) * FLOAT(par.pcpus))
-    result[0, RESULT_STATUS] = FLOAT(world.status)
-    result[0, RESULT_ILLEGAL] = FLOAT(illegal)
-    result[0, RESULT_ELAPSED] = FLOAT(world.now - world.decided_at)
-    world.lost_before = lost
+    row = grid(result, 0, FLOAT64, 8, 1, RESULTS)
+    row[0, RESULT_REWARD] = -lost * 1000.0 / (FLOAT(par.tsc_hz) * FLOAT(par.pcpus))
+    row[0, RESULT_STATUS] = FLOAT(world.status)
+    row[0, RESULT_ELAPSED] = FLOAT(world.now - world.decided_at)
+    row[0, RESULT_ILLEGAL] = FLOAT(illegal)
     show(s, mask, observation)
 
 
@@ -82,7 +80,7 @@ def reset_world(s, row, bypass):
     """Clear the lane's state and start the world that world.seed and world.index name."""
     world = s.world[0]
     seed, index, start = world.seed, world.index, world.start
-    words = s.par[0].result_at // 8
+    words = s.par[0].row_bytes // 8
     state = grid(row, 0, INT64, 8, 1, words)
     for i in range(words):
         state[0, i] = 0
@@ -110,12 +108,12 @@ def storms(s):
 
 
 @inlined
-def drive_lane(s, description, row, mask, observation, command, rule, bypass):
+def drive_lane(s, description, row, result, mask, observation, command, rule, bypass):
     """Run one command on one lane."""
     world = s.world[0]
     par = s.par[0]
     if command == OBSERVE:
-        show(s, mask, observation)
+        report(s, result, mask, observation, 0.0, False)
         return
     illegal = False
     resets = command in (RESET, NEXT) or (command == STEP_OR_NEXT and world.status != DECIDE)
@@ -154,18 +152,20 @@ def drive_lane(s, description, row, mask, observation, command, rule, bypass):
     if rule == EXTERNAL:
         if world.status == DECIDE:
             settle_all(s, world.now)
+        lost = lost_cycles(s, par.reward)
         if resets:  # what was lost before the first decision is nobody's fault
-            world.decided_at = world.now
-            world.lost_before = lost_cycles(s, par.reward)
-        report(s, row, mask, observation, illegal)
+            world.decided_at, world.lost_before = world.now, lost
+        report(s, result, mask, observation, lost - world.lost_before, illegal)
+        world.lost_before = lost
 
 
 def _entry(fingerprint: int) -> Any:
-    def drive(description, rows, masks, observations, begin, end, command, rule, trace, trace_rows):
+    def drive(description, rows, results, masks, observations, begin, end, command, rule, trace, trace_rows):
         _ = fingerprint  # part of numba's cache key: see sim/jit.py
         par = records(description, 0, PARAMETERS_BYTES, PARAMETERS)[0]
         for e in range(begin, end):
             row = row_of(rows, e, par.row_bytes)
+            result = row_of(results, e, 8 * RESULTS)
             mask = row_of(masks, e, par.vcpus + 1)
             observation = row_of(observations, e, par.observation_bytes)
             s = open_lane(description, row, trace, trace_rows)
@@ -174,12 +174,12 @@ def _entry(fingerprint: int) -> Any:
                 bypass = False
             elif rule == XEN_48:
                 bypass = True
-            drive_lane(s, description, row, mask, observation, command, rule, bypass)
+            drive_lane(s, description, row, result, mask, observation, command, rule, bypass)
 
     return entry_point(drive)
 
 
-#: drive(description, rows, masks, observations, begin, end, command, rule, trace, trace_rows): run `command` on lanes
-#: begin..end-1. Arrays are `memory.handle`s, which `lanes.Lanes` keeps. rule: EXTERNAL (the caller's `world.action`),
-#: or the code of a rule that decides to the end of the run.
+#: drive(description, rows, results, masks, observations, begin, end, command, rule, trace, trace_rows): run `command`
+#: on lanes begin..end-1. Arrays are `memory.handle`s, which `lanes.Lanes` keeps. rule: EXTERNAL (the caller's
+#: `world.action`), or the code of a rule that decides to the end of the run.
 drive = _entry(source_fingerprint())

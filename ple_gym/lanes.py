@@ -121,11 +121,12 @@ class Lanes:
         self.pcpu = self._records("pcpu_at", "clock_at", state.PCPU)
         self.vcpu = self._records("vcpu_at", "guest_at", state.VCPU)
         self.guest = self._records("guest_at", "lock_at", state.VCPU_GUEST)
-        self.histogram = self._records("histogram_at", "result_at", np.dtype(np.int32)).reshape(count, 3, -1)
-        self.result = self._records("result_at", "row_bytes", np.dtype(np.float64))[:, : state.RESULTS]
+        counts = self._records("histogram_at", "row_bytes", np.dtype(np.int32))
+        self.histogram = counts[:, : state.HISTOGRAMS * state.HISTOGRAM_BINS].reshape(count, state.HISTOGRAMS, -1)
+        self.result = np.zeros((count, state.RESULTS))
         self.mask = np.zeros((count, vcpus + 1), np.int8)
         self.observation = np.zeros((count, length), np.float32)
-        self._fixed = (handle(self.description), handle(self.rows), handle(self.mask))
+        self._fixed = tuple(handle(array) for array in (self.description, self.rows, self.result, self.mask))
         self._drive = compiled(drive, *self._arguments(0, 0, RESET, EXTERNAL, NO_TRACE))
 
     def _records(self, start: str, stop: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

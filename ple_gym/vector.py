@@ -163,7 +163,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         self.lanes.world["action"] = numbers
         self._fresh_observation()
         self._drive(STEP_OR_NEXT if self._resets_next else STEP)
-        rewards, status, elapsed, illegal = self.lanes.result.T.copy()
+        rewards, status, elapsed, illegal = self.lanes.result.T.copy()  # one array each
         self._steps += 1
         if self._any_over:
             self._check_started(np.flatnonzero(resets))

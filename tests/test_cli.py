@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from ple_gym import cli, evaluate, tables
-from ple_gym.bench import Measurement, Report, storm
 from ple_gym.evaluate import Comparison, Estimate
 from ple_gym.policies import RULES
 from ple_gym.scenario import ScenarioError
@@ -312,7 +311,7 @@ def test_ctrl_c_ends_a_process_without_leftovers(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-# --- tables and bench -------------------------------------------------------------------------------------------------
+# --- tables -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -342,36 +341,6 @@ def test_a_rule_that_beats_the_oracle_is_named() -> None:
         "Tiny: kvm beats oracle, makespan -7.53 [-10.00, -5.00] %",
         "Tiny: paper beats oracle, makespan -5.13 [-25.00, +20.00] % (the interval includes no difference)",
     ]
-
-
-def test_bench_scales_storm_with_the_machine() -> None:
-    small, large = storm(4, 32), storm(16, 64)
-    assert small == SCENARIOS["Storm"]
-    assert (large.host.pcpus, large.guest.vcpus, large.guest.locks, large.guest.transactions) == (16, 64, 16, 1800)
-
-
-def test_bench_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    machine: dict[str, Any] = dict.fromkeys(("python", "numba", "numpy", "gymnasium"), "1.0")
-    machine |= {"cpus": 2, "load_before": (0.5, 0.4, 0.3), "load_after": (1.5, 0.4, 0.3)}
-    rows = [
-        Measurement("slow", 90.0, "ns", "<= 30", False, "why"),
-        Measurement("left out", None, "s", "<= 45", None, ""),
-    ]
-    monkeypatch.setattr("ple_gym.bench.measure", lambda quick, announce: Report(rows, machine))
-    measured = document(capsys, "bench", "--quick", "--json", "-")
-    assert [row["met"] for row in measured["rows"]] == [False, None]
-    assert cli.main(["bench"]) == 0
-    out = capsys.readouterr().out
-    assert "NO" in out
-    assert "load average before 0.50" in out
-
-
-@pytest.mark.slow
-def test_bench_measures_everything(capsys: pytest.CaptureFixture[str]) -> None:
-    measured = document(capsys, "bench", "--quick", "--json", "-")
-    values = {row["name"]: row["value"] for row in measured["rows"]}
-    assert [name for name, value in values.items() if value is None] == ["import to first step, cold"]
-    assert all(value > 0 for value in values.values() if value is not None)
 
 
 def test_unknown_names_are_scenario_errors() -> None:

@@ -20,7 +20,6 @@ from ple_gym.sim.state import (
     PLE_COUNT,
     PLE_WINDOW,
     PULL,
-    RESULTS,
     TAS,
     TICKET,
     VCPU,
@@ -170,7 +169,7 @@ def _storm_exits(scenario: Scenario) -> int:
 
 
 def _row_layout(sizes: dict[str, float]) -> dict[str, int]:
-    """Where the sections of a lane's row start. State comes first; the result is an output."""
+    """Where the sections of a lane's row start."""
     pcpus, vcpus, vms, locks = (int(sizes[name]) for name in ("pcpus", "vcpus", "vms", "locks"))
     sections = {
         "world_at": WORLD.itemsize,
@@ -183,7 +182,6 @@ def _row_layout(sizes: dict[str, float]) -> dict[str, int]:
         "lock_at": LOCK.itemsize * locks,
         "queue_at": 2 * pcpus * vcpus,
         "histogram_at": 3 * HISTOGRAM_BINS * 4,
-        "result_at": RESULTS * 8,
     }
     layout, at = {}, 0
     for name, size in sections.items():

@@ -68,7 +68,7 @@ PARAMETERS = np.dtype(
         ("features", "i8"),  # features per vCPU in an observation at this level
         ("world_at", "i8"), ("vm_at", "i8"), ("memory_at", "i8"), ("pcpu_at", "i8"), ("clock_at", "i8"),
         ("vcpu_at", "i8"), ("guest_at", "i8"), ("lock_at", "i8"), ("queue_at", "i8"), ("histogram_at", "i8"),
-        ("result_at", "i8"), ("row_bytes", "i8"),
+        ("row_bytes", "i8"),
         ("observation_bytes", "i8"),  # length of an observation
         ("vm_parameters_at", "i8"), ("tables_at", "i8"),
         # host

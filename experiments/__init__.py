@@ -1,0 +1,1 @@
+"""One file per figure or table of the project; they run from a checkout."""

@@ -1,0 +1,1 @@
+"""The project's model in other people's tools, to measure ours against."""

@@ -1,0 +1,88 @@
+"""What `ple-gym bench` measures: speed, beside what it has to be.
+
+A shared machine disturbs every number, so that alternatives are measured in turns, each number is a median, what one
+thread does is told in its CPU time (the wall's beside it), and the load average is printed. A rate says little alone:
+events per decision and per simulated second stand beside it. One file per subject; docs/speed.md explains the rows.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ple_gym.bench.batched import FLOOR_LANES, LANES, Replay, batched_rows, memory_row, mixed_states, threads_row
+from ple_gym.bench.kernel import kernel_rows, signatures_row, storm
+from ple_gym.bench.peers import cartpole_rows, envpool_row, simpy_row
+from ple_gym.bench.processes import process_rows
+from ple_gym.bench.report import Measurement, Report, at_most
+from ple_gym.bench.single import single_rows
+
+__all__ = ["Measurement", "Report", "measure", "storm"]
+
+COMPARED_LANES = 256  # of ours, beside others
+TRAINING = "environment's share of MaskablePPO, 64 lanes"
+PACKAGES = ("numba", "numpy", "gymnasium", "envpool", "simpy", "sb3-contrib", "torch")
+
+
+def measure(quick: bool = False, announce: Callable[[str], None] = lambda name: None) -> Report:
+    """Measure everything, which takes about three minutes.
+
+    Args:
+        quick: take some seconds: fewer repetitions and lanes, no training, no cold compilation.
+        announce: called with what is measured next.
+    """
+    before = os.getloadavg()
+    announce("kernel")
+    rows = kernel_rows(repeats=3 if quick else 9, seconds=0.02 if quick else 0.1)
+    announce("single steps through Python")
+    rows += single_rows(repeats=3 if quick else 9)
+    announce("many lanes together")
+    states, decisions, repeats = mixed_states(), 16_384 if quick else 131_072, 3 if quick else 7
+    replays = {lanes: Replay(lanes, states, decisions) for lanes in (FLOOR_LANES if quick else LANES)}
+    rows += batched_rows(replays, repeats)
+    rows += [threads_row(replays[1024], repeats), memory_row(4096)]
+    announce("peers")
+    ours = replays[COMPARED_LANES]
+    rows += [envpool_row(ours, repeats), *cartpole_rows(ours, repeats), simpy_row(repeats)]
+    rows.append(signatures_row())  # after everything that might have compiled another
+    replays.clear()
+    if not quick:
+        announce("training")
+    rows.append(_training_row(quick))
+    announce("fresh processes" if quick else "fresh processes, one of which compiles")
+    rows += process_rows(quick)
+    return Report(rows, _machine() | {"load_before": before, "load_after": os.getloadavg()})
+
+
+def _training_row(quick: bool) -> Measurement:
+    if quick:
+        return at_most(TRAINING, None, "%", 5, "left out by --quick")
+    try:
+        from ple_gym.bench.training import training_row
+    except ImportError:
+        return at_most(TRAINING, None, "%", 5, "Stable-Baselines3 is not installed (extra agents)")
+    return training_row(TRAINING, repeats=3)
+
+
+def _machine() -> dict[str, Any]:
+    """What the numbers depend on."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {"cpus": os.cpu_count(), "processor": _processor(), "python": platform.python_version(), **versions}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
