@@ -23,11 +23,12 @@ def mask_in_observation(
 ) -> MaskInObservation | VectorMaskInObservation:
     """Wrap a single or a vector environment whose infos hold `action_mask`.
 
-    Observations become `{"observations": what they were, "action_mask": int8 [V + 1]}` (of a vector environment
+    Observations become `{"observations": what they were, "action_mask": bool [V + 1]}` (of a vector environment
     [N, V + 1]); everything else, the infos included, stays as it is.
 
     Raises:
-        TypeError: neither a Gymnasium environment nor a vector environment.
+        TypeError: neither a Gymnasium environment nor a vector environment, or its actions are not Discrete.
+        KeyError: at a reset or step, if the infos hold no mask.
     """
     if isinstance(env, VectorEnv):
         return VectorMaskInObservation(env)
@@ -37,13 +38,16 @@ def mask_in_observation(
 
 
 def _with_mask(observations: Any, infos: dict[str, Any]) -> dict[str, Any]:
-    return {OBSERVATIONS: observations, ACTION_MASK: np.array(infos[ACTION_MASK], np.int8)}
+    if ACTION_MASK not in infos:
+        raise KeyError(f"mask_in_observation: the environment's infos hold no {ACTION_MASK!r}")
+    return {OBSERVATIONS: observations, ACTION_MASK: np.array(infos[ACTION_MASK], np.bool_)}
 
 
 def _space(observation: spaces.Space[Any], action: spaces.Space[Any]) -> spaces.Dict:
     if not isinstance(action, spaces.Discrete):
         raise TypeError(f"mask_in_observation: a mask needs a Discrete action space, not {action}")
-    return spaces.Dict({OBSERVATIONS: observation, ACTION_MASK: spaces.MultiBinary(int(action.n))})
+    # A Box of bools: TorchRL's masks are bools, and skrl knows no MultiBinary.
+    return spaces.Dict({OBSERVATIONS: observation, ACTION_MASK: spaces.Box(0, 1, (int(action.n),), np.bool_)})
 
 
 class MaskInObservation(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):

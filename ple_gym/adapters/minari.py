@@ -83,21 +83,20 @@ def _episodes(
     for begin in range(0, len(seeds), envs.num_envs):
         wanted = [int(seed) for seed in seeds[begin : begin + envs.num_envs]]
         spare = [wanted[-1]] * (envs.num_envs - len(wanted))
-        records: dict[int, dict[str, Any]] = {}
+        ends: dict[int, tuple[int, dict[str, Any]]] = {}  # decisions and record of each lane that has ended
         observations, infos = envs.reset(seed=wanted + spare)
         seen = [(observations, infos["action_mask"], infos["elapsed_cycles"])]
         done: list[tuple[Any, ...]] = []
-        while len(records) < len(wanted):
+        while len(ends) < len(wanted):
             actions = np.asarray(policy(observations, infos))
             observations, rewards, terminations, truncations, infos = envs.step(actions)
             seen.append((observations, infos["action_mask"], infos["elapsed_cycles"]))
             done.append((actions, rewards, terminations, truncations))
             for lane in np.flatnonzero((terminations | truncations)[: len(wanted)]).tolist():
-                if lane not in records:
-                    records[lane] = {"length": len(done), **episode_of(envs.lanes, lane)}
+                if lane not in ends:
+                    ends[lane] = len(done), episode_of(envs.lanes, lane)
         for lane, seed in enumerate(wanted):
-            record = records[lane]
-            length = record.pop("length")
+            length, record = ends[lane]
             yield _buffer(seed, lane, seen[: length + 1], done[:length]), record
 
 

@@ -66,7 +66,7 @@ class MaskedModule(TorchRLModule, ValueFunctionAPI):
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         observation = batch[Columns.OBS]
         logits = self.actor(_flat(observation[OBSERVATIONS]))
-        illegal = observation[ACTION_MASK] == 0
+        illegal = ~observation[ACTION_MASK].bool()
         # Finite: RLlib's entropy would be NaN with minus infinity.
         return {Columns.ACTION_DIST_INPUTS: logits.masked_fill(illegal, torch.finfo(logits.dtype).min)}
 
