@@ -3,8 +3,8 @@
     python -m agents.cleanrl_ppo --env-id PLE/Storm-v0 --num-envs 64 --total-timesteps 1_000_000
 
 With `NextStep` autoreset the step that ends an episode returns its true last observation, and the step after it only
-resets the lane: its action is ignored. So a truncated episode is bootstrapped from the observation at hand, and the step
-after an end is no transition: it is left out of the loss, and no advantage passes through it.
+resets the lane: its action is ignored. So a truncated episode is bootstrapped from the observation at hand, and the
+step after an end is no transition: it is left out of the loss, and no advantage passes through it.
 """
 
 from __future__ import annotations

@@ -105,7 +105,9 @@ def _buffer(seed: int, lane: int, seen: list[tuple[Any, ...]], done: list[tuple[
     from minari.data_collector import EpisodeBuffer
 
     observations, masks, elapsed = zip(*seen, strict=True)
-    actions, rewards, terminations, truncations = ([column[lane] for column in part] for part in zip(*done, strict=True))
+    actions, rewards, terminations, truncations = (
+        [column[lane] for column in part] for part in zip(*done, strict=True)
+    )
     return EpisodeBuffer(
         seed=seed,
         observations=_stacked(observations, lane),

@@ -9,6 +9,7 @@ Importing this module imports Ray (`pip install 'ple-gym[rllib]'`) and registers
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,13 +89,13 @@ def _flat(observations: torch.Tensor | Mapping[str, torch.Tensor]) -> torch.Tens
 
 
 def _network(widths: list[int], last_gain: float) -> nn.Sequential:
+    """Linear layers with tanh between them; a small last one starts near equal logits."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for depth, (inputs, outputs) in enumerate(itertools.pairwise(widths), start=2):
         linear = nn.Linear(inputs, outputs)
-        nn.init.orthogonal_(linear.weight, 2**0.5)
+        nn.init.orthogonal_(linear.weight, last_gain if depth == len(widths) else 2**0.5)
         nn.init.zeros_(linear.bias)
         layers += [linear, nn.Tanh()]
-    nn.init.orthogonal_(layers[-2].weight, last_gain)
     return nn.Sequential(*layers[:-1])
 
 

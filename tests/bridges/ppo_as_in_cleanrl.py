@@ -51,7 +51,7 @@ def make_env(env_id, idx, capture_video, video_folder):
     return thunk
 
 
-def layer(inputs, outputs, std=np.sqrt(2)):
+def layer(inputs, outputs, std=2**0.5):
     linear = nn.Linear(inputs, outputs)
     torch.nn.init.orthogonal_(linear.weight, std)
     torch.nn.init.constant_(linear.bias, 0.0)

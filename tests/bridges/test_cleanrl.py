@@ -54,8 +54,8 @@ def test_it_records_videos_too(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_our_script_runs_from_the_command_line(tmp_path: Path) -> None:
-    options = "--env-id PLE/Storm-v0 --num-envs 8 --num-steps 32 --total-timesteps 512 --max-episode-steps 20".split()
-    output = run("-m", "agents.cleanrl_ppo", *options, "--log-dir", str(tmp_path / "log"), cwd=tmp_path)
+    options = "--env-id PLE/Storm-v0 --num-envs 8 --num-steps 32 --total-timesteps 512 --max-episode-steps 20"
+    output = run("-m", "agents.cleanrl_ppo", *options.split(), "--log-dir", str(tmp_path / "log"), cwd=tmp_path)
     assert output.count("illegal_actions 0") == 2
     assert list((tmp_path / "log").glob("events.out.tfevents.*"))
 

@@ -68,7 +68,8 @@ def test_normalize_observation() -> None:
 
 def test_normalize_reward() -> None:
     scaled = 0
-    for (_, normalized, *_), (_, rewards, *_) in zip(walk(wrappers.NormalizeReward(lanes()), 100), walk(lanes(), 100)):
+    envs = wrappers.NormalizeReward(lanes())
+    for (_, normalized, *_), (_, rewards, *_) in zip(walk(envs, 100), walk(lanes(), 100), strict=True):
         some = rewards != 0
         ratio = normalized[some] / rewards[some]
         assert some.sum() == 0 or ratio == pytest.approx(ratio[0])

@@ -14,7 +14,7 @@ import ple_gym  # noqa: F401
 from ple_gym.adapters.minari import export_minari
 
 pytest.importorskip("minari")
-import minari  # noqa: E402
+import minari
 
 # It asks for authors and links, which a test has none of.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,12 @@ import pytest
 
 pytest.importorskip("ray", reason="RLlib has an environment of its own: make test-rllib")
 
-import ray  # noqa: E402
-from ray.rllib.algorithms.ppo import PPOConfig  # noqa: E402
+import ray
+from ray.rllib.algorithms.ppo import PPOConfig
 
-from ple_gym.adapters import rllib  # noqa: E402
-from ple_gym.adapters.masks import VectorMaskInObservation  # noqa: E402
-from ple_gym.vector import PleVectorEnv  # noqa: E402
+from ple_gym.adapters import rllib
+from ple_gym.adapters.masks import VectorMaskInObservation
+from ple_gym.vector import PleVectorEnv
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own warnings are Ray's business
 
@@ -75,6 +77,16 @@ def test_masked_ppo_trains_on_single_environments_in_a_worker() -> None:
     result = algorithm.train()
     assert result["env_runners"]["episode_len_mean"] == EPISODE
     algorithm.stop()
+
+
+def test_the_example_of_the_page_runs() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "bridges.md").read_text(encoding="utf-8")
+    (example,) = (
+        block for block in re.findall(r"```python[^\n]*\n(.*?)```", page, re.DOTALL) if "PPOConfig()" in block
+    )
+    names: dict[str, Any] = {}
+    exec(example, names)
+    names["algorithm"].stop()
 
 
 def test_unmasked_ppo_takes_plain_ids_and_acts_illegally() -> None:

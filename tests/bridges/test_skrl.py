@@ -28,9 +28,7 @@ class Part(Model):
     """One linear layer on the observations; the mask is beside them."""
 
     def __init__(self, env: Any, outputs: int) -> None:
-        Model.__init__(
-            self, observation_space=env.observation_space, action_space=env.action_space, device=env.device
-        )
+        Model.__init__(self, observation_space=env.observation_space, action_space=env.action_space, device=env.device)
         self.layer = torch.nn.Linear(compute_space_size(env.observation_space["observations"]), outputs)
 
     def parts(self, inputs: dict[str, Any]) -> tuple[Any, Any]:
