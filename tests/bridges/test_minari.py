@@ -79,6 +79,16 @@ def test_what_the_policy_saw_and_did_is_what_is_written() -> None:
             assert episode.infos["elapsed_cycles"][t] == elapsed[lane] and episode.actions[t] == actions[lane]
 
 
+def test_a_lane_that_ends_early_is_not_written_twice() -> None:
+    dataset = export_minari(ID, "PLE/HolderPreempted-v0", Random(), range(12), num_envs=4)
+    episodes = list(dataset.iterate_episodes())
+    lengths = [len(episode) for episode in episodes]
+    assert len(episodes) == 12 and max(lengths) > 2 * min(lengths)
+    for episode in episodes:
+        over = episode.terminations | episode.truncations
+        assert over[-1] and not over[:-1].any()
+
+
 def test_nothing_is_run_for_a_data_set_that_is_there_already() -> None:
     export_minari(ID, "PLE/HolderPreempted-v0", Random(), [1])
     policy = Random()
