@@ -16,10 +16,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test format lint type docs bench boundscheck nojit clean
+.PHONY: help setup demo test test-gymnasium-floor test-rllib format lint type docs bench boundscheck nojit clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(VENV)/.dev-stamp ## Install everything for development into .venv
 
@@ -30,6 +30,14 @@ test: $(VENV)/.dev-stamp ## Run all tests
 	@# Compile once first, or both workers would compile the same code at the same time.
 	$(BIN)/ple-gym warmup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-gymnasium-floor: .venv-floor/.stamp ## Run all tests on the oldest supported Gymnasium (own environment)
+	.venv-floor/bin/ple-gym warmup
+	.venv-floor/bin/python -m pytest $(PYTEST_ARGS)
+
+test-rllib: .venv-rllib/.stamp ## Run the RLlib tests (own environment: Ray pins Gymnasium)
+	.venv-rllib/bin/ple-gym warmup
+	.venv-rllib/bin/python -m pytest tests/bridges/test_rllib.py tests/bridges/test_masks.py
 
 format: $(VENV)/.dev-stamp ## Format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix-only .
@@ -55,27 +63,37 @@ nojit: $(VENV)/.dev-stamp ## Run the kernel tests as plain Python
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m kernel
 
 clean: ## Remove .venv, caches and build products
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache demo-timeline.png
+	rm -rf $(VENV) .venv-floor .venv-rllib build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache demo-timeline.png
 	find . -path ./.git -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
-$(BIN)/python:
+$(BIN)/python .venv-floor/bin/python .venv-rllib/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed. Name one: make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(patsubst %/bin/python,%,$@)
 
 # Stamps, so that a second call installs nothing. The environment itself is order-only: its date means nothing.
-$(VENV)/.core-stamp: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+$(VENV)/.core-stamp: pyproject.toml $(CONSTRAINTS) constraints/pins.txt | $(BIN)/python
 	@echo "Installing ple-gym into $(VENV) (once, under a minute)"
 	$(PIP_INSTALL) -e '.[viz]'
 	@touch $@
 
-$(VENV)/.bench-stamp: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+$(VENV)/.bench-stamp: pyproject.toml $(CONSTRAINTS) constraints/pins.txt | $(BIN)/python
 	@echo "Installing ple-gym with agents and what speed is compared with into $(VENV) (once, about two minutes)"
 	$(PIP_INSTALL) -e '.[viz,agents,peers]'
 	@touch $(VENV)/.core-stamp $@
 
-$(VENV)/.dev-stamp: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+$(VENV)/.dev-stamp: pyproject.toml $(CONSTRAINTS) constraints/pins.txt | $(BIN)/python
 	@echo "Installing ple-gym with agents and developer tools into $(VENV) (once, about two minutes)"
 	$(PIP_INSTALL) -e '.[viz,agents,dev]'
 	@# This set contains the core.
 	@touch $(VENV)/.core-stamp $@
+
+.venv-floor/.stamp: pyproject.toml constraints/floor.txt constraints/pins.txt | .venv-floor/bin/python
+	@echo "Installing ple-gym with the oldest supported Gymnasium into .venv-floor (once, about two minutes)"
+	.venv-floor/bin/python -m pip install -q -c constraints/floor.txt -e '.[viz,agents,video,dev]'
+	@touch $@
+
+.venv-rllib/.stamp: pyproject.toml constraints/rllib.txt constraints/floor.txt constraints/pins.txt | .venv-rllib/bin/python
+	@echo "Installing ple-gym with RLlib into .venv-rllib (once, about two minutes, 2 GB)"
+	.venv-rllib/bin/python -m pip install -q -c constraints/rllib.txt -e '.[rllib]' pytest hypothesis
+	@touch $@

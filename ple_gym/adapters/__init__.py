@@ -1,1 +1,1 @@
-"""Bridges to other libraries, one module each; a module imports its library, and nothing else here does."""
+"""Bridges to training libraries; each module imports its library, `ple_gym` imports none of them."""

@@ -1,0 +1,67 @@
+"""TorchRL: specs, masks and resets, for a single environment and for native lanes (docs/bridges.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import ple_gym  # noqa: F401
+from ple_gym.adapters.masks import mask_in_observation
+
+pytest.importorskip("torchrl")
+torch = pytest.importorskip("torch")
+
+from tensordict.nn import TensorDictModule  # noqa: E402
+from torchrl.envs import ActionMask, GymWrapper, TransformedEnv, check_env_specs  # noqa: E402
+from torchrl.modules import MaskedCategorical, ProbabilisticActor  # noqa: E402
+
+
+def in_torchrl(env: Any) -> TransformedEnv:
+    return TransformedEnv(GymWrapper(mask_in_observation(env), categorical_action_encoding=True), ActionMask())
+
+
+def lanes(**options: Any) -> gym.vector.VectorEnv:
+    return gym.make_vec("PLE/Storm-v0", num_envs=4, autoreset_mode="Disabled", **options)
+
+
+def legal(rollout: Any) -> bool:
+    assert not rollout["action_mask"].all()
+    return bool(rollout["action_mask"].gather(-1, rollout["action"].unsqueeze(-1)).all())
+
+
+@pytest.mark.parametrize("kind", ["single", "lanes"])
+def test_specs_are_what_the_environment_gives(kind: str) -> None:
+    env = in_torchrl(gym.make("PLE/Storm-v0") if kind == "single" else lanes())
+    check_env_specs(env)
+    assert env.observation_spec["action_mask"].dtype == torch.bool
+
+
+@pytest.mark.parametrize("kind", ["single", "lanes"])
+def test_random_actions_are_legal_through_many_episodes(kind: str) -> None:
+    options = {"max_episode_steps": 20}
+    env = in_torchrl(gym.make("PLE/Storm-v0", **options) if kind == "single" else lanes(**options))
+    rollout = env.rollout(65, break_when_any_done=False)
+    assert legal(rollout)
+    assert (rollout["next", "truncated"].squeeze(-1).sum(-1) == 3).all()
+
+
+def test_a_masked_policy_is_legal_and_its_rollout_is_what_the_lanes_gave() -> None:
+    env, direct = in_torchrl(lanes()), lanes()
+    torch.manual_seed(0)
+    size, actions = env.observation_spec["observations"].shape[-1], env.action_spec.space.n
+    network = TensorDictModule(torch.nn.Linear(size, actions), ["observations"], ["logits"])
+    actor = ProbabilisticActor(
+        network, in_keys={"logits": "logits", "mask": "action_mask"}, distribution_class=MaskedCategorical
+    )
+    env.set_seed(7)
+    rollout = env.rollout(40, actor)
+    assert legal(rollout)
+    direct.reset(seed=7)
+    observations, _ = direct.reset()
+    for t in range(40):
+        np.testing.assert_array_equal(rollout["observations"][:, t], observations)
+        observations, rewards, *_ = direct.step(rollout["action"][:, t].numpy())
+        np.testing.assert_array_equal(rollout["next", "reward"][:, t, 0], rewards.astype(np.float32))
