@@ -173,7 +173,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             truncations |= (self._steps >= self.max_episode_steps) & ~terminations
         infos = self._infos(elapsed)
         if illegal.any():
-            infos["illegal_action"] = infos["_illegal_action"] = illegal != 0
+            infos["illegal_action"], infos["_illegal_action"] = illegal != 0, illegal != 0
         if self._any_over:
             self._name_worlds(infos, resets)
         self._over = terminations | truncations
