@@ -175,7 +175,7 @@ def autoreset_disabled(subject: Subject) -> None:
         turn = None
     for lane in np.flatnonzero(over & ~walk.over).tolist() if turn else ():
         fail("a step of a lane that is over", "an exception, or flags that stay set", "none", lane, walk.number)
-    walk.reset(mask=over | walk.over)
+    walk.reset(mask=np.ones_like(over))  # all, for a step that is refused may have been carried out in some lanes
     walk.step()
 
 

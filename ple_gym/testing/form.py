@@ -246,7 +246,7 @@ def masks(subject: Subject) -> None:
 
     At least one action is legal, at ends too: from a mask of zeros Gymnasium samples the first action, and MaskablePPO
     any, both silently. `space.sample` takes int8 only. Legal actions are accepted. The mask belongs to the observation
-    that comes with it: `action_masks()`, where there is one, says the same.
+    that comes with it: a reset with the same seed brings the same again, and `action_masks()`, if there is one, agrees.
     """
     walk = subject.walk()
     if "action_mask" not in walk.turns[0].infos:
@@ -261,6 +261,11 @@ def masks(subject: Subject) -> None:
         ask = getattr(walk.env.unwrapped, "action_masks", None)
         if callable(ask):
             demand_same("action_masks()", last != 0, np.asarray(ask(), np.bool_), step=turn.number)
+    seeds = range(subject.seed, subject.seed + 8)
+    there = [walk.run(3).reset(seed=seed).infos["action_mask"] for seed in seeds]
+    back = [walk.run(3).reset(seed=seed).infos["action_mask"] for seed in reversed(seeds)]
+    for first, again in zip(there, reversed(back), strict=True):  # a late mask would be that of another seed
+        demand_same("action_mask of a second reset with the same seed", first, again, step=walk.number)
 
 
 def _demand_masks(turn: Turn, sizes: list[int], lanes: int) -> Bools:

@@ -18,6 +18,9 @@ from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
 Bools = npt.NDArray[np.bool_]
 
+_SHORT = reprlib.Repr()
+_SHORT.maxother = 80
+
 
 class NotApplicable(Exception):
     """A check has nothing to say about this environment."""
@@ -36,7 +39,7 @@ def fail(what: str, expected: object, found: object, lane: object = None, step: 
 
 def brief(value: object) -> str:
     """A value in less than a line."""
-    text = " ".join((value if isinstance(value, str) else reprlib.repr(value)).split())
+    text = " ".join((value if isinstance(value, str) else _SHORT.repr(value)).split())
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
@@ -82,7 +85,7 @@ def _array_difference(expected: npt.NDArray[Any], found: npt.NDArray[Any], path:
     if expected.ndim:
         where = next(i for i in np.ndindex(expected.shape) if expected[i].tobytes() != found[i].tobytes())
         return Difference(f"{path}[{', '.join(map(str, where))}]", expected[where], found[where])
-    return Difference(path, expected, found)
+    return Difference(path, expected[()], found[()])
 
 
 def demand_same(what: str, expected: Any, found: Any, lane: object = None, step: object = None) -> None:
@@ -219,8 +222,9 @@ class Walk:
     def _keep(self, turn: Turn) -> Turn:
         """Remember a turn, and the masks of the actions that come next."""
         self.turns.append(turn)
-        masks: Any = turn.infos.get("action_mask")
-        known = turn.infos.get("_action_mask")
+        infos = turn.infos if isinstance(turn.infos, dict) else {}
+        masks: Any = infos.get("action_mask")
+        known = infos.get("_action_mask")
         for lane in self.lanes if np.ndim(masks) == 2 and len(masks) == len(self.lanes) else ():
             if known is None or known[lane]:
                 self.masks[lane] = masks[lane]
