@@ -274,17 +274,18 @@ def write_introspection(s, p, columns):
     vcpus = s.par[0].vcpus
     per_vcpu = ONE / FLOAT32(vcpus)
     mine = s.guest[s.pcpu[p].current].exit_lock
-    began, before = scratch(INT64, vcpus), scratch(INT32_T, vcpus)
-    for i in range(vcpus):  # when it began to spin; the far future if it does not seem to wait for this lock
+    began, before, line = scratch(INT64, vcpus), scratch(INT64, vcpus), scratch(INT64, vcpus)
+    for i in range(vcpus):  # when it began to spin; never if it does not seem to wait for this lock
         waits = (columns[13, i] > ZERO) & (s.guest[i].exit_lock == mine)
         began[0, i] = s.vcpu[i].first_ple if waits else INF
-    for i in range(vcpus):
-        before[0, i] = INT32(0)
-    for j in range(vcpus):
-        first = began[0, j]
-        if first < INF:
-            for i in range(vcpus):
-                before[0, i] = INT32(before[0, i] + INT32(first < began[0, i]))
+        before[0, i] = 0
+    waiters = np.int64(0)
+    for i in range(vcpus):  # without a branch that the processor would guess wrong
+        line[0, waiters] = began[0, i]
+        waiters += began[0, i] < INF
+    for j in range(waiters):
+        for i in range(vcpus):
+            before[0, i] += line[0, j] < began[0, i]
     for i in range(vcpus):
         waits = began[0, i] < INF
         columns[19, i] = columns[13, i]
@@ -300,32 +301,31 @@ def write_hidden(s, p, columns):
     mine = s.guest[s.pcpu[p].current].lock
     lock = s.lock[mine]
     tas = s.vmp[lock.vm].lock_kind == TAS
-    phase, wants = scratch(INT32_T, vcpus), scratch(INT32_T, vcpus)
+    place = scratch(INT32_T, vcpus)
     for i in range(vcpus):
-        phase[0, i] = INT32(s.guest[i].phase)
-        wants[0, i] = INT32(s.guest[i].lock)
+        place[0, i] = INT32(-1)
+    waiters = INT32(0)
+    if tas:
+        for i in range(vcpus):
+            guest = s.guest[i]
+            takes = (guest.phase == SPIN) & (guest.lock == mine) & (lock.holder == NONE)
+            columns[23, i] = FLOAT32(takes)
+    else:
+        for i in range(vcpus):
+            columns[23, i] = ZERO
+        w = lock.head
+        if w != NONE and lock.holder == NONE:
+            columns[23, np.int64(w)] = FLOAT32(s.guest[w].phase == SPIN and s.guest[w].lock == mine)
+        while w != NONE:
+            place[0, np.int64(w)] = waiters
+            waiters = INT32(waiters + INT32(1))
+            w = s.guest[w].next_waiter
+    last = INT32(waiters - INT32(1))
     for i in range(vcpus):
         columns[22, i] = ZERO
-        columns[24, i] = TOP
-        columns[25, i] = FLOAT32(phase[0, i] == HOLD)
-        columns[26, i] = ZERO
-    free = INT32(tas & (lock.holder == NONE))
+        columns[24, i] = FLOAT32(place[0, i]) * per_vcpu if place[0, i] >= 0 else TOP
+        columns[26, i] = FLOAT32(INT32(last - place[0, i])) * per_vcpu if place[0, i] >= 0 else ZERO
     for i in range(vcpus):
-        columns[23, i] = FLOAT32(free & INT32((phase[0, i] == SPIN) & (wants[0, i] == INT32(mine))))
+        columns[25, i] = FLOAT32(s.guest[i].phase == HOLD)
     if lock.holder != NONE:
         columns[22, np.int64(lock.holder)] = ONE
-    if not tas:
-        head = lock.head
-        if head != NONE and lock.holder == NONE:
-            columns[23, np.int64(head)] = FLOAT32(s.guest[head].phase == SPIN and s.guest[head].lock == mine)
-        length = np.int64(0)
-        w = head
-        while w != NONE:
-            columns[24, np.int64(w)] = FLOAT32(length) * per_vcpu
-            length += 1
-            w = s.guest[w].next_waiter
-        w = head
-        while w != NONE:
-            length -= 1
-            columns[26, np.int64(w)] = FLOAT32(length) * per_vcpu
-            w = s.guest[w].next_waiter
