@@ -89,6 +89,7 @@ HOST_FEATURES = (
 )
 
 INT32_T, FLOAT32_T = np.dtype(np.int32), np.dtype(np.float32)
+FAR = np.int64(2**31 - 1)
 HOST_LENGTH = len(HOST_FEATURES)
 LOW, HIGH = -1.0, 1.5
 FLOAT32, INT32 = np.float32, np.int32
@@ -268,24 +269,41 @@ def write_visible(see, p, now, decided_at, columns, host):
     host[0, 12] = FLOAT32(p) * per_pcpu
 
 
+@inlined
+def count_earlier(times, before, vcpus):
+    """How many of a row of times (three more than there are vCPUs) are less than that of each vCPU: int32 [1, V]."""
+    for i in range(vcpus):
+        before[0, i] = INT32(0)
+    for j in range(0, vcpus, 4):
+        a, b, c, d = times[0, j], times[0, j + 1], times[0, j + 2], times[0, j + 3]
+        for i in range(vcpus):
+            t = times[0, i]
+            before[0, i] = INT32(before[0, i] + INT32(a < t) + INT32(b < t) + INT32(c < t) + INT32(d < t))
+
+
 @called
 def write_introspection(s, p, columns):
     """Columns 19..21: the lock address that was in a register at a vCPU's last exit."""
     vcpus = s.par[0].vcpus
     per_vcpu = ONE / FLOAT32(vcpus)
     mine = s.guest[s.pcpu[p].current].exit_lock
-    began, before, line = scratch(INT64, vcpus), scratch(INT64, vcpus), scratch(INT64, vcpus)
+    began, spun = scratch(INT64, vcpus + 3), scratch(INT32_T, vcpus + 3)
+    earliest, latest = INF, -INF
     for i in range(vcpus):  # when it began to spin; never if it does not seem to wait for this lock
         waits = (columns[13, i] > ZERO) & (s.guest[i].exit_lock == mine)
-        began[0, i] = s.vcpu[i].first_ple if waits else INF
-        before[0, i] = 0
-    waiters = np.int64(0)
-    for i in range(vcpus):  # without a branch that the processor would guess wrong
-        line[0, waiters] = began[0, i]
-        waiters += began[0, i] < INF
-    for j in range(waiters):
-        for i in range(vcpus):
-            before[0, i] += line[0, j] < began[0, i]
+        first = s.vcpu[i].first_ple
+        began[0, i] = first if waits else INF
+        earliest = min(earliest, first if waits else INF)
+        latest = max(latest, first if waits else -INF)
+    for i in range(3):
+        began[0, vcpus + i] = INF
+    for i in range(vcpus + 3):
+        spun[0, i] = INT32(min(began[0, i] - earliest, FAR))
+    before = scratch(INT32_T, vcpus)
+    if latest - earliest < FAR:
+        count_earlier(spun, before, vcpus)
+    else:
+        count_earlier(began, before, vcpus)
     for i in range(vcpus):
         waits = began[0, i] < INF
         columns[19, i] = columns[13, i]
