@@ -14,6 +14,7 @@ import numpy as np
 from ple_gym.sim.description import float_bits
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.locks import available
+from ple_gym.sim.memory import scratch
 from ple_gym.sim.pause_loop import suspected_spinner
 from ple_gym.sim.sight import may_run, sight_of
 from ple_gym.sim.state import (
@@ -21,7 +22,10 @@ from ple_gym.sim.state import (
     DECIDE,
     HOLD,
     IDLE,
+    INF,
+    INT64,
     INTROSPECTION,
+    LOCAL,
     NOISE,
     NONE,
     NOTHING,
@@ -84,6 +88,8 @@ HOST_FEATURES = (
     "pcpu",  # number of the asking pCPU (of all pCPUs)
 )
 
+INT32_T, FLOAT32_T = np.dtype(np.int32), np.dtype(np.float32)
+FAR = np.int64(2**31 - 1)
 HOST_LENGTH = len(HOST_FEATURES)
 LOW, HIGH = -1.0, 1.5
 FLOAT32, INT32 = np.float32, np.int32
@@ -124,8 +130,11 @@ def write_mask(s, mask):
     see = sight_of(s)
     p = s.world[0].deciding
     over = s.world[0].status != DECIDE
+    anything, anywhere = np.uint8(over), np.uint8(see.par[0].actuator != LOCAL)
     for i in range(s.par[0].vcpus):
-        mask[0, i] = 1 if over or may_run(see, p, np.uint32(i)) else 0
+        look = see.vcpu[i].look
+        here = anywhere | np.uint8(look >> 32 == np.int64(p))
+        mask[0, i] = np.int8(anything | (np.uint8((look & 255) == QUEUED) & here))
     if not over:
         mask[0, np.int64(s.pcpu[p].current)] = 1
     mask[0, s.par[0].vcpus] = 1
@@ -154,91 +163,122 @@ def write_observation(s, columns, host):
         write_hidden(s, p, columns)
 
 
+@inlined
+def scaled(x, low, factor):
+    """L(x - window) of the module's text, for x = a time + window."""
+    return min(TOP, (log_bits(x) - low) * factor)
+
+
 @called
 def write_visible(see, p, now, decided_at, columns, host):
     """The hypervisor level: columns [19, V] and the host row, from nothing but what the hypervisor sees.
 
     Two thirds of a batched decision are spent here. One short loop per feature, without branches, is what the compiler
-    can do eight vCPUs at a time.
+    can do eight vCPUs at a time; what several features need is first gathered from the records into rows.
     """
     par = see.par[0]
     pcpu = see.pcpu[p]
-    me = pcpu.current
-    my_vm, my_code = see.vcpu[me].vm, see.vcpu[me].pc_class
+    me = np.int64(pcpu.current)
+    my_vm, my_code = see.vcpu[me].vm, INT32(see.vcpu[me].pc_class)
     window = par.scale_window
     low, factor = FLOAT32(par.scale_low), FLOAT32(par.scale_factor)
     vcpus, pcpus = par.vcpus, par.pcpus
     per_vcpu = ONE / FLOAT32(vcpus)
     per_pcpu = ONE / FLOAT32(pcpus)
     per_slice = ONE / FLOAT32(par.timeslice)
-    queued, asleep, spinners = ZERO, ZERO, ZERO
+    since_window = now + window
+    flags, where, same = scratch(INT32_T, vcpus), scratch(INT32_T, vcpus), scratch(FLOAT32_T, vcpus)
+    sibling, exits = scratch(FLOAT32_T, vcpus), scratch(INT32_T, vcpus)
+    suspected = scratch(INT32_T, vcpus)
+    wait, length, money = scratch(FLOAT32_T, vcpus), scratch(FLOAT32_T, vcpus), scratch(FLOAT32_T, vcpus)
+    since, age = scratch(FLOAT32_T, vcpus), scratch(FLOAT32_T, vcpus)
+    for m in range(par.vms):
+        vm = see.vmp[m]
+        progress = vm.progress
+        akin = FLOAT32(np.uint32(m) == my_vm)
+        for i in range(vm.first, vm.first + vm.vcpus):
+            vcpu = see.vcpu[i]
+            look, spun = vcpu.look, vcpu.exits
+            flags[0, i] = INT32(look)
+            where[0, i] = INT32(look >> 32)
+            exits[0, i] = INT32(spun)
+            same[0, i] = FLOAT32(INT32(spun >> 32) == my_code)
+            sibling[0, i] = akin
+            suspected[0, i] = INT32((vcpu.cpu_time - vcpu.cpu_at_ple <= progress) & (INT32(spun) > 0))
+            wait[0, i] = scaled(since_window - vcpu.queued_since, low, factor)
+            length[0, i] = scaled(vcpu.last_run + window, low, factor)
+            money[0, i] = max(-ONE, min(ONE, FLOAT32(vcpu.credit) * per_slice))
+            since[0, i] = scaled(since_window - vcpu.last_ple, low, factor)
+            age[0, i] = scaled(since_window - vcpu.first_ple, low, factor)
+    queued, asleep, spinners = INT32(0), INT32(0), INT32(0)
     for i in range(vcpus):
-        state = see.vcpu[np.uint32(i)].state
+        state = INT32(flags[0, i] & INT32(255))
+        queued += INT32(state == QUEUED)
+        asleep += INT32(state >= BLOCKED)
+        spinners += INT32(INT32(state == QUEUED) & suspected[0, i])
+    for i in range(vcpus):
+        state = INT32(flags[0, i] & INT32(255))
         columns[0, i] = ZERO
         columns[1, i] = FLOAT32(state == QUEUED)
         columns[2, i] = FLOAT32(state == RUNNING)
         columns[3, i] = FLOAT32(state >= BLOCKED)
+    columns[0, me] = ONE
+    columns[2, me] = ZERO
+    for i in range(vcpus):
+        waiting = FLOAT32(INT32(flags[0, i] & INT32(255)) == QUEUED)
+        columns[4, i] = waiting * FLOAT32(where[0, i] == INT32(p))
+        columns[5, i] = sibling[0, i]
         columns[6, i] = ZERO
-    columns[0, np.int64(me)] = ONE
-    columns[2, np.int64(me)] = ZERO
+        columns[7, i] = waiting * wait[0, i]
     for i in range(vcpus):
-        where = see.vcpu[np.uint32(i)].pcpu
-        columns[4, i] = columns[1, i] * FLOAT32(where == p)
-        columns[18, i] = FLOAT32(where) * per_pcpu
+        columns[8, i] = length[0, i]
+        columns[9, i] = money[0, i]
+        columns[10, i] = FLOAT32(INT32((flags[0, i] >> INT32(24)) + INT32(1)))
+        columns[11, i] = FLOAT32(INT32((flags[0, i] >> INT32(16)) & INT32(255)))
     for i in range(vcpus):
-        columns[5, i] = FLOAT32(see.vcpu[np.uint32(i)].vm == my_vm)
+        columns[12, i] = FLOAT32(INT32((flags[0, i] >> INT32(8)) & INT32(255)) == INT32(PLE_YIELD))
+        columns[13, i] = FLOAT32(suspected[0, i])
+        columns[14, i] = min(TOP, (log_bits(INT32(exits[0, i] + INT32(1))) - COUNT_LOW) * COUNT_SCALE)
+        columns[15, i] = since[0, i] if exits[0, i] > 0 else TOP
     for i in range(vcpus):
-        waited = min(TOP, (log_bits(now - see.vcpu[np.uint32(i)].queued_since + window) - low) * factor)
-        columns[7, i] = columns[1, i] * waited
-    for i in range(vcpus):
-        columns[8, i] = min(TOP, (log_bits(see.vcpu[np.uint32(i)].last_run + window) - low) * factor)
-    for i in range(vcpus):
-        columns[9, i] = max(-ONE, min(ONE, FLOAT32(see.vcpu[np.uint32(i)].credit) * per_slice))
-    for i in range(vcpus):
-        vcpu = see.vcpu[np.uint32(i)]
-        columns[10, i] = FLOAT32(vcpu.priority + 1)
-        columns[11, i] = FLOAT32(vcpu.left_kernel)
-        columns[12, i] = FLOAT32(vcpu.left_by == PLE_YIELD)
-    for i in range(vcpus):
-        columns[13, i] = FLOAT32(suspected_spinner(see.vmp, see.vcpu, np.uint32(i)))
-    for i in range(vcpus):
-        columns[14, i] = min(TOP, (log_bits(see.vcpu[np.uint32(i)].ples + 1) - COUNT_LOW) * COUNT_SCALE)
-    for i in range(vcpus):
-        since = min(TOP, (log_bits(now - see.vcpu[np.uint32(i)].last_ple + window) - low) * factor)
-        columns[15, i] = since if columns[14, i] > ZERO else TOP
-    for i in range(vcpus):
-        age = min(TOP, (log_bits(now - see.vcpu[np.uint32(i)].first_ple + window) - low) * factor)
-        columns[16, i] = columns[13, i] * age
-    for i in range(vcpus):
-        same = FLOAT32(see.vcpu[np.uint32(i)].pc_class == my_code)
-        columns[17, i] = same if columns[14, i] > ZERO else ZERO
-    for i in range(vcpus):
-        queued += columns[1, i]
-        asleep += columns[3, i]
-        spinners += columns[1, i] * columns[13, i]
-    idle, noisy, spinning = ZERO, ZERO, ZERO
+        columns[16, i] = FLOAT32(suspected[0, i]) * age[0, i]
+        columns[17, i] = same[0, i] if exits[0, i] > 0 else ZERO
+        columns[18, i] = FLOAT32(where[0, i]) * per_pcpu
+    idle, noisy, spinning = INT32(0), INT32(0), INT32(0)
     for i in range(pcpus):
         q = np.uint32(i)
         other = see.pcpu[q]
         for j in range(1, np.int64(other.queued)):
             columns[6, np.int64(see.queue[q, j])] = FLOAT32(j) * per_vcpu
-        idle += FLOAT32(other.mode == IDLE)
-        noisy += FLOAT32(other.mode == NOISE)
+        idle += INT32(other.mode == IDLE)
+        noisy += INT32(other.mode == NOISE)
         if other.current != NONE:
-            spinning += FLOAT32(suspected_spinner(see.vmp, see.vcpu, other.current))
+            spinning += suspected[0, np.int64(other.current)]
     host[0, 0] = FLOAT32(pcpu.queued) * per_vcpu
     host[0, 1] = max(ZERO, min(ONE, FLOAT32(pcpu.slice_end - now) * per_slice))
-    host[0, 2] = min(TOP, (log_bits(now - pcpu.dispatched_at + window) - low) * factor)
+    host[0, 2] = scaled(since_window - pcpu.dispatched_at, low, factor)
     host[0, 3] = FLOAT32(now - pcpu.dispatched_at < par.ratelimit)
-    host[0, 4] = idle * per_pcpu
-    host[0, 5] = noisy * per_pcpu
-    host[0, 6] = spinning * per_pcpu
-    host[0, 7] = queued * per_vcpu
-    host[0, 8] = asleep * per_vcpu
-    host[0, 9] = spinners * per_vcpu
-    host[0, 10] = min(TOP, (log_bits(now - decided_at + window) - low) * factor)
+    host[0, 4] = FLOAT32(idle) * per_pcpu
+    host[0, 5] = FLOAT32(noisy) * per_pcpu
+    host[0, 6] = FLOAT32(spinning) * per_pcpu
+    host[0, 7] = FLOAT32(queued) * per_vcpu
+    host[0, 8] = FLOAT32(asleep) * per_vcpu
+    host[0, 9] = FLOAT32(spinners) * per_vcpu
+    host[0, 10] = scaled(since_window - decided_at, low, factor)
+    host[0, 11] = scaled(since_window - pcpu.decided_at, low, factor)
     host[0, 12] = FLOAT32(p) * per_pcpu
-    host[0, 11] = min(TOP, (log_bits(now - pcpu.decided_at + window) - low) * factor)
+
+
+@inlined
+def count_earlier(times, before, vcpus):
+    """How many of a row of times (three more than there are vCPUs) are less than that of each vCPU: int32 [1, V]."""
+    for i in range(vcpus):
+        before[0, i] = INT32(0)
+    for j in range(0, vcpus, 4):
+        a, b, c, d = times[0, j], times[0, j + 1], times[0, j + 2], times[0, j + 3]
+        for i in range(vcpus):
+            t = times[0, i]
+            before[0, i] = INT32(before[0, i] + INT32(a < t) + INT32(b < t) + INT32(c < t) + INT32(d < t))
 
 
 @called
@@ -247,20 +287,28 @@ def write_introspection(s, p, columns):
     vcpus = s.par[0].vcpus
     per_vcpu = ONE / FLOAT32(vcpus)
     mine = s.guest[s.pcpu[p].current].exit_lock
+    began, spun = scratch(INT64, vcpus + 3), scratch(INT32_T, vcpus + 3)
+    earliest, latest = INF, -INF
+    for i in range(vcpus):  # when it began to spin; never if it does not seem to wait for this lock
+        waits = (columns[13, i] > ZERO) & (s.guest[i].exit_lock == mine)
+        first = s.vcpu[i].first_ple
+        began[0, i] = first if waits else INF
+        earliest = min(earliest, first if waits else INF)
+        latest = max(latest, first if waits else -INF)
+    for i in range(3):
+        began[0, vcpus + i] = INF
+    for i in range(vcpus + 3):
+        spun[0, i] = INT32(min(began[0, i] - earliest, FAR))
+    before = scratch(INT32_T, vcpus)
+    if latest - earliest < FAR:
+        count_earlier(spun, before, vcpus)
+    else:
+        count_earlier(began, before, vcpus)
     for i in range(vcpus):
-        v = np.uint32(i)
-        columns[19, i] = FLOAT32(suspected_spinner(s.vmp, s.vcpu, v))
-        columns[20, i] = ZERO
-        columns[21, i] = TOP
-        if not seems_to_wait_for(s, v, mine):
-            continue
-        before = ZERO
-        for j in range(vcpus):
-            w = np.uint32(j)
-            if s.vcpu[w].first_ple < s.vcpu[v].first_ple and seems_to_wait_for(s, w, mine):
-                before += ONE
-        columns[20, i] = ONE
-        columns[21, i] = before * per_vcpu
+        waits = began[0, i] < INF
+        columns[19, i] = columns[13, i]
+        columns[20, i] = FLOAT32(waits)
+        columns[21, i] = FLOAT32(before[0, i]) * per_vcpu if waits else TOP
 
 
 @called
@@ -270,23 +318,32 @@ def write_hidden(s, p, columns):
     per_vcpu = ONE / FLOAT32(vcpus)
     mine = s.guest[s.pcpu[p].current].lock
     lock = s.lock[mine]
+    tas = s.vmp[lock.vm].lock_kind == TAS
+    place = scratch(INT32_T, vcpus)
     for i in range(vcpus):
-        v = np.uint32(i)
-        guest = s.guest[v]
-        columns[22, i] = FLOAT32(lock.holder == v)
-        columns[23, i] = FLOAT32(guest.phase == SPIN and guest.lock == mine and available(s, v))
-        columns[24, i] = TOP
-        columns[25, i] = FLOAT32(guest.phase == HOLD)
-        columns[26, i] = ZERO
-    if s.vmp[lock.vm].lock_kind != TAS:
-        length = np.int64(0)
+        place[0, i] = INT32(-1)
+    waiters = INT32(0)
+    if tas:
+        for i in range(vcpus):
+            guest = s.guest[i]
+            takes = (guest.phase == SPIN) & (guest.lock == mine) & (lock.holder == NONE)
+            columns[23, i] = FLOAT32(takes)
+    else:
+        for i in range(vcpus):
+            columns[23, i] = ZERO
         w = lock.head
+        if w != NONE and lock.holder == NONE:
+            columns[23, np.int64(w)] = FLOAT32(s.guest[w].phase == SPIN and s.guest[w].lock == mine)
         while w != NONE:
-            columns[24, np.int64(w)] = FLOAT32(length) * per_vcpu
-            length += 1
+            place[0, np.int64(w)] = waiters
+            waiters = INT32(waiters + INT32(1))
             w = s.guest[w].next_waiter
-        w = lock.head
-        while w != NONE:
-            length -= 1
-            columns[26, np.int64(w)] = FLOAT32(length) * per_vcpu
-            w = s.guest[w].next_waiter
+    last = INT32(waiters - INT32(1))
+    for i in range(vcpus):
+        columns[22, i] = ZERO
+        columns[24, i] = FLOAT32(place[0, i]) * per_vcpu if place[0, i] >= 0 else TOP
+        columns[26, i] = FLOAT32(INT32(last - place[0, i])) * per_vcpu if place[0, i] >= 0 else ZERO
+    for i in range(vcpus):
+        columns[25, i] = FLOAT32(s.guest[i].phase == HOLD)
+    if lock.holder != NONE:
+        columns[22, np.int64(lock.holder)] = ONE

@@ -72,6 +72,19 @@ def _grid(typing_context: Any, address: Any, dtype: Any, columns: Any) -> Any:
     return GridType(dtype.dtype)(types.int64, dtype, types.int64), generate
 
 
+@intrinsic
+def _scratch(typing_context: Any, dtype: Any, columns: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value = cgutils.create_struct_proxy(sig.return_type)(context, builder)
+        data = builder.alloca(context.get_value_type(dtype.dtype), size=args[1])
+        data.align = 64
+        value.data = builder.bitcast(data, cgutils.voidptr_t)
+        value.columns = args[1]
+        return value._getvalue()
+
+    return GridType(dtype.dtype)(dtype, types.int64), generate
+
+
 @infer_global(operator.getitem)
 class _GetItem(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
@@ -145,6 +158,8 @@ if POINTERS:
         """`rows` x `columns` numbers of `size` bytes from byte `at` of `raw`."""
         return _grid(raw + at, dtype, columns)
 
+    scratch = _scratch  # inlining is what makes the row part of its caller's stack: a helper's would be gone
+
 else:
     _helper = inlined if JIT_ENABLED else lambda function: function
 
@@ -157,6 +172,11 @@ else:
     def grid(raw, at, dtype, size, rows, columns):
         """`rows` x `columns` numbers of `size` bytes from byte `at` of `raw`."""
         return raw[at : at + size * rows * columns].view(dtype).reshape((rows, columns))
+
+    @_helper
+    def scratch(dtype, columns):
+        """One row of numbers, without values."""
+        return np.empty((1, columns), dtype)
 
     if JIT_ENABLED:
 

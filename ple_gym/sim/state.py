@@ -177,17 +177,29 @@ CLOCK = np.dtype(
     align=True,
 )  # fmt: skip
 
-#: What the hypervisor knows of a vCPU.
-VCPU = np.dtype(
+_VCPU = np.dtype(
     [
-        ("state", "u1"), ("priority", "i1"), ("yielding", "u1"), ("migrating", "u1"), ("active", "u1"),
-        ("dy_eligible", "u1"), ("left_by", "u1"), ("left_kernel", "u1"),
-        ("vm", "u4"), ("pcpu", "u4"), ("last_pcpu", "u4"), ("pc_class", "u4"),
-        ("ples", "i8"), ("first_ple", "i8"), ("last_ple", "i8"), ("cpu_at_ple", "i8"),  # since its last progress
+        ("state", "u1"), ("left_by", "u1"), ("left_kernel", "u1"), ("priority", "i1"), ("pcpu", "u4"),  # look
+        ("ples", "i4"), ("pc_class", "u4"),  # exits
+        ("yielding", "u1"), ("migrating", "u1"), ("active", "u1"), ("dy_eligible", "u1"),
+        ("vm", "u4"), ("last_pcpu", "u4"),
+        ("first_ple", "i8"), ("last_ple", "i8"), ("cpu_at_ple", "i8"),  # since its last progress, like ples
         ("cpu_time", "i8"), ("credit", "i8"), ("queued_since", "i8"), ("left_at", "i8"), ("last_run", "i8"),  # cycles
     ],
     align=True,
 )  # fmt: skip
+
+#: What the hypervisor knows of a vCPU. `look` and `exits` are its first two words, for those who read much at once
+#: (observe.py): state, left_by, left_kernel, priority and pcpu; ples and pc_class; the lowest bits first.
+VCPU = np.dtype(
+    {
+        "names": [*_VCPU.fields, "look", "exits"],
+        "formats": [*(kind for kind, _ in _VCPU.fields.values()), "i8", "i8"],
+        "offsets": [*(offset for _, offset in _VCPU.fields.values()), 0, 8],
+        "itemsize": _VCPU.itemsize,
+    },
+    align=True,
+)
 
 #: What only the guest knows of a vCPU.
 VCPU_GUEST = np.dtype(
@@ -218,7 +230,7 @@ FLOAT64, FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
 PARAMETERS_BYTES = PARAMETERS.itemsize
 
 #: The layout of a lane, field by field: states saved under another one do not fit.
-LANE_FORMAT = [kind.descr for kind in (WORLD, VM, MEMORY, PCPU, CLOCK, VCPU, VCPU_GUEST, LOCK)]
+LANE_FORMAT = [str(kind) for kind in (WORLD, VM, MEMORY, PCPU, CLOCK, VCPU, VCPU_GUEST, LOCK)]
 
 
 class Lane(NamedTuple):
