@@ -13,10 +13,9 @@ import numpy as np
 
 from ple_gym.sim.description import float_bits
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.locks import available
 from ple_gym.sim.memory import scratch
 from ple_gym.sim.pause_loop import suspected_spinner
-from ple_gym.sim.sight import may_run, sight_of
+from ple_gym.sim.sight import sight_of
 from ple_gym.sim.state import (
     BLOCKED,
     DECIDE,
