@@ -149,8 +149,11 @@ def test_compare_takes_every_policy_by_default(
             assert " ".join(shown).count("[") == 2 + (row["policy"] != "host")
 
 
-def test_a_long_name_is_folded_and_not_cut_off() -> None:
+def test_a_long_name_is_folded_and_nothing_is_cut_off() -> None:
+    """Also not where the numbers are long and runs were capped."""
     runs_of = {name: made_up_runs(2.0, 3.0) for name in ("learned:" + "z" * 60, "host")}
+    for run in runs_of["host"]:
+        run |= {"finished": False, "ple_exits": 179_091}
     comparison = Comparison(SCENARIOS["Tiny"], (0, 1), runs_of, dict.fromkeys(runs_of, 0.0))
     console = Console(file=io.StringIO(), width=80)
     console.print(tables.ComparisonTable(comparison))
@@ -158,6 +161,9 @@ def test_a_long_name_is_folded_and_not_cut_off() -> None:
     assert out.isascii()
     assert out.count("z") == 2 * 60  # in either half
     assert out.count("2,500") == 2
+    assert "179,091       2" in out
+    for head in ("waste/s    exits  capped", "vs host", "vs best  score  wall s"):
+        assert head in out
 
 
 def test_the_note_names_who_is_compared_to() -> None:
