@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg, subcommand
 
 from ple_gym import evaluate
-from ple_gym.evaluate import Comparison
+from ple_gym.comparison import Comparison
 from ple_gym.policies import RULES
 from ple_gym.registration import environment_id
 from ple_gym.scenario import Scenario, ScenarioError
@@ -35,10 +35,10 @@ from ple_gym.scenarios import SCENARIOS, SUITES, load
 from ple_gym.tables import (
     IDEAL_NOTE,
     RUN_NOTE,
+    ComparisonTable,
     bench_table,
     better_than_oracle,
     comparison_note,
-    comparison_table,
     ideal_table,
     policy_table,
     run_table,
@@ -59,7 +59,11 @@ ScenarioName: TypeAlias = Annotated[
 ]
 Policies: TypeAlias = Annotated[
     tuple[str, ...],
-    arg(metavar="NAME ...", help="rules; the others are compared to the first", help_behavior_hint="(default: all)"),
+    arg(
+        metavar="NAME ...",
+        help="rules or learned:NAME; compared to host, or else to the first",
+        help_behavior_hint="(default: all)",
+    ),
 ]
 Seeds: TypeAlias = Annotated[str, arg(metavar="START:STOP", help="seeds, without STOP; or one number")]
 Overrides: TypeAlias = Annotated[
@@ -167,7 +171,7 @@ class Compare:
         with _progress(len(policies) * len(seeds)) as progress:
             comparison = evaluate.compare(scenario, policies, seeds, progress=progress, threads=self.threads or None)
         console = _console(self.json_file)
-        console.print(comparison_table(comparison))
+        console.print(ComparisonTable(comparison))
         console.print(comparison_note(comparison))
         _draw(self.timeline, comparison, console)
         _write_json(self.json_file, comparison.to_dict)

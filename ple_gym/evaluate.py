@@ -1,40 +1,55 @@
-"""Run scenarios under compiled rules, and compare the rules fairly.
+"""Run scenarios under compiled rules and learned policies, and compare these fairly.
 
-`simulate` gives one record per run, `compare` a summary per rule. Both run every job of a call in one pool of threads
-(the kernel holds no lock of the interpreter) and return the same whatever the number of threads. Rules are compared on
-equal seeds: the n-th transaction of a VM is the same work whatever any rule did before.
+`simulate` gives one record per run, `compare` a summary per policy (`comparison.py`, with the statistics of
+`statistics.py`, whose names can all be imported from here). Both run every job of a call in one pool of threads (the
+kernel holds no lock of the interpreter) and return the same whatever the number of threads. Policies are compared on
+equal seeds: the n-th transaction of a VM is the same work whatever any policy did before.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from ple_gym.comparison import Comparison, Row, Run
 from ple_gym.drive import drive
 from ple_gym.episode import summarise
 from ple_gym.lanes import Lanes
 from ple_gym.parameters import show
 from ple_gym.policies import RULES, Rule, load_rule
+from ple_gym.policies.exported import PREFIX
 from ple_gym.scenario import Scenario, ScenarioError
 from ple_gym.scenarios import SCENARIOS, load
+from ple_gym.statistics import Estimate, bootstrap_interval, cvar, estimate, quantile, score
 from ple_gym.trace import PLE, TRACE_COLUMNS, Ints, unrolled
 
-__all__ = ["Comparison", "Estimate", "Row", "Run", "compare", "compare_all", "parse_seeds", "record", "simulate"]
+__all__ = [
+    "Comparison",
+    "Estimate",
+    "Group",
+    "Row",
+    "Run",
+    "bootstrap_interval",
+    "compare",
+    "compare_all",
+    "cvar",
+    "estimate",
+    "parse_seeds",
+    "quantile",
+    "record",
+    "score",
+    "simulate",
+]
 
-#: One run as a JSON-able dict: its seed, and the fields of `episode.summarise`.
-Run: TypeAlias = dict[str, Any]
-Floats: TypeAlias = npt.NDArray[np.float64]
 Progress: TypeAlias = Callable[[int], None]
 
 MAX_SEED = 2**63 - 1
@@ -208,172 +223,55 @@ def _run_all(jobs: Sequence[_Job], progress: Progress | None, threads: int | Non
     return outcomes
 
 
-# ---------------------------------------------------------------------------------------------------------- statistics
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean and its 95 % interval, None with fewer than two values."""
-
-    mean: float
-    low: float | None
-    high: float | None
-
-
-def estimate(values: Floats) -> Estimate:
-    """Mean and bootstrap interval of values [n]."""
-    mean = float(values.mean())
-    return Estimate(mean, *bootstrap_interval(values)) if len(values) > 1 else Estimate(mean, None, None)
-
-
-def bootstrap_interval(values: Floats, confidence: float = 0.95, resamples: int = 2000) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of values [n]; the same on every call."""
-    count = len(values)
-    generator = np.random.default_rng(0)
-    batch = max(1, 2**20 // count)  # bounds the memory
-    sizes = [min(batch, resamples - done) for done in range(0, resamples, batch)]
-    means = np.concatenate([values[generator.integers(count, size=(size, count))].mean(axis=1) for size in sizes])
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
-
-
-def quantile(values: Floats, percent: int) -> float:
-    """The ceil(percent * n / 100)-th smallest of values [n], as in docs/model.md, section 13."""
-    return float(np.sort(values)[max(1, -(-percent * len(values) // 100)) - 1])
-
-
-def cvar(values: Floats, percent: int = 10) -> float:
-    """Mean of the largest `percent` of values [n], at least of one."""
-    return float(np.sort(values)[-max(1, -(-percent * len(values) // 100)) :].mean())
-
-
 # ---------------------------------------------------------------------------------------------------------- comparison
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What a comparison says about one rule.
+class Group:
+    """Trained policies of one learner, say one per training seed, which a comparison shows as one row.
 
     Attributes:
-        policy: the rule.
-        runs: how many runs.
-        capped: how many of these reached the simulated-time limit; it counts as their makespan, which flatters them.
-        makespan_s: mean over the runs, seconds; p95, p99 and cvar10 (mean of the worst tenth) beside it.
-        ideal_percent: how much longer than the ideal, useful work / pCPUs (an unfinished run's: the work done until
-            then); from the mean logarithm. None if a run did no useful work.
-        waste_percent: share of all pCPU time spent in spin and exit.
-        ple_exits: mean per run. Every exit is a decision.
-        log_ratio: mean over seeds of log(makespan / makespan of the first rule); None for the first.
-        wall_s: time to simulate the runs, added up over threads, seconds.
+        name: of the row.
+        policies: learned policies, `learned:NAME` or `learned:FILE.npz`.
+
+    Raises:
+        ScenarioError: a name that is empty or a policy's, no policies, one of them twice, or one that is not learned.
     """
 
-    policy: str
-    runs: int
-    capped: int
-    makespan_s: Estimate
-    p95_s: float
-    p99_s: float
-    cvar10_s: float
-    ideal_percent: float | None
-    waste_percent: float
-    ple_exits: float
-    decisions: float
-    log_ratio: Estimate | None
-    wall_s: float
+    name: str
+    policies: Sequence[str]
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """Runs of several rules on one scenario and on equal seeds.
-
-    Attributes:
-        scenario: what was run.
-        seeds: on which seeds.
-        runs: rule -> one record per seed; the first rule is the one that the others are compared to.
-        wall_s: rule -> seconds that its runs took, added up over threads.
-    """
-
-    scenario: Scenario
-    seeds: tuple[int, ...]
-    runs: Mapping[str, Sequence[Run]]
-    wall_s: Mapping[str, float]
-
-    @property
-    def baseline(self) -> str:
-        """The first rule."""
-        return next(iter(self.runs))
-
-    def rows(self) -> list[Row]:
-        """One summary per rule, in the order they were given."""
-        return [self._row(policy) for policy in self.runs]
-
-    def makespans(self, policy: str) -> Floats:
-        """Makespan per seed, seconds [n]; the limit for a run that did not finish."""
-        return np.array([run["simulated_s"] for run in self.runs[policy]])
-
-    def log_ratio(self, policy: str, reference: str) -> Estimate:
-        """Mean over the seeds of log(makespan / makespan under `reference`), paired."""
-        return estimate(np.log(self.makespans(policy) / self.makespans(reference)))
-
-    def ideal_percent(self, policy: str) -> float | None:
-        """See `Row.ideal_percent`."""
-        ideal = np.array([run["ideal_s"] for run in self.runs[policy]])
-        if not ideal.all():
-            return None
-        return 100 * math.expm1(float(np.log(self.makespans(policy) / ideal).mean()))
-
-    def capped(self, policy: str) -> int:
-        """How many runs reached the simulated-time limit."""
-        return sum(not run["finished"] for run in self.runs[policy])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, as a JSON-able dict."""
-        return {
-            "scenario": self.scenario.name,
-            "parameters": self.scenario.parameters(),
-            "seeds": list(self.seeds),
-            "baseline": self.baseline,
-            "policies": [asdict(row) for row in self.rows()],
-            "runs": {policy: list(runs) for policy, runs in self.runs.items()},
-        }
-
-    def _row(self, policy: str) -> Row:
-        runs, makespans = self.runs[policy], self.makespans(policy)
-        exits = float(np.mean([run["ple_exits"] for run in runs]))
-        cycles = [run["cycles"] for run in runs]
-        spent = sum(sum(one.values()) for one in cycles)
-        return Row(
-            policy=policy,
-            runs=len(runs),
-            capped=self.capped(policy),
-            makespan_s=estimate(makespans),
-            p95_s=quantile(makespans, 95),
-            p99_s=quantile(makespans, 99),
-            cvar10_s=cvar(makespans),
-            ideal_percent=self.ideal_percent(policy),
-            waste_percent=100 * sum(one["spin"] + one["exit"] for one in cycles) / spent,
-            ple_exits=exits,
-            decisions=exits,
-            log_ratio=None if policy == self.baseline else self.log_ratio(policy, self.baseline),
-            wall_s=self.wall_s[policy],
-        )
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "policies", tuple(self.policies))
+        if not self.name or self.name in RULES or self.name.startswith(PREFIX):
+            raise ScenarioError(f"group {show(self.name)}: the name must not be empty, a rule's or a learned policy's")
+        if not self.policies:
+            raise ScenarioError(f"group {self.name}: there must be at least one policy")
+        for policy in self.policies:
+            if not policy.startswith(PREFIX):
+                raise ScenarioError(f"group {self.name}: {show(policy)} must be {PREFIX}NAME or {PREFIX}FILE.npz")
+        _refuse_repeats(f"group {self.name}", self.policies)
 
 
 def compare(
     scenario: str | Scenario,
-    policies: Iterable[str] | None = None,
+    policies: Iterable[str | Group] | None = None,
     seeds: Iterable[int] = range(20),
     overrides: Mapping[str, object] | None = None,
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Comparison:
-    """Run a scenario under several rules (all if None) on equal seeds; arguments and errors as in `simulate`."""
+    """Run a scenario under several policies (all rules if None) on equal seeds.
+
+    Several trained policies of one learner are one row if they come as a `Group`. Other arguments and errors are as in
+    `simulate`.
+    """
     return compare_all([scenario], policies, seeds, overrides, progress, threads)[0]
 
 
 def compare_all(
     scenarios: Iterable[str | Scenario],
-    policies: Iterable[str] | None = None,
+    policies: Iterable[str | Group] | None = None,
     seeds: Iterable[int] = range(20),
     overrides: Mapping[str, object] | None = None,
     progress: Progress | None = None,
@@ -381,20 +279,34 @@ def compare_all(
 ) -> list[Comparison]:
     """As `compare` for several scenarios; all runs are one list of jobs, so that progress is even."""
     worlds = [_resolve(scenario, overrides) for scenario in scenarios]
-    rules = [load_rule(name) for name in (RULES if policies is None else policies)]
-    names = [rule.name for rule in rules]
-    if not names:
-        raise ScenarioError("policies: there must be at least one")
-    for name in names:
-        if names.count(name) > 1:
-            raise ScenarioError(f"policies: {name!r} is named {names.count(name)} times, must be once")
+    members = _members(RULES if policies is None else policies)
+    rules = [load_rule(name) for name in dict.fromkeys(policy for row in members.values() for policy in row)]
     numbers = _checked(seeds)
     jobs = [_Job(world, rule, seed) for world in worlds for rule in rules for seed in numbers]
     outcomes = iter(_run_all(jobs, progress, threads))
     comparisons = []
     for world in worlds:
-        by_rule = {name: [next(outcomes) for _ in numbers] for name in names}
+        by_rule = {rule.name: [next(outcomes) for _ in numbers] for rule in rules}
         runs = {name: [outcome.run for outcome in one] for name, one in by_rule.items()}
         wall = {name: sum(outcome.seconds for outcome in one) for name, one in by_rule.items()}
-        comparisons.append(Comparison(world, tuple(numbers), runs, wall))
+        comparisons.append(Comparison(world, tuple(numbers), runs, wall, members))
     return comparisons
+
+
+def _members(policies: Iterable[str | Group]) -> dict[str, tuple[str, ...]]:
+    """Row -> the policies that it stands for.
+
+    Raises:
+        ScenarioError: there is no row, or two have one name.
+    """
+    rows = [(one.name, tuple(one.policies)) if isinstance(one, Group) else (one, (one,)) for one in policies]
+    if not rows:
+        raise ScenarioError("policies: there must be at least one")
+    _refuse_repeats("policies", [name for name, _ in rows])
+    return dict(rows)
+
+
+def _refuse_repeats(where: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ScenarioError(f"{where}: {name!r} is named {names.count(name)} times, must be once")

@@ -1,19 +1,21 @@
-"""Results as tables and lines for people, in plain ASCII. Computes nothing that `evaluate` and `bench` have not."""
+"""Results as tables and lines for people, in plain ASCII. Computes nothing that `comparison` and `bench` have not."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.console import Console, ConsoleOptions
 from rich.table import Table
 
-from ple_gym.evaluate import Comparison, Estimate, Row, Run
+from ple_gym.comparison import HOST, Comparison, Row, Run
 from ple_gym.policies import RULES
 from ple_gym.registration import environment_id
 from ple_gym.scenario import Scenario
 from ple_gym.scenarios import SCENARIOS, SUITES
+from ple_gym.statistics import Estimate
 
 if TYPE_CHECKING:
     from ple_gym.bench import Report
@@ -92,36 +94,75 @@ def summary(row: Row) -> str:
     )
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """A line per rule."""
-    rows = comparison.rows()
-    any_capped = any(row.capped for row in rows)
-    runs = len(comparison.seeds)
-    heads = ["policy", ">vs first", ">makespan", ">p95", ">p99", ">CVaR10", ">ideal", ">waste", ">exits"]
-    table = _table(*heads, *[">capped"][:any_capped], wide=["vs first", "makespan"])
-    table.title = f"{comparison.scenario.name}: {runs} seed{'s'[: runs > 1]}, times in ms"
-    for row in rows:
-        table.add_row(
-            row.policy,
-            "-" if row.log_ratio is None else ratio(row.log_ratio),
-            interval(row.makespan_s, 1e3),
-            *(number(seconds * 1e3) for seconds in (row.p95_s, row.p99_s, row.cvar10_s)),
-            percent(row.ideal_percent),
-            f"{row.waste_percent:.2f}",
-            count(row.ple_exits),
-            *[str(row.capped)][:any_capped],
+class ComparisonTable:
+    """A line per row of a comparison; where that is too wide, two tables below each other, with half the columns each.
+
+    What came out is in the first; how it compares, and how long it took, in the second.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        rows = comparison.rows()
+        runs = len(comparison.seeds)
+        self.title = f"{comparison.scenario.name}: {runs} seed{'s'[: runs > 1]}, times in ms"
+        names = ["policy", *(row.policy for row in rows)]
+        self.outcome = [
+            names,
+            [">makespan", *(interval(row.makespan_s, 1e3) for row in rows)],
+            [">p95", *(number(row.p95_s * 1e3) for row in rows)],
+            [">p99", *(number(row.p99_s * 1e3) for row in rows)],
+            [">CVaR10", *(number(row.cvar10_s * 1e3) for row in rows)],
+            [">waste/s", *(f"{row.waste_ms_per_s:,.1f}" for row in rows)],
+            [">exits", *(count(row.ple_exits) for row in rows)],
+        ]
+        if any(row.capped for row in rows):
+            self.outcome.append([">capped", *(str(row.capped) for row in rows)])
+        self.compared = [
+            names,
+            [f">{_against(comparison)}", *(ratio(row.log_ratio) for row in rows)],
+            [">vs best", *(ratio(row.best_ratio) for row in rows)],
+            [">score", *("-" if row.score is None else f"{round(row.score.mean, 2) + 0.0:.2f}" for row in rows)],
+            [">wall s", *(f"{row.wall_s:.2f}" for row in rows)],
+        ]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table | str]:
+        whole = self.outcome + self.compared[1:]
+        if sum(max(map(len, column)) + 1 for column in whole) - 1 <= options.max_width:
+            yield self._table(whole, self.title)
+        else:
+            yield self._table(self.outcome, self.title)
+            yield ""
+            yield self._table(self.compared)
+
+    @staticmethod
+    def _table(columns: Sequence[Sequence[str]], title: str | None = None) -> Table:
+        heads = [column[0] for column in columns]
+        table = _table(
+            *heads, wide=[heads[0], *(head[1:] for head in heads if head[1:].startswith(("vs", "makespan")))]
         )
-    return table
+        table.title = title
+        for cells in zip(*(column[1:] for column in columns), strict=True):
+            table.add_row(*cells)
+        return table
 
 
 def comparison_note(comparison: Comparison) -> str:
-    """What the columns of `comparison_table` mean, and how long the runs took."""
+    """What the columns of `ComparisonTable` mean, and how long the runs took."""
+    baseline, best = comparison.baseline, comparison.best_rule
+    several = {name: len(policies) for name, policies in comparison.members.items() if len(policies) > 1}
+    who = "the scenario's own scheduler" if baseline == HOST else baseline
+    rule = f"{best}, the best rule here that knows no more than a hypervisor" if best else "no rule, as none is here"
     lines = [
-        "In percent: makespan against the first policy (geometric mean over paired seeds), makespan above the ideal "
-        "(useful work / pCPUs), waste = pCPU time in spin and exit. Exits: mean per run.",
-        "CVaR10: mean of the worst tenth. [ ]: 95 % bootstrap interval over the seeds.",
+        f"{_against(comparison)}, vs best: makespan in percent against {who} and against {rule}; geometric mean over "
+        "paired seeds.",
+        f"score: 0 = {baseline}, 1 = the ideal (useful work / pCPUs, out of reach), on mean log-makespan.",
+        "CVaR10: mean of the worst tenth. waste/s: pCPU time in spin and exit per simulated second. "
+        "exits: mean per run; each is a decision.",
+        "[ ]: 95 % bootstrap interval over the seeds.",
     ]
-    if any(comparison.capped(policy) for policy in comparison.runs):
+    if several:
+        names = ", ".join(f"{name} ({many})" for name, many in several.items())
+        lines.append(f"Several trained policies in a row, [ ] over these and the seeds: {names}.")
+    if any(comparison.capped(name) for name in comparison.members):
         lines.append("capped: runs cut off at limit.simulated_s, which then counts as their makespan.")
     runs = len(comparison.seeds) * len(comparison.runs)
     lines.append(f"{runs:,} runs took {sum(comparison.wall_s.values()):.1f} s, added up over threads.")
@@ -132,7 +173,7 @@ def ideal_table(comparisons: Sequence[Comparison]) -> Table:
     """Rules down, scenarios across: percent above the ideal."""
     names = [comparison.scenario.name for comparison in comparisons]
     table = _table("policy", *(f">{name}" for name in names), wide=names)
-    for policy in comparisons[0].runs:
+    for policy in comparisons[0].members:
         table.add_row(policy, *(_ideal_cell(comparison, policy) for comparison in comparisons))
     return table
 
@@ -141,7 +182,7 @@ def better_than_oracle(comparisons: Iterable[Comparison]) -> list[str]:
     """A remark per rule and scenario where the mean makespan is shorter than under `oracle`."""
     remarks = []
     for comparison in comparisons:
-        for policy in comparison.runs:
+        for policy in comparison.members:
             if _beats_oracle(comparison, policy):
                 against = comparison.log_ratio(policy, "oracle")
                 sure = "" if against.high is not None and against.high < 0 else " (the interval includes no difference)"
@@ -185,16 +226,23 @@ def interval(value: Estimate, scale: float = 1.0) -> str:
     return f"{number(value.mean * scale)} [{number(value.low * scale)}, {number(value.high * scale)}]"
 
 
-def ratio(value: Estimate, decimals: int = 1) -> str:
-    """Mean and interval of a logarithm as percent of change: `-12.3 [-15.0, -9.9]`."""
+def ratio(value: Estimate | None, decimals: int = 1) -> str:
+    """Mean and interval of a logarithm as percent of change: `-12.3 [-15.0, -9.9]`; - for None."""
+    if value is None:
+        return "-"
     texts = [
         f"{100 * math.expm1(one):+,.{decimals}f}" for one in (value.mean, value.low, value.high) if one is not None
     ]
     return texts[0] if len(texts) == 1 else f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
+def _against(comparison: Comparison) -> str:
+    """Head of the column that compares with the baseline."""
+    return "vs host" if comparison.baseline == HOST else "vs first"
+
+
 def _beats_oracle(comparison: Comparison, policy: str) -> bool:
-    if policy == "oracle" or "oracle" not in comparison.runs:
+    if policy == "oracle" or "oracle" not in comparison.members:
         return False
     return comparison.log_ratio(policy, "oracle").mean < -VISIBLE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from ple_gym import cli, evaluate, tables
 from ple_gym.evaluate import Comparison, Estimate
@@ -120,16 +122,62 @@ def test_compare_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert [run["seed"] for run in compared["runs"]["oracle"]] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("columns", ["80", "200"])
+@pytest.mark.parametrize("columns", [80, 200])
 def test_compare_takes_every_policy_by_default(
-    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In plain ASCII, and with nothing cut off where the terminal is narrow."""
-    monkeypatch.setenv("COLUMNS", columns)
-    assert cli.main(["compare", "HolderPreempted", "--seeds", "0:2"]) == 0
+    """In plain ASCII, with every column, and with nothing cut off where the terminal is narrow."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    argv = ("compare", "TicketOrder", "--seeds", "0:2")
+    assert cli.main(argv) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in RULES)
     assert out.isascii()
+    assert max(map(len, out.splitlines())) <= columns
+    lines = [line.split() for line in out.splitlines()]
+    rows = {name: [text for line in lines if line[:1] == [name] for text in line[1:]] for name in ("policy", *RULES)}
+    heads = " ".join(rows["policy"]).replace("policy ", "")
+    assert heads == "makespan p95 p99 CVaR10 waste/s exits vs host vs best score wall s"
+    for row in document(capsys, *argv, "--json", "-")["policies"]:
+        shown = rows[row["policy"]]
+        for field in ("p95_s", "p99_s", "cvar10_s"):
+            assert tables.number(1e3 * row[field]) in shown
+        assert f"{row['waste_ms_per_s']:,.1f}" in shown
+        assert tables.count(row["ple_exits"]) in shown
+        assert f"{row['score']['mean']:.2f}" in shown
+        if row["best_ratio"]:
+            assert " ".join(shown).count("[") == 2 + (row["policy"] != "host")
+
+
+def test_a_long_name_is_folded_and_nothing_is_cut_off() -> None:
+    """Also not where the numbers are long and runs were capped."""
+    runs_of = {name: made_up_runs(2.0, 3.0) for name in ("learned:" + "z" * 60, "host")}
+    for run in runs_of["host"]:
+        run |= {"finished": False, "ple_exits": 179_091}
+    comparison = Comparison(SCENARIOS["Tiny"], (0, 1), runs_of, dict.fromkeys(runs_of, 0.0))
+    console = Console(file=io.StringIO(), width=80)
+    console.print(tables.ComparisonTable(comparison))
+    out = console.file.getvalue()
+    assert out.isascii()
+    assert out.count("z") == 2 * 60  # in either half
+    assert out.count("2,500") == 2
+    assert "179,091       2" in out
+    for head in ("waste/s    exits  capped", "vs host", "vs best  score  wall s"):
+        assert head in out
+
+
+def test_the_note_names_who_is_compared_to() -> None:
+    runs_of = {name: made_up_runs(2.0, 3.0) for name in ("kvm", "a", "b", "oracle")}
+    walls = dict.fromkeys(runs_of, 0.0)
+    members = {"kvm": ("kvm",), "ppo": ("a", "b"), "oracle": ("oracle",)}
+    note = tables.comparison_note(Comparison(SCENARIOS["Tiny"], (0, 1), runs_of, walls, members))
+    assert "against kvm and against kvm, the best rule here" in note
+    assert "score: 0 = kvm, 1 = the ideal" in note
+    assert "Several trained policies in a row, [ ] over these and the seeds: ppo (2)." in note
+    assert "8 runs took" in note
+    learned_only = {name: runs_of[name] for name in ("a", "oracle")}
+    assert "no rule, as none is here" in tables.comparison_note(
+        Comparison(SCENARIOS["Tiny"], (0, 1), learned_only, walls)
+    )
 
 
 def test_timeline_of_the_worst_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -330,11 +378,14 @@ def test_intervals_and_ratios() -> None:
     assert tables.percent(None) == "-"
 
 
-def test_a_rule_that_beats_the_oracle_is_named() -> None:
-    def runs(*makespans: float) -> list[dict[str, Any]]:
-        return [{"finished": True, "simulated_s": seconds, "ideal_s": 1.0} for seconds in makespans]
+def made_up_runs(*makespans: float) -> list[dict[str, Any]]:
+    rest = {"ideal_s": 1.0, "ple_exits": 1, "cycles": {"useful": 1, "spin": 1, "exit": 0}}
+    return [{"finished": True, "simulated_s": seconds, **rest} for seconds in makespans]
 
-    runs_of = {"kvm": runs(1.8, 1.9), "paper": runs(1.5, 2.4), "oracle": runs(2.0, 2.0), "random": runs(3.0, 3.0)}
+
+def test_a_rule_that_beats_the_oracle_is_named() -> None:
+    makespans = {"kvm": (1.8, 1.9), "paper": (1.5, 2.4), "oracle": (2.0, 2.0), "random": (3.0, 3.0)}
+    runs_of = {policy: made_up_runs(*seconds) for policy, seconds in makespans.items()}
     comparison = Comparison(SCENARIOS["Tiny"], (0, 1), runs_of, dict.fromkeys(runs_of, 0.0))
     remarks = tables.better_than_oracle([comparison])
     assert remarks == [

@@ -9,6 +9,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from rich.console import Console
+
+from ple_gym.comparison import Comparison
+from ple_gym.scenarios import SCENARIOS
+from ple_gym.tables import ComparisonTable
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -122,6 +127,29 @@ def test_citation_and_changelog_name_the_packaged_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_the_demo_as_it_prints_now(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same policies, heads and seeds as `make demo`; the numbers take a while, so that they are not run again."""
+    flags = re.search(r"^DEMO_FLAGS \?= (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert flags
+    demo = re.search(r"--policies (?P<policies>.+) --seeds 0:(?P<seeds>\d+)", flags[1])
+    assert demo
+    policies = demo["policies"].split()
+    cycles = {"useful": 1, "spin": 1, "exit": 0}
+    run = {"finished": True, "simulated_s": 2.0, "ideal_s": 1.0, "ple_exits": 1, "cycles": cycles}
+    seeds = range(int(demo["seeds"]))
+    runs = {policy: [run] * len(seeds) for policy in policies}
+    comparison = Comparison(SCENARIOS["Paper8"], tuple(seeds), runs, dict.fromkeys(policies, 1.0))
+    Console(width=80).print(ComparisonTable(comparison))
+    shown = README.read_text(encoding="utf-8").split("```\nPaper8")[1].split("```")[0]
+    assert without_numbers("Paper8" + shown) == without_numbers(capsys.readouterr().out)
+
+
+def without_numbers(table: str) -> list[list[str]]:
+    """Title, heads and first words of the lines of a table."""
+    lines = [line.split() for line in table.splitlines() if line.strip("- ")]
+    return [line if line[0] in ("policy", "Paper8:") else line[:1] for line in lines]
 
 
 # The checks above would also pass if they looked at nothing, so they are shown something broken.

@@ -1,28 +1,26 @@
-"""Runs and comparisons: their fields, their order, their pairing, and statistics small enough to check by hand."""
+"""Runs and comparisons of them: their fields, their order, their pairing."""
 
 from __future__ import annotations
 
 import json
-import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from test_exported import random_network
 
 from ple_gym.evaluate import (
-    Comparison,
-    bootstrap_interval,
+    Group,
     busiest_window,
     compare,
     compare_all,
-    cvar,
-    estimate,
     parse_seeds,
-    quantile,
     record,
     simulate,
 )
 from ple_gym.policies import RULES
+from ple_gym.policies.exported import write_network
 from ple_gym.scenario import ScenarioError
 from ple_gym.scenarios import SCENARIOS, SUITES, load
 from ple_gym.trace import ACQUIRE, PLE
@@ -153,93 +151,7 @@ def test_other_seeds_are_refused_in_one_line(text: str) -> None:
     assert "\n" not in str(error.value)
 
 
-# --- statistics -------------------------------------------------------------------------------------------------------
-
-
-def test_cvar_is_the_mean_of_the_worst_tenth_at_least_of_one() -> None:
-    assert cvar(np.array([3.0, 1.0, 2.0])) == 3.0
-    assert cvar(np.arange(20.0)) == 18.5
-    assert cvar(np.arange(21.0)) == 19.0  # a tenth of 21, rounded up, are three
-    assert cvar(np.array([1.0, 5.0, 2.0, 4.0]), percent=50) == 4.5
-
-
-def test_quantile_is_one_of_the_values() -> None:
-    values = np.array([40.0, 10.0, 30.0, 20.0])
-    assert [quantile(values, percent) for percent in (1, 25, 26, 50, 75, 76, 100)] == [10, 10, 20, 20, 30, 40, 40]
-    assert quantile(np.arange(1.0, 201.0), 99) == 198
-
-
-def test_bootstrap_interval_by_hand() -> None:
-    assert bootstrap_interval(np.full(5, 2.5)) == (2.5, 2.5)
-    # Means of two draws from {0, 1} are 0, 0.5, 1 with probabilities 1/4, 1/2, 1/4.
-    assert bootstrap_interval(np.array([0.0, 1.0])) == (0.0, 1.0)
-    assert bootstrap_interval(np.array([0.0, 1.0]), confidence=0.4) == (0.5, 0.5)
-
-
-def test_bootstrap_interval_is_repeatable_and_close_to_the_normal_one() -> None:
-    values = np.random.default_rng(1).normal(10, 2, size=400)
-    low, high = bootstrap_interval(values)
-    assert (low, high) == bootstrap_interval(values)
-    half = 1.96 * values.std() / math.sqrt(len(values))
-    assert low == pytest.approx(values.mean() - half, abs=0.03)
-    assert high == pytest.approx(values.mean() + half, abs=0.03)
-
-
-def test_an_interval_needs_two_values() -> None:
-    one = estimate(np.array([4.0]))
-    assert (one.mean, one.low, one.high) == (4.0, None, None)
-    two = estimate(np.array([3.0, 5.0]))
-    assert (two.mean, two.low, two.high) == (4.0, 3.0, 5.0)
-
-
 # --- comparisons ------------------------------------------------------------------------------------------------------
-
-
-def made_up(**makespans: list[float | None]) -> Comparison:
-    """A comparison of runs with these makespans; None stands for a run cut off after 8 s."""
-    cycles = {"useful": 50, "spin": 20, "exit": 10, "switch": 5, "cache": 5, "idle": 10, "stolen": 0}
-    runs = {
-        policy: [
-            {
-                "finished": seconds is not None,
-                "simulated_s": 8.0 if seconds is None else seconds,
-                "ideal_s": 1.0,
-                "ple_exits": index,
-                "cycles": cycles,
-            }
-            for index, seconds in enumerate(values)
-        ]
-        for policy, values in makespans.items()
-    }
-    seeds = tuple(range(len(next(iter(runs.values())))))
-    return Comparison(SCENARIOS["Tiny"], seeds, runs, dict.fromkeys(runs, 1.5))
-
-
-def test_a_row_by_hand() -> None:
-    first, second = made_up(first=[1.0, 4.0], second=[2.0, None]).rows()
-    assert (first.makespan_s.mean, first.makespan_s.low, first.makespan_s.high) == (2.5, 1.0, 4.0)
-    assert (first.p95_s, first.p99_s, first.cvar10_s) == (4.0, 4.0, 4.0)
-    assert first.ideal_percent == pytest.approx(100)  # the geometric mean of 1 and 4 is 2
-    assert first.waste_percent == pytest.approx(30)
-    assert first.ple_exits == first.decisions == 0.5
-    assert (first.runs, first.capped, first.wall_s) == (2, 0, 1.5)
-    assert first.log_ratio is None
-    assert (second.runs, second.capped, second.makespan_s.mean) == (2, 1, 5.0)
-    assert second.log_ratio is not None
-    assert second.log_ratio.mean == pytest.approx(math.log(2))
-    assert second.log_ratio.low == second.log_ratio.high == pytest.approx(math.log(2))
-
-
-def test_differences_are_taken_seed_by_seed() -> None:
-    ratio = made_up(a=[1.0, 100.0, 10.0], b=[2.0, 200.0, 20.0]).log_ratio("b", "a")
-    assert ratio.low == pytest.approx(math.log(2))
-    assert ratio.high == pytest.approx(math.log(2))
-
-
-def test_without_useful_work_there_is_no_ideal() -> None:
-    comparison = made_up(a=[1.0, 2.0])
-    comparison.runs["a"][1]["ideal_s"] = 0.0
-    assert comparison.rows()[0].ideal_percent is None
 
 
 def test_a_comparison_is_the_runs_of_each_policy() -> None:
@@ -250,6 +162,16 @@ def test_a_comparison_is_the_runs_of_each_policy() -> None:
     assert [row.policy for row in comparison.rows()] == ["kvm", "oracle"]
 
 
+def test_waste_is_pcpu_time_per_simulated_second() -> None:
+    comparison = compare("TicketOrder", ["kvm"], range(3))
+    runs, host = comparison.runs["kvm"], comparison.scenario.host
+    assert host.pcpus > 1
+    lost_ms = sum(run["cycles"]["spin"] + run["cycles"]["exit"] for run in runs) / host.tsc_hz * 1000
+    row = comparison.rows()[0]
+    assert row.waste_ms_per_s == pytest.approx(lost_ms / sum(run["simulated_s"] for run in runs))
+    assert row.waste_percent == pytest.approx(row.waste_ms_per_s / host.pcpus / 10)
+
+
 def test_capped_runs_count_as_the_limit() -> None:
     row = compare("Tiny", ["xen-4.5"], range(2), overrides=CAPPED).rows()[0]
     assert row.capped == row.runs == 2
@@ -258,7 +180,7 @@ def test_capped_runs_count_as_the_limit() -> None:
 
 def test_a_comparison_is_a_json_document() -> None:
     document = compare("HolderPreempted", ["continue", "oracle"], [7], {"limit.simulated_s": 1e-6}).to_dict()
-    assert set(document) == {"scenario", "parameters", "seeds", "baseline", "policies", "runs"}
+    assert set(document) == {"scenario", "parameters", "seeds", "baseline", "best_rule", "policies", "runs"}
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["policies"][0]["ideal_percent"] is None  # nobody got anywhere
 
@@ -285,6 +207,43 @@ def test_all_policies_are_compared_by_default() -> None:
 def test_wrong_policies_are_named(policies: list[str], message: str) -> None:
     with pytest.raises(ScenarioError, match=message):
         compare("Tiny", policies)
+
+
+def test_a_group_is_one_row_and_each_policy_runs_once(tmp_path: Path) -> None:
+    learned = [f"learned:{tmp_path}/{seed}.npz" for seed in range(2)]
+    for seed in range(2):
+        write_network(tmp_path / f"{seed}.npz", random_network("set", 0, seed=seed))
+    told: list[int] = []
+    short = {"limit.simulated_s": 0.01}
+    policies = ["host", Group("ppo", learned), learned[0]]
+    together = compare("TicketOrder", policies, range(3), short, progress=told.append)
+    assert told == list(range(1, 10))
+    assert [row.policy for row in together.rows()] == ["host", "ppo", learned[0]]
+    assert together.members["ppo"] == tuple(learned)
+    assert together.runs == compare("TicketOrder", ["host", *learned], range(3), short).runs
+    assert together.to_dict()["policies"][1]["runs"] == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "policies", "message"),
+    [
+        ("", ["learned:a"], "group '': the name must not be empty"),
+        ("kvm", ["learned:a"], "group 'kvm': the name must not be empty, a rule's"),
+        ("learned:a", ["learned:a"], "group 'learned:a': the name must not be"),
+        ("ppo", [], "group ppo: there must be at least one policy"),
+        ("ppo", ["kvm"], "group ppo: 'kvm' must be learned:NAME or learned:FILE.npz"),
+        ("ppo", ["learned:a", "learned:a"], "group ppo: 'learned:a' is named 2 times, must be once"),
+    ],
+)
+def test_wrong_groups_are_named(name: str, policies: list[str], message: str) -> None:
+    with pytest.raises(ScenarioError) as error:
+        Group(name, policies)
+    assert str(error.value).startswith(message)
+
+
+def test_two_rows_do_not_share_a_name() -> None:
+    with pytest.raises(ScenarioError, match="policies: 'ppo' is named 2 times"):
+        compare("Tiny", [Group("ppo", ["learned:a"]), "kvm", Group("ppo", ["learned:b"])])
 
 
 def test_every_scenario_belongs_to_a_suite() -> None:

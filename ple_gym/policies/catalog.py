@@ -24,6 +24,7 @@ class Rule:
         source: where the rule was published.
         summary: what it does, in a line.
         network: of a learned policy.
+        privileged: it is told the guest's state, which no hypervisor sees: for comparison only.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Rule:
     source: str
     summary: str
     network: Network | None = None
+    privileged: bool = False
 
 
 _ALL = (
@@ -73,7 +75,15 @@ _ALL = (
         "docs/model.md 11",
         "oldest spinner; holder after 64",
     ),
-    Rule("oracle", rules.ORACLE_RULE, "holder, tickets", "pull", "docs/model.md 11", "whoever the line waits for"),
+    Rule(
+        "oracle",
+        rules.ORACLE_RULE,
+        "holder, tickets",
+        "pull",
+        "docs/model.md 11",
+        "whoever the line waits for",
+        privileged=True,
+    ),
 )
 
 #: Every compiled rule by name.
@@ -89,7 +99,10 @@ def load_rule(name: str) -> Rule:
     if name.startswith(PREFIX):
         network = load_network(name)
         summary = f"{network.kind} network, trained on {network.card.get('scenario', 'an unnamed scenario')}"
-        return Rule(name, rules.LEARNED, network.information, "pull", "agents/checkpoints", summary, network)
+        privileged = network.information == "oracle"
+        return Rule(
+            name, rules.LEARNED, network.information, "pull", "agents/checkpoints", summary, network, privileged
+        )
     if name not in RULES:
         raise unknown("policy", name, [*RULES, *learned_names()], list_all=True)
     return RULES[name]

@@ -1,0 +1,184 @@
+"""What runs of several policies on equal seeds say: `Comparison` holds the runs, `Row` is its summary of one policy.
+
+A row stands for one policy, or for several trained policies of one learner (say, one per training seed), whose
+estimates then come from the two-level bootstrap of `statistics.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ple_gym.policies import RULES
+from ple_gym.scenario import Scenario
+from ple_gym.statistics import Estimate, Floats, cvar, estimate, quantile, score
+
+#: One run as a JSON-able dict: its seed, and the fields of `episode.summarise`.
+Run: TypeAlias = dict[str, Any]
+
+HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a comparison says about one policy, or about several trained policies of one learner.
+
+    Of several, means are over all runs, and quantiles and tails are of all runs together.
+
+    Attributes:
+        policy: the policy, or the name of the several.
+        members: the policies that the row stands for.
+        runs: how many runs.
+        capped: how many of these reached the simulated-time limit; it counts as their makespan, which flatters them.
+        makespan_s: mean over the runs, seconds; p95, p99 and cvar10 (mean of the worst tenth) beside it.
+        ideal_percent: how much longer than the ideal, useful work / pCPUs (an unfinished run's: the work done until
+            then); from the mean logarithm. None if a run did no useful work.
+        waste_percent: share of all pCPU time spent in spin and exit.
+        waste_ms_per_s: the same as pCPU milliseconds per simulated second.
+        ple_exits: mean per run. Every exit is a decision.
+        log_ratio: mean over seeds of log(makespan / makespan of the baseline); None for the baseline.
+        best_ratio: the same against the best rule; None for the best rule itself, and if there is no such rule.
+        score: 0 = the baseline, 1 = the ideal, which is out of reach (no waiting, switching or idling at all); linear
+            in mean log(makespan / ideal). None if a run did no useful work or the baseline is at the ideal.
+        wall_s: time to simulate the runs, added up over threads, seconds.
+    """
+
+    policy: str
+    members: tuple[str, ...]
+    runs: int
+    capped: int
+    makespan_s: Estimate
+    p95_s: float
+    p99_s: float
+    cvar10_s: float
+    ideal_percent: float | None
+    waste_percent: float
+    waste_ms_per_s: float
+    ple_exits: float
+    decisions: float
+    log_ratio: Estimate | None
+    best_ratio: Estimate | None
+    score: Estimate | None
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs of several policies on one scenario and on equal seeds.
+
+    Attributes:
+        scenario: what was run.
+        seeds: on which seeds.
+        runs: policy -> one record per seed.
+        wall_s: policy -> seconds that its runs took, added up over threads.
+        members: row -> the policies that it stands for, in the order of the rows; if empty, a row per policy.
+    """
+
+    scenario: Scenario
+    seeds: tuple[int, ...]
+    runs: Mapping[str, Sequence[Run]]
+    wall_s: Mapping[str, float]
+    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            object.__setattr__(self, "members", {policy: (policy,) for policy in self.runs})
+
+    @property
+    def baseline(self) -> str:
+        """The row that the others are compared to: the host's own rule, or the first row if that one is not there."""
+        return HOST if HOST in self.members else next(iter(self.members))
+
+    @property
+    def best_rule(self) -> str | None:
+        """The rule with the least mean log-makespan, of those that know no more than a hypervisor; None without any.
+
+        It is picked on the same seeds that it is then compared on, which flatters it a little.
+        """
+        rules = [name for name in self.members if name in RULES and not RULES[name].privileged]
+        return min(rules, key=lambda name: float(np.log(self.makespans(name)).mean()), default=None)
+
+    def rows(self) -> list[Row]:
+        """One summary per row, in the order they were given."""
+        best = self.best_rule
+        return [self._row(name, best) for name in self.members]
+
+    def makespans(self, name: str) -> Floats:
+        """Makespan per policy of a row and per seed, seconds [k, n]; the limit for a run that did not finish."""
+        return self._each(name, "simulated_s")
+
+    def log_ratio(self, name: str, reference: str) -> Estimate:
+        """Mean of log(makespan / makespan under `reference`) of two rows, paired by seed."""
+        paired = self.makespans(name)[:, np.newaxis] / self.makespans(reference)[np.newaxis]
+        return estimate(np.log(paired))
+
+    def ideal_percent(self, name: str) -> float | None:
+        """See `Row.ideal_percent`."""
+        above = self._above_ideal(name)
+        return None if above is None else 100 * math.expm1(float(above.mean()))
+
+    def score(self, name: str) -> Estimate | None:
+        """See `Row.score`."""
+        above, reference = self._above_ideal(name), self._above_ideal(self.baseline)
+        if above is None or reference is None:
+            return None
+        if name == self.baseline:
+            return Estimate(0.0, 0.0, 0.0) if reference.mean() > 0 else None
+        return score(above, reference)
+
+    def capped(self, name: str) -> int:
+        """How many runs of a row reached the simulated-time limit."""
+        return sum(not run["finished"] for run in self._runs(name))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as a JSON-able dict."""
+        return {
+            "scenario": self.scenario.name,
+            "parameters": self.scenario.parameters(),
+            "seeds": list(self.seeds),
+            "baseline": self.baseline,
+            "best_rule": self.best_rule,
+            "policies": [{**asdict(row), "members": list(row.members)} for row in self.rows()],
+            "runs": {policy: list(runs) for policy, runs in self.runs.items()},
+        }
+
+    def _runs(self, name: str) -> list[Run]:
+        return [run for policy in self.members[name] for run in self.runs[policy]]
+
+    def _each(self, name: str, field_name: str) -> Floats:
+        """One field of a row's runs, [k, n]."""
+        return np.array([[run[field_name] for run in self.runs[policy]] for policy in self.members[name]])
+
+    def _above_ideal(self, name: str) -> Floats | None:
+        """log(makespan / ideal) of a row's runs, [k, n]; None if one did no useful work."""
+        ideal = self._each(name, "ideal_s")
+        return np.log(self.makespans(name) / ideal) if ideal.all() else None
+
+    def _row(self, name: str, best: str | None) -> Row:
+        runs, makespans = self._runs(name), self.makespans(name)
+        exits = float(np.mean([run["ple_exits"] for run in runs]))
+        cycles = [run["cycles"] for run in runs]
+        waste = sum(one["spin"] + one["exit"] for one in cycles) / sum(sum(one.values()) for one in cycles)
+        return Row(
+            policy=name,
+            members=self.members[name],
+            runs=len(runs),
+            capped=self.capped(name),
+            makespan_s=estimate(makespans),
+            p95_s=quantile(makespans, 95),
+            p99_s=quantile(makespans, 99),
+            cvar10_s=cvar(makespans),
+            ideal_percent=self.ideal_percent(name),
+            waste_percent=100 * waste,
+            waste_ms_per_s=1000 * waste * self.scenario.host.pcpus,
+            ple_exits=exits,
+            decisions=exits,
+            log_ratio=None if name == self.baseline else self.log_ratio(name, self.baseline),
+            best_ratio=None if best in (None, name) else self.log_ratio(name, best),
+            score=self.score(name),
+            wall_s=sum(self.wall_s[policy] for policy in self.members[name]),
+        )
