@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ple_gym.sim import state
 from ple_gym.sim.description import float_bits
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import scratch
-from ple_gym.sim.pause_loop import suspected_spinner
 from ple_gym.sim.sight import sight_of
 from ple_gym.sim.state import (
     BLOCKED,
@@ -22,7 +22,6 @@ from ple_gym.sim.state import (
     HOLD,
     IDLE,
     INF,
-    INT64,
     INTROSPECTION,
     LOCAL,
     NOISE,
@@ -87,11 +86,11 @@ HOST_FEATURES = (
     "pcpu",  # number of the asking pCPU (of all pCPUs)
 )
 
-INT32_T, FLOAT32_T = np.dtype(np.int32), np.dtype(np.float32)
-FAR = np.int64(2**31 - 1)
 HOST_LENGTH = len(HOST_FEATURES)
 LOW, HIGH = -1.0, 1.5
 FLOAT32, INT32 = np.float32, np.int32
+INTS, FLOATS, TIMES = state.INT32, state.FLOAT32, state.INT64  # kinds of scratch rows
+FAR = np.int64(2**31 - 1)  # the largest number of an int32 row
 LEVELS = (0, len(VCPU_FEATURES), len(INTROSPECTION_FEATURES), len(ORACLE_FEATURES))
 
 
@@ -118,22 +117,27 @@ def log_bits(x):
 
 
 @inlined
-def seems_to_wait_for(s, v, lock):
-    """Whether v, as far as introspection can tell, waits for a lock: it spun on it at its last exit and since."""
-    return suspected_spinner(s.vmp, s.vcpu, v) and s.guest[v].exit_lock == lock
+def scaled(time, low, factor):
+    """L(x), for time = x + W."""
+    return min(TOP, (log_bits(time) - low) * factor)
+
+
+@inlined
+def byte(word, number):
+    """Byte `number` of an int32, as an int32. (Sums of int32 are int64 to numba, which the vector units dislike.)"""
+    return INT32((word >> INT32(8 * number)) & INT32(255))
 
 
 @inlined
 def write_mask(s, mask):
     """Legal actions of the decision that is due: int8 grid [1, V + 1]; all ones when there is none to take."""
-    see = sight_of(s)
     p = s.world[0].deciding
     over = s.world[0].status != DECIDE
-    anything, anywhere = np.uint8(over), np.uint8(see.par[0].actuator != LOCAL)
-    for i in range(s.par[0].vcpus):
-        look = see.vcpu[i].look
-        here = anywhere | np.uint8(look >> 32 == np.int64(p))
-        mask[0, i] = np.int8(anything | (np.uint8((look & 255) == QUEUED) & here))
+    anywhere = s.par[0].actuator != LOCAL
+    for i in range(s.par[0].vcpus):  # `rules.may_run`, of all of them
+        look = s.vcpu[i].look
+        queued_in_reach = ((look & 255) == QUEUED) & (anywhere | (look >> 32 == np.int64(p)))
+        mask[0, i] = over | queued_in_reach
     if not over:
         mask[0, np.int64(s.pcpu[p].current)] = 1
     mask[0, s.par[0].vcpus] = 1
@@ -162,86 +166,78 @@ def write_observation(s, columns, host):
         write_hidden(s, p, columns)
 
 
-@inlined
-def scaled(x, low, factor):
-    """L(x - window) of the module's text, for x = a time + window."""
-    return min(TOP, (log_bits(x) - low) * factor)
-
-
 @called
 def write_visible(see, p, now, decided_at, columns, host):
     """The hypervisor level: columns [19, V] and the host row, from nothing but what the hypervisor sees.
 
-    Two thirds of a batched decision are spent here. One short loop per feature, without branches, is what the compiler
-    can do eight vCPUs at a time; what several features need is first gathered from the records into rows.
+    Most of a batched decision is spent here. The records are read once, into rows; then a loop without branches writes
+    at most four features. That is what the compiler does eight vCPUs at a time: beyond four it gives up, because it
+    cannot know that the columns do not overlap. (Rows on the stack, it knows, overlap nothing.)
     """
     par = see.par[0]
     pcpu = see.pcpu[p]
     me = np.int64(pcpu.current)
     my_vm, my_code = see.vcpu[me].vm, INT32(see.vcpu[me].pc_class)
     window = par.scale_window
+    later = now + window
     low, factor = FLOAT32(par.scale_low), FLOAT32(par.scale_factor)
     vcpus, pcpus = par.vcpus, par.pcpus
     per_vcpu = ONE / FLOAT32(vcpus)
     per_pcpu = ONE / FLOAT32(pcpus)
     per_slice = ONE / FLOAT32(par.timeslice)
-    since_window = now + window
-    flags, where, same = scratch(INT32_T, vcpus), scratch(INT32_T, vcpus), scratch(FLOAT32_T, vcpus)
-    sibling, exits = scratch(FLOAT32_T, vcpus), scratch(INT32_T, vcpus)
-    suspected = scratch(INT32_T, vcpus)
-    wait, length, money = scratch(FLOAT32_T, vcpus), scratch(FLOAT32_T, vcpus), scratch(FLOAT32_T, vcpus)
-    since, age = scratch(FLOAT32_T, vcpus), scratch(FLOAT32_T, vcpus)
+    flags, where = scratch(INTS, vcpus), scratch(INTS, vcpus)
+    exits, suspected = scratch(INTS, vcpus), scratch(INTS, vcpus)
+    sibling, same_code = scratch(FLOATS, vcpus), scratch(FLOATS, vcpus)
+    waited, last_run, credit = scratch(FLOATS, vcpus), scratch(FLOATS, vcpus), scratch(FLOATS, vcpus)
+    since_exit, spin_age = scratch(FLOATS, vcpus), scratch(FLOATS, vcpus)
     for m in range(par.vms):
         vm = see.vmp[m]
-        progress = vm.progress
-        akin = FLOAT32(np.uint32(m) == my_vm)
+        progress, ours = vm.progress, FLOAT32(np.uint32(m) == my_vm)
         for i in range(vm.first, vm.first + vm.vcpus):
             vcpu = see.vcpu[i]
             look, spun = vcpu.look, vcpu.exits
             flags[0, i] = INT32(look)
             where[0, i] = INT32(look >> 32)
             exits[0, i] = INT32(spun)
-            same[0, i] = FLOAT32(INT32(spun >> 32) == my_code)
-            sibling[0, i] = akin
-            suspected[0, i] = INT32((vcpu.cpu_time - vcpu.cpu_at_ple <= progress) & (INT32(spun) > 0))
-            wait[0, i] = scaled(since_window - vcpu.queued_since, low, factor)
-            length[0, i] = scaled(vcpu.last_run + window, low, factor)
-            money[0, i] = max(-ONE, min(ONE, FLOAT32(vcpu.credit) * per_slice))
-            since[0, i] = scaled(since_window - vcpu.last_ple, low, factor)
-            age[0, i] = scaled(since_window - vcpu.first_ple, low, factor)
+            suspected[0, i] = INT32((INT32(spun) > 0) & (vcpu.cpu_time - vcpu.cpu_at_ple <= progress))
+            sibling[0, i] = ours
+            same_code[0, i] = FLOAT32(INT32(spun >> 32) == my_code)
+            waited[0, i] = scaled(later - vcpu.queued_since, low, factor)
+            last_run[0, i] = scaled(vcpu.last_run + window, low, factor)
+            credit[0, i] = max(-ONE, min(ONE, FLOAT32(vcpu.credit) * per_slice))
+            since_exit[0, i] = scaled(later - vcpu.last_ple, low, factor)
+            spin_age[0, i] = scaled(later - vcpu.first_ple, low, factor)
     queued, asleep, spinners = INT32(0), INT32(0), INT32(0)
     for i in range(vcpus):
-        state = INT32(flags[0, i] & INT32(255))
-        queued += INT32(state == QUEUED)
-        asleep += INT32(state >= BLOCKED)
-        spinners += INT32(INT32(state == QUEUED) & suspected[0, i])
-    for i in range(vcpus):
-        state = INT32(flags[0, i] & INT32(255))
+        now_is = byte(flags[0, i], 0)
         columns[0, i] = ZERO
-        columns[1, i] = FLOAT32(state == QUEUED)
-        columns[2, i] = FLOAT32(state == RUNNING)
-        columns[3, i] = FLOAT32(state >= BLOCKED)
+        columns[1, i] = FLOAT32(now_is == QUEUED)
+        columns[2, i] = FLOAT32(now_is == RUNNING)
+        columns[3, i] = FLOAT32(now_is >= BLOCKED)
+        queued += INT32(now_is == QUEUED)
+        asleep += INT32(now_is >= BLOCKED)
+        spinners += INT32(INT32(now_is == QUEUED) & suspected[0, i])
     columns[0, me] = ONE
     columns[2, me] = ZERO
     for i in range(vcpus):
-        waiting = FLOAT32(INT32(flags[0, i] & INT32(255)) == QUEUED)
-        columns[4, i] = waiting * FLOAT32(where[0, i] == INT32(p))
+        waits = FLOAT32(byte(flags[0, i], 0) == QUEUED)
+        columns[4, i] = waits * FLOAT32(where[0, i] == INT32(p))
         columns[5, i] = sibling[0, i]
         columns[6, i] = ZERO
-        columns[7, i] = waiting * wait[0, i]
+        columns[7, i] = waits * waited[0, i]
     for i in range(vcpus):
-        columns[8, i] = length[0, i]
-        columns[9, i] = money[0, i]
+        columns[8, i] = last_run[0, i]
+        columns[9, i] = credit[0, i]
         columns[10, i] = FLOAT32(INT32((flags[0, i] >> INT32(24)) + INT32(1)))
-        columns[11, i] = FLOAT32(INT32((flags[0, i] >> INT32(16)) & INT32(255)))
+        columns[11, i] = FLOAT32(byte(flags[0, i], 2))
     for i in range(vcpus):
-        columns[12, i] = FLOAT32(INT32((flags[0, i] >> INT32(8)) & INT32(255)) == INT32(PLE_YIELD))
+        columns[12, i] = FLOAT32(byte(flags[0, i], 1) == PLE_YIELD)
         columns[13, i] = FLOAT32(suspected[0, i])
         columns[14, i] = min(TOP, (log_bits(INT32(exits[0, i] + INT32(1))) - COUNT_LOW) * COUNT_SCALE)
-        columns[15, i] = since[0, i] if exits[0, i] > 0 else TOP
+        columns[15, i] = since_exit[0, i] if exits[0, i] > 0 else TOP
     for i in range(vcpus):
-        columns[16, i] = FLOAT32(suspected[0, i]) * age[0, i]
-        columns[17, i] = same[0, i] if exits[0, i] > 0 else ZERO
+        columns[16, i] = FLOAT32(suspected[0, i]) * spin_age[0, i]
+        columns[17, i] = same_code[0, i] if exits[0, i] > 0 else ZERO
         columns[18, i] = FLOAT32(where[0, i]) * per_pcpu
     idle, noisy, spinning = INT32(0), INT32(0), INT32(0)
     for i in range(pcpus):
@@ -255,7 +251,7 @@ def write_visible(see, p, now, decided_at, columns, host):
             spinning += suspected[0, np.int64(other.current)]
     host[0, 0] = FLOAT32(pcpu.queued) * per_vcpu
     host[0, 1] = max(ZERO, min(ONE, FLOAT32(pcpu.slice_end - now) * per_slice))
-    host[0, 2] = scaled(since_window - pcpu.dispatched_at, low, factor)
+    host[0, 2] = scaled(later - pcpu.dispatched_at, low, factor)
     host[0, 3] = FLOAT32(now - pcpu.dispatched_at < par.ratelimit)
     host[0, 4] = FLOAT32(idle) * per_pcpu
     host[0, 5] = FLOAT32(noisy) * per_pcpu
@@ -263,14 +259,17 @@ def write_visible(see, p, now, decided_at, columns, host):
     host[0, 7] = FLOAT32(queued) * per_vcpu
     host[0, 8] = FLOAT32(asleep) * per_vcpu
     host[0, 9] = FLOAT32(spinners) * per_vcpu
-    host[0, 10] = scaled(since_window - decided_at, low, factor)
-    host[0, 11] = scaled(since_window - pcpu.decided_at, low, factor)
+    host[0, 10] = scaled(later - decided_at, low, factor)
+    host[0, 11] = scaled(later - pcpu.decided_at, low, factor)
     host[0, 12] = FLOAT32(p) * per_pcpu
 
 
 @inlined
 def count_earlier(times, before, vcpus):
-    """How many of a row of times (three more than there are vCPUs) are less than that of each vCPU: int32 [1, V]."""
+    """before, int32 [1, V]: how many of `times` [1, V + 3] are less than that of each vCPU; the last three are never.
+
+    Every one is compared with every one, four at a time: without branches that is faster than sorting.
+    """
     for i in range(vcpus):
         before[0, i] = INT32(0)
     for j in range(0, vcpus, 4):
@@ -286,21 +285,20 @@ def write_introspection(s, p, columns):
     vcpus = s.par[0].vcpus
     per_vcpu = ONE / FLOAT32(vcpus)
     mine = s.guest[s.pcpu[p].current].exit_lock
-    began, spun = scratch(INT64, vcpus + 3), scratch(INT32_T, vcpus + 3)
+    began, after, before = scratch(TIMES, vcpus + 3), scratch(INTS, vcpus + 3), scratch(INTS, vcpus)
     earliest, latest = INF, -INF
-    for i in range(vcpus):  # when it began to spin; never if it does not seem to wait for this lock
+    for i in range(vcpus):  # when it began to spin: never, if it does not seem to wait for this lock
         waits = (columns[13, i] > ZERO) & (s.guest[i].exit_lock == mine)
         first = s.vcpu[i].first_ple
         began[0, i] = first if waits else INF
         earliest = min(earliest, first if waits else INF)
         latest = max(latest, first if waits else -INF)
-    for i in range(3):
-        began[0, vcpus + i] = INF
-    for i in range(vcpus + 3):
-        spun[0, i] = INT32(min(began[0, i] - earliest, FAR))
-    before = scratch(INT32_T, vcpus)
-    if latest - earliest < FAR:
-        count_earlier(spun, before, vcpus)
+    for i in range(vcpus, vcpus + 3):
+        began[0, i] = INF
+    if latest - earliest < FAR:  # almost always; shorter numbers are compared twice as fast
+        for i in range(vcpus + 3):
+            after[0, i] = INT32(min(began[0, i] - earliest, FAR))
+        count_earlier(after, before, vcpus)
     else:
         count_earlier(began, before, vcpus)
     for i in range(vcpus):
@@ -317,32 +315,30 @@ def write_hidden(s, p, columns):
     per_vcpu = ONE / FLOAT32(vcpus)
     mine = s.guest[s.pcpu[p].current].lock
     lock = s.lock[mine]
+    free = lock.holder == NONE
     tas = s.vmp[lock.vm].lock_kind == TAS
-    place = scratch(INT32_T, vcpus)
+    place = scratch(INTS, vcpus)  # in the ticket line; -1: not in it
     for i in range(vcpus):
         place[0, i] = INT32(-1)
-    waiters = INT32(0)
+        columns[23, i] = ZERO
+    last = INT32(-1)
     if tas:
         for i in range(vcpus):
             guest = s.guest[i]
-            takes = (guest.phase == SPIN) & (guest.lock == mine) & (lock.holder == NONE)
-            columns[23, i] = FLOAT32(takes)
+            columns[23, i] = FLOAT32(free & (guest.phase == SPIN) & (guest.lock == mine))
     else:
-        for i in range(vcpus):
-            columns[23, i] = ZERO
         w = lock.head
-        if w != NONE and lock.holder == NONE:
+        if free and w != NONE:
             columns[23, np.int64(w)] = FLOAT32(s.guest[w].phase == SPIN and s.guest[w].lock == mine)
         while w != NONE:
-            place[0, np.int64(w)] = waiters
-            waiters = INT32(waiters + INT32(1))
+            last = INT32(last + INT32(1))
+            place[0, np.int64(w)] = last
             w = s.guest[w].next_waiter
-    last = INT32(waiters - INT32(1))
     for i in range(vcpus):
         columns[22, i] = ZERO
         columns[24, i] = FLOAT32(place[0, i]) * per_vcpu if place[0, i] >= 0 else TOP
         columns[26, i] = FLOAT32(INT32(last - place[0, i])) * per_vcpu if place[0, i] >= 0 else ZERO
+    if not free:
+        columns[22, np.int64(lock.holder)] = ONE
     for i in range(vcpus):
         columns[25, i] = FLOAT32(s.guest[i].phase == HOLD)
-    if lock.holder != NONE:
-        columns[22, np.int64(lock.holder)] = ONE

@@ -158,7 +158,8 @@ if POINTERS:
         """`rows` x `columns` numbers of `size` bytes from byte `at` of `raw`."""
         return _grid(raw + at, dtype, columns)
 
-    scratch = _scratch  # inlining is what makes the row part of its caller's stack: a helper's would be gone
+    #: scratch(dtype, columns): one row of numbers, without values, on the stack of the very function that calls it.
+    scratch = _scratch
 
 else:
     _helper = inlined if JIT_ENABLED else lambda function: function
