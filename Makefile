@@ -71,6 +71,6 @@ $(VENV)/.core-stamp: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 
 $(VENV)/.dev-stamp: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@echo "Installing ple-gym with agents and developer tools into $(VENV) (once, about two minutes)"
-	$(PIP_INSTALL) -e '.[viz,agents,dev]'
+	$(PIP_INSTALL) -e '.[viz,agents,experiments,dev]'
 	@# This set contains the core.
 	@touch $(VENV)/.core-stamp $@
