@@ -28,7 +28,7 @@ Measure: TypeAlias = Callable[[Any], Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Where:
-    """`jobs` local processes, or the Ray cluster at an address (`local`: one that is started here, with `jobs` workers)."""
+    """`jobs` local processes, or the Ray cluster at an address; `local` starts one here, with `jobs` workers."""
 
     jobs: int = os.cpu_count() or 1
     ray: str = ""

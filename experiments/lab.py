@@ -1,8 +1,8 @@
 """What all experiments share: a task, a table of integers, and a sweep that can be stopped and goes on.
 
 An experiment runs tasks. A task is one simulated run (scenario, overrides, policy, seed) and gives one row of exact
-integers, the same on every machine. `sweep` runs the tasks that are missing, keeps each finished batch in a partial file
-in the scratch folder, and at the end writes the table whole, in the order of the tasks. So the file is the same
+integers, the same on every machine. `sweep` runs the tasks that are missing, keeps each finished batch in a partial
+file in the scratch folder, and at the end writes the table whole, in the order of the tasks. So the file is the same
 whatever the number of workers, wherever they run, and however often the sweep was interrupted.
 """
 
@@ -71,7 +71,7 @@ def overrides_text(overrides: Mapping[str, object] | None) -> str:
 def world(scenario: str, overrides: str) -> Scenario:
     """The scenario of a task, its overrides applied."""
     pairs = (item.split("=", 1) for item in overrides.split(";") if item)
-    return load_world(scenario).with_overrides({name: value for name, value in pairs})
+    return load_world(scenario).with_overrides(dict(pairs))
 
 
 @lru_cache(maxsize=1)
@@ -120,9 +120,9 @@ class Table:
         """The table in a CSV file."""
         with path.open(newline="", encoding="utf-8") as file:
             head, *lines = csv.reader(file)
-        columns = zip(*lines, strict=True) if lines else [()] * len(head)
-        as_int = (lambda name, v: v if name in KEYS[:3] else [int(x) for x in v])  # fmt: skip
-        return cls({name: _array(as_int(name, values)) for name, values in zip(head, columns, strict=True)})
+        columns = dict(zip(head, zip(*lines, strict=True) if lines else [()] * len(head), strict=True))
+        texts = KEYS[:3]
+        return cls({name: _array(v if name in texts else [int(x) for x in v]) for name, v in columns.items()})
 
     def write(self, path: Path) -> None:
         """Write a CSV file, whole."""

@@ -66,6 +66,8 @@ def within(
     def bound(number: float) -> str:
         return f"{number:,}" if isinstance(number, int) else f"{number:g}"
 
+    if value != value:  # not a number: there was nothing to measure
+        return Check(row, metric, "no such run", kind=kind)
     passed = (low is None or value >= low) and (high is None or value <= high)
     if low is not None and high is not None:
         band = bound(low) if low == high else f"{bound(low)} to {bound(high)}"
@@ -87,9 +89,9 @@ def results_page(sections: Sequence[tuple[str, str, str, Sequence[Check]]]) -> s
     lines = [
         "# Results",
         "",
-        "Written by `python -m experiments results` from the files in `results/`; do not edit. Every number there is an",
-        "integer that `python -m experiments replay` simulates again and compares exactly. R1 to R18 are the claims of the",
-        "reproduction matrix, with the paper's section in brackets.",
+        "Written by `python -m experiments results` from the files in `results/`; do not edit. These hold integers,",
+        "of which `python -m experiments replay` simulates a sample again and compares exactly. R1 to R18 are the",
+        "claims of the reproduction matrix, with the paper's section in brackets.",
         "",
         "## The matrix",
         "",
@@ -99,16 +101,15 @@ def results_page(sections: Sequence[tuple[str, str, str, Sequence[Check]]]) -> s
     for row, claim in MATRIX.items():
         own = [(name, check) for name, check in found if check.row == row]
         names = ", ".join(f"[{name}](#{name})" for name in dict.fromkeys(name for name, _ in own)) or "none"
-        passed = sum(check.passed is True for _, check in own)
+        banded = [check for _, check in own if check.passed is not None]
+        passed = f"{sum(check.passed is True for check in banded)} of {len(banded)}"
         failed = ", ".join(check.metric for _, check in own if check.passed is False) or "-"
-        lines.append(
-            f"| {row} | {claim} | {names} | {passed} of {sum(c.passed is not None for _, c in own)} | {failed} |"
-        )
+        lines.append(f"| {row} | {claim} | {names} | {passed} | {failed} |")
     lines += [
         "",
         "## What was fitted",
         "",
-        "Parameters of the built-in scenarios were chosen to give these numbers.",
+        "Parameters were chosen so that these numbers come out.",
         "",
     ]
     lines += _table(((name, check) for name, check in found if check.kind == FITTED), with_name=True)
