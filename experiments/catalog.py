@@ -6,7 +6,10 @@ import importlib
 
 from experiments.lab import Experiment
 
-NAMES = ("figure2",)
+NAMES = (
+    "figure1", "vcpus", "gap", "window", "holds", "figure2", "figure3", "dispatch", "figure4", "lock_kinds", "rival",
+    "slope", "answer", "ratelimit", "overcommit", "harm",
+)  # fmt: skip
 
 
 def load(name: str) -> Experiment:
