@@ -36,7 +36,7 @@ STALL = HZ // 10_000  # cycles
 
 def run(quick: bool) -> list[Task]:
     """Paper8 and its ablations, and storms."""
-    many, some, storms = (30, 20, 5) if quick else (1_000, 400, 100)
+    many, some, storms = (15, 15, 3) if quick else (1_000, 400, 100)
     wanted = [t for w in WINDOWS for t in tasks(LOAD, "xen-4.5", seeds.PAUSE_LOOP[:many], {"ple.window": w})]
     for change in ABLATIONS.values():
         for w in FEW_WINDOWS:
