@@ -4,7 +4,8 @@ Section 2.2. On Paper8 under Xen 4.5: makespan against the window, 512 cycles to
 PLE). In `Storm` under Xen 4.8, where yields work at once: share of false PLE (the holder runs), and detection delay:
 from when somebody spins for a lock that stalls for 0.1 ms or more (its holder, or the next in line, is off its
 pCPU) to the first exit for it. Ablations on Paper8 show what a short window costs: exits for one cycle, no cold caches,
-and unfair locks, where a waiter that gives way blocks nobody.
+and unfair locks, where a waiter that gives way blocks nobody. The best window is chosen on one half of the seeds and
+compared with the others on the other half.
 """
 
 from __future__ import annotations
@@ -83,40 +84,40 @@ def stalls(trace: tr.Ints, lock: int) -> list[tuple[int, int]]:
 
 def makespans(table: Table, window: int, change: dict[str, object] | None = None) -> np.ndarray:
     """Seconds per seed on Paper8."""
-    return _part(table, window, change)["now"] / HZ
+    return part(table, window, change)["now"] / HZ
 
 
-def _part(table: Table, window: int, change: dict[str, object] | None = None, scenario: str = LOAD) -> Table:
+def part(table: Table, window: int, change: dict[str, object] | None = None, scenario: str = LOAD) -> Table:
     return table.where(scenario=scenario, overrides=overrides_text({**(change or {}), "ple.window": window}))
 
 
 def best_window(table: Table) -> int:
-    """The window with the smallest mean makespan on Paper8."""
-    return min(WINDOWS, key=lambda w: float(makespans(table, w).mean()))
+    """The window with the smallest mean makespan on the first half of the seeds of Paper8."""
+    return min(WINDOWS, key=lambda w: float(np.array_split(makespans(table, w), 2)[0].mean()))
 
 
 def false_share(table: Table, window: int, scenario: str) -> float:
     """Percent of the exits that are made while the holder runs."""
-    part = _part(table, window, scenario=scenario)
-    return 100 * float(part["exits_holder_running"].sum() / max(1, part["exits"].sum()))
+    own = part(table, window, scenario=scenario)
+    return 100 * float(own["exits_holder_running"].sum() / max(1, own["exits"].sum()))
 
 
 def delay(table: Table, window: int) -> int:
     """Median over storms of the median delay, cycles."""
-    delays = _part(table, window, scenario=STORM)["delay"]
+    delays = part(table, window, scenario=STORM)["delay"]
     return int(np.median(delays[delays >= 0]))
 
 
 def above(table: Table, window: int, best: int) -> tuple[float, float, float]:
-    """Mean makespan above that of the best window, milliseconds, with its 95 % interval, paired."""
-    difference = 1e3 * (makespans(table, window) - makespans(table, best))
+    """Mean makespan above that of the best window, milliseconds, with its 95 % interval, paired; on the other half."""
+    difference = 1e3 * np.array_split(makespans(table, window) - makespans(table, best), 2)[1]
     return float(difference.mean()), *bootstrap_interval(difference)
 
 
 def checks(table: Table) -> list[Check]:
     """R3."""
     shares, delays = [false_share(table, w, STORM) for w in STORM_WINDOWS], [delay(table, w) for w in STORM_WINDOWS]
-    counts = [int(_part(table, w)["exits_holder_running"].sum()) for w in WINDOWS]
+    counts = [int(part(table, w)["exits_holder_running"].sum()) for w in WINDOWS]
     text = ", ".join(f"{w:,}: {share:.1f} %" for w, share in zip(STORM_WINDOWS, shares, strict=True))
     found = [Check("R3", "share of false PLE by window, storms", text, "falling", bool(np.all(np.diff(shares) < 0)))]
     text = ", ".join(f"{w:,}: {count:,}" for w, count in zip(WINDOWS, counts, strict=True))
@@ -124,7 +125,7 @@ def checks(table: Table) -> list[Check]:
     text = ", ".join(f"{w:,}: {cycles:,}" for w, cycles in zip(STORM_WINDOWS, delays, strict=True))
     rising = bool(np.all(np.diff(delays) > 0))
     found.append(Check("R3", "detection delay by window, storms, cycles", text, "rising", rising))
-    found.append(exactly("R3", "PLE with a window of 10^8, Paper8", int(_part(table, 10**8)["exits"].sum()), 0))
+    found.append(exactly("R3", "PLE with a window of 10^8, Paper8", int(part(table, 10**8)["exits"].sum()), 0))
 
     best = best_window(table)
     found.append(Check("R3", "best window, Paper8", f"{best:,}", "between the ends", WINDOWS[0] < best < WINDOWS[-1]))
@@ -132,11 +133,11 @@ def checks(table: Table) -> list[Check]:
         mean, low, high = above(table, w, best)
         text = f"{mean:.1f} ms [{low:.1f}, {high:.1f}]"
         metric = f"makespan with {w:,} above the best"
-        arm = w in (512, 10**8)
+        arm = w != 4096
         found.append(Check("R3", metric, text, "above 0" if arm else "", low > 0 if arm else None))
-    stormy = {w: int((_part(table, w)["exits"] > 0).sum()) for w in (512, 4096, best)}
+    stormy = {w: int((part(table, w)["exits"] > 0).sum()) for w in (512, 4096, best)}
     text = ", ".join(f"{w:,}: {n}" for w, n in stormy.items())
-    found.append(Check("R3", f"runs with any PLE by window, Paper8, of {len(_part(table, 512))}", text))
+    found.append(Check("R3", f"runs with any PLE by window, Paper8, of {len(part(table, 512))}", text))
     for name, change in ABLATIONS.items():
         difference = 1e3 * (makespans(table, 512, change) - makespans(table, 65_536, change))
         low, high = bootstrap_interval(difference)
