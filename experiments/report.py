@@ -68,7 +68,7 @@ def within(
 
     if value != value:  # not a number: there was nothing to measure
         return Check(row, metric, "no such run", kind=kind)
-    passed = (low is None or value >= low) and (high is None or value <= high)
+    passed = bool((low is None or value >= low) and (high is None or value <= high))  # not NumPy's
     if low is not None and high is not None:
         band = bound(low) if low == high else f"{bound(low)} to {bound(high)}"
     else:
@@ -79,7 +79,7 @@ def within(
 
 def exactly(row: str, metric: str, value: object, expected: object, reason: str = "") -> Check:
     """A check that something is equal to what is expected."""
-    passed = value == expected
+    passed = bool(value == expected)
     return Check(row, metric, str(value), str(expected), passed, PREDICTED, "" if passed else reason)
 
 

@@ -154,6 +154,7 @@ def test_the_committed_data_are_complete_and_out_of_band_only_where_it_is_known(
     table = Table.read(RESULTS / f"{experiment.name}.csv")
     assert set(table.rows()) == set(experiment.tasks(False))
     for check in experiment.checks(table):
+        assert check.passed is None or type(check.passed) is bool, check
         known = (experiment.name, check.metric) in OUT_OF_BAND
         assert (check.passed is False) == known, check
         assert bool(check.reason) == known, check
