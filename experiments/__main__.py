@@ -20,11 +20,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Lines
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from experiments import catalog
+from experiments import catalog, fit
 from experiments.executors import Where
 from experiments.lab import HERE, RESULTS, SCRATCH, Experiment, Folders, Table, sweep
 from experiments.replay import replay
 from experiments.report import Check, results_page
+from experiments.worlds import PROFILES
 from ple_gym.scenario import ScenarioError
 from ple_gym.trace import write_whole
 
@@ -33,6 +34,7 @@ COMMANDS = {
     "list": "the experiments and their questions",
     "all": "every experiment, then RESULTS.md",
     "results": "write RESULTS.md and the pictures from the committed data",
+    "fit": "calibrate: fit the profiles in profiles/ (`--trials`)",
     "replay": "simulate a sample of the committed rows again; exit 1 on any difference",
 }
 
@@ -41,7 +43,7 @@ COMMANDS = {
 class Options:
     """Rerun the paper's experiments.
 
-    NAME is an experiment or one of: list, all, results, replay. An interrupted experiment goes on when it is started
+    NAME is an experiment or one of: list, all, fit, results, replay. What was interrupted goes on when it is started
     again. Example: python -m experiments figure2 --jobs 2
     """
 
@@ -49,6 +51,7 @@ class Options:
     quick: Annotated[bool, arg(help="few seeds, in seconds; leaves the committed results alone")] = False
     jobs: Annotated[int, arg(metavar="N", help="local processes")] = os.cpu_count() or 1
     ray: Annotated[str, arg(metavar="ADDRESS", help="run on this Ray cluster; 'local' starts one here")] = ""
+    trials: Annotated[int, arg(metavar="N", help="parameter sets that `fit` tries for each explanation")] = fit.TRIALS
     out: Annotated[Path, arg(metavar="FOLDER", help="where tables and pictures are written")] = RESULTS
 
     def where(self) -> Where:
@@ -84,6 +87,8 @@ def _run(options: Options) -> int:
     elif options.name == "replay":
         differences = replay(RESULTS, console.print)
         return 1 if differences else 0
+    elif options.name == "fit":
+        _fit(options, console)
     elif options.name == "results":
         write_results()
     elif options.name == "all" or options.name in catalog.NAMES:
@@ -107,6 +112,14 @@ def _experiment(experiment: Experiment, options: Options, console: Console) -> N
     console.print(
         f"{len(table):,} rows in {time.perf_counter() - started:.0f} s: {folders.results / experiment.name}.csv\n"
     )
+
+
+def _fit(options: Options, console: Console) -> None:
+    if options.quick:
+        scratch = SCRATCH / "quick"
+        fit.fit(2, 40, options.where(), scratch, scratch / "profiles", console.print)
+    else:
+        fit.fit(options.trials, fit.RUNS, options.where(), SCRATCH, PROFILES, console.print)
 
 
 def write_results(draw: bool = True) -> None:

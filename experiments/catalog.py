@@ -8,7 +8,7 @@ from experiments.lab import Experiment
 
 NAMES = (
     "figure1", "vcpus", "gap", "window", "holds", "figure2", "figure3", "dispatch", "figure4", "lock_kinds", "rival",
-    "slope", "answer", "ratelimit", "overcommit", "harm",
+    "slope", "calibration", "answer", "ratelimit", "overcommit", "harm",
 )  # fmt: skip
 
 

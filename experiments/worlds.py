@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ple_gym.scenario import Host, Limit, Scenario, Vm
 from ple_gym.scenarios import load
 
-FITTED = Path(__file__).parent / "calibration" / "paper32-fitted.toml"
+PROFILES = Path(__file__).parent / "profiles"  # made by `python -m experiments fit`
+
+# Paper8 with busier locks and no noise: every run has long waits.
+BUSY8 = replace(
+    load("Paper8").with_overrides({"noise.rate_hz": 0}),
+    name="Busy8",
+    guest=replace(load("Paper8").guest, transactions=1000, locks=8, hold="exponential 53400"),
+)
 
 WORLDS: Mapping[str, Scenario] = {
+    # Figure 2 without the busy neighbour: the benchmark's VM has all 32 vCPUs.
+    "Paper32Alone": replace(
+        load("Paper32"), name="Paper32Alone", guest=replace(load("Paper32").guest, vcpus=32), neighbours=()
+    ),
+    "Busy8": BUSY8,
+    # The same beside a VM that only computes.
+    "Busy8Hog": replace(BUSY8, name="Busy8Hog", neighbours=(replace(load("Paper32").neighbours[0], vcpus=4),)),
     # Figure 1. Each vCPU computes 20 ms or so, then perhaps takes the lock, which it holds for 10 ms: the holder may
     # well lose its pCPU at the end of a time slice. One section each.
     "ThreeVcpus": Scenario(
@@ -48,11 +63,12 @@ WORLDS: Mapping[str, Scenario] = {
 
 
 def load_world(name: str) -> Scenario:
-    """A world of this module, the fitted profile (`fitted`), or a built-in scenario.
+    """A world of this module, a fitted profile (`fitted`, `dear-exits`), or a built-in scenario.
 
     Raises:
         ScenarioError: no such scenario.
     """
-    if name == "fitted":
-        return load(str(FITTED))
-    return WORLDS.get(name) or load(name)
+    profile = PROFILES / f"{name}.toml"
+    if name in WORLDS:
+        return WORLDS[name]
+    return load(str(profile) if profile.exists() else name)
