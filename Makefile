@@ -16,10 +16,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test format lint type docs bench boundscheck nojit clean
+.PHONY: help setup demo test reproduce reproduce-quick test-cluster format lint type docs bench boundscheck nojit clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(VENV)/.dev-stamp ## Install everything for development into .venv
 
@@ -30,6 +30,19 @@ test: $(VENV)/.dev-stamp ## Run all tests
 	@# Compile once first, or both workers would compile the same code at the same time.
 	$(BIN)/ple-gym warmup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m experiments replay
+
+reproduce: $(VENV)/.dev-stamp ## Rerun the paper's experiments and write their results (about 20 minutes)
+	$(BIN)/python -m experiments fit
+	$(BIN)/python -m experiments all
+
+reproduce-quick: $(VENV)/.dev-stamp ## The same with few seeds, in a minute or two; keeps the results as they are
+	$(BIN)/python -m experiments fit --quick
+	$(BIN)/python -m experiments all --quick
+
+test-cluster: $(VENV)/.dev-stamp ## Install Ray and run the tests that need it
+	$(PIP_INSTALL) -e '.[cluster]'
+	$(BIN)/python -m pytest tests/test_experiments.py -k ray
 
 format: $(VENV)/.dev-stamp ## Format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix-only .

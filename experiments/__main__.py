@@ -105,8 +105,7 @@ def _experiment(experiment: Experiment, options: Options, console: Console) -> N
     folders, started = options.folders(), time.perf_counter()
     with _progress(experiment.name, len(experiment.tasks(options.quick))) as progress:
         table = sweep(experiment, options.quick, options.where(), folders, progress)
-    if experiment.draw:
-        experiment.draw(table, folders.results / f"{experiment.name}.png")
+    _draw(experiment, table, folders.results)
     console.print(f"[bold]{experiment.name}[/]: {experiment.title}")
     console.print(_lines(experiment.checks(table)))
     console.print(
@@ -124,18 +123,31 @@ def _fit(options: Options, console: Console) -> None:
 
 def write_results(draw: bool = True) -> None:
     """Write RESULTS.md, and the pictures, from the data."""
+    tables = {name: Table.read(_csv(name)) for name in catalog.NAMES if _csv(name).exists()}
+    if draw:
+        for name, table in tables.items():
+            _draw(catalog.load(name), table, RESULTS)
+    write_whole(HERE / "RESULTS.md", results_text(tables).encode())
+
+
+def results_text(tables: dict[str, Table]) -> str:
+    """RESULTS.md from the tables of the experiments."""
     sections = []
-    for name in catalog.NAMES:
-        path = RESULTS / f"{name}.csv"
-        if not path.exists():
-            continue
-        experiment, table = catalog.load(name), Table.read(path)
-        if draw and experiment.draw:
-            experiment.draw(table, path.with_suffix(".png"))
+    for name, table in tables.items():
+        experiment = catalog.load(name)
         links = f"{len(table):,} rows: [results/{name}.csv](results/{name}.csv)"
         links += f", picture: [results/{name}.png](results/{name}.png)" if experiment.draw else ""
         sections.append((name, experiment.title, links, experiment.checks(table)))
-    write_whole(HERE / "RESULTS.md", results_page(sections).encode())
+    return results_page(sections)
+
+
+def _csv(name: str) -> Path:
+    return RESULTS / f"{name}.csv"
+
+
+def _draw(experiment: Experiment, table: Table, folder: Path) -> None:
+    if experiment.draw:
+        experiment.draw(table, folder / f"{experiment.name}.png")
 
 
 def _list(console: Console) -> None:

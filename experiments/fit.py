@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import figure2, seeds
 from experiments.executors import Where, run_batches
-from experiments.lab import Table, tasks, totals, world
+from experiments.lab import Table, code_digest, tasks, totals, world
 from ple_gym.trace import write_whole
 
 if TYPE_CHECKING:
@@ -44,12 +44,14 @@ class Explanation:
 
     Attributes:
         world: whose parameters are fitted.
+        description: of the profile.
         free: name -> (low, high, on a logarithmic scale?); whole numbers if the bounds are.
         starts: where the search begins, sets of the earlier study.
         judged_by_figure3: does an exit have to give 460 to 484 per dispatch?
     """
 
     world: str
+    description: str
     free: Mapping[str, tuple[float, float, bool]]
     starts: tuple[Mapping[str, float], ...]
     judged_by_figure3: bool
@@ -79,8 +81,20 @@ B = {
 C = {**B, "revisit_ms": 72.4, "duty": 7.3e-4, "exit_cycles": 1420}
 
 EXPLANATIONS: Mapping[str, Explanation] = {
-    "fitted": Explanation("Paper32", _COMMON | {"neighbours": (3, 14, False)}, (A24, A22), True),
-    "dear-exits": Explanation("Paper32Alone", _COMMON | {"exit_cycles": (1420, 10_000, True)}, (B, C), False),
+    "fitted": Explanation(
+        "Paper32",
+        "Paper32 as fitted to Figure 2: a shared host",
+        _COMMON | {"neighbours": (3, 14, False)},
+        (A24, A22),
+        True,
+    ),
+    "dear-exits": Explanation(
+        "Paper32Alone",
+        "Paper32 as fitted to Figure 2: dear exits",
+        _COMMON | {"exit_cycles": (1420, 10_000, True)},
+        (B, C),
+        False,
+    ),
 }
 
 
@@ -154,7 +168,7 @@ def simulate(explanation: Explanation, parameters: Mapping[str, float], where: W
 
 def fit(trials: int, runs: int, where: Where, scratch: Path, folder: Path, say: Callable[[str], None]) -> None:
     """Search `trials` parameter sets per explanation; write the best as profiles, and all trials as a table."""
-    studies = {name: _study(name, scratch) for name in EXPLANATIONS}
+    studies = {name: _study(name, runs, scratch) for name in EXPLANATIONS}
     for name, explanation in EXPLANATIONS.items():
         while (number := len(_complete(studies[name]))) < trials:
             value = _trial(studies[name], number, explanation, where, runs)
@@ -162,21 +176,31 @@ def fit(trials: int, runs: int, where: Where, scratch: Path, folder: Path, say: 
     folder.mkdir(parents=True, exist_ok=True)
     for name, study in studies.items():
         explanation = EXPLANATIONS[name]
-        # As a file's values: the parameters are kept as written in trials.csv, so that these make the same profile.
         best = min(_complete(study)[:trials], key=lambda trial: trial.value)
-        scenario = world(explanation.world, "").with_overrides({"name": name, **overrides(best.params)})
+        scenario = world(explanation.world, "").with_overrides(
+            {"name": name, "description": explanation.description, **overrides(best.params)}
+        )
         write_whole(folder / f"{name}.toml", scenario.to_toml().encode())
     write_whole(folder / "trials.csv", _trials(studies, trials).encode())
 
 
-def _study(name: str, scratch: Path) -> Study:
+def _study(name: str, runs: int, scratch: Path) -> Study:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     scratch.mkdir(parents=True, exist_ok=True)
     return optuna.create_study(
-        study_name=name, storage=f"sqlite:///{scratch / 'fit.db'}", direction="minimize", load_if_exists=True
+        study_name=f"{name} {_what_was_tried(runs)}",
+        storage=f"sqlite:///{scratch / 'fit.db'}",
+        direction="minimize",
+        load_if_exists=True,
     )
+
+
+def _what_was_tried(runs: int) -> str:
+    """Names everything that a trial's loss depends on, so that no study goes on with other code."""
+    sources = (Path(figure2.__file__), Path(__file__))
+    return code_digest(f"{runs} runs", *(source.read_text(encoding="utf-8") for source in sources))
 
 
 def _complete(study: Study) -> list[Any]:

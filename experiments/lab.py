@@ -22,7 +22,7 @@ import numpy as np
 
 import ple_gym
 from experiments.executors import Where, run_batches
-from experiments.worlds import load_world
+from experiments.worlds import PROFILES, load_world
 from ple_gym.lanes import Lanes, bin_value
 from ple_gym.policies import load_rule
 from ple_gym.scenario import Scenario
@@ -282,10 +282,14 @@ class Partial:
 
 
 def fingerprint(experiment: Experiment) -> str:
-    """Names the code and the columns that rows come from."""
-    digest = hashlib.blake2b(repr(experiment.columns).encode(), digest_size=16)
-    sources = sorted(Path(ple_gym.__file__).parent.rglob("*.py"))
-    sources += [HERE / "lab.py", HERE / "worlds.py", Path(inspect.getfile(experiment.measure))]
-    for source in sources:
+    """Names the code, the fitted profiles and the columns that rows come from."""
+    sources = [Path(inspect.getfile(experiment.measure)), *sorted(PROFILES.glob("*.toml"))]
+    return code_digest(repr(experiment.columns), *(source.read_text(encoding="utf-8") for source in sources))
+
+
+def code_digest(*texts: str) -> str:
+    """Names the simulator, what the lab makes of a run, the worlds, and `texts`."""
+    digest = hashlib.blake2b(repr(texts).encode(), digest_size=16)
+    for source in [*sorted(Path(ple_gym.__file__).parent.rglob("*.py")), HERE / "lab.py", HERE / "worlds.py"]:
         digest.update(source.read_bytes())
     return digest.hexdigest()
