@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Lines
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from experiments import catalog, fit
+from experiments import catalog, findings, fit
 from experiments.executors import Where
 from experiments.lab import HERE, RESULTS, SCRATCH, Experiment, Folders, Table, sweep
 from experiments.replay import replay
@@ -33,7 +33,7 @@ QUIET_S = 10.0  # between two lines of progress where there is no terminal for a
 COMMANDS = {
     "list": "the experiments and their questions",
     "all": "every experiment, then RESULTS.md",
-    "results": "write RESULTS.md and the pictures from the committed data",
+    "results": "write RESULTS.md, docs/findings.md and the pictures from the committed data",
     "fit": "calibrate: fit the profiles in profiles/ (`--trials`)",
     "replay": "simulate a sample of the committed rows again; exit 1 on any difference",
 }
@@ -122,12 +122,14 @@ def _fit(options: Options, console: Console) -> None:
 
 
 def write_results(draw: bool = True) -> None:
-    """Write RESULTS.md, and the pictures, from the data."""
+    """Write RESULTS.md, the pictures and, where no table is missing, docs/findings.md from the data."""
     tables = {name: Table.read(_csv(name)) for name in catalog.NAMES if _csv(name).exists()}
     if draw:
         for name, table in tables.items():
             _draw(catalog.load(name), table, RESULTS)
     write_whole(HERE / "RESULTS.md", results_text(tables).encode())
+    if len(tables) == len(catalog.NAMES):
+        findings.write()
 
 
 def results_text(tables: dict[str, Table]) -> str:

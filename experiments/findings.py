@@ -1,6 +1,6 @@
 """Write docs/findings.md: the text of `findings.in.md` with every number filled in from `results/`.
 
-`python -m experiments.findings`. A name in braces in the text is one of the numbers below; each must be used.
+`python -m experiments results` calls it. A name in braces in the text is one of the numbers below; each must be used.
 """
 
 from __future__ import annotations
@@ -330,7 +330,3 @@ def unused() -> set[str]:
 def write() -> None:
     """Write docs/findings.md."""
     write_whole(PAGE, page().encode())
-
-
-if __name__ == "__main__":
-    write()

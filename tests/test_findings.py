@@ -10,7 +10,7 @@ from experiments import findings
 
 
 def test_the_page_is_the_text_with_todays_numbers() -> None:
-    assert findings.PAGE.read_text(encoding="utf-8") == findings.page(), "run python -m experiments.findings"
+    assert findings.PAGE.read_text(encoding="utf-8") == findings.page(), "run python -m experiments results"
 
 
 def test_every_number_is_used() -> None:
