@@ -221,10 +221,11 @@ RULES = {
 
 
 def of_answer(table: Table) -> Numbers:
-    found = {"seeds": str(len(next(iter(answer.parts(table).values())).distinct("seed")))}
+    found: Numbers = {}
     for short, part in zip(("p8", "p32", "l8", "l32"), answer.parts(table).values(), strict=True):
         compared = {name: compare(part, rule) for name, rule in RULES.items()}
         found |= {f"{short}_{name}": percent(one.change) for name, one in compared.items()}
+        found["seeds" if short.startswith("p") else "line_seeds"] = str(len(part.distinct("seed")))
         found[f"{short}_wait"] = milliseconds(compared["paper"].wait_change_ms)
         if short.startswith("p"):
             found |= {f"{short}_ple_{name}": f"{one.exits:,.0f}" for name, one in compared.items()}
