@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ple_gym.evaluate import warm_up
+from ple_gym.scenario import ScenarioError
 
 ROOT = Path(__file__).parents[1]
 RETRIES = 5  # of a batch whose worker died
@@ -74,17 +75,25 @@ def _in_processes(measure: Measure, columns: Sequence[str], batches: Batches, jo
 
 
 def _on_ray(measure: Measure, columns: Sequence[str], batches: Batches, where: Where) -> Iterator[tuple[int, Rows]]:
-    import ray
-
+    try:
+        import ray
+    except ImportError:
+        raise ScenarioError("--ray: Ray is not installed; pip install '.[cluster]'") from None
     warm_up()
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if where.ray == LOCAL:
         # This checkout as it is: its compiled kernel is used, too.
         code = {"env_vars": {"PYTHONPATH": str(ROOT)}}
-        ray.init(num_cpus=where.jobs, include_dashboard=False, _node_ip_address="127.0.0.1", runtime_env=code, **quiet)
+        ray.init(
+            LOCAL, num_cpus=where.jobs, include_dashboard=False, _node_ip_address="127.0.0.1", runtime_env=code, **quiet
+        )
     else:
         packages = [str(ROOT / "ple_gym"), str(ROOT / "experiments")]
-        ray.init(where.ray, runtime_env={"py_modules": packages, "excludes": ["**/__pycache__", "results"]}, **quiet)
+        code = {"py_modules": packages, "excludes": ["**/__pycache__", "results"]}
+        try:
+            ray.init(where.ray, runtime_env=code, **quiet)
+        except (ConnectionError, ValueError) as error:
+            raise ScenarioError(f"--ray = {where.ray}: no cluster there ({str(error).splitlines()[0]})") from None
     try:
         run = ray.remote(num_cpus=1, max_retries=RETRIES)(_numbered)
         calls = (run.remote(measure, columns, batch, number) for number, batch in enumerate(batches))
