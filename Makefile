@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-gymnasium-floor test-rllib format lint type docs bench boundscheck nojit clean
+.PHONY: help setup demo test test-gymnasium-floor test-rllib test-cluster reproduce reproduce-quick format lint type docs bench boundscheck nojit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,19 @@ test: $(VENV)/.dev-stamp ## Run all tests
 	@# Compile once first, or both workers would compile the same code at the same time.
 	$(BIN)/ple-gym warmup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m experiments replay
+
+reproduce: $(VENV)/.dev-stamp ## Rerun the paper's experiments and write their results (about 20 minutes)
+	$(BIN)/python -m experiments fit
+	$(BIN)/python -m experiments all
+
+reproduce-quick: $(VENV)/.dev-stamp ## The same with few seeds, in a minute or two; keeps the results as they are
+	$(BIN)/python -m experiments fit --quick
+	$(BIN)/python -m experiments all --quick
+
+test-cluster: $(VENV)/.dev-stamp ## Install Ray and run the tests that need it
+	$(PIP_INSTALL) -e '.[cluster]'
+	$(BIN)/python -m pytest tests/test_experiments.py -k ray
 
 test-gymnasium-floor: .venv-floor/.stamp ## Run all tests on the oldest supported Gymnasium (own environment)
 	.venv-floor/bin/ple-gym warmup
@@ -84,13 +97,13 @@ $(VENV)/.bench-stamp: pyproject.toml $(CONSTRAINTS) constraints/pins.txt | $(BIN
 
 $(VENV)/.dev-stamp: pyproject.toml $(CONSTRAINTS) constraints/pins.txt | $(BIN)/python
 	@echo "Installing ple-gym with agents and developer tools into $(VENV) (once, about two minutes)"
-	$(PIP_INSTALL) -e '.[viz,agents,dev]'
+	$(PIP_INSTALL) -e '.[viz,agents,experiments,dev]'
 	@# This set contains the core.
 	@touch $(VENV)/.core-stamp $@
 
 .venv-floor/.stamp: pyproject.toml constraints/floor.txt constraints/pins.txt | .venv-floor/bin/python
 	@echo "Installing ple-gym with the oldest supported Gymnasium into .venv-floor (once, about two minutes)"
-	.venv-floor/bin/python -m pip install -q -c constraints/floor.txt -e '.[viz,agents,video,dev]'
+	.venv-floor/bin/python -m pip install -q -c constraints/floor.txt -e '.[viz,agents,experiments,video,dev]'
 	@touch $@
 
 .venv-rllib/.stamp: pyproject.toml constraints/rllib.txt constraints/floor.txt constraints/pins.txt | .venv-rllib/bin/python

@@ -321,16 +321,13 @@ def timeline_figure(
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
     stop = max(stop, start + 1)
     _plot_pcpus(above, trace, pcpus, vcpus, start, stop)
-    _plot_vcpus(below, trace, vcpus, start, stop)
+    plot_vcpus(below, trace, vcpus, start, stop)
 
     # The paper's axis is in cycles; people think in seconds.
     unit, per_second = ("ms", 1e3) if stop - start >= tsc_hz // 1000 else ("µs", 1e6)
     scale = per_second / tsc_hz
     seconds = above.secondary_xaxis("top", functions=(lambda x: (x - start) * scale, lambda s: s / scale + start))
     seconds.set_xlabel(f"time from the left edge ({unit})")
-    below.set_xlim(start, stop)
-    below.set_xlabel("TSC (cycles)")
-    below.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     figure.suptitle(title, fontsize="medium")
     figure.legend(
         *below.get_legend_handles_labels(), loc="outside lower center", ncols=9, frameon=False, fontsize="small"
@@ -359,8 +356,8 @@ def _plot_pcpus(axes: Axes, trace: Ints, pcpus: int, vcpus: int, start: int, sto
     axes.set_ylabel("runs vCPU")
 
 
-def _plot_vcpus(axes: Axes, trace: Ints, vcpus: int, start: int, stop: int) -> None:
-    """Plot exits, waits and long holds, vCPU against time."""
+def plot_vcpus(axes: Axes, trace: Ints, vcpus: int, start: int, stop: int) -> None:
+    """Plot the lower panel of `timeline_figure`, exits, waits and long holds, vCPU against time, on given axes."""
     from matplotlib.patheffects import withStroke
 
     inside = (trace[:, 0] >= start) & (trace[:, 0] <= stop)
@@ -402,6 +399,9 @@ def _plot_vcpus(axes: Axes, trace: Ints, vcpus: int, start: int, stop: int) -> N
     mark(held, 2, "#2d6cc0", 0.25 * lane + 2, "acquire, held long", marker="s", edgecolors="#d40000")
     mark(held, 3, "#ffd800", 0.25 * lane + 2, "release", marker="s", edgecolors="#d40000")
 
+    axes.set_xlim(start, stop)
+    axes.set_xlabel("TSC (cycles)")
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     axes.set_ylim(-0.7, max(vcpus, 1) - 0.1)
     axes.set_yticks(range(0, vcpus, max(vcpus // 32, 1)))
     axes.tick_params(axis="y", labelsize=8 if vcpus < 20 else 6.5)

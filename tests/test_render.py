@@ -344,3 +344,12 @@ def test_figure_of_an_empty_trace(start, stop, tmp_path):
     pytest.importorskip("matplotlib")
     render.timeline_figure(EMPTY, PCPUS, VCPUS, start, stop, 10**9, "Nothing", tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 0
+
+
+def test_the_lower_panel_can_be_drawn_on_other_axes():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    upper, lower = figure.subplots(2)
+    render.plot_vcpus(lower, STORY, VCPUS, 100, END)
+    assert lower.get_xlim() == (100, END) and lower.get_xlabel() == "TSC (cycles)"
+    assert "PLE exit" in lower.get_legend_handles_labels()[1]
+    assert not upper.collections

@@ -1,0 +1,19 @@
+"""Which seeds are used for what. The ranges never overlap, so that nothing is fitted to what is then reported."""
+
+from __future__ import annotations
+
+CALIBRATION = range(1_000_000, 1_500_000)  # the fit sees these
+VALIDATION = range(1_500_000, 2_000_000)  # its report is made on these
+FIGURE2 = range(2_000_000, 2_010_000)
+ANSWER = range(2_100_000, 2_200_000)  # policies, rate limit, overcommit, when it hurts
+FIGURES = range(2_200_000, 2_300_000)  # figures 1 and 3 to 6
+PAUSE_LOOP = range(2_300_000, 2_400_000)  # gap and window, locks, rival explanations
+
+RANGES = {
+    "calibration": CALIBRATION,
+    "validation": VALIDATION,
+    "figure 2": FIGURE2,
+    "answer": ANSWER,
+    "figures": FIGURES,
+    "pause loop": PAUSE_LOOP,
+}

@@ -1,0 +1,273 @@
+"""The laboratory of experiments/: a sweep gives the same file however it is run, stopped or distributed."""
+
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("joblib")
+pytest.importorskip("optuna")
+
+from experiments import __main__ as command
+from experiments import catalog, fit, lab, replay, seeds, statistics
+from experiments.executors import Where
+from experiments.lab import Experiment, Folders, Partial, Table, Task, sweep, tasks
+from experiments.report import MATRIX, within
+
+ROOT = Path(__file__).parents[1]
+COLUMNS = ("now", "exits")
+WORLD = "HolderPreempted"
+
+
+def experiment(measure=lab.totals, count=60):
+    wanted = tasks(WORLD, ("xen-4.5", "kvm"), range(count // 2), {"guest.transactions": 20})
+    return Experiment("example", "An example", COLUMNS, lambda quick: wanted, lambda table: [], None, measure)
+
+
+def folders(path):
+    return Folders(path / "results", path / "scratch")
+
+
+def run(one, path, where=Where(1), progress=lambda done: None):  # noqa: B008
+    sweep(one, False, where, folders(path), progress)
+    return (path / "results" / "example.csv").read_bytes()
+
+
+def count_runs(log):
+    """A measure that notes each run in a file."""
+
+    def measure(task):
+        with log.open("a") as file:
+            file.write(f"{task.policy} {task.seed}\n")
+        return lab.totals(task)
+
+    return measure
+
+
+# --- sweeps -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_processes_give_the_same_file_as_one_process(tmp_path):
+    assert run(experiment(), tmp_path / "two", Where(2)) == run(experiment(), tmp_path / "one")
+
+
+def test_a_table_survives_its_file(tmp_path):
+    content = run(experiment(), tmp_path)
+    table = Table.read(tmp_path / "results" / "example.csv")
+    table.write(tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == content
+    assert list(table.rows()) == experiment().tasks(False)
+    assert len(table.where(policy="kvm", seed=3)) == 1
+
+
+@pytest.mark.parametrize("stop", [0, 7, 30, 55])
+def test_an_interrupted_sweep_goes_on_without_losing_or_repeating_a_seed(tmp_path, stop):
+    log = tmp_path / "runs.txt"
+    one = experiment(count_runs(log))
+
+    def interrupt(done):
+        if done > stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(one, tmp_path, progress=interrupt)
+    assert not (tmp_path / "results" / "example.csv").exists()
+    assert run(one, tmp_path) == run(experiment(), tmp_path / "whole")
+    ran = log.read_text().splitlines()
+    assert len(ran) == len(set(ran)) == 60
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+@given(cut=st.integers(0, 3000))
+def test_a_partial_file_cut_anywhere_gives_whole_rows_only(tmp_path_factory, cut):
+    path = tmp_path_factory.mktemp("cut") / "partial.csv"
+    one = experiment()
+    rows = {task: (task.seed, 7) for task in one.tasks(False)}
+    with Partial(path, one) as partial:
+        partial.append(rows)
+    path.write_bytes(path.read_bytes()[:cut])
+    kept = Partial(path, one).rows
+    assert kept.items() <= rows.items()
+    assert list(kept) == list(rows)[: len(kept)]
+
+
+def test_rows_of_other_code_are_not_used(tmp_path):
+    path = tmp_path / "partial.csv"
+    with Partial(path, experiment()) as partial:
+        partial.append({Task(WORLD, "", "kvm", 1): (1, 2)})
+    assert len(Partial(path, experiment()).rows) == 1
+    other = Experiment("example", "", (*COLUMNS, "spin"), lambda quick: [], lambda table: [])
+    assert Partial(path, other).rows == {}
+
+
+def test_a_measure_must_be_an_integer(tmp_path):
+    with pytest.raises(TypeError, match="float"):
+        run(experiment(lambda task: {"now": 1.0, "exits": 0}), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import sys, time
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+from pathlib import Path
+from test_experiments import count_runs, experiment, run
+measure = count_runs(Path({str(tmp_path / "runs.txt")!r}))
+def slow(task):
+    time.sleep(0.02)
+    return measure(task)
+run(experiment(slow, 200), Path({str(tmp_path)!r}))
+""")
+    partial = tmp_path / "scratch" / "example.partial.csv"
+    process = subprocess.Popen([sys.executable, program])
+    while not (partial.exists() and partial.read_bytes().count(b"\n") > 40):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = partial.read_bytes().count(b"\n") - 1
+    subprocess.run([sys.executable, program], check=True)
+    expected = run(experiment(count=200), tmp_path / "whole")
+    assert (tmp_path / "results" / "example.csv").read_bytes() == expected
+    ran = (tmp_path / "runs.txt").read_text().splitlines()
+    assert set(ran) == {f"{policy} {seed}" for policy in ("xen-4.5", "kvm") for seed in range(100)}
+    assert kept < 200
+    assert len(ran) - 200 <= 25, "more than the batch that was running was run again"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Ray, about its own dependencies
+def test_on_ray_a_killed_worker_changes_nothing(tmp_path):
+    pytest.importorskip("ray")
+    killed = tmp_path / "killed"
+
+    def measure(task):
+        if task.seed == 20:  # half-way, once: the process that runs this is Ray's, and dies
+            try:
+                os.close(os.open(killed, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                pass
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return lab.totals(task)
+
+    assert run(experiment(measure), tmp_path / "ray", Where(2, "local")) == run(experiment(), tmp_path / "here")
+    assert killed.exists()
+
+
+# --- seeds ------------------------------------------------------------------------------------------------------------
+
+
+def test_ranges_of_seeds_never_overlap():
+    for one, other in itertools.combinations(seeds.RANGES.values(), 2):
+        assert max(one.start, other.start) >= min(one.stop, other.stop)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_what_is_reported_uses_no_seed_of_the_calibration(quick):
+    for name in catalog.NAMES:
+        used = {task.seed for task in catalog.load(name).tasks(quick)}
+        assert used.isdisjoint(seeds.CALIBRATION), name
+        assert used.isdisjoint(seeds.VALIDATION) or name == "calibration", name
+
+
+def test_the_fit_uses_seeds_of_the_calibration_only(monkeypatch):
+    seen = []
+
+    def no_runs(measure, columns, batches, where):
+        for number, batch in enumerate(batches):
+            seen.extend(task.seed for task in batch)
+            yield number, [(1, 4_000_000_000 + task.seed % 7, 0, 0, 0, 0) for task in batch]
+
+    monkeypatch.setattr(fit, "run_batches", no_runs)
+    fit.simulate(fit.EXPLANATIONS["fitted"], fit.A24, Where(1), fit.RUNS)
+    assert sorted(seen) == list(seeds.CALIBRATION[: fit.RUNS])
+
+
+# --- calibration ------------------------------------------------------------------------------------------------------
+
+
+def test_the_start_of_the_fit_is_the_built_in_scenario():
+    built_in = lab.load_world("Paper32").parameters()
+    start = fit.overrides(fit.A24)
+    assert start.pop("guest.lock_probability") == pytest.approx(built_in["guest.lock_probability"], rel=0.01)
+    assert start == {name: built_in[name] for name in start}
+
+
+def test_a_fit_goes_on_where_it_was(tmp_path, monkeypatch):
+    def statistics_of(explanation, parameters, where, runs):
+        others = [
+            "near_mode",
+            "exits_of_top",
+            "delayed_of_top",
+            "above_2s_of_top",
+            "slow_few",
+            "spearman",
+            "dispatch_mode",
+            "most",
+        ]
+        return dict.fromkeys(others, 1.0) | {"mode": parameters["duty"] * 1000}
+
+    monkeypatch.setattr(fit, "simulate", statistics_of)
+
+    def files(name, *trials):
+        for count in trials:
+            fit.fit(count, 40, Where(1), tmp_path / name, tmp_path / name / "profiles", lambda line: None)
+        return {path.name: path.read_text() for path in (tmp_path / name / "profiles").iterdir()}
+
+    assert files("whole", 5) == files("stopped", 2, 5)
+
+
+# --- replay and report ------------------------------------------------------------------------------------------------
+
+
+def test_a_replay_finds_one_wrong_integer(tmp_path, monkeypatch):
+    one = experiment()
+    run(one, tmp_path)
+    monkeypatch.setattr(catalog, "NAMES", ("example",))
+    monkeypatch.setattr(catalog, "load", lambda name: one)
+    path, said = tmp_path / "results" / "example.csv", []
+    assert replay.replay(path.parent, said.append, sample=60) == 0
+    lines = path.read_text().splitlines()
+    lines[9] = re.sub(r"\d+$", lambda match: str(int(match[0]) + 1), lines[9])
+    path.write_text("\n".join(lines) + "\n")
+    assert replay.replay(path.parent, said.append, sample=60) == 1
+    assert any("seed=8" in line and "exits" in line for line in said)
+
+
+def test_every_row_of_the_matrix_is_measured_and_the_page_is_what_the_data_say():
+    tables = {name: Table.read(lab.RESULTS / f"{name}.csv") for name in catalog.NAMES}
+    page = command.results_text(tables)
+    assert page == (lab.HERE / "RESULTS.md").read_text(), "run: python -m experiments results"
+    for row in MATRIX:
+        assert re.search(rf"^\| {row} \| .* \| [1-9]\d* of [1-9]\d* \|", page, re.MULTILINE), f"{row} is not measured"
+
+
+def test_an_unknown_name_is_one_line(capsys):
+    assert command.main(["figure7"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_bands():
+    assert within("R6", "x", 1.5, 1.4, 1.6).passed is True
+    assert within("R6", "x", np.float64(1.7), 1.4, 1.6, reason="why").passed is False
+    assert within("R6", "x", float("nan"), 1.4, 1.6).passed is None
+    assert within("R6", "x", 3, None, 3).band == "at most 3"
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=20))
+def test_ranks_are_means_of_equal_places(pairs):
+    values = [x for x, _ in pairs]
+    expected = [np.mean([place + 1 for place, y in enumerate(sorted(values)) if y == x]) for x in values]
+    assert statistics.ranks(values).tolist() == expected
