@@ -68,7 +68,7 @@ def report(s, result, mask, observation, lost, illegal):
     world = s.world[0]
     par = s.par[0]
     row = grid(result, 0, FLOAT64, 8, 1, RESULTS)
-    row[0, RESULT_REWARD] = -lost * 1000.0 / (FLOAT(par.tsc_hz) * FLOAT(par.pcpus))
+    row[0, RESULT_REWARD] = (0.0 - lost) * 1000.0 / (FLOAT(par.tsc_hz) * FLOAT(par.pcpus))
     row[0, RESULT_STATUS] = FLOAT(world.status)
     row[0, RESULT_ELAPSED] = FLOAT(world.now - world.decided_at)
     row[0, RESULT_ILLEGAL] = FLOAT(illegal)
@@ -163,6 +163,7 @@ def _entry(fingerprint: int) -> Any:
     def drive(description, rows, results, masks, observations, begin, end, command, rule, trace, trace_rows):
         _ = fingerprint  # part of numba's cache key: see sim/jit.py
         par = records(description, 0, PARAMETERS_BYTES, PARAMETERS)[0]
+        remarkable = 0
         for e in range(begin, end):
             row = row_of(rows, e, par.row_bytes)
             result = row_of(results, e, 8 * RESULTS)
@@ -175,11 +176,15 @@ def _entry(fingerprint: int) -> Any:
             elif rule == XEN_48:
                 bypass = True
             drive_lane(s, description, row, result, mask, observation, command, rule, bypass)
+            illegal = grid(result, 0, FLOAT64, 8, 1, RESULTS)[0, RESULT_ILLEGAL] != 0.0
+            remarkable += s.world[0].status != DECIDE or illegal
+        return remarkable
 
     return entry_point(drive)
 
 
 #: drive(description, rows, results, masks, observations, begin, end, command, rule, trace, trace_rows): run `command`
 #: on lanes begin..end-1. Arrays are `memory.handle`s, which `lanes.Lanes` keeps. rule: EXTERNAL (the caller's
-#: `world.action`), or the code of a rule that decides to the end of the run.
+#: `world.action`), or the code of a rule that decides to the end of the run. Returns how many lanes have nothing to
+#: decide now, or were given an illegal action.
 drive = _entry(source_fingerprint())

@@ -134,15 +134,16 @@ class Lanes:
 
     def drive(
         self, begin: int, end: int, command: int, rule: int = EXTERNAL, trace: npt.NDArray[np.int64] = NO_TRACE
-    ) -> None:
-        """Run a command of `drive.py` on lanes begin..end-1.
+    ) -> int:
+        """Run a command of `drive.py` on lanes begin..end-1; returns how many are over or were given an illegal action.
 
         `trace`: int64 [n, 5], a ring that takes events (n = 0: none). Observations are written to `observation`, which
         may be replaced by a fresh array before.
         """
-        self._drive(*self._arguments(begin, end, command, rule, trace))
+        remarkable: int = self._drive(*self._arguments(begin, end, command, rule, trace))
+        return remarkable
 
-    def bind(self, command: int, trace: npt.NDArray[np.int64]) -> Callable[[], None]:
+    def bind(self, command: int, trace: npt.NDArray[np.int64]) -> Callable[[], int]:
         """The call `drive(0, 1, command, trace=trace)`, faster: for one lane whose arrays all stay where they are."""
         return partial(self._drive, *self._arguments(0, 1, command, EXTERNAL, trace))
 

@@ -10,6 +10,7 @@ import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         self.threads = threads or max(1, min(os.cpu_count() or 1, num_envs // LANES_PER_THREAD))
         self._pool = _Pool(num_envs, min(self.threads, num_envs))
         self._traces = np.zeros((num_envs, TRACE_ROWS, state.TRACE_WIDTH), np.int64) if render_mode else None
+        self._all = np.ones(num_envs, np.bool_)
         self._seeded = np.zeros(num_envs, np.bool_)  # lanes that are in some world
         self._over = np.ones(num_envs, np.bool_)  # lanes whose episode has ended, or not begun
         self._any_over = True
@@ -162,23 +164,24 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             raise RuntimeError(f"the runs of lanes {np.flatnonzero(resets)[:8]} are over: call reset() before step()")
         self.lanes.world["action"] = numbers
         self._fresh_observation()
-        self._drive(STEP_OR_NEXT if self._resets_next else STEP)
+        remarkable = self._drive(STEP_OR_NEXT if self._resets_next else STEP)
         rewards, status, elapsed, illegal = self.lanes.result.T.copy()  # one array each
+        infos = self._infos(elapsed)
+        terminations, truncations = np.zeros(self.num_envs, np.bool_), np.zeros(self.num_envs, np.bool_)
         self._steps += 1
         if self._any_over:
             self._check_started(np.flatnonzero(resets))
             self._steps[resets] = 0
-        terminations, truncations = status == state.FINISHED, status == state.TIMED_OUT
+            self._name_worlds(infos, resets)
+        if remarkable:
+            terminations, truncations = status == state.FINISHED, status == state.TIMED_OUT
+            if illegal.any():
+                infos["illegal_action"], infos["_illegal_action"] = illegal != 0, illegal != 0
         if self.max_episode_steps is not None:
             truncations |= (self._steps >= self.max_episode_steps) & ~terminations
-        infos = self._infos(elapsed)
-        if illegal.any():
-            infos["illegal_action"], infos["_illegal_action"] = illegal != 0, illegal != 0
-        if self._any_over:
-            self._name_worlds(infos, resets)
-        self._over = terminations | truncations
-        self._any_over = bool(self._over.any())
         self.ends = {}
+        self._over = terminations | truncations
+        self._any_over = bool((remarkable or self.max_episode_steps is not None) and self._over.any())
         if self._any_over:
             self._end(infos)
         return self.interface.arrange(self.lanes.observation), rewards, terminations, truncations, infos
@@ -263,13 +266,14 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
     def _resets_next(self) -> bool:
         return self.autoreset_mode is AutoresetMode.NEXT_STEP
 
-    def _drive(self, command: int) -> None:
-        """Run a command on all lanes, on all threads."""
+    def _drive(self, command: int) -> int:
+        """Run a command on all lanes, on all threads; returns what `Lanes.drive` does."""
         if self._traces is not None:  # a ring takes the events of one lane
-            for lane, ring in enumerate(self._traces):
-                self.lanes.drive(lane, lane + 1, command, trace=ring)
-            return
-        self._pool.run(lambda begin, end: self.lanes.drive(begin, end, command))
+            return sum(self.lanes.drive(i, i + 1, command, trace=ring) for i, ring in enumerate(self._traces))
+        return self._pool.run(partial(self._drive_part, command))
+
+    def _drive_part(self, command: int, begin: int, end: int) -> int:
+        return self.lanes.drive(begin, end, command)
 
     def _fresh_observation(self) -> None:
         """Let observations go to an array that nobody has yet, and spare a copy."""
@@ -371,9 +375,9 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         """What every step says of every lane."""
         return {
             "action_mask": self.lanes.mask.copy(),
-            "_action_mask": np.ones(self.num_envs, np.bool_),
+            "_action_mask": self._all.copy(),
             "elapsed_cycles": elapsed.astype(np.int64),
-            "_elapsed_cycles": np.ones(self.num_envs, np.bool_),
+            "_elapsed_cycles": self._all.copy(),
         }
 
     def _name_worlds(self, infos: Infos, lanes: Bools) -> None:
@@ -454,15 +458,13 @@ class _Pool:
         self.executor: ThreadPoolExecutor | None = None
         self.process = 0
 
-    def run(self, work: Callable[[int, int], None]) -> None:
-        """Call `work(begin, end)` for each part of the lanes."""
+    def run(self, work: Callable[[int, int], int]) -> int:
+        """Call `work(begin, end)` for each part of the lanes; returns the sum of what the calls return."""
         mine, *others = self.parts
         if others and self.process != os.getpid():  # a forked child inherits no threads
             self.executor, self.process = ThreadPoolExecutor(len(others)), os.getpid()
         futures = [self.executor.submit(work, *part) for part in others] if self.executor else []
-        work(*mine)
-        for future in futures:
-            future.result()
+        return work(*mine) + sum(future.result() for future in futures)
 
     def close(self) -> None:
         """End the threads; the next `run` starts new ones."""
