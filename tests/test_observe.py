@@ -1,0 +1,175 @@
+"""What the kernel shows of every vCPU and of the host equals, to the bit, a plain computation from the whole state."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from machine import Machine
+from worlds import contended_scenarios
+
+from ple_gym import observe
+from ple_gym.drive import OBSERVE
+from ple_gym.lanes import Lanes
+from ple_gym.scenario import Scenario
+from ple_gym.scenarios import load
+from ple_gym.sim import state
+
+F = np.float32
+SEEN = ("hypervisor", "introspection", "oracle")
+TOP = F(1.5)
+
+
+def bits(x: int) -> np.float32:
+    """The piecewise linear logarithm: a float's bits, as a number."""
+    return F(F(x).view(np.int32))
+
+
+def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features of all vCPUs, float32 [V, F], and of the host, float32 [G], one by one."""
+    par, world, vms = m.lanes.layout, m.world, [*m.scenario.vms().values()]
+    now, p = int(world["now"]), m.here
+    pcpu, y = m.pcpu[p], m.asker
+    names = (*observe.VCPU_FEATURES, *observe.INTROSPECTION_FEATURES, *observe.ORACLE_FEATURES)
+    names = names[: observe.vcpu_features(level)]
+    if y == state.NONE:
+        return np.zeros((m.lanes.vcpus, len(names)), F), np.zeros(observe.HOST_LENGTH, F)
+    window = int(par["scale_window"])
+    range_ = 1.0 / (int(F(window + m.scenario.host.tsc_hz // 10).view(np.int32)) - int(F(window).view(np.int32)))
+    count_range = F(1.0 / (int(F(1001).view(np.int32)) - int(F(1).view(np.int32))))
+    per_vcpu, per_pcpu, per_slice = (F(1) / F(n) for n in (m.lanes.vcpus, m.lanes.pcpus, par["timeslice"]))
+
+    def time(x: int) -> np.float32:
+        return min(TOP, (bits(x + window) - bits(window)) * F(range_))
+
+    def share(count: int) -> np.float32:
+        return F(count) * per_vcpu
+
+    def spins(v: int) -> bool:
+        w = m.vcpu[v]
+        reach = -(-(m.scenario.ple.window + 1) // vms[w["vm"]].spin_period) * vms[w["vm"]].spin_period
+        pauses = m.scenario.ple.count * vms[w["vm"]].spin_period
+        progress = 2 * (reach if m.scenario.ple.kind == "window" else pauses)
+        return bool(w["ples"] > 0 and w["cpu_time"] - w["cpu_at_ple"] <= progress)
+
+    def seems_to_wait(v: int) -> bool:
+        return spins(v) and m.guest["exit_lock"][v] == m.guest["exit_lock"][y]
+
+    everybody = range(m.lanes.vcpus)
+    queues = [m.queue(q) for q in range(m.lanes.pcpus)]
+    waiting = [v for v in everybody if m.vcpu["state"][v] == state.QUEUED]
+    asleep = [v for v in everybody if m.vcpu["state"][v] in (state.BLOCKED, state.DONE)]
+    hidden = level == state.ORACLE and par["locks"] > 0
+    lock = m.lock[m.guest["lock"][y]] if hidden else None
+    tas = hidden and vms[lock["vm"]].lock_kind == "tas"
+    line = m.waiters(m.guest["lock"][y]) if hidden and not tas else []
+
+    def features(v: int) -> dict[str, float]:
+        w, g = m.vcpu[v], m.guest[v]
+        place = next((q.index(v) for q in queues if v in q), 0)
+        found = {
+            "asker": v == y,
+            "queued": v in waiting,
+            "running": w["state"] == state.RUNNING and v != y,
+            "asleep": v in asleep,
+            "here": v in queues[p],
+            "sibling": w["vm"] == m.vcpu["vm"][y],
+            "position": share(place),
+            "waited": time(now - int(w["queued_since"])) if v in waiting else 0,
+            "last_run": time(int(w["last_run"])),
+            "credit": max(F(-1), min(F(1), F(w["credit"]) * per_slice)),
+            "priority": int(w["priority"]) + 1,
+            "left_in_kernel": w["left_kernel"],
+            "left_by_exit": w["left_by"] == state.PLE_YIELD,
+            "suspected_spinner": spins(v),
+            "exits": min(TOP, (bits(int(w["ples"]) + 1) - bits(1)) * count_range),
+            "since_exit": time(now - int(w["last_ple"])) if w["ples"] > 0 else TOP,
+            "spin_age": time(now - int(w["first_ple"])) if spins(v) else 0,
+            "same_code": w["ples"] > 0 and w["pc_class"] == m.vcpu["pc_class"][y],
+            "pcpu": F(w["pcpu"]) * per_pcpu,
+            "lock_known": spins(v),
+            "same_lock": seems_to_wait(v),
+            "line_guess": TOP,
+        }
+        if level >= state.INTROSPECTION and seems_to_wait(v):
+            earlier = [u for u in everybody if seems_to_wait(u) and m.vcpu["first_ple"][u] < w["first_ple"]]
+            found["line_guess"] = share(len(earlier))
+        if hidden:
+            mine = g["phase"] == state.SPIN and g["lock"] == m.guest["lock"][y]
+            found |= {
+                "holder": lock["holder"] == v,
+                "next": mine and lock["holder"] == state.NONE and (tas or line[:1] == [v]),
+                "line": share(line.index(v)) if v in line else TOP,
+                "holds": g["phase"] == state.HOLD,
+                "behind": share(len(line) - 1 - line.index(v)) if v in line else 0,
+            }
+        return found
+
+    vcpus = np.array([[features(v)[name] for name in names] for v in everybody], F)
+    spinning = [int(v) for v in m.pcpu["current"] if v != state.NONE and spins(v)]
+    host = {
+        "queue": share(len(queues[p])),
+        "slice_left": max(F(0), min(F(1), F(int(pcpu["slice_end"]) - now) * per_slice)),
+        "ran": time(now - int(pcpu["dispatched_at"])),
+        "rate_limited": now - int(pcpu["dispatched_at"]) < par["ratelimit"],
+        "idle": F((m.pcpu["mode"] == state.IDLE).sum()) * per_pcpu,
+        "noisy": F((m.pcpu["mode"] == state.NOISE).sum()) * per_pcpu,
+        "spinning": F(len(spinning)) * per_pcpu,
+        "queued": share(len(waiting)),
+        "asleep": share(len(asleep)),
+        "queued_spinners": share(sum(spins(v) for v in waiting)),
+        "since_decision": time(now - int(world["decided_at"])),
+        "since_decision_here": time(now - int(pcpu["decided_at"])),
+        "pcpu": F(p) * per_pcpu,
+    }
+    return vcpus, np.array([host[name] for name in observe.HOST_FEATURES], F)
+
+
+def check(m: Machine) -> None:
+    """Have the present written again, and compare."""
+    m.lanes.observation[:] = m.lanes.mask[:] = 7
+    m.lanes.drive(0, 1, OBSERVE)
+    vcpus, host = plain(m, int(m.lanes.layout["information"]))
+    written = m.lanes.observation[0]
+    for number, (was, should) in enumerate(zip(written[: vcpus.size].reshape(vcpus.shape[::-1]), vcpus.T, strict=True)):
+        assert was.tobytes() == should.tobytes(), f"feature {number}: {was} should be {should}"
+    assert written[vcpus.size :].tobytes() == host.tobytes(), f"host: {written[vcpus.size :]} should be {host}"
+    legal = np.isin(np.arange(m.lanes.vcpus + 1), m.legal_actions()) if m.deciding else np.True_
+    assert (m.lanes.mask[0] == legal).all()
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("information", SEEN)
+@settings(max_examples=25)
+@given(scenario=contended_scenarios(), seed=st.integers(0, 2**63 - 1), decisions=st.integers(0, 60))
+def test_every_feature_of_every_level(information: str, scenario: Scenario, seed: int, decisions: int) -> None:
+    m = Machine(scenario, seed, Lanes(scenario, 1, information=information))
+    choice = random.Random(seed)
+    for _ in range(decisions):
+        if not m.deciding:
+            break
+        m.step(choice.choice(m.legal_actions()))
+    check(m)
+
+
+@pytest.mark.parametrize("information", SEEN)
+def test_many_vcpus_that_all_spin(information: str) -> None:
+    scenario = load("Storm")
+    m = Machine(scenario, 3, Lanes(scenario, 1, information=information))
+    choice = random.Random(3)
+    for _ in range(60):
+        m.step(choice.choice(m.legal_actions()))
+        check(m)
+
+
+def test_spinners_that_began_further_apart_than_32_bits_tell() -> None:
+    scenario = load("Storm")
+    m = Machine(scenario, 3, Lanes(scenario, 1, information="introspection"))
+    m.vcpu["first_ple"][::2] -= np.arange(len(m.vcpu[::2])) << 33
+    m.vcpu["first_ple"][1::4] = m.vcpu["first_ple"][0]  # and ties
+    check(m)
+    line = m.lanes.observation[0, 21 * m.lanes.vcpus : 22 * m.lanes.vcpus]
+    assert len(set(line.tolist())) > 10
