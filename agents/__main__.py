@@ -18,7 +18,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
 from agents.common import TEST, AgentError
 from ple_gym import evaluate, tables
-from ple_gym.policies.exported import FOLDER, PREFIX, Network, PolicyError, read_network, write_network
+from ple_gym.policies.exported import FOLDER, PREFIX, Network, read_network, write_network
 from ple_gym.scenario import ScenarioError
 
 #: Each is a module with `Options` and `train(options)`.
@@ -105,7 +105,9 @@ def show_list() -> None:
         print(f"{name:15} {purpose}")
     for path in sorted(FOLDER.glob("*.npz")):
         card = read_network(path).card
-        print(f"{PREFIX + path.stem:15} {card.get('learner')} on {card.get('scenario')}, {card.get('steps'):,} decisions")
+        print(
+            f"{PREFIX + path.stem:15} {card.get('learner')} on {card.get('scenario')}, {card.get('steps'):,} decisions"
+        )
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -142,9 +144,7 @@ def checkpoint(name: str) -> Path:
 
 def run_evaluate(command: Evaluate) -> None:
     """Print the table."""
-    agents = [
-        name if name.startswith(PREFIX) else f"{PREFIX}{checkpoint(name)}" for name in command.agents
-    ]
+    agents = [name if name.startswith(PREFIX) else f"{PREFIX}{checkpoint(name)}" for name in command.agents]
     comparison = evaluate.compare(command.scenario, [*command.policies, *agents], evaluate.parse_seeds(command.seeds))
     console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False)
     console.print(tables.comparison_table(comparison))

@@ -60,7 +60,7 @@ def oracle_targets(
     behind_runs = ((column["running"] > 0) & in_line & (column["line"] > own_line)).any(axis=1)
     resumes = (column["next"][rows, asker] > 0) | behind_runs | np.isinf(chain).all(axis=1)
     place = chain.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
-    weights = np.where(np.isinf(chain), 0.0, softness**place.astype(float))
+    weights = np.where(np.isinf(chain), 0.0, softness ** place.astype(float))
     weights[resumes] = 0.0
     weights[rows[resumes], asker[resumes]] = 1.0
     targets = np.zeros((batch, count + 1), np.float32)

@@ -47,7 +47,7 @@ class Options:
     """of the training: weights, exploration, and the worlds 1000 * seed and on"""
     steps: int = 100_000
     """decisions to train for, of all lanes together"""
-    lanes: int = 32
+    lanes: int = 16
     """machines that are simulated side by side"""
     information: str = "hypervisor"
     """what the policy sees: hypervisor, introspection or oracle"""
@@ -55,7 +55,7 @@ class Options:
     """where the training is kept; by default runs/NAME-SCENARIO-SEED. The same command goes on where it was stopped"""
     save_every_s: float = 30.0
     """seconds between two states that a stopped training can go on from"""
-    validate: int = 5
+    validate: int = 20
     """how often to measure the policy on validation seeds; the best one is kept"""
     validation_seeds: int = 16
     """how many of these"""

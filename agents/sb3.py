@@ -9,6 +9,7 @@ import io
 import pickle
 import random
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,9 @@ class Training(BaseCallback):
         """
         model = self.learning
         try:
-            state = torch.load(path, weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's, of files that it refuses next
+                state = torch.load(path, weights_only=True)
             model.policy.load_state_dict(state["policy"])
             model.policy.optimizer.load_state_dict(state["optimizer"])
             model.num_timesteps, model._n_updates = state["steps"], state["updates"]
@@ -213,7 +216,17 @@ class Training(BaseCallback):
             kind, keys, *rest = state["numpy"]
             np.random.set_state((kind, np.array(keys, np.uint32), *rest))
             random.setstate(state["python"])
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except (
+            OSError,
+            KeyError,
+            ValueError,
+            TypeError,
+            RuntimeError,
+            EOFError,
+            AttributeError,
+            IndexError,
+            pickle.UnpicklingError,
+        ) as error:
             reason = " ".join(str(error).split())[:200]
             raise AgentError(f"{path}: not the state of this training, or damaged ({reason})") from None
 

@@ -50,7 +50,9 @@ class Pool(nn.Module):
 
     def forward(self, vcpus: Tensor, host: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden rows and context."""
-        hidden = torch.relu(self.vcpu((vcpus[..., : self.features] - self.centre) * self.gain) + self.host(host).unsqueeze(-2))
+        hidden = torch.relu(
+            self.vcpu((vcpus[..., : self.features] - self.centre) * self.gain) + self.host(host).unsqueeze(-2)
+        )
         asker = (hidden * vcpus[..., ASKER : ASKER + 1]).sum(dim=-2)
         return hidden, torch.cat([hidden.mean(dim=-2), hidden.amax(dim=-2), asker, host], dim=-1)
 
@@ -146,9 +148,7 @@ class SetPolicy(MaskableActorCriticPolicy):
     `actor_features` is how many features of a vCPU the actor sees; the critic sees all that the observation has.
     """
 
-    def __init__(
-        self, *args: Any, actor_features: int = len(VCPU_FEATURES), hidden: int = 64, **options: Any
-    ) -> None:
+    def __init__(self, *args: Any, actor_features: int = len(VCPU_FEATURES), hidden: int = 64, **options: Any) -> None:
         super().__init__(
             *args,
             features_extractor_class=Both,

@@ -32,13 +32,13 @@ class Options(common.Options):
     """transitions in a gradient step"""
     n_epochs: int = 4
     """times that each transition is learned from"""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     """of Adam"""
-    horizon_ms: float = 0.2
+    horizon_ms: float = 1.0
     """simulated time in which a discount falls to 1/e"""
-    gae_lambda: float = 0.9
+    gae_lambda: float = 0.99
     """decay per decision of generalised advantage estimation"""
-    ent_coef: float = 0.02
+    ent_coef: float = 0.01
     """weight of the entropy bonus, which keeps the policy from resuming the spinner for ever"""
     clip_range: float = 0.2
     """how far a probability may move in an update"""
