@@ -10,13 +10,15 @@ PIP_INSTALL = $(BIN)/python -m pip install -q -c $(CONSTRAINTS)
 PYTEST_ARGS ?= -n 2
 DEMO_SCENARIO ?= PLE/Paper8-v0
 DEMO_FLAGS ?= --policies xen-4.5 xen-4.8 paper kvm spin-age-self oracle --seeds 0:100 --timeline demo-timeline.png
+TRAIN_LEARNER ?= set-ppo
+TRAIN_FLAGS ?=
 BENCH_FLAGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-gymnasium-floor test-rllib test-cluster reproduce reproduce-quick format lint type docs bench boundscheck nojit clean
+.PHONY: help setup demo train test test-gymnasium-floor test-rllib test-cluster reproduce reproduce-quick format lint type docs bench boundscheck nojit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -25,6 +27,10 @@ setup: $(VENV)/.dev-stamp ## Install everything for development into .venv
 
 demo: $(VENV)/.core-stamp ## Compare the schedulers on one scenario (small install, no torch)
 	$(BIN)/ple-gym compare $(DEMO_SCENARIO) $(DEMO_FLAGS)
+
+train: $(VENV)/.dev-stamp ## Train a scheduler on Storm and compare it with the rules
+	$(BIN)/python -m agents train $(TRAIN_LEARNER) --scenario PLE/Storm-v0 --folder runs/quick-start $(TRAIN_FLAGS)
+	$(BIN)/python -m agents evaluate PLE/Storm-v0 runs/quick-start
 
 test: $(VENV)/.dev-stamp ## Run all tests
 	@# Compile once first, or both workers would compile the same code at the same time.

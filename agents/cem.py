@@ -1,0 +1,158 @@
+"""The cross-entropy method on a linear scorer: no gradients, no torch, and every run inside the kernel.
+
+A policy is a weighted sum of a vCPU's features, another of the host's for deferring. Each generation draws some from
+a normal distribution, runs them on the same worlds, and fits the distribution to the best of them (Rubinstein 1999).
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import Progress
+
+from agents import common
+from agents.common import AgentError, Run, Validation, percent
+from ple_gym.lanes import INFORMATION, Lanes
+from ple_gym.observe import HOST_LENGTH, VCPU_FEATURES, vcpu_features
+from ple_gym.policies.exported import Network
+from ple_gym.policies.rules import LEARNED
+from ple_gym.trace import write_whole
+
+NAME = "cem"
+SPREAD = {"waited": 10.0, "spin_age": 10.0, "since_exit": 10.0}  # first deviation; these differ in thousandths
+
+
+@dataclass(frozen=True)
+class Options(common.Options):
+    """The cross-entropy method on a linear scorer. --steps counts decisions, as everywhere; --lanes is not used."""
+
+    steps: int = 5_000_000
+    """decisions to train for, of all runs together"""
+    population: int = 40
+    """policies of a generation"""
+    elite: int = 8
+    """of these, how many the next one is made from"""
+    worlds: int = 4
+    """runs of each policy, on the same worlds, which change from generation to generation"""
+    limit_ideals: float = 2.0
+    """runs are cut off after so many times the ideal makespan; a cut run counts by the work it has not done"""
+    noise: float = 0.1
+    """added to every deviation, falling to nothing at the end, so that the search does not settle too early"""
+    threads: int = 1
+    """runs at the same time"""
+
+
+def linear(theta: npt.NDArray[np.float64], information: str) -> Network:
+    """The scorer with weights theta: of the vCPU's features, of the host's, and of deferring."""
+    features = vcpu_features(INFORMATION[information])
+    values = theta.astype(np.float32)
+    weights = {
+        "vcpu": values[None, :features],
+        "vcpu_bias": np.zeros((1, 1), np.float32),
+        "defer": values[features : features + HOST_LENGTH, None],
+        "defer_bias": values[None, -1:],
+    }
+    return Network("linear", information, 0, 0, weights, {})
+
+
+class Search:
+    """The distribution, and what it is fitted to."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        world = options.world()
+        lanes = Lanes(world, 1)
+        lanes.run(0, options.first_world(), 0)
+        totals = lanes.totals(0)
+        self.ideal = totals["cycles"]["useful"] / world.host.pcpus
+        limit = min(options.limit_ideals * self.ideal / world.host.tsc_hz, world.limit.simulated_s)
+        self.world = world.with_overrides({"limit.simulated_s": limit})
+        features = vcpu_features(INFORMATION[options.information])
+        self.mean = np.zeros(features + HOST_LENGTH + 1)
+        self.deviation = np.ones_like(self.mean)
+        for name, spread in SPREAD.items():
+            self.deviation[VCPU_FEATURES.index(name)] = spread
+        self.generation = self.decisions = 0
+        self.cycles = 0.0
+
+    def cost(self, theta: npt.NDArray[np.float64], seeds: range) -> tuple[float, int, int]:
+        """Mean log(makespan / ideal) on some worlds, decisions and simulated cycles; a run that was cut off is
+        charged for the work it left at the pace it had, up to ten times the limit.
+        """
+        lanes = Lanes(self.world, 1, network=linear(theta, self.options.information))
+        logs, decisions, cycles = [], 0, 0
+        for seed in seeds:
+            lanes.run(0, seed, LEARNED)
+            totals = lanes.totals(0)
+            done = totals["cycles"]["useful"] / self.world.host.pcpus
+            most = 10 * self.options.limit_ideals
+            logs.append(np.log(totals["now"] / max(done, totals["now"] / most)))
+            decisions, cycles = decisions + totals["exits"], cycles + totals["now"]
+        return float(np.mean(logs)), decisions, cycles
+
+    def advance(self) -> list[float]:
+        """One generation; the costs of its elite."""
+        options = self.options
+        rng = np.random.default_rng((options.seed, self.generation))
+        first = options.first_world() + self.generation * options.worlds % common.WORLDS_PER_RUN
+        first = min(first, options.first_world() + common.WORLDS_PER_RUN - options.worlds)
+        thetas = self.mean + self.deviation * rng.normal(size=(options.population, len(self.mean)))
+        with ThreadPoolExecutor(options.threads) as pool:
+            results = list(pool.map(lambda theta: self.cost(theta, range(first, first + options.worlds)), thetas))
+        order = np.argsort([cost for cost, _, _ in results], kind="stable")[: options.elite]
+        self.decisions += sum(decisions for _, decisions, _ in results)
+        self.cycles += sum(cycles for _, _, cycles in results)
+        self.generation += 1
+        left = max(0.0, 1 - self.decisions / options.steps)
+        self.mean = thetas[order].mean(axis=0)
+        self.deviation = thetas[order].std(axis=0) + options.noise * left
+        return [results[k][0] for k in order]
+
+
+def train(options: Options) -> Path:
+    """Search; where the policy is."""
+    if not 1 <= options.elite <= options.population:
+        raise AgentError(f"--elite {options.elite}: must be 1..population ({options.population})")
+    run = Run.open(NAME, options)
+    if run.finished:
+        return run.policy
+    search, validation = Search(options), Validation(options.world(), options.validation_seeds)
+    state = run.path / "state.json"
+    if state.exists():
+        _load(state, search, run)
+    with Progress(console=Console(stderr=True), disable=options.quiet) as bar:
+        task = bar.add_task("decisions", total=options.steps)
+        while search.decisions < options.steps:
+            costs = search.advance()
+            done = [search.decisions, search.cycles / search.world.host.tsc_hz, round(run.wall_s(), 2)]
+            run.curve.append([*done, options.population * options.worlds, None, percent(costs), None])
+            _save(state, search, run)
+            bar.update(task, completed=search.decisions)
+    found = linear(search.mean, options.information)
+    run.curve[-1][-1] = score = validation(found)
+    card = run.card(search.decisions, score)
+    return run.finish(Network(found.kind, found.information, 0, 0, found.weights, card))
+
+
+def _save(path: Path, search: Search, run: Run) -> None:
+    """Write all that the search needs to go on."""
+    kept = {"mean": search.mean.tolist(), "deviation": search.deviation.tolist(), "generation": search.generation}
+    kept |= {"decisions": search.decisions, "cycles": search.cycles, "curve": run.curve, "seconds": run.wall_s()}
+    write_whole(path, json.dumps(kept).encode())
+
+
+def _load(path: Path, search: Search, run: Run) -> None:
+    """Go on from what `_save` wrote."""
+    try:
+        kept = json.loads(path.read_bytes())
+        search.mean, search.deviation = np.array(kept["mean"]), np.array(kept["deviation"])
+        search.generation, search.decisions, search.cycles = kept["generation"], kept["decisions"], kept["cycles"]
+        run.curve, run.seconds = kept["curve"], kept["seconds"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise AgentError(f"{path}: not the state of this training, or damaged ({error})") from None

@@ -1,0 +1,257 @@
+"""What all learners share: seeds that never overlap, options, the folder of a training, its curve and its card."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import io
+import json
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ple_gym.lanes import Lanes
+from ple_gym.policies.exported import Network, write_network
+from ple_gym.policies.rules import LEARNED
+from ple_gym.scenario import Scenario
+from ple_gym.scenarios import load
+from ple_gym.trace import write_whole
+
+#: Worlds by what they may be used for. Those that follow a training world are all from 2^62 on (docs/model.md, 12.1).
+TRAIN, VALIDATION, TEST = (range(k * 1_000_000, (k + 1) * 1_000_000) for k in range(3))
+WORLDS_PER_RUN = 1000  # of TRAIN, so that two training seeds never share a world
+LIBRARIES = ("ple-gym", "numpy", "numba", "torch", "stable-baselines3", "sb3-contrib")
+CURVE = ("steps", "simulated_s", "wall_s", "episodes", "reward", "above_ideal_percent", "validation_percent")
+
+
+class AgentError(Exception):
+    """The user can put this right; the message says how, in one line."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every training has."""
+
+    scenario: str = "Storm"
+    """name, id (PLE/Storm-v0), or .toml or .json file of the scenario to train on"""
+    overrides: tuple[str, ...] = ()
+    """parameters of the scenario to change: host.ratelimit_us=500"""
+    seed: int = 0
+    """of the training: weights, exploration, and the worlds 1000 * seed and on"""
+    steps: int = 100_000
+    """decisions to train for, of all lanes together"""
+    lanes: int = 16
+    """machines that are simulated side by side"""
+    information: str = "hypervisor"
+    """what the policy sees: hypervisor, introspection or oracle"""
+    folder: str = ""
+    """where the training is kept; by default runs/NAME-SCENARIO-SEED. The same command goes on where it was stopped"""
+    save_every_s: float = 30.0
+    """seconds between two states that a stopped training can go on from"""
+    validate: int = 20
+    """how often to measure the policy on validation seeds; the best one is kept"""
+    validation_seeds: int = 16
+    """how many of these"""
+    torch_threads: int = 1
+    """threads of torch"""
+    quiet: bool = False
+    """no progress bar and no table"""
+
+    def world(self) -> Scenario:
+        """The scenario with its overrides.
+
+        Raises:
+            ScenarioError: an unknown name or a wrong value.
+            AgentError: an override without a value.
+        """
+        for text in self.overrides:
+            if "=" not in text:
+                raise AgentError(f"--overrides {text}: must be NAME=VALUE")
+        return load(self.scenario).with_overrides(dict(text.split("=", 1) for text in self.overrides))
+
+    def first_world(self) -> int:
+        """Seed of the first lane's first world; the others follow.
+
+        Raises:
+            AgentError: a seed or a number of lanes that would leave the training worlds.
+        """
+        runs = len(TRAIN) // WORLDS_PER_RUN
+        if not 0 <= self.seed < runs:
+            raise AgentError(f"--seed {self.seed}: must be 0..{runs - 1}")
+        if not 1 <= self.lanes <= WORLDS_PER_RUN:
+            raise AgentError(f"--lanes {self.lanes}: must be 1..{WORLDS_PER_RUN}")
+        return WORLDS_PER_RUN * self.seed
+
+
+# ---------------------------------------------------------------------------------------------------------- measurement
+
+
+def above_ideal(scenario: Scenario, network: Network, seeds: Iterable[int]) -> np.ndarray[Any, Any]:
+    """log(makespan / ideal) per seed, float64 [n], run inside the kernel; infinite from the first run on that the
+    simulated-time limit cuts off, because such a policy may let everybody spin, which costs seconds per run.
+    """
+    lanes = Lanes(scenario, 1, network=network)
+    numbers = list(seeds)
+    logs = np.full(len(numbers), np.inf)
+    for place, seed in enumerate(numbers):
+        lanes.run(0, seed, LEARNED)
+        totals = lanes.totals(0)
+        if not totals["finished"]:
+            break
+        logs[place] = np.log(totals["now"] * scenario.host.pcpus / totals["cycles"]["useful"])
+    return logs
+
+
+def percent(logs: Any) -> float:
+    """A mean logarithm as percent above 1."""
+    return float(100 * np.expm1(np.mean(logs)))
+
+
+class Validation:
+    """Measures policies on validation seeds, and remembers the best one: the only selection there is.
+
+    A policy is not measured further once a run takes half as long again as the longest under `xen-4.8`.
+    """
+
+    def __init__(self, scenario: Scenario, seeds: int) -> None:
+        from ple_gym import evaluate
+
+        self.seeds = VALIDATION[:seeds]
+        longest = max(run["simulated_s"] for run in evaluate.simulate(scenario, "xen-4.8", self.seeds, threads=1))
+        limit = min(1.5 * longest, scenario.limit.simulated_s)
+        self.scenario = scenario.with_overrides({"limit.simulated_s": limit})
+
+    def __call__(self, network: Network) -> float | None:
+        """Percent above the ideal, by the mean logarithm; None if a run takes too long."""
+        logs = above_ideal(self.scenario, network, self.seeds)
+        return percent(logs) if np.isfinite(logs).all() else None
+
+
+# --------------------------------------------------------------------------------------------------------------- folder
+
+
+@dataclass
+class Run:
+    """The folder of a training.
+
+    options.json: what was asked for; state.pt (or .npz): where it is; curve.csv and curve.png; policy.npz: the result.
+
+    Attributes:
+        curve: rows of `CURVE`.
+        seconds: wall time of the parts before this one.
+    """
+
+    learner: str
+    options: Options
+    path: Path
+    curve: list[list[float | None]] = field(default_factory=list)
+    seconds: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def open(cls, learner: str, options: Options) -> Run:
+        """The folder that the options name, made if need be.
+
+        Raises:
+            AgentError: it holds another training, or cannot be written.
+        """
+        scenario = Path(options.scenario.removeprefix("PLE/").removesuffix("-v0")).stem
+        run = cls(learner, options, Path(options.folder or f"runs/{learner}-{scenario}-{options.seed}"))
+        kept = run.path / "options.json"
+        asked = json.loads(json.dumps({"learner": learner, **_meaning(options)}))
+        try:
+            if kept.exists():
+                if json.loads(kept.read_text()) != asked:
+                    raise AgentError(f"{run.path} holds a training with other options: name another --folder")
+            else:
+                run.path.mkdir(parents=True, exist_ok=True)
+                write_whole(kept, (json.dumps(asked, indent=1) + "\n").encode())
+        except (OSError, ValueError) as error:
+            raise AgentError(f"{run.path}: {error}") from None
+        return run
+
+    @property
+    def policy(self) -> Path:
+        """The file with the result."""
+        return self.path / "policy.npz"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training is over."""
+        return self.policy.exists()
+
+    def wall_s(self) -> float:
+        """Seconds spent on it, all parts together."""
+        return self.seconds + time.monotonic() - self.began
+
+    def finish(self, network: Network) -> Path:
+        """Write curve, picture and, last, the policy; where it is."""
+        buffer = io.StringIO(newline="")
+        csv.writer(buffer).writerows([CURVE, *self.curve])
+        write_whole(self.path / "curve.csv", buffer.getvalue().encode())
+        draw_curve(self.path / "curve.png", self.curve, f"{self.learner} on {self.options.scenario}")
+        write_network(self.policy, network)
+        return self.policy
+
+    def card(self, steps: int, validation: float | None) -> dict[str, Any]:
+        """Where a policy comes from, for its file."""
+        versions = {}
+        for name in LIBRARIES:
+            try:
+                versions[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        simulated = [row[1] for row in self.curve if row[0] is not None and row[0] <= steps]
+        return {
+            "learner": self.learner,
+            "scenario": self.options.scenario,
+            "overrides": list(self.options.overrides),
+            "information": self.options.information,
+            "seed": self.options.seed,
+            "train_worlds": [self.options.first_world(), self.options.first_world() + self.options.lanes],
+            "steps": steps,
+            "simulated_s": simulated[-1] if simulated else 0.0,
+            "wall_s": round(self.wall_s(), 1),
+            "validation": {
+                "seeds": [VALIDATION[0], VALIDATION[0] + self.options.validation_seeds],
+                "above_ideal_percent": validation,
+            },
+            "options": _meaning(self.options),
+            "versions": versions | {"python": platform.python_version()},
+            "command": shlex.join(["python", "-m", "agents", *sys.argv[1:]]),
+        }
+
+
+def _meaning(options: Options) -> dict[str, Any]:
+    """The options that make a difference to the result."""
+    return {name: value for name, value in asdict(options).items() if name not in ("folder", "save_every_s", "quiet")}
+
+
+def draw_curve(path: Path, curve: Sequence[Sequence[float | None]], title: str) -> None:
+    """Makespan above the ideal, of training episodes and on validation seeds, against steps and both kinds of time."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        return
+    table = np.array(curve, dtype=float).reshape(-1, len(CURVE))
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    for axis, column, name in zip(axes, (0, 1, 2), ("decisions", "simulated time, s", "wall time, s"), strict=True):
+        for values, label, style in ((table[:, 5], "training episodes", "-"), (table[:, 6], "validation seeds", "o--")):
+            known = np.isfinite(values)
+            axis.plot(table[known, column], values[known], style, label=label, markersize=4)
+        axis.set(xlabel=name, xlim=(0, None))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("makespan above ideal, %")
+    axes[0].legend(fontsize="small")
+    figure.suptitle(title, fontsize="medium")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    write_whole(path, buffer.getvalue())

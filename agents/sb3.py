@@ -1,0 +1,263 @@
+"""Training with Stable-Baselines3, from options to a file: progress, TensorBoard, a state to go on from, the best one.
+
+A learner's file says what is learned and how; this one does what is the same for all of them.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import random
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+from torch import nn
+
+from agents.common import AgentError, Options, Run, Validation, percent
+from ple_gym.adapters.sb3 import PleVecEnv, make_sb3
+from ple_gym.policies.exported import Network
+from ple_gym.trace import write_whole
+
+NetworkOf = Callable[[Any], Network] | None  # None: the kernel cannot run it
+
+
+def make_envs(options: Options, **more: Any) -> PleVecEnv:
+    """The lanes that the options ask for, in their training worlds from the next reset on."""
+    torch.set_num_threads(options.torch_threads)
+    return make_sb3(options.world(), options.lanes, **{"information": options.information, "threads": 1, **more})
+
+
+def train(
+    learner: str, options: Options, model: BaseAlgorithm, network_of: NetworkOf, training: type[Training] | None = None
+) -> Path:
+    """Train a model, or go on with a training that was stopped; where the policy is.
+
+    Args:
+        learner: name of the learner.
+        options: what was asked for.
+        model: freshly made from the options, with lanes of `make_envs`.
+        network_of: what the kernel is to run; its card is filled in here.
+        training: `Training`, or one that does more.
+    """
+    run = Run.open(learner, options)
+    if run.finished:
+        return run.policy
+    return (training or Training)(run, model, network_of).run_to_the_end()
+
+
+class Training(BaseCallback):
+    """One training: a callback of SB3 that writes down what happens."""
+
+    def __init__(self, run: Run, model: BaseAlgorithm, network_of: NetworkOf) -> None:
+        super().__init__()
+        self.run, self.learning, self.network_of = run, model, network_of
+        self.options = run.options
+        self.envs: PleVecEnv = model.get_env()  # type: ignore[assignment]
+        self.hz = self.envs.envs.scenario.host.tsc_hz
+        self.validation = Validation(self.envs.envs.scenario, self.options.validation_seeds)
+        self.best: Network | None = None
+        self.cycles = 0
+        self.ended: list[dict[str, Any]] = []  # episodes since the last row of the curve
+        self.row_at = 0  # steps at the last row of the curve
+        self.validated = 0  # how often
+        self.saved_at = time.monotonic()
+
+    def run_to_the_end(self) -> Path:
+        """Learn, and write the result."""
+        self.envs.seed(self.options.first_world())  # SB3 has put its own seed there
+        self.learning.set_logger(configure(str(self.run.path), ["tensorboard"]))
+        state = self.run.path / "state.pt"
+        if state.exists():
+            self.load(state)
+        else:
+            self.begin()
+        remaining = self.options.steps - self.learning.num_timesteps
+        columns = (TextColumn("decisions"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        progress = Progress(
+            *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True),
+            disable=self.options.quiet,
+        )  # fmt: skip
+        with progress as self.bar:
+            self.task = self.bar.add_task("", total=self.options.steps, note="")
+            if remaining > 0:
+                self.learning.learn(remaining, callback=self, reset_num_timesteps=False)
+            self.write_row(validate=True)
+        self.learning.logger.close()
+        assert self.best is not None, "the last row of the curve is validated"
+        return self.run.finish(self.best)
+
+    def begin(self) -> None:
+        """What comes before the first decision: nothing."""
+
+    # -------------------------------------------------------------------------------------------- callbacks of SB3
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            self.cycles += info["elapsed_cycles"]
+            if "ple_episode" in info:
+                self.ended.append({**info["ple_episode"], "reward": info["episode"]["r"]})
+        return True
+
+    def _on_rollout_start(self) -> None:
+        """Between two updates: everything is in weights, optimiser, generators and lanes."""
+        steps, every = self.learning.num_timesteps, self.options.steps // 50
+        if steps - self.row_at >= every:
+            due = steps * self.options.validate >= (self.validated + 1) * self.options.steps
+            self.write_row(validate=due and steps < self.options.steps)
+        if time.monotonic() - self.saved_at >= self.options.save_every_s:
+            self.save(self.run.path / "state.pt")
+            self.saved_at = time.monotonic()
+
+    # --------------------------------------------------------------------------------------------------- the curve
+
+    def write_row(self, validate: bool) -> None:
+        """Add a row to the curve, and measure the policy if it is time to."""
+        steps = self.learning.num_timesteps
+        score = None
+        if validate:
+            network = self.network_of(self.learning)
+            self.validated += 1
+            score = self.validation(network)
+            if self.best is None or _better(score, self.best.card["validation"]["above_ideal_percent"]):
+                card = self.run.card(steps, score)
+                self.best = Network(
+                    network.kind, network.information, network.vcpus, network.hidden, network.weights, card
+                )
+        done = [run for run in self.ended if run["finished"]]
+        row = [
+            steps,
+            self.cycles / self.hz,
+            round(self.run.wall_s(), 2),
+            len(self.ended),
+            float(np.mean([run["reward"] for run in self.ended])) if self.ended else None,
+            percent([np.log(run["simulated_s"] / run["ideal_s"]) for run in done]) if done else None,
+            score,
+        ]
+        self.run.curve.append(row)
+        self.row_at, self.ended = steps, []
+        for name, value in zip(("simulated_s", "wall_s", "episodes", "reward", "training", "validation"), row[1:],
+                               strict=True):  # fmt: skip
+            if value is not None:
+                self.learning.logger.record(f"ple/{name}", value)
+        self.learning.logger.dump(steps)
+        best = self.best and self.best.card["validation"]["above_ideal_percent"]
+        note = "" if best is None else f"best: {best:+.1f} % above the ideal"
+        self.bar.update(self.task, completed=min(steps, self.options.steps), note=note)
+
+    # ------------------------------------------------------------------------------------------------------- state
+
+    def save(self, path: Path) -> None:
+        """Write all that a training needs to go on as if it had not been stopped, whole or not at all."""
+        model = self.learning
+        best = self.best
+        state = {
+            "policy": model.policy.state_dict(),
+            "optimizer": model.policy.optimizer.state_dict(),
+            "steps": model.num_timesteps,
+            "updates": model._n_updates,
+            "lanes": [_bytes(saved) for saved in self.envs.env_method("get_state")],
+            "lane_logs": [self.envs._returns.tolist(), self.envs._lengths.tolist()],
+            "episode_starts": torch.from_numpy(np.array(model._last_episode_starts)),
+            "torch": torch.get_rng_state(),
+            "numpy": [part.tolist() if isinstance(part, np.ndarray) else part for part in np.random.get_state()],
+            "python": random.getstate(),
+            "curve": self.run.curve,
+            "seconds": self.run.wall_s(),
+            "counts": [self.cycles, self.row_at, self.validated],
+            "best": best and {
+                **{name: getattr(best, name) for name in ("kind", "information", "vcpus", "hidden", "card")},
+                "weights": {name: torch.from_numpy(array) for name, array in best.weights.items()},
+            },
+            "ended": [
+                {name: run[name] for name in ("reward", "finished", "simulated_s", "ideal_s")} for run in self.ended
+            ],
+        }  # fmt: skip
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_whole(path, buffer.getvalue())
+
+    def load(self, path: Path) -> None:
+        """Go on from what `save` wrote. Only arrays and plain values are read: torch's `weights_only`.
+
+        Raises:
+            AgentError: the file is damaged, or of another training.
+        """
+        model = self.learning
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's, of files that it refuses next
+                state = torch.load(path, weights_only=True)
+            model.policy.load_state_dict(state["policy"])
+            model.policy.optimizer.load_state_dict(state["optimizer"])
+            model.num_timesteps, model._n_updates = state["steps"], state["updates"]
+            self.envs.set_options({"state": [lane.numpy().tobytes() for lane in state["lanes"]]})
+            self.envs.seed(None)
+            self.envs._reset_seeds()
+            model._last_obs = self.envs.reset()
+            model._last_episode_starts = state["episode_starts"].numpy()
+            self.envs._returns[:], self.envs._lengths[:] = state["lane_logs"]
+            self.run.curve, self.run.seconds = state["curve"], state["seconds"]
+            self.cycles, self.row_at, self.validated = state["counts"]
+            self.ended = state["ended"]
+            if (best := state["best"]) is not None:
+                best["weights"] = {name: array.numpy() for name, array in best["weights"].items()}
+                self.best = Network(**best)
+            torch.set_rng_state(state["torch"])
+            kind, keys, *rest = state["numpy"]
+            np.random.set_state((kind, np.array(keys, np.uint32), *rest))
+            random.setstate(state["python"])
+        except (
+            OSError,
+            KeyError,
+            ValueError,
+            TypeError,
+            RuntimeError,
+            EOFError,
+            AttributeError,
+            IndexError,
+            pickle.UnpicklingError,
+        ) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise AgentError(f"{path}: not the state of this training, or damaged ({reason})") from None
+
+
+def _better(score: float | None, than: float | None) -> bool:
+    """Whether a policy is to be kept instead of an earlier one; None: it could not be measured."""
+    return than is None or (score is not None and score <= than)
+
+
+def _bytes(saved: bytes) -> torch.Tensor:
+    return torch.from_numpy(np.frombuffer(saved, np.uint8).copy())
+
+
+# ------------------------------------------------------------------------------------------------------------- networks
+
+
+def mlp_weights(*layers: nn.Linear) -> dict[str, Any]:
+    """Copies of three linear layers as the kernel names the weights of an `mlp`."""
+    names = (("layer1", "bias1"), ("layer2", "bias2"), ("action", "action_bias"))
+    weights = {}
+    for linear, (matrix, bias) in zip(layers, names, strict=True):
+        weights[matrix] = linear.weight.T.detach().cpu().numpy().copy(order="C")
+        weights[bias] = linear.bias[None].detach().cpu().numpy().copy(order="C")
+    return weights
+
+
+def start_values_at(model: BaseAlgorithm, options: Any) -> None:
+    """Let the critic begin with `expected_waste` for ever instead of with nothing lost.
+
+    A critic that expects no loss makes every transition look bad in proportion to its length, and the policy falls into
+    resuming the spinner, where the next decision is only 2 us away, before the critic has learned better.
+    """
+    with torch.no_grad():
+        model.policy.value_net.bias.fill_(-options.expected_waste * options.horizon_ms)
