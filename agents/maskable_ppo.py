@@ -1,6 +1,6 @@
 """MaskablePPO with a multi-layer perceptron over the flat observation: the reference learner.
 
-Its input layer knows each vCPU by its number, so that it has to learn every lesson once per vCPU; `set_ppo.py` does not.
+Its input layer knows each vCPU by its number, so it has to learn every lesson once per vCPU; `set_ppo.py` does not.
 """
 
 from __future__ import annotations

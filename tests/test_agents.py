@@ -110,11 +110,11 @@ def test_the_kernel_decides_as_torch_does_on_ten_thousand_states(learner: Any) -
         for last in [actor] if actor else [model.policy.actor.vcpu3, model.policy.actor.defer2]:
             last.weight.mul_(100)
     policy = learner.network(model)
-    scenario = load("Storm").with_overrides({"limit.simulated_s": 0.003})
+    scenario = load("Storm").with_overrides({"limit.simulated_s": 0.0001})  # short, so that a tie spoils little
     outside, inside = Lanes(scenario, 1, information="hypervisor"), Lanes(scenario, 1, network=policy)
     arrange = model.get_env().envs.interface
     compared = 0
-    for world in range(50):
+    for world in range(2000):
         outside.world["seed"], outside.world["index"] = world, 0
         outside.drive(0, 1, RESET)
         decisions, clear = 0, True
@@ -124,7 +124,7 @@ def test_the_kernel_decides_as_torch_does_on_ten_thousand_states(learner: Any) -
                 logits = model.policy.get_distribution(seen).distribution.logits[0].numpy()
             scores = np.where(outside.mask[0], logits, -np.inf)
             second, first = np.sort(scores)[-2:]
-            clear = first - second > 1e-3  # 1e-5 before the factor of 100
+            clear = first - second > 1e-4  # 1e-6 before the factor of 100
             outside.world["action"] = scores.argmax()
             outside.drive(0, 1, STEP)
             decisions += 1
