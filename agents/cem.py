@@ -1,7 +1,7 @@
 """The cross-entropy method on a linear scorer: no gradients, no torch, and every run inside the kernel.
 
-A policy is a weighted sum of a vCPU's features, another of the host's for deferring. Each generation draws some from
-a normal distribution, runs them on the same worlds, and fits the distribution to the best of them (Rubinstein 1999).
+A policy is a weighted sum of a vCPU's features, another of the host's for deferring. Each generation draws policies
+from a normal distribution, runs them on the same worlds, and fits it to the best of them (Rubinstein 1999).
 """
 
 from __future__ import annotations

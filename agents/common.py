@@ -24,7 +24,7 @@ from ple_gym.scenario import Scenario
 from ple_gym.scenarios import load
 from ple_gym.trace import write_whole
 
-#: Worlds by what they may be used for. Those that follow a training world are all from 2^62 on (docs/model.md, 12.1).
+#: Worlds by what they may be used for. Those that follow a training world are from 2^62 on (docs/model.md, 12.1).
 TRAIN, VALIDATION, TEST = (range(k * 1_000_000, (k + 1) * 1_000_000) for k in range(3))
 WORLDS_PER_RUN = 1000  # of TRAIN, so that two training seeds never share a world
 LIBRARIES = ("ple-gym", "numpy", "numba", "torch", "stable-baselines3", "sb3-contrib")
@@ -235,7 +235,7 @@ def _meaning(options: Options) -> dict[str, Any]:
 
 
 def draw_curve(path: Path, curve: Sequence[Sequence[float | None]], title: str) -> None:
-    """Makespan above the ideal, of training episodes and on validation seeds, against steps and both kinds of time."""
+    """Makespan above the ideal, in training and on validation seeds, against steps, simulated and wall time."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""Training with Stable-Baselines3, from options to a file: progress, TensorBoard, a state to go on from, the best one.
+"""Training with Stable-Baselines3, from options to a file: progress, TensorBoard, a state to go on from, a policy.
 
 A learner's file says what is learned and how; this one does what is the same for all of them.
 """

@@ -144,6 +144,7 @@ def drive_lane(s, description, row, result, mask, observation, command, rule, by
         elif rule == EXTERNAL:
             break
         elif rule == LEARNED:
+            settle_all(s, world.now)  # as below: who seems to spin depends on how long it has run by now
             show(s, mask, observation)
             action = learned(s, description, grid(mask, 0, INT8, 1, 1, par.vcpus + 1), observation)
         else:
