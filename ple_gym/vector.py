@@ -193,8 +193,9 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         return tuple(render.timeline_rgb(*picture_of(self.lanes, i, ring)) for i, ring in enumerate(self._traces))
 
     def close_extras(self, **kwargs: Any) -> None:
-        """End the threads."""
-        self._pool.close()
+        """End the threads. Gymnasium 1.2 closes even what could not be made."""
+        if hasattr(self, "_pool"):
+            self._pool.close()
 
     # ------------------------------------------------------------------------------------------------------- actions
 

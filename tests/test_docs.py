@@ -108,7 +108,12 @@ def test_python_blocks_run(document: Path, tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, script],
         cwd=tmp_path,  # files the examples write must not land in the checkout
-        env={**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "MPLBACKEND": "Agg",
+            "OMP_NUM_THREADS": "1",
+            "MINARI_DATASETS_PATH": str(tmp_path / "minari"),  # nor in anybody's home
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
