@@ -141,11 +141,8 @@ def check(m: Machine) -> None:
     assert (m.lanes.mask[0] == legal).all()
 
 
-@pytest.mark.kernel
-@pytest.mark.parametrize("information", SEEN)
-@settings(max_examples=25)
-@given(scenario=contended_scenarios(), seed=st.integers(0, 2**63 - 1), decisions=st.integers(0, 60))
-def test_every_feature_of_every_level(information: str, scenario: Scenario, seed: int, decisions: int) -> None:
+def walk_and_check(information: str, scenario: Scenario, seed: int, decisions: int) -> None:
+    """A random world after some random decisions, maybe at its end."""
     m = Machine(scenario, seed, Lanes(scenario, 1, information=information))
     choice = random.Random(seed)
     for _ in range(decisions):
@@ -153,6 +150,24 @@ def test_every_feature_of_every_level(information: str, scenario: Scenario, seed
             break
         m.step(choice.choice(m.legal_actions()))
     check(m)
+
+
+worlds = given(scenario=contended_scenarios(), seed=st.integers(0, 2**63 - 1), decisions=st.integers(0, 60))
+
+
+@pytest.mark.kernel
+@settings(max_examples=5)
+@worlds
+@pytest.mark.parametrize("information", SEEN)
+def test_every_feature_without_the_jit_too(information: str, scenario: Scenario, seed: int, decisions: int) -> None:
+    walk_and_check(information, scenario, seed, decisions // 4)
+
+
+@settings(max_examples=100)
+@worlds
+@pytest.mark.parametrize("information", SEEN)
+def test_every_feature_of_every_level(information: str, scenario: Scenario, seed: int, decisions: int) -> None:
+    walk_and_check(information, scenario, seed, decisions)
 
 
 @pytest.mark.parametrize("information", SEEN)
