@@ -19,13 +19,13 @@ from rich.progress import Progress
 from agents import common
 from agents.common import AgentError, Run, Validation, percent
 from ple_gym.lanes import INFORMATION, Lanes
-from ple_gym.observe import HOST_LENGTH, VCPU_FEATURES, vcpu_features
+from ple_gym.observe import HOST_LENGTH, vcpu_features
 from ple_gym.policies.exported import Network
+from ple_gym.policies.network import RANKS
 from ple_gym.policies.rules import LEARNED
 from ple_gym.trace import write_whole
 
 NAME = "cem"
-SPREAD = {"waited": 10.0, "spin_age": 10.0, "since_exit": 10.0}  # first deviation; these differ in thousandths
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Options(common.Options):
 
 
 def linear(theta: npt.NDArray[np.float64], information: str) -> Network:
-    """The scorer with weights theta: of the vCPU's features, of the host's, and of deferring."""
-    features = vcpu_features(INFORMATION[information])
+    """The scorer with weights theta: of the vCPU's features and ranks, of the host's, and of deferring."""
+    features = vcpu_features(INFORMATION[information]) + RANKS
     values = theta.astype(np.float32)
     weights = {
         "vcpu": values[None, :features],
@@ -73,11 +73,8 @@ class Search:
         self.ideal = totals["cycles"]["useful"] / world.host.pcpus
         limit = min(options.limit_ideals * self.ideal / world.host.tsc_hz, world.limit.simulated_s)
         self.world = world.with_overrides({"limit.simulated_s": limit})
-        features = vcpu_features(INFORMATION[options.information])
-        self.mean = np.zeros(features + HOST_LENGTH + 1)
+        self.mean = np.zeros(vcpu_features(INFORMATION[options.information]) + RANKS + HOST_LENGTH + 1)
         self.deviation = np.ones_like(self.mean)
-        for name, spread in SPREAD.items():
-            self.deviation[VCPU_FEATURES.index(name)] = spread
         self.generation = self.decisions = 0
         self.cycles = 0.0
 

@@ -17,11 +17,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from ple_gym.observe import HOST_LENGTH, VCPU_FEATURES
+from ple_gym.policies.network import RANKED_AT, RANKS
 
 ASKER = VCPU_FEATURES.index("asker")
-#: What the first layer is given of a feature x: gain * (x - centre). Who is next in line is the one that has spun or
-#: waited longest, and on the logarithmic scale of `observe.py` two that began 2 us apart differ by a thousandth.
-SHARP = {"waited": (30.0, 0.4), "spin_age": (30.0, 0.4), "since_exit": (10.0, 0.4), "exits": (5.0, 0.2)}
 
 
 def layer(inputs: int, outputs: int, gain: float = math.sqrt(2), bias: bool = True) -> nn.Linear:
@@ -33,6 +31,12 @@ def layer(inputs: int, outputs: int, gain: float = math.sqrt(2), bias: bool = Tr
     return linear
 
 
+def ranks(values: Tensor) -> Tensor:
+    """1 / (1 + how many vCPUs have more), of each column: [B, V, R] -> [B, V, R]."""
+    more = values.unsqueeze(-3) > values.unsqueeze(-2)
+    return 1 / (1 + more.sum(dim=-2))
+
+
 class Pool(nn.Module):
     """The first layer, and what all vCPUs together came to.
 
@@ -42,17 +46,12 @@ class Pool(nn.Module):
     def __init__(self, features: int, hidden: int) -> None:
         super().__init__()
         self.features = features
-        self.vcpu, self.host = layer(features, hidden, bias=False), layer(HOST_LENGTH, hidden)
-        pairs = [SHARP.get(name, (1.0, 0.0)) for name in VCPU_FEATURES]
-        gain, centre = torch.tensor(pairs + [(1.0, 0.0)] * (features - len(pairs))).T
-        self.register_buffer("gain", gain)
-        self.register_buffer("centre", centre)
+        self.vcpu, self.host = layer(features + RANKS, hidden, bias=False), layer(HOST_LENGTH, hidden)
 
     def forward(self, vcpus: Tensor, host: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden rows and context."""
-        hidden = torch.relu(
-            self.vcpu((vcpus[..., : self.features] - self.centre) * self.gain) + self.host(host).unsqueeze(-2)
-        )
+        seen = torch.cat([vcpus[..., : self.features], ranks(vcpus[..., RANKED_AT])], dim=-1)
+        hidden = torch.relu(self.vcpu(seen) + self.host(host).unsqueeze(-2))
         asker = (hidden * vcpus[..., ASKER : ASKER + 1]).sum(dim=-2)
         return hidden, torch.cat([hidden.mean(dim=-2), hidden.amax(dim=-2), asker, host], dim=-1)
 
@@ -80,9 +79,9 @@ class Actor(nn.Module):
         return {
             name: array.detach().cpu().numpy().copy(order="C")
             for name, array in {
-                "vcpu1": self.pool.vcpu.weight * self.pool.gain,
+                "vcpu1": self.pool.vcpu.weight,
                 "host1": self.pool.host.weight.T,
-                "bias1": (self.pool.host.bias - self.pool.vcpu.weight @ (self.pool.gain * self.pool.centre))[None],
+                "bias1": self.pool.host.bias[None],
                 "vcpu2": self.vcpu2.weight,
                 "context2": self.context2.weight.T,
                 "bias2": self.context2.bias[None],

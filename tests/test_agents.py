@@ -82,12 +82,16 @@ def test_a_tiny_agent_reaches_95_percent_of_the_best_that_is_possible(tmp_path: 
 
 
 def random_actor(seed: int, features: int = len(VCPU_FEATURES)) -> Actor:
-    """Not as trained ones begin, whose scores are all alike."""
     torch.manual_seed(seed)
     actor = Actor(features, 16)
-    for last in (actor.vcpu3, actor.defer2):
-        torch.nn.init.normal_(last.weight)
+    spread(actor.vcpu3, actor.defer2)
     return actor
+
+
+def spread(*last_layers: Any) -> None:
+    """Let scores differ: where a training begins they are almost alike."""
+    for layer in last_layers:
+        torch.nn.init.normal_(layer.weight)
 
 
 def test_permuted_vcpus_get_permuted_scores_and_any_number_of_them_will_do() -> None:
@@ -113,6 +117,8 @@ def answer(description, row, mask, observation, trace, actions):
 def test_the_kernel_decides_as_torch_does_on_ten_thousand_states(learner: Any) -> None:
     """On states of random play; where the best two scores are a hair apart, nobody can tell."""
     model = learner.build(learner.Options(quiet=True))
+    policy = model.policy
+    spread(*([policy.actor.vcpu3, policy.actor.defer2] if learner is set_ppo else [policy.action_net]))
     outside = Lanes(load("Storm"), 1, information="hypervisor")
     inside = Lanes(load("Storm"), 1, network=learner.network(model))
     length, count = outside.observation.shape[1], 12_000

@@ -38,7 +38,7 @@ def random_network(kind: str, vcpus: int, hidden: int = 8, level: str = "hypervi
     rng = np.random.default_rng(seed)
     features = observe.vcpu_features(LEVELS[level])
     sizes = {"1": 1, "F": features, "G": observe.HOST_LENGTH, "H": hidden, "A": vcpus + 1}
-    sizes |= {"S": 3 * hidden + observe.HOST_LENGTH, "L": vcpus * features + observe.HOST_LENGTH}
+    sizes |= {"R": features + 2, "S": 3 * hidden + observe.HOST_LENGTH, "L": vcpus * features + observe.HOST_LENGTH}
     weights = {
         name: rng.normal(size=(sizes[rows], sizes[columns])).astype(np.float32)
         for name, (rows, columns) in SHAPES[kind].items()
@@ -51,6 +51,9 @@ def scores(policy: Network, flat: np.ndarray, asker: int) -> np.ndarray:
     w = {name: array.astype(np.float64) for name, array in policy.weights.items()}
     flat = flat.astype(np.float64)
     x, host = flat[: -observe.HOST_LENGTH].reshape(observe.vcpu_features(LEVELS[policy.information]), -1).T, flat[-13:]
+    if policy.kind != "mlp":  # waited and spin_age also come as ranks
+        more = x[np.newaxis] > x[:, np.newaxis]
+        x = np.hstack([x, 1 / (1 + more.sum(axis=1)[:, [7, 16]])])
     if policy.kind == "linear":
         return np.append(x @ w["vcpu"].T + w["vcpu_bias"], host @ w["defer"] + w["defer_bias"])
     if policy.kind == "mlp":
@@ -154,9 +157,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
             read_network(path)
     good = random_network("linear", 0)
     for name, value in (
-        ("vcpu", np.zeros((1, 18), np.float32)),
-        ("vcpu", np.zeros((1, 19))),
-        ("vcpu", np.full((1, 19), np.nan, np.float32)),
+        ("vcpu", np.zeros((1, 20), np.float32)),
+        ("vcpu", np.zeros((1, 21))),
+        ("vcpu", np.full((1, 21), np.nan, np.float32)),
         ("more", np.zeros(1, np.float32)),
     ):
         with pytest.raises(PolicyError, match="weights"):

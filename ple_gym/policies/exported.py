@@ -1,8 +1,8 @@
 """Learned policies as files: plain arrays (`.npz`, no pickles), which `agents export` writes and the kernel runs.
 
 A file holds one JSON text, `card`, and the float32 weights of one of three kinds of network, named and shaped as in
-`SHAPES`. F is the number of features of a vCPU at the card's information level, G of the host, V of vCPUs, H of hidden
-units, S = 3 H + G. What the numbers mean is in `network.py`.
+`SHAPES`. F is the number of features of a vCPU at the card's information level, R that with its ranks, G of the host,
+V of vCPUs, H of hidden units, S = 3 H + G. What the numbers mean is in `network.py`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ KINDS = {"linear": network.LINEAR, "mlp": network.MLP, "set": network.SET}
 LEVELS = {"hypervisor": 1, "introspection": 2, "oracle": 3}  # codes in `sim/state.py`
 #: Weights by kind, in the order in which the kernel reads them.
 SHAPES: Mapping[str, Mapping[str, tuple[str, str]]] = {
-    "linear": {"vcpu": ("1", "F"), "vcpu_bias": ("1", "1"), "defer": ("G", "1"), "defer_bias": ("1", "1")},
+    "linear": {"vcpu": ("1", "R"), "vcpu_bias": ("1", "1"), "defer": ("G", "1"), "defer_bias": ("1", "1")},
     "mlp": {
         "layer1": ("L", "H"), "bias1": ("1", "H"), "layer2": ("H", "H"), "bias2": ("1", "H"),
         "action": ("H", "A"), "action_bias": ("1", "A"),
     },
     "set": {
-        "vcpu1": ("H", "F"), "host1": ("G", "H"), "bias1": ("1", "H"),
+        "vcpu1": ("H", "R"), "host1": ("G", "H"), "bias1": ("1", "H"),
         "vcpu2": ("H", "H"), "context2": ("S", "H"), "bias2": ("1", "H"),
         "vcpu3": ("1", "H"), "bias3": ("1", "1"),
         "defer1": ("S", "H"), "defer_bias1": ("1", "H"), "defer2": ("H", "1"), "defer_bias2": ("1", "1"),
@@ -103,6 +103,7 @@ class Network:
         """Shape of each array."""
         features = observe.vcpu_features(LEVELS[self.information])
         sizes = {"1": 1, "F": features, "G": observe.HOST_LENGTH, "H": self.hidden, "A": self.vcpus + 1}
+        sizes |= {"R": features + network.RANKS}
         sizes |= {"S": 3 * self.hidden + observe.HOST_LENGTH, "L": self.vcpus * features + observe.HOST_LENGTH}
         return {name: (sizes[rows], sizes[columns]) for name, (rows, columns) in SHAPES[self.kind].items()}
 
@@ -113,7 +114,11 @@ class Network:
     def room(self, vcpus: int) -> int:
         """Numbers that the kernel needs behind an observation of so many vCPUs: scores, then what they come from."""
         hidden = self.hidden
-        scratch = {"linear": 1, "mlp": 2 * hidden, "set": 2 * hidden * vcpus + 4 * hidden + observe.HOST_LENGTH + 1}
+        scratch = {
+            "linear": 1 + network.RANKS * vcpus,
+            "mlp": 2 * hidden,
+            "set": (2 * hidden + network.RANKS) * vcpus + 4 * hidden + observe.HOST_LENGTH + 1,
+        }
         return vcpus + 1 + scratch[self.kind]
 
     def check_fits(self, vcpus: int) -> None:

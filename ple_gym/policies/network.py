@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from ple_gym.observe import HOST_LENGTH
+from ple_gym.observe import HOST_LENGTH, VCPU_FEATURES
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import grid
 from ple_gym.sim.state import FLOAT32
 
 NO_NETWORK, LINEAR, MLP, SET = 0, 1, 2, 3
-ZERO = np.float32(0.0)
+ZERO, ONE = np.float32(0.0), np.float32(1.0)
+
+#: Features that are also ranked, for networks that score one vCPU at a time: 1 for the vCPU with the highest value, 1/2
+#: for the second, and so on. Who is next in line has spun or waited longest, and two that began 2 us apart differ by a
+#: thousandth.
+RANKED = ("waited", "spin_age")
+RANKED_AT = np.array([VCPU_FEATURES.index(name) for name in RANKED])
+RANKS = len(RANKED)
 
 
 @inlined
@@ -29,10 +36,33 @@ def each_vcpu(weights, x, start, y, inputs, outputs, vcpus):
     for k in range(outputs):
         for i in range(vcpus):
             y[k, i] = start[0, k]
+    add_each_vcpu(weights, 0, x, y, inputs, outputs, vcpus)
+
+
+@called
+def add_each_vcpu(weights, first, x, y, inputs, outputs, vcpus):
+    """y [outputs, V] += weights [outputs, first..first+inputs-1] of x [inputs, V]."""
+    for k in range(outputs):
         for j in range(inputs):
-            w = weights[k, j]
+            w = weights[k, first + j]
             for i in range(vcpus):
                 y[k, i] += w * x[j, i]
+
+
+@called
+def add_ranks(weights, x, ranks, y, inputs, outputs, vcpus):
+    """y [outputs, V] += weights, behind those of x [inputs, V], of the ranks of x, which go to `ranks` [RANKS, V]."""
+    for k in range(RANKS):
+        row = RANKED_AT[k]
+        for i in range(vcpus):
+            ranks[k, i] = ONE
+        for j in range(vcpus):
+            other = x[row, j]
+            for i in range(vcpus):
+                ranks[k, i] += np.float32(other > x[row, i])
+        for i in range(vcpus):
+            ranks[k, i] = ONE / ranks[k, i]
+    add_each_vcpu(weights, inputs, ranks, y, RANKS, outputs, vcpus)
 
 
 @called
@@ -56,17 +86,19 @@ def rectify(y, rows, columns):
 
 @called
 def score_linear(s, raw, observation, room, scores):
-    """A weighted sum of each vCPU's features; another, of the host's, for deferring."""
+    """A weighted sum of each vCPU's features and ranks; another, of the host's, for deferring."""
     par = s.par[0]
     inputs, vcpus, at = par.features, par.vcpus, par.network_at
     x, host_at = matrix(observation, 0, inputs, vcpus)
     host, _ = matrix(observation, host_at, 1, HOST_LENGTH)
-    w, at = matrix(raw, at, 1, inputs)
+    w, at = matrix(raw, at, 1, inputs + RANKS)
     b, at = matrix(raw, at, 1, 1)
     u, at = matrix(raw, at, HOST_LENGTH, 1)
     c, at = matrix(raw, at, 1, 1)
-    defer, _ = matrix(observation, room, 1, 1)
+    defer, after = matrix(observation, room, 1, 1)
+    ranks, _ = matrix(observation, after, RANKS, vcpus)
     each_vcpu(w, x, b, scores, inputs, 1, vcpus)
+    add_ranks(w, x, ranks, scores, inputs, 1, vcpus)
     dense(u, host, c, defer, HOST_LENGTH, 1)
     scores[0, vcpus] = defer[0, 0]
 
@@ -94,7 +126,7 @@ def score_mlp(s, raw, observation, room, scores):
 
 @called
 def score_set(s, raw, observation, room, scores):
-    """One scorer for every vCPU: its features, then the mean, the maximum and the asker's of what all came to.
+    """One scorer for every vCPU: its features and ranks, then mean, maximum and the asker's of what all came to.
 
     Equivariant: another order of the vCPUs gives the same scores in that order, and any number of them will do.
     """
@@ -103,7 +135,7 @@ def score_set(s, raw, observation, room, scores):
     seen = 3 * hidden + HOST_LENGTH
     x, host_at = matrix(observation, 0, inputs, vcpus)
     host, _ = matrix(observation, host_at, 1, HOST_LENGTH)
-    w1, at = matrix(raw, at, hidden, inputs)
+    w1, at = matrix(raw, at, hidden, inputs + RANKS)
     u1, at = matrix(raw, at, HOST_LENGTH, hidden)
     b1, at = matrix(raw, at, 1, hidden)
     w2, at = matrix(raw, at, hidden, hidden)
@@ -115,13 +147,15 @@ def score_set(s, raw, observation, room, scores):
     c1, at = matrix(raw, at, 1, hidden)
     v2, at = matrix(raw, at, hidden, 1)
     c2, at = matrix(raw, at, 1, 1)
-    y1, after = matrix(observation, room, hidden, vcpus)
+    ranks, after = matrix(observation, room, RANKS, vcpus)
+    y1, after = matrix(observation, after, hidden, vcpus)
     y2, after = matrix(observation, after, hidden, vcpus)
     context, after = matrix(observation, after, 1, seen)
     common, after = matrix(observation, after, 1, hidden)
 
     dense(u1, host, b1, common, HOST_LENGTH, hidden)
     each_vcpu(w1, x, common, y1, inputs, hidden, vcpus)
+    add_ranks(w1, x, ranks, y1, inputs, hidden, vcpus)
     rectify(y1, hidden, vcpus)
     asker = np.int64(s.pcpu[s.world[0].deciding].current)
     for k in range(hidden):
