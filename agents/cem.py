@@ -82,15 +82,15 @@ class Search:
         """Mean log(makespan / ideal) on some worlds, decisions and simulated cycles; a run that was cut off is
         charged for the work it left at the pace it had, up to ten times the limit.
         """
-        lanes = Lanes(self.world, 1, network=linear(theta, self.options.information))
+        lanes = Lanes(self.world, 1, start=self.options.start, network=linear(theta, self.options.information))
         logs, decisions, cycles = [], 0, 0
         for seed in seeds:
-            lanes.run(0, seed, LEARNED)
-            totals = lanes.totals(0)
-            done = totals["cycles"]["useful"] / self.world.host.pcpus
-            most = 10 * self.options.limit_ideals
-            logs.append(np.log(totals["now"] / max(done, totals["now"] / most)))
-            decisions, cycles = decisions + totals["exits"], cycles + totals["now"]
+            before = lanes.run_from_start(0, seed, LEARNED)
+            after = lanes.totals(0)
+            took = after["now"] - before["now"]
+            done = (after["cycles"]["useful"] - before["cycles"]["useful"]) / self.world.host.pcpus
+            logs.append(np.log(took / max(done, took / (10 * self.options.limit_ideals))))
+            decisions, cycles = decisions + after["exits"] - before["exits"], cycles + took
         return float(np.mean(logs)), decisions, cycles
 
     def advance(self) -> list[float]:
@@ -119,7 +119,7 @@ def train(options: Options) -> Path:
     run = Run.open(NAME, options)
     if run.finished:
         return run.policy
-    search, validation = Search(options), Validation(options.world(), options.validation_seeds)
+    search, validation = Search(options), Validation(options.world(), options.validation_seeds, options.start)
     state = run.path / "state.json"
     if state.exists():
         _load(state, search, run)

@@ -34,7 +34,8 @@ NetworkOf = Callable[[Any], Network] | None  # None: the kernel cannot run it
 def make_envs(options: Options, **more: Any) -> PleVecEnv:
     """The lanes that the options ask for, in their training worlds from the next reset on."""
     torch.set_num_threads(options.torch_threads)
-    return make_sb3(options.world(), options.lanes, **{"information": options.information, "threads": 1, **more})
+    given = {"information": options.information, "start": options.start, "threads": 1, **more}
+    return make_sb3(options.world(), options.lanes, **given)
 
 
 def train(
@@ -64,7 +65,7 @@ class Training(BaseCallback):
         self.options = run.options
         self.envs: PleVecEnv = model.get_env()  # type: ignore[assignment]
         self.hz = self.envs.envs.scenario.host.tsc_hz
-        self.validation = Validation(self.envs.envs.scenario, self.options.validation_seeds)
+        self.validation = Validation(self.envs.envs.scenario, self.options.validation_seeds, self.options.start)
         self.best: Network | None = None
         self.cycles = 0
         self.ended: list[dict[str, Any]] = []  # episodes since the last row of the curve

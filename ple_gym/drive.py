@@ -43,6 +43,7 @@ STEP = 1  # take world.action for the decision that is due (an illegal one means
 OBSERVE = 2  # write result, mask and observation of the decision that is due; nothing happens
 NEXT = 3  # as RESET, for the world that follows world.seed (12.1)
 STEP_OR_NEXT = 4  # STEP, or NEXT where the run is over
+GO_ON = 5  # the rule decides from the decision that is due on, to the end
 
 FLOAT = np.float64
 
@@ -121,7 +122,7 @@ def drive_lane(s, description, row, result, mask, observation, command, rule, by
         if command != RESET:
             world.seed, world.index = rng.next_seed(world.seed), np.uint64(0)
         reset_world(s, row, bypass)
-    else:
+    elif command != GO_ON:
         illegal = not legal(s, world.deciding, world.action)
         world.illegal_actions += illegal
         decide(s, par.vcpus if illegal else world.action, bypass)

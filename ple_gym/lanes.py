@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ple_gym import observe
-from ple_gym.drive import OBSERVE, RESET, drive
+from ple_gym.drive import GO_ON, OBSERVE, RESET, drive
 from ple_gym.policies.exported import Network
 from ple_gym.policies.rules import EXTERNAL
 from ple_gym.scenario import Scenario
@@ -158,6 +158,20 @@ class Lanes:
         self.world["seed"][lane] = seed
         self.world["index"][lane] = 0
         self.drive(lane, lane + 1, RESET, rule, trace)
+
+    def run_from_start(self, lane: int, seed: int, rule: int) -> dict[str, Any]:
+        """Simulate as an environment would: world `seed`, or the one that replaces it, up to its start, then under a
+        compiled rule to its end. Returns the `totals` at its start.
+
+        Raises:
+            RuntimeError: 1,001 worlds in a row ended before they reached their start.
+        """
+        self.run(lane, seed, EXTERNAL)
+        if self.world["status"][lane] != state.DECIDE:
+            raise RuntimeError(never_starts(self, lane))
+        before = self.totals(lane)
+        self.drive(lane, lane + 1, GO_ON, rule)
+        return before
 
     def save(self, lane: int) -> bytes:
         """The exact state of a lane: a header that names format and scenario, the bytes, a checksum."""

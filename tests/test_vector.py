@@ -21,7 +21,10 @@ from worlds import contended_scenarios
 
 from ple_gym.env import PleEnv
 from ple_gym.evaluate import record
+from ple_gym.lanes import Lanes
+from ple_gym.policies import RULES
 from ple_gym.scenario import Scenario
+from ple_gym.scenarios import load
 from ple_gym.trace import PLE
 from ple_gym.vector import PleVectorEnv
 
@@ -343,9 +346,28 @@ def test_start_can_be_chosen_at_a_reset() -> None:
         assert same(storm, type(envs)(scenario="Storm", start="storm").reset(seed=3)[0])
 
 
+def test_a_compiled_rule_goes_on_from_a_storm_as_an_agent_does() -> None:
+    """Seed 3 of Paper8 has its first storm long after its first decision."""
+    env = PleEnv("Paper8", start="storm")
+    env.reset(seed=3)
+    at_start = env.lanes.totals(0)
+    done = False
+    while not done:
+        *_, terminated, truncated, info = env.step(env.lanes.vcpus)
+        done = terminated or truncated
+    lanes = Lanes(load("Paper8"), 1, start="storm")
+    assert lanes.run_from_start(0, 3, RULES["host"].code) == at_start
+    assert lanes.totals(0) == env.lanes.totals(0)
+    assert lanes.run_from_start(0, 3, RULES["kvm"].code) == at_start
+    assert at_start["exits"] < lanes.totals(0)["exits"] < info["ple_episode"]["ple_exits"]
+
+
 def test_no_storm_to_be_found() -> None:
     with pytest.raises(RuntimeError, match=r"HolderPreempted: worlds 0\.\.1000 of seed 3 have no storm"):
         PleEnv("HolderPreempted", start="storm", overrides={"profile": "xen-4.8"}).reset(seed=3)
+    with pytest.raises(RuntimeError, match="have no storm"):
+        lanes = Lanes(load("HolderPreempted").with_overrides({"profile": "xen-4.8"}), 1, start="storm")
+        lanes.run_from_start(0, 3, RULES["kvm"].code)
 
 
 # ------------------------------------------------------------------------------------------------------------ the rest
