@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +48,9 @@ class Options(common.Options):
     """runs at the same time"""
 
 
-def linear(theta: npt.NDArray[np.float64], information: str) -> Network:
+def linear(theta: npt.NDArray[np.float64], options: Options) -> Network:
     """The scorer with weights theta: of the vCPU's features and ranks, of the host's, and of deferring."""
-    features = vcpu_features(INFORMATION[information]) + RANKS
+    features = vcpu_features(INFORMATION[options.information]) + RANKS
     values = theta.astype(np.float32)
     weights = {
         "vcpu": values[None, :features],
@@ -58,7 +58,7 @@ def linear(theta: npt.NDArray[np.float64], information: str) -> Network:
         "defer": values[features : features + HOST_LENGTH, None],
         "defer_bias": values[None, -1:],
     }
-    return Network("linear", information, 0, 0, weights, {})
+    return Network("linear", options.information, 0, 0, weights, {}, options.temperature)
 
 
 class Search:
@@ -82,7 +82,7 @@ class Search:
         """Mean log(makespan / ideal) on some worlds, decisions and simulated cycles; a run that was cut off is
         charged for the work it left at the pace it had, up to ten times the limit.
         """
-        lanes = Lanes(self.world, 1, start=self.options.start, network=linear(theta, self.options.information))
+        lanes = Lanes(self.world, 1, start=self.options.start, network=linear(theta, self.options))
         logs, decisions, cycles = [], 0, 0
         for seed in seeds:
             before = lanes.run_from_start(0, seed, LEARNED)
@@ -131,10 +131,10 @@ def train(options: Options) -> Path:
             run.curve.append([*done, options.population * options.worlds, None, percent(costs), None])
             _save(state, search, run)
             bar.update(task, completed=search.decisions)
-    found = linear(search.mean, options.information)
+    found = linear(search.mean, options)
     run.curve[-1][-1] = score = validation(found)
     card = run.card(search.decisions, score)
-    return run.finish(Network(found.kind, found.information, 0, 0, found.weights, card))
+    return run.finish(replace(found, card=card))
 
 
 def _save(path: Path, search: Search, run: Run) -> None:

@@ -53,6 +53,9 @@ class Options:
     """where episodes start, and validation: at a world's first decision, or in the first storm of exits (storm)"""
     information: str = "hypervisor"
     """what the policy sees: hypervisor, introspection or oracle"""
+    temperature: float = 0.0
+    """of the policy that is kept: 0 takes the best action always, which may let everybody spin for ever where a draw,
+    as in training (1) or sharper (0.25), does not"""
     folder: str = ""
     """where the training is kept; by default runs/NAME-SCENARIO-SEED. The same command goes on where it was stopped"""
     save_every_s: float = 30.0
@@ -123,14 +126,17 @@ def percent(logs: Any) -> float:
 class Validation:
     """Measures policies on validation seeds, and remembers the best one: the only selection there is.
 
-    A policy is not measured further once a run takes half as long again as the longest under `xen-4.8`.
+    A policy is not measured further once a run takes half as long again as the longest under a rule.
     """
 
     def __init__(self, scenario: Scenario, seeds: int, start: str = "first") -> None:
         from ple_gym import evaluate
 
         self.seeds, self.start = VALIDATION[:seeds], start
-        longest = max(run["simulated_s"] for run in evaluate.simulate(scenario, "xen-4.8", self.seeds, threads=1))
+        longest = min(
+            max(run["simulated_s"] for run in evaluate.simulate(scenario, rule, self.seeds, threads=1))
+            for rule in ("xen-4.8", "kvm", "two-patience")
+        )
         limit = min(1.5 * longest, scenario.limit.simulated_s)
         self.scenario = scenario.with_overrides({"limit.simulated_s": limit})
 

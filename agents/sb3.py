@@ -11,6 +11,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,14 +127,11 @@ class Training(BaseCallback):
         steps = self.learning.num_timesteps
         score = None
         if validate:
-            network = self.network_of(self.learning)
+            network = replace(self.network_of(self.learning), temperature=self.options.temperature)
             self.validated += 1
             score = self.validation(network)
             if self.best is None or _better(score, self.best.card["validation"]["above_ideal_percent"]):
-                card = self.run.card(steps, score)
-                self.best = Network(
-                    network.kind, network.information, network.vcpus, network.hidden, network.weights, card
-                )
+                self.best = replace(network, card=self.run.card(steps, score))
         done = [run for run in self.ended if run["finished"]]
         row = [
             steps,
@@ -176,7 +174,7 @@ class Training(BaseCallback):
             "seconds": self.run.wall_s(),
             "counts": [self.cycles, self.row_at, self.validated],
             "best": best and {
-                **{name: getattr(best, name) for name in ("kind", "information", "vcpus", "hidden", "card")},
+                **{name: getattr(best, name) for name in ("kind", "information", "vcpus", "hidden", "temperature", "card")},
                 "weights": {name: torch.from_numpy(array) for name, array in best.weights.items()},
             },
             "ended": [

@@ -42,6 +42,9 @@ class Options(common.Options):
     """weight of the entropy bonus, which keeps the policy from resuming the spinner for ever"""
     clip_range: float = 0.2
     """how far a probability may move in an update"""
+    temperature: float = 0.25
+    """of the policy that is kept: 0 takes the best action always, which may let everybody spin for ever where a draw,
+    as in training (1) or sharper, does not"""
     expected_waste: float = 1.0
     """share of the machine that the critic expects to be lost before it has learned anything"""
     hidden: int = 32

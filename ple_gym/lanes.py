@@ -85,6 +85,7 @@ def _with_network(description: npt.NDArray[np.uint8], network: Network, width: i
     parameters = _parameters(description)
     parameters["network_kind"], parameters["network_hidden"] = network.code, network.hidden
     parameters["network_at"], parameters["observation_bytes"] = len(description), 4 * width
+    parameters["network_temperature"] = network.temperature
     return np.concatenate([description, network.flat().view(np.uint8)])
 
 

@@ -28,7 +28,9 @@ FOLDER = Path(__file__).parent / "learned"
 FORMAT = 1
 MAX_BYTES = 2**20
 MAX_HIDDEN = 1024
+MAX_TEMPERATURE = 1000
 
+HEAD = ("kind", "information", "vcpus", "hidden", "temperature")  # of a `Network`, in the file's card
 KINDS = {"linear": network.LINEAR, "mlp": network.MLP, "set": network.SET}
 LEVELS = {"hypervisor": 1, "introspection": 2, "oracle": 3}  # codes in `sim/state.py`
 #: Weights by kind, in the order in which the kernel reads them.
@@ -62,9 +64,11 @@ class Network:
         hidden: hidden units.
         weights: name -> float32 [rows, columns], as in `SHAPES`.
         card: where it comes from: scenario, seeds, steps, scores, versions, command, ...
+        temperature: 0: the action with the highest score; else a draw from the softmax of scores / temperature, as a
+            policy that was trained to draw needs it: the best action of a near-tie, taken always, may let all spin.
 
     Raises:
-        PolicyError: weights that are missing, unknown, of another shape, or not finite.
+        PolicyError: a number out of its range; weights that are missing, unknown, of another shape, or not finite.
     """
 
     kind: str
@@ -73,6 +77,7 @@ class Network:
     hidden: int
     weights: Mapping[str, npt.NDArray[np.float32]]
     card: Mapping[str, Any]
+    temperature: float = 0.0
 
     def __post_init__(self) -> None:
         for what, value, allowed in (("kind", self.kind, KINDS), ("information level", self.information, LEVELS)):
@@ -84,6 +89,8 @@ class Network:
         ):
             if not isinstance(number, int) or not least <= number <= most:
                 raise PolicyError(f"{what} = {number!r}: must be {least}..{most}")
+        if not isinstance(self.temperature, int | float) or not 0 <= self.temperature <= MAX_TEMPERATURE:
+            raise PolicyError(f"temperature = {self.temperature!r}: must be 0..{MAX_TEMPERATURE}")
         shapes = self.shapes()
         if self.weights.keys() != shapes.keys():
             raise PolicyError(f"weights {sorted(self.weights)}: must be {sorted(shapes)}")
@@ -129,7 +136,7 @@ class Network:
 
 def write_network(path: Path, policy: Network) -> None:
     """Write a file that `read_network` reads, whole or not at all."""
-    head = {"format": FORMAT, **{name: getattr(policy, name) for name in ("kind", "information", "vcpus", "hidden")}}
+    head = {"format": FORMAT, **{name: getattr(policy, name) for name in HEAD}}
     card = json.dumps({**head, "card": dict(policy.card)}, allow_nan=False)
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {"card": np.frombuffer(card.encode(), np.uint8), **policy.weights}
@@ -153,7 +160,7 @@ def read_network(path: Path) -> Network:
         head = json.loads(content.pop("card").tobytes())
         if head["format"] != FORMAT:
             raise PolicyError(f"{path.name}: format {head['format']!r}: must be {FORMAT}")
-        return Network(head["kind"], head["information"], head["vcpus"], head["hidden"], content, head["card"])
+        return Network(**{name: head[name] for name in HEAD}, weights=content, card=head["card"])
     except PolicyError as error:
         raise PolicyError(f"{path.name}: {error}") from None
     except (KeyError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.observe import HOST_LENGTH, VCPU_FEATURES
+from ple_gym.sim import rng
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import grid
 from ple_gym.sim.state import FLOAT32
@@ -22,6 +23,11 @@ ZERO, ONE = np.float32(0.0), np.float32(1.0)
 RANKED = ("waited", "spin_age")
 RANKED_AT = np.array([VCPU_FEATURES.index(name) for name in RANKED])
 RANKS = len(RANKED)
+
+#: Quantiles of the standard Gumbel distribution, in multiples of 1/1024 so that they are the same on every machine. The
+#: highest of scores + noise is a draw from their softmax, here with probabilities in steps of 1/4096.
+NOISE_BITS, ACTIONS_BITS = 12, 11
+GUMBEL = (np.rint(-1024 * np.log(-np.log((np.arange(2**NOISE_BITS) + 0.5) / 2**NOISE_BITS))) / 1024).astype(np.float32)
 
 
 @inlined
@@ -181,7 +187,8 @@ def score_set(s, raw, observation, room, scores):
 
 @called
 def learned(s, raw, mask, observation):
-    """The legal action with the highest score, the first of equals; mask and observation have been written.
+    """The legal action with the highest score, the first of equals; mask and observation have been written. At a
+    temperature above 0 it is a draw from the softmax of scores / temperature.
 
     `raw` is the description, where the weights are; behind an observation there is room for scores and what they need.
     """
@@ -193,6 +200,12 @@ def learned(s, raw, mask, observation):
         score_mlp(s, raw, observation, room, scores)
     else:
         score_set(s, raw, observation, room, scores)
+    temperature = np.float32(par.network_temperature)
+    if temperature > ZERO:
+        world = s.world[0]
+        for i in range(par.vcpus + 1):
+            bits = rng.draw(world.policy_key, ((world.exits - 1) << ACTIONS_BITS) + i)
+            scores[0, i] += temperature * GUMBEL[np.int64(bits >> np.uint64(64 - NOISE_BITS))]
     best = np.int64(-1)
     for i in range(par.vcpus + 1):  # to defer, the last, is always legal
         if mask[0, i] != 0 and (best < 0 or scores[0, i] > scores[0, best]):

@@ -85,8 +85,8 @@ PARAMETERS = np.dtype(
         # host noise: 0 = none; cycles; cycles; table row
         ("noise_rate_hz", "i8"), ("noise_burst", "i8"), ("noise_cap_permille", "i8"), ("noise_level_table", "i8"),
         ("limit", "i8"),  # simulated-time cap, cycles
-        # the network of a learned policy: kind (0: none), hidden units, where its weights are (bytes)
-        ("network_kind", "i8"), ("network_hidden", "i8"), ("network_at", "i8"),
+        # the network of a learned policy: kind (0: none), hidden units, where its weights are (bytes), temperature
+        ("network_kind", "i8"), ("network_hidden", "i8"), ("network_at", "i8"), ("network_temperature", "f8"),
         # scale of times in observations (observe.py): the window, cycles; bits of it as float32; 1 / range of bits
         ("scale_window", "i8"),
         ("scale_low", "f8"),
