@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -37,15 +38,18 @@ STYLE = (OmitArgPrefixes, FlagCreatePairsOff)
 class Evaluate:
     """Compare agents and rules on test seeds, all inside the kernel.
 
-    Example: python -m agents evaluate Storm runs/set-ppo-Storm-0 --policies xen-4.8 kvm oracle
+    Example: python -m agents evaluate Storm runs/set-ppo-Storm-* --policies xen-4.8 kvm oracle
     """
 
     scenario: Annotated[Positional[str], arg(metavar="SCENARIO")]
     """name, id, or .toml or .json file"""
     agents: Annotated[Positional[tuple[str, ...]], arg(metavar="AGENT ...")] = ()
-    """folders of trainings, .npz files, or names of policies that are shipped"""
-    policies: tuple[str, ...] = ("xen-4.8", "paper", "kvm", "spin-age-self", "two-patience", "oracle")
-    """rules to compare with; everything is compared to the first"""
+    """folders of trainings, .npz files, or names of policies that are shipped; trainings that differ in nothing but the
+    seed are one row"""
+    each: bool = False
+    """one row per training"""
+    policies: tuple[str, ...] = ("host", "xen-4.8", "paper", "kvm", "spin-age-self", "two-patience", "oracle")
+    """rules to compare with; everything is compared to host, or else to the first"""
     seeds: str = f"{TEST[0]}:{TEST[0] + 100}"
     """START:STOP; tune on validation seeds, 1000000:1001000, never on these"""
 
@@ -144,11 +148,34 @@ def checkpoint(name: str) -> Path:
 
 def run_evaluate(command: Evaluate) -> None:
     """Print the table."""
-    agents = [name if name.startswith(PREFIX) else f"{PREFIX}{checkpoint(name)}" for name in command.agents]
-    comparison = evaluate.compare(command.scenario, [*command.policies, *agents], evaluate.parse_seeds(command.seeds))
+    rows = [*command.policies, *agent_rows(command.agents, command.each)]
+    comparison = evaluate.compare(command.scenario, rows, evaluate.parse_seeds(command.seeds))
     console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False)
     console.print(tables.ComparisonTable(comparison))
     console.print(tables.comparison_note(comparison))
+
+
+def agent_rows(names: Sequence[str], each: bool) -> list[str | evaluate.Group]:
+    """What `ple_gym.evaluate.compare` shows: shipped policies, and trainings together that differ only by their seed.
+
+    A row is named by its learner, and by those options in which it differs from other rows of that learner.
+    """
+    rows: list[str | evaluate.Group] = [name for name in names if name.startswith(PREFIX)]
+    paths = [checkpoint(name) for name in names if not name.startswith(PREFIX)]
+    if each:
+        return rows + [f"{PREFIX}{path}" for path in paths]
+    trainings: dict[str, dict[str, list[str]]] = {}  # learner -> options but for the seed -> its policies
+    for path in paths:
+        card = read_network(path).card
+        options = {name: value for name, value in card.get("options", {}).items() if name != "seed"}
+        same = trainings.setdefault(str(card.get("learner") or path.stem), {})
+        same.setdefault(json.dumps(options, sort_keys=True), []).append(f"{PREFIX}{path}")
+    for name, kinds in trainings.items():
+        every = [json.loads(kind) for kind in kinds]
+        for options, policies in zip(every, kinds.values(), strict=True):
+            own = [f" {key}={value}" for key, value in options.items() if any(one.get(key) != value for one in every)]
+            rows.append(evaluate.Group(name + ",".join(own), policies))
+    return rows
 
 
 def run_export(command: Export) -> None:

@@ -244,6 +244,26 @@ def test_commands_say_what_is_wrong_in_one_line(tmp_path: Path, capsys: pytest.C
     assert all(name in capsys.readouterr().out for name in ["set-ppo"])
 
 
+def test_trainings_that_differ_only_by_their_seed_are_one_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = []
+    for name, seed, elite in (("a", 0, 2), ("b", 1, 2), ("c", 0, 3)):
+        folders.append(str(tmp_path / name))
+        cem.train(cem.Options(**TINY, folder=folders[-1], seed=seed, steps=300, population=6, elite=elite, worlds=2))
+    a, b, c = (f"learned:{folder}/policy.npz" for folder in folders)
+    assert command.agent_rows(folders[:2], each=False) == [evaluate.Group("cem", (a, b))]
+    assert command.agent_rows([*folders, "learned:x"], each=False) == [
+        "learned:x", evaluate.Group("cem elite=2", (a, b)), evaluate.Group("cem elite=3", (c,)),
+    ]  # fmt: skip
+    assert command.agent_rows(folders, each=True) == [a, b, c]
+    told = [*folders[:2], "--policies", "host", "--seeds", "1000000:1000002"]
+    assert command.main(["evaluate", "Tiny", *told]) == 0
+    assert "cem (2 trainings)" in capsys.readouterr().out
+    assert command.main(["evaluate", "Tiny", *told, "--each"]) == 0
+    assert "(2 trainings)" not in capsys.readouterr().out
+
+
 def test_a_trained_policy_is_exported_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = cem.Options(**TINY, folder=str(tmp_path / "run"), steps=500, population=6, elite=2, worlds=2)
     path = cem.train(options)
@@ -253,4 +273,4 @@ def test_a_trained_policy_is_exported_and_compared(tmp_path: Path, capsys: pytes
     assert (
         command.main(["evaluate", "Tiny", str(path.parent), "--policies", "xen-4.8", "--seeds", "1000000:1000002"]) == 0
     )
-    assert "learned:" in capsys.readouterr().out
+    assert "cem" in capsys.readouterr().out
