@@ -10,38 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from stable_baselines3 import PPO
-from torch import nn
 
-from agents import maskable_ppo, sb3
-from ple_gym.adapters.semi_markov import semi_markov
+from agents import maskable_ppo, ppo, sb3
 
 NAME = "ppo-unmasked"
 
 
 @dataclass(frozen=True)
-class Options(maskable_ppo.Options):
-    """PPO without masks; the options are those of maskable-ppo."""
+class Options(ppo.Options):
+    """PPO without masks."""
 
 
 def build(options: Options) -> Any:
     """The model, with its lanes."""
-    model = semi_markov(PPO)(
-        "MlpPolicy",
-        sb3.make_envs(options),
-        n_steps=options.n_steps,
-        batch_size=options.batch_size,
-        n_epochs=options.n_epochs,
-        learning_rate=options.learning_rate,
-        horizon_ms=options.horizon_ms,
-        gae_lambda=options.gae_lambda,
-        ent_coef=options.ent_coef,
-        clip_range=options.clip_range,
-        seed=options.seed,
-        device="cpu",
-        policy_kwargs={"net_arch": [options.hidden] * 2, "activation_fn": nn.ReLU},
-    )
-    sb3.start_values_at(model, options)
-    return model
+    return ppo.build(PPO, "MlpPolicy", sb3.make_envs(options), options, ppo.perceptron(options))
 
 
 def train(options: Options) -> Path:

@@ -251,13 +251,3 @@ def mlp_weights(*layers: nn.Linear) -> dict[str, Any]:
         weights[matrix] = linear.weight.T.detach().cpu().numpy().copy(order="C")
         weights[bias] = linear.bias[None].detach().cpu().numpy().copy(order="C")
     return weights
-
-
-def start_values_at(model: BaseAlgorithm, options: Any) -> None:
-    """Let the critic begin with `expected_waste` for ever instead of with nothing lost.
-
-    A critic that expects no loss makes every transition look bad in proportion to its length, and the policy falls into
-    resuming the spinner, where the next decision is only 2 us away, before the critic has learned better.
-    """
-    with torch.no_grad():
-        model.policy.value_net.bias.fill_(-options.expected_waste * options.horizon_ms)
