@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -17,13 +16,15 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
+from agents import evaluation
 from agents.common import TEST, AgentError
+from agents.torch_policy import TorchPolicy, read_policy
 from ple_gym import evaluate, tables
 from ple_gym.policies.exported import FOLDER, PREFIX, Network, read_network, write_network
 from ple_gym.scenario import ScenarioError
 
 #: Each is a module with `Options` and `train(options)`.
-LEARNERS = ("maskable-ppo", "set-ppo", "dqn", "ppo-unmasked", "bc", "cem")
+LEARNERS = ("maskable-ppo", "set-ppo", "dqn", "ppo-unmasked", "recurrent-ppo", "bc", "cem")
 USAGE = """usage: python -m agents COMMAND
 
   list                         the learners and the policies that are shipped
@@ -36,7 +37,7 @@ STYLE = (OmitArgPrefixes, FlagCreatePairsOff)
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Compare agents and rules on test seeds, all inside the kernel.
+    """Compare agents and rules on test seeds, inside the kernel where it can run them.
 
     Example: python -m agents evaluate Storm runs/set-ppo-Storm-* --policies xen-4.8 kvm oracle
     """
@@ -123,66 +124,39 @@ def train(arguments: Sequence[str]) -> None:
     module = learner(name)
     options = tyro.cli(module.Options, args=rest, prog=f"python -m agents train {name}", config=STYLE)
     path = module.train(options)
-    print(f"{path}: {describe(read_network(path))}")
+    print(f"{path}: {describe(read_policy(path))}")
     if not options.quiet:
         print(f"compare it: python -m agents evaluate {options.scenario} {path.parent}")
 
 
-def describe(network: Network) -> str:
+def describe(policy: Network | TorchPolicy) -> str:
     """A card in a line."""
-    card = network.card
+    card = policy.card
     score = (card.get("validation") or {}).get("above_ideal_percent")
     told = "" if score is None else f", {score:+.1f} % above the ideal on validation seeds"
-    return f"{network.kind} network of {card.get('learner')}, best after {card.get('steps'):,} decisions{told}"
-
-
-def checkpoint(name: str) -> Path:
-    """The file of a training's folder, or the file itself."""
-    path = Path(name)
-    if path.is_dir():
-        path /= "policy.npz"
-    if not path.exists():
-        raise AgentError(f"{name}: no policy there; an unfinished training goes on with the command that began it")
-    return path
+    return f"{policy.kind} network of {card.get('learner')}, best after {card.get('steps'):,} decisions{told}"
 
 
 def run_evaluate(command: Evaluate) -> None:
     """Print the table."""
-    rows = [*command.policies, *agent_rows(command.agents, command.each)]
-    comparison = evaluate.compare(command.scenario, rows, evaluate.parse_seeds(command.seeds))
+    rows = [*command.policies, *evaluation.agent_rows(command.agents, command.each)]
+    comparison = evaluation.compare(
+        command.scenario, rows, evaluate.parse_seeds(command.seeds),
+        lambda name: print(f"running {name} in torch", file=sys.stderr),
+    )  # fmt: skip
     console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False)
     console.print(tables.ComparisonTable(comparison))
     console.print(tables.comparison_note(comparison))
-
-
-def agent_rows(names: Sequence[str], each: bool) -> list[str | evaluate.Group]:
-    """What `ple_gym.evaluate.compare` shows: shipped policies, and trainings together that differ only by their seed.
-
-    A row is named by its learner, and by those options in which it differs from other rows of that learner.
-    """
-    rows: list[str | evaluate.Group] = [name for name in names if name.startswith(PREFIX)]
-    paths = [checkpoint(name) for name in names if not name.startswith(PREFIX)]
-    if each:
-        return rows + [f"{PREFIX}{path}" for path in paths]
-    trainings: dict[str, dict[str, list[str]]] = {}  # learner -> options but for the seed -> its policies
-    for path in paths:
-        card = read_network(path).card
-        options = {name: value for name, value in card.get("options", {}).items() if name != "seed"}
-        same = trainings.setdefault(str(card.get("learner") or path.stem), {})
-        same.setdefault(json.dumps(options, sort_keys=True), []).append(f"{PREFIX}{path}")
-    for name, kinds in trainings.items():
-        every = [json.loads(kind) for kind in kinds]
-        for options, policies in zip(every, kinds.values(), strict=True):
-            own = [f" {key}={value}" for key, value in options.items() if any(one.get(key) != value for one in every)]
-            rows.append(evaluate.Group(name + ",".join(own), policies))
-    return rows
 
 
 def run_export(command: Export) -> None:
     """Write the file."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,39}", command.name):
         raise AgentError(f"--name {command.name}: must be letters, digits, - and .")
-    policy = read_network(checkpoint(command.checkpoint))
+    source = evaluation.checkpoint(command.checkpoint)
+    policy = read_policy(source)
+    if isinstance(policy, TorchPolicy):
+        raise AgentError(f"{source}: the kernel cannot run a {policy.kind}, so it cannot be shipped")
     path = Path(command.to) / f"{command.name}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_network(path, policy)

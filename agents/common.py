@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from agents.torch_policy import TorchPolicy, write_policy
 from ple_gym.lanes import Lanes
-from ple_gym.policies.exported import Network, write_network
+from ple_gym.policies.exported import Network
 from ple_gym.policies.rules import LEARNED
 from ple_gym.scenario import Scenario
 from ple_gym.scenarios import load
@@ -117,20 +118,28 @@ def percent(logs: Any) -> float:
 class Validation:
     """Measures policies on validation seeds, and remembers the best one: the only selection there is.
 
-    A policy is not measured further once a run takes half as long again as the longest under `xen-4.8`.
+    A policy is not measured further once a run takes half as long again as the longest under `xen-4.8` or, where torch
+    decides, which costs a thousand times as much, half as many decisions again.
     """
 
     def __init__(self, scenario: Scenario, seeds: int) -> None:
         from ple_gym import evaluate
 
         self.seeds = VALIDATION[:seeds]
-        longest = max(run["simulated_s"] for run in evaluate.simulate(scenario, "xen-4.8", self.seeds, threads=1))
-        limit = min(1.5 * longest, scenario.limit.simulated_s)
+        runs = evaluate.simulate(scenario, "xen-4.8", self.seeds, threads=1)
+        limit = min(1.5 * max(run["simulated_s"] for run in runs), scenario.limit.simulated_s)
+        self.decisions = max(1, int(1.5 * max(run["decisions"] for run in runs)))
         self.scenario = scenario.with_overrides({"limit.simulated_s": limit})
 
-    def __call__(self, network: Network) -> float | None:
+    def __call__(self, policy: Network | TorchPolicy) -> float | None:
         """Percent above the ideal, by the mean logarithm; None if a run takes too long."""
-        logs = above_ideal(self.scenario, network, self.seeds)
+        if isinstance(policy, Network):
+            logs = above_ideal(self.scenario, policy, self.seeds)
+        else:
+            runs = policy.simulate(self.scenario, self.seeds, self.decisions)
+            logs = np.array([np.log(run["simulated_s"] / run["ideal_s"]) for run in runs if run["finished"]])
+            if len(logs) < len(runs):
+                return None
         return percent(logs) if np.isfinite(logs).all() else None
 
 
@@ -191,13 +200,13 @@ class Run:
         """Seconds spent on it, all parts together."""
         return self.seconds + time.monotonic() - self.began
 
-    def finish(self, network: Network) -> Path:
+    def finish(self, policy: Network | TorchPolicy) -> Path:
         """Write curve, picture and, last, the policy; where it is."""
         buffer = io.StringIO(newline="")
         csv.writer(buffer).writerows([CURVE, *self.curve])
         write_whole(self.path / "curve.csv", buffer.getvalue().encode())
         draw_curve(self.path / "curve.png", self.curve, f"{self.learner} on {self.options.scenario}")
-        write_network(self.policy, network)
+        write_policy(self.policy, policy)
         return self.policy
 
     def card(self, steps: int, validation: float | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from sb3_contrib import MaskablePPO
 
 from agents import ppo, sb3
+from agents.torch_policy import layers
 from ple_gym.policies.exported import Network
 
 NAME = "maskable-ppo"
@@ -24,7 +25,7 @@ class Options(ppo.Options):
 
 def build(options: Options) -> Any:
     """The model, with its lanes."""
-    return ppo.build(MaskablePPO, "MlpPolicy", sb3.make_envs(options), options, ppo.perceptron(options))
+    return ppo.build(MaskablePPO, "MlpPolicy", sb3.make_envs(options), options, layers("torch-mlp", options.hidden))
 
 
 def network(model: Any) -> Network:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from torch import nn
 
 from agents import common
 from ple_gym.adapters.sb3 import PleVecEnv
@@ -38,11 +37,6 @@ class Options(common.Options):
     """share of the machine that the critic expects to be lost before it has learned anything"""
     hidden: int = 64
     """units in each hidden layer, of actor and critic"""
-
-
-def perceptron(options: Options) -> dict[str, Any]:
-    """SB3's `policy_kwargs` for two hidden layers."""
-    return {"net_arch": [options.hidden] * 2, "activation_fn": nn.ReLU}
 
 
 def build(

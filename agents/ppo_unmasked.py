@@ -1,6 +1,6 @@
 """PPO that does not know which actions are legal: what masks are worth. An illegal action defers to the host.
 
-Inside the kernel a policy is always masked, so the file that this writes plays better than its training did.
+The kernel masks every policy, so this one is run by torch (`torch_policy.py`), without masks as it was trained.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 
 from stable_baselines3 import PPO
 
-from agents import maskable_ppo, ppo, sb3
+from agents import ppo, sb3
+from agents.torch_policy import TorchPolicy, layers
 
 NAME = "ppo-unmasked"
 
@@ -20,12 +21,15 @@ NAME = "ppo-unmasked"
 class Options(ppo.Options):
     """PPO without masks."""
 
+    validate: int = 10
+    """how often to measure the policy on validation seeds; the best one is kept"""
+
 
 def build(options: Options) -> Any:
     """The model, with its lanes."""
-    return ppo.build(PPO, "MlpPolicy", sb3.make_envs(options), options, ppo.perceptron(options))
+    return ppo.build(PPO, "MlpPolicy", sb3.make_envs(options), options, layers("torch-mlp", options.hidden))
 
 
 def train(options: Options) -> Path:
     """Train; where the policy is."""
-    return sb3.train(NAME, options, build(options), maskable_ppo.network)
+    return sb3.train(NAME, options, build(options), TorchPolicy.of)

@@ -15,15 +15,16 @@ torch = pytest.importorskip("torch", reason="learners need it")
 from exhaustive import shortest_makespan  # noqa: E402
 
 from agents import __main__ as command  # noqa: E402
-from agents import bc, cem, common, dqn, maskable_ppo, set_ppo  # noqa: E402
+from agents import bc, cem, common, dqn, evaluation, maskable_ppo, ppo_unmasked, recurrent_ppo, set_ppo, torch_policy  # noqa: E402
 from agents.set_network import Actor  # noqa: E402
+from agents.torch_policy import TorchPolicy, read_policy, write_policy  # noqa: E402
 from ple_gym import evaluate, make_sb3  # noqa: E402
 from ple_gym.adapters.semi_markov import semi_markov  # noqa: E402
 from ple_gym.drive import NEXT, RESET, STEP  # noqa: E402
 from ple_gym.env import PleEnv  # noqa: E402
 from ple_gym.lanes import Lanes  # noqa: E402
 from ple_gym.observe import HOST_LENGTH, VCPU_FEATURES  # noqa: E402
-from ple_gym.policies.exported import read_network  # noqa: E402
+from ple_gym.policies.exported import PolicyError, read_network  # noqa: E402
 from ple_gym.policies.network import learned  # noqa: E402
 from ple_gym.scenarios import load  # noqa: E402
 from ple_gym.sim.memory import grid, handle  # noqa: E402
@@ -183,7 +184,7 @@ class Killed(Exception):
     """Stands for a kill -9."""
 
 
-@pytest.mark.parametrize("learner", [maskable_ppo, set_ppo, cem])
+@pytest.mark.parametrize("learner", [maskable_ppo, set_ppo, recurrent_ppo, cem])
 def test_a_training_that_was_killed_goes_on_to_the_same_result(
     learner: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +192,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_result(
     options = learner.Options(**TINY, folder=str(tmp_path / "whole"), steps=steps, save_every_s=0, validate=2)
     if learner is cem:
         options = replace(options, population=8, elite=3, worlds=2)
-    whole = read_network(learner.train(options))
+    whole = read_policy(learner.train(options))
     halves = replace(options, folder=str(tmp_path / "halves"))
     target = (cem.Search, "advance") if learner is cem else (common.Run, "card")
     original = getattr(*target)
@@ -208,12 +209,86 @@ def test_a_training_that_was_killed_goes_on_to_the_same_result(
     with pytest.raises(Killed):
         learner.train(halves)
     monkeypatch.undo()
-    again = read_network(learner.train(halves))
+    again = read_policy(learner.train(halves))
     assert again.card["steps"] == whole.card["steps"]
     assert all(np.array_equal(again.weights[name], whole.weights[name]) for name in whole.weights)
     assert learner.train(halves) == tmp_path / "halves" / "policy.npz"  # it is finished: nothing more is done
     with pytest.raises(common.AgentError, match="other options"):
         learner.train(replace(halves, seed=1))
+
+
+@pytest.mark.parametrize("learner", [ppo_unmasked, recurrent_ppo])
+def test_torch_runs_what_the_kernel_cannot(
+    learner: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept as plain arrays; the file decides as the model it came from, in whatever lanes."""
+    options = learner.Options(**TINY, folder=str(tmp_path / "run"), steps=1_000, validate=1, hidden=8)
+    path = learner.train(options)
+    policy = read_policy(path)
+    assert isinstance(policy, TorchPolicy) and policy.card["learner"] == learner.NAME and policy.card["steps"] == 1024
+    assert path.stat().st_size < 2**20
+    world, seeds = load("Tiny").with_overrides(SHORT), [common.VALIDATION[0] + k for k in range(5)]
+    expected = [by_hand(policy.network(), world, seed) for seed in seeds]
+    for lanes in (1, 2, 16):
+        monkeypatch.setattr(torch_policy, "LANES", lanes)
+        runs = policy.simulate(world, seeds)
+        assert [(run["seed"], run["simulated_s"], run["decisions"], run["illegal_actions"]) for run in runs] == expected
+    assert runs[0].keys() - {"illegal_actions"} == evaluate.simulate(world, "host", seeds[:1])[0].keys()
+    comparison = evaluation.compare(world, ["host", *evaluation.agent_rows([str(path)])], seeds)
+    assert comparison.members == {"host": ("host",), learner.NAME: (f"learned:{path}",)}
+    assert comparison.runs[f"learned:{path}"] == runs
+    assert command.main(["export", str(path), "--name", "y"]) == 2
+    assert "the kernel cannot run a torch-" in capsys.readouterr().err
+
+
+def by_hand(network: Any, world: Any, seed: int) -> tuple[int, float, int, int]:
+    """One run in the single environment."""
+    env = PleEnv(world)
+    observation, info = env.reset(seed=seed)
+    assert info["index"] == 0
+    over, memory, start = False, None, True
+    while not over:
+        action, memory = network.predict(observation[None], memory, np.array([start]), deterministic=True)
+        observation, _, terminated, truncated, info = env.step(action[0])
+        over, start = terminated or truncated, False
+    told = info["ple_episode"]
+    return seed, told["simulated_s"], told["decisions"], told["illegal_actions"]
+
+
+def test_worlds_without_a_decision_are_run_too() -> None:
+    world = load("Tiny").with_overrides({"ple.window": 1_000_000_000})
+    policy = TorchPolicy.of(ppo_unmasked.build(ppo_unmasked.Options(scenario="Tiny", hidden=4)))
+    runs = policy.simulate(world, [3, 4])
+    assert runs == [{**run, "illegal_actions": 0} for run in evaluate.simulate(world, "host", [3, 4])]
+    assert [run["decisions"] for run in runs] == [0, 0]
+
+
+def test_torch_s_files_are_refused_in_one_line_when_damaged(tmp_path: Path) -> None:
+    policy = TorchPolicy.of(recurrent_ppo.build(recurrent_ppo.Options(scenario="Tiny", hidden=4)))
+    path = tmp_path / "policy.npz"
+    name, array = next(iter(policy.weights.items()))
+    wrong = {
+        "must be 1..1024": replace(policy, hidden=0),
+        "information level = 'all'": replace(policy, information="all"),
+        "must be finite": replace(policy, weights={**policy.weights, name: np.full_like(array, np.nan)}),
+        f"{name}: must be float32": replace(policy, weights={**policy.weights, name: array[:1]}),
+        r"weights \[\]: must be": replace(policy, weights={}),
+        "kind = 'torch-cnn'": replace(policy, kind="torch-cnn"),
+    }
+    for why, one in wrong.items():
+        write_policy(path, one)
+        with pytest.raises(PolicyError, match=why) as caught:
+            read_policy(path)
+        assert "\n" not in str(caught.value)
+    write_policy(path, policy)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:200] + b"x" * 50 + whole[250:], b""):
+        path.write_bytes(content)
+        with pytest.raises(PolicyError, match=r"policy\.npz: ") as caught:
+            read_policy(path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(PolicyError, match="is for 3 vCPUs, the scenario has 32"):
+        policy.simulate(load("Storm"), [0])
 
 
 def test_damaged_and_foreign_states_are_refused_in_one_line(tmp_path: Path) -> None:
@@ -252,11 +327,11 @@ def test_trainings_that_differ_only_by_their_seed_are_one_row(
         folders.append(str(tmp_path / name))
         cem.train(cem.Options(**TINY, folder=folders[-1], seed=seed, steps=300, population=6, elite=elite, worlds=2))
     a, b, c = (f"learned:{folder}/policy.npz" for folder in folders)
-    assert command.agent_rows(folders[:2], each=False) == [evaluate.Group("cem", (a, b))]
-    assert command.agent_rows([*folders, "learned:x"], each=False) == [
+    assert evaluation.agent_rows(folders[:2], each=False) == [evaluate.Group("cem", (a, b))]
+    assert evaluation.agent_rows([*folders, "learned:x"], each=False) == [
         "learned:x", evaluate.Group("cem elite=2", (a, b)), evaluate.Group("cem elite=3", (c,)),
     ]  # fmt: skip
-    assert command.agent_rows(folders, each=True) == [a, b, c]
+    assert evaluation.agent_rows(folders, each=True) == [a, b, c]
     told = [*folders[:2], "--policies", "host", "--seeds", "1000000:1000002"]
     assert command.main(["evaluate", "Tiny", *told]) == 0
     assert "cem (2 trainings)" in capsys.readouterr().out
