@@ -139,6 +139,22 @@ def test_the_kernel_decides_as_torch_does_on_ten_thousand_states(learner: Any) -
     assert len(np.unique(decided)) > 10
 
 
+def test_a_privileged_critic_sees_more_than_its_actor(tmp_path: Path) -> None:
+    options = set_ppo.Options(**TINY, folder=str(tmp_path), steps=600, validate=1, privileged_critic=True)
+    policy = set_ppo.build(options).policy
+    vcpus, host = torch.rand(1, 3, len(bc.FEATURES)), torch.rand(1, HOST_LENGTH)
+    other = vcpus.clone()
+    other[..., len(VCPU_FEATURES) :] = torch.rand(1, 3, len(bc.FEATURES) - len(VCPU_FEATURES))
+    observations = [{"vcpus": rows, "host": host} for rows in (vcpus, other)]
+    with torch.no_grad():
+        one, two = (policy.get_distribution(seen).distribution.logits for seen in observations)
+        assert torch.equal(one, two)
+        assert policy.predict_values(observations[0]) != policy.predict_values(observations[1])
+    trained = read_network(set_ppo.train(options))
+    assert (trained.kind, trained.information) == ("set", "hypervisor")
+    assert trained.weights["vcpu1"].shape[1] == len(VCPU_FEATURES)
+
+
 def test_the_oracle_of_behaviour_cloning_is_the_compiled_one() -> None:
     for name, seed in (("Storm", 3), ("TicketOrder", 0)):
         envs = make_sb3(name, 1, observation="tokens", information="oracle", seed=seed, threads=1)
@@ -160,6 +176,35 @@ def test_dqn_reads_the_mask_from_the_observation(actuator: str) -> None:
         masks = envs.action_masks()
         assert np.array_equal(dqn.mask_of(torch.from_numpy(observation), 32, waiting).numpy(), masks)
         observation, *_ = envs.step(envs.envs.sample_actions())
+
+
+def test_dqn_fills_its_buffer_at_random_before_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = dqn.Options(
+        **TINY, folder=str(tmp_path), steps=2_000, save_every_s=0, validate=4, lanes=4, buffer_size=4_000,
+        learning_starts=400, gradient_steps=1, exploration_fraction=0.1, exploration_final=0.0,
+    )  # fmt: skip
+    train_with_a_kill(dqn, options, monkeypatch)
+    stopped_at = torch.load(tmp_path / "state.pt", weights_only=True)["steps"]
+    assert 800 < stopped_at < 1_200
+    learned_at, rates = [], {}
+    train, sample = dqn.MaskedDQN.train, dqn.MaskedDQN._sample_action
+
+    def watched_train(self: Any, *args: Any, **kwargs: Any) -> None:
+        learned_at.append((self.num_timesteps, self.replay_buffer.size() * 4))
+        train(self, *args, **kwargs)
+
+    def watched_sample(self: Any, learning_starts: int, *args: Any) -> Any:
+        actions = sample(self, learning_starts, *args)
+        greedy, _ = self.predict(self._last_obs, deterministic=True)
+        rates.setdefault(self.num_timesteps < stopped_at + 400, []).append((actions[0] != greedy).mean())
+        return actions
+
+    monkeypatch.setattr(dqn.MaskedDQN, "train", watched_train)
+    monkeypatch.setattr(dqn.MaskedDQN, "_sample_action", watched_sample)
+    dqn.train(options)
+    steps, kept = learned_at[0]
+    assert 400 <= steps - stopped_at <= 400 + 16 and kept == steps - stopped_at
+    assert np.mean(rates[True]) > 0.2 and np.mean(rates[False]) == 0
 
 
 def test_dqn_explores_and_learns_among_legal_actions_only() -> None:
@@ -184,17 +229,9 @@ class Killed(Exception):
     """Stands for a kill -9."""
 
 
-@pytest.mark.parametrize("learner", [maskable_ppo, set_ppo, recurrent_ppo, cem])
-def test_a_training_that_was_killed_goes_on_to_the_same_result(
-    learner: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps = 6_000 if learner is cem else 2_000
-    options = learner.Options(**TINY, folder=str(tmp_path / "whole"), steps=steps, save_every_s=0, validate=2)
-    if learner is cem:
-        options = replace(options, population=8, elite=3, worlds=2)
-    whole = read_policy(learner.train(options))
-    halves = replace(options, folder=str(tmp_path / "halves"))
-    target = (cem.Search, "advance") if learner is cem else (common.Run, "card")
+def train_with_a_kill(learner: Any, options: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until the second validation or generation, and stop there."""
+    target = (cem.Search, "advance") if learner is cem else (common.Validation, "__call__")
     original = getattr(*target)
     calls = 0
 
@@ -205,10 +242,24 @@ def test_a_training_that_was_killed_goes_on_to_the_same_result(
             raise Killed
         return original(*arguments)
 
-    monkeypatch.setattr(*target, dies)
-    with pytest.raises(Killed):
-        learner.train(halves)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(*target, dies)
+        with pytest.raises(Killed):
+            learner.train(options)
+
+
+@pytest.mark.parametrize("learner", [maskable_ppo, set_ppo, recurrent_ppo, bc, cem])
+def test_a_training_that_was_killed_goes_on_to_the_same_result(
+    learner: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = learner.Options(**TINY, folder=str(tmp_path / "whole"), steps=2_000, save_every_s=0, validate=4)
+    if learner is cem:
+        options = replace(options, steps=6_000, population=8, elite=3, worlds=2)
+    elif learner is bc:  # the actor is let loose after the kill
+        options = replace(options, expert_decisions=400, bc_epochs=2, critic_steps=1_200)
+    whole = read_policy(learner.train(options))
+    halves = replace(options, folder=str(tmp_path / "halves"))
+    train_with_a_kill(learner, halves, monkeypatch)
     again = read_policy(learner.train(halves))
     assert again.card["steps"] == whole.card["steps"]
     assert all(np.array_equal(again.weights[name], whole.weights[name]) for name in whole.weights)
