@@ -11,7 +11,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ class Training(BaseCallback):
             "seconds": self.run.wall_s(),
             "counts": [self.cycles, self.row_at, self.validated],
             "best": best and {
-                **{name: getattr(best, name) for name in ("kind", "information", "vcpus", "hidden", "card")},
+                **{field.name: getattr(best, field.name) for field in fields(best)},
                 "weights": {name: torch.from_numpy(array) for name, array in best.weights.items()},
             },
             "ended": [
