@@ -99,7 +99,8 @@ def sizes(learner: type, n_steps: int) -> dict[str, Any]:
     """Options of a learner that looks at all that it has collected at once."""
     if learner in (DQN, QRDQN):
         return {"learning_starts": 10, "buffer_size": 1000}
-    return {"n_steps": n_steps} | ({} if learner is A2C else {"batch_size": 2 * n_steps})
+    small = {"policy_kwargs": {"lstm_hidden_size": 8}} if learner is RecurrentPPO else {}
+    return small | {"n_steps": n_steps} | ({} if learner is A2C else {"batch_size": 2 * n_steps})
 
 
 def policy_of(learner: type, as_dict: bool = False) -> str:
