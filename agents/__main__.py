@@ -16,13 +16,15 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
+from agents import evaluation
 from agents.common import TEST, AgentError
+from agents.torch_policy import TorchPolicy, read_policy
 from ple_gym import evaluate, tables
 from ple_gym.policies.exported import FOLDER, PREFIX, Network, read_network, write_network
 from ple_gym.scenario import ScenarioError
 
 #: Each is a module with `Options` and `train(options)`.
-LEARNERS = ("maskable-ppo", "set-ppo", "dqn", "ppo-unmasked", "bc", "cem")
+LEARNERS = ("maskable-ppo", "set-ppo", "dqn", "ppo-unmasked", "recurrent-ppo", "bc", "cem")
 USAGE = """usage: python -m agents COMMAND
 
   list                         the learners and the policies that are shipped
@@ -35,17 +37,20 @@ STYLE = (OmitArgPrefixes, FlagCreatePairsOff)
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Compare agents and rules on test seeds, all inside the kernel.
+    """Compare agents and rules on test seeds, inside the kernel where it can run them.
 
-    Example: python -m agents evaluate Storm runs/set-ppo-Storm-0 --policies xen-4.8 kvm oracle
+    Example: python -m agents evaluate Storm runs/set-ppo-Storm-* --policies xen-4.8 kvm oracle
     """
 
     scenario: Annotated[Positional[str], arg(metavar="SCENARIO")]
     """name, id, or .toml or .json file"""
     agents: Annotated[Positional[tuple[str, ...]], arg(metavar="AGENT ...")] = ()
-    """folders of trainings, .npz files, or names of policies that are shipped"""
-    policies: tuple[str, ...] = ("xen-4.8", "paper", "kvm", "spin-age-self", "two-patience", "oracle")
-    """rules to compare with; everything is compared to the first"""
+    """folders of trainings, .npz files, or names of policies that are shipped; trainings that differ in nothing but the
+    seed are one row"""
+    each: bool = False
+    """one row per training"""
+    policies: tuple[str, ...] = ("host", "xen-4.8", "paper", "kvm", "spin-age-self", "two-patience", "oracle")
+    """rules to compare with; everything is compared to host, or else to the first"""
     seeds: str = f"{TEST[0]}:{TEST[0] + 100}"
     """START:STOP; tune on validation seeds, 1000000:1001000, never on these"""
 
@@ -119,33 +124,26 @@ def train(arguments: Sequence[str]) -> None:
     module = learner(name)
     options = tyro.cli(module.Options, args=rest, prog=f"python -m agents train {name}", config=STYLE)
     path = module.train(options)
-    print(f"{path}: {describe(read_network(path))}")
+    print(f"{path}: {describe(read_policy(path))}")
     if not options.quiet:
         print(f"compare it: python -m agents evaluate {options.scenario} {path.parent}")
 
 
-def describe(network: Network) -> str:
+def describe(policy: Network | TorchPolicy) -> str:
     """A card in a line."""
-    card = network.card
+    card = policy.card
     score = (card.get("validation") or {}).get("above_ideal_percent")
     told = "" if score is None else f", {score:+.1f} % above the ideal on validation seeds"
-    return f"{network.kind} network of {card.get('learner')}, best after {card.get('steps'):,} decisions{told}"
-
-
-def checkpoint(name: str) -> Path:
-    """The file of a training's folder, or the file itself."""
-    path = Path(name)
-    if path.is_dir():
-        path /= "policy.npz"
-    if not path.exists():
-        raise AgentError(f"{name}: no policy there; an unfinished training goes on with the command that began it")
-    return path
+    return f"{policy.kind} network of {card.get('learner')}, best after {card.get('steps'):,} decisions{told}"
 
 
 def run_evaluate(command: Evaluate) -> None:
     """Print the table."""
-    agents = [name if name.startswith(PREFIX) else f"{PREFIX}{checkpoint(name)}" for name in command.agents]
-    comparison = evaluate.compare(command.scenario, [*command.policies, *agents], evaluate.parse_seeds(command.seeds))
+    rows = [*command.policies, *evaluation.agent_rows(command.agents, command.each)]
+    comparison = evaluation.compare(
+        command.scenario, rows, evaluate.parse_seeds(command.seeds),
+        lambda name: print(f"running {name} in torch", file=sys.stderr),
+    )  # fmt: skip
     console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False)
     console.print(tables.ComparisonTable(comparison))
     console.print(tables.comparison_note(comparison))
@@ -155,7 +153,10 @@ def run_export(command: Export) -> None:
     """Write the file."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,39}", command.name):
         raise AgentError(f"--name {command.name}: must be letters, digits, - and .")
-    policy = read_network(checkpoint(command.checkpoint))
+    source = evaluation.checkpoint(command.checkpoint)
+    policy = read_policy(source)
+    if isinstance(policy, TorchPolicy):
+        raise AgentError(f"{source}: the kernel cannot run a {policy.kind}, so it cannot be shipped")
     path = Path(command.to) / f"{command.name}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_network(path, policy)

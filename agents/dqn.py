@@ -38,7 +38,8 @@ class Options(common.Options):
     buffer_size: int = 50_000
     """transitions that are kept"""
     learning_starts: int = 5_000
-    """decisions at random before the first gradient step, and again after going on with a stopped training"""
+    """decisions at random before the first gradient step, and again when a stopped training goes on with an empty
+    buffer"""
     train_freq: int = 4
     """decisions of every lane between two rounds of gradient steps"""
     gradient_steps: int = 8
@@ -135,6 +136,15 @@ def network(model: Any) -> Network:
     )
 
 
+class Training(sb3.Training):
+    """Fills the buffer anew before it goes on with a stopped training."""
+
+    def load(self, path: Path) -> None:
+        """As its parent; SB3 counts decisions from the beginning of the training."""
+        super().load(path)
+        self.learning.learning_starts += self.learning.num_timesteps
+
+
 def train(options: Options) -> Path:
     """Train; where the policy is."""
-    return sb3.train(NAME, options, build(options), network)
+    return sb3.train(NAME, options, build(options), network, Training)

@@ -10,63 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from sb3_contrib import MaskablePPO
-from torch import nn
 
-from agents import common, sb3
-from ple_gym.adapters.semi_markov import semi_markov
+from agents import ppo, sb3
+from agents.torch_policy import layers
 from ple_gym.policies.exported import Network
 
 NAME = "maskable-ppo"
 
 
 @dataclass(frozen=True)
-class Options(common.Options):
+class Options(ppo.Options):
     """MaskablePPO with a multi-layer perceptron."""
-
-    n_steps: int = 32
-    """decisions of a lane between two updates"""
-    batch_size: int = 256
-    """transitions in a gradient step"""
-    n_epochs: int = 4
-    """times that each transition is learned from"""
-    learning_rate: float = 1e-3
-    """of Adam"""
-    horizon_ms: float = 1.0
-    """simulated time in which a discount falls to 1/e"""
-    gae_lambda: float = 0.99
-    """decay per decision of generalised advantage estimation"""
-    ent_coef: float = 0.01
-    """weight of the entropy bonus, which keeps the policy from resuming the spinner for ever"""
-    clip_range: float = 0.2
-    """how far a probability may move in an update"""
-    temperature: float = 0.25
-    """of the policy that is kept: 0 takes the best action always, which may let everybody spin for ever where a draw,
-    as in training (1) or sharper, does not"""
-    expected_waste: float = 1.0
-    """share of the machine that the critic expects to be lost before it has learned anything"""
-    hidden: int = 64
-    """units in each of the two hidden layers, of actor and critic"""
 
 
 def build(options: Options) -> Any:
     """The model, with its lanes."""
-    model = semi_markov(MaskablePPO)(
-        "MlpPolicy",
-        sb3.make_envs(options),
-        n_steps=options.n_steps,
-        batch_size=options.batch_size,
-        n_epochs=options.n_epochs,
-        learning_rate=options.learning_rate,
-        horizon_ms=options.horizon_ms,
-        gae_lambda=options.gae_lambda,
-        ent_coef=options.ent_coef,
-        clip_range=options.clip_range,
-        seed=options.seed,
-        device="cpu",
-        policy_kwargs={"net_arch": [options.hidden] * 2, "activation_fn": nn.ReLU},
-    )
-    sb3.start_values_at(model, options)
-    return model
+    return ppo.build(MaskablePPO, "MlpPolicy", sb3.make_envs(options), options, layers("torch-mlp", options.hidden))
 
 
 def network(model: Any) -> Network:

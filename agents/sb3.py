@@ -11,7 +11,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,19 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from torch import nn
 
 from agents.common import AgentError, Options, Run, Validation, percent
+from agents.torch_policy import KINDS, TorchPolicy
 from ple_gym.adapters.sb3 import PleVecEnv, make_sb3
 from ple_gym.policies.exported import Network
 from ple_gym.trace import write_whole
 
-NetworkOf = Callable[[Any], Network] | None  # None: the kernel cannot run it
+PolicyOf = Callable[[Any], Network | TorchPolicy]
 
 
 def make_envs(options: Options, **more: Any) -> PleVecEnv:
@@ -40,7 +42,7 @@ def make_envs(options: Options, **more: Any) -> PleVecEnv:
 
 
 def train(
-    learner: str, options: Options, model: BaseAlgorithm, network_of: NetworkOf, training: type[Training] | None = None
+    learner: str, options: Options, model: BaseAlgorithm, policy_of: PolicyOf, training: type[Training] | None = None
 ) -> Path:
     """Train a model, or go on with a training that was stopped; where the policy is.
 
@@ -48,26 +50,26 @@ def train(
         learner: name of the learner.
         options: what was asked for.
         model: freshly made from the options, with lanes of `make_envs`.
-        network_of: what the kernel is to run; its card is filled in here.
+        policy_of: what is kept of a model; its card is filled in here.
         training: `Training`, or one that does more.
     """
     run = Run.open(learner, options)
     if run.finished:
         return run.policy
-    return (training or Training)(run, model, network_of).run_to_the_end()
+    return (training or Training)(run, model, policy_of).run_to_the_end()
 
 
 class Training(BaseCallback):
     """One training: a callback of SB3 that writes down what happens."""
 
-    def __init__(self, run: Run, model: BaseAlgorithm, network_of: NetworkOf) -> None:
+    def __init__(self, run: Run, model: BaseAlgorithm, policy_of: PolicyOf) -> None:
         super().__init__()
-        self.run, self.learning, self.network_of = run, model, network_of
+        self.run, self.learning, self.policy_of = run, model, policy_of
         self.options = run.options
         self.envs: PleVecEnv = model.get_env()  # type: ignore[assignment]
         self.hz = self.envs.envs.scenario.host.tsc_hz
         self.validation = Validation(self.envs.envs.scenario, self.options.validation_seeds, self.options.start)
-        self.best: Network | None = None
+        self.best: Network | TorchPolicy | None = None
         self.cycles = 0
         self.ended: list[dict[str, Any]] = []  # episodes since the last row of the curve
         self.row_at = 0  # steps at the last row of the curve
@@ -127,11 +129,11 @@ class Training(BaseCallback):
         steps = self.learning.num_timesteps
         score = None
         if validate:
-            network = replace(self.network_of(self.learning), temperature=self.options.temperature)
+            policy = replace(self.policy_of(self.learning), temperature=self.options.temperature)
             self.validated += 1
-            score = self.validation(network)
+            score = self.validation(policy)
             if self.best is None or _better(score, self.best.card["validation"]["above_ideal_percent"]):
-                self.best = replace(network, card=self.run.card(steps, score))
+                self.best = replace(policy, card=self.run.card(steps, score))
         done = [run for run in self.ended if run["finished"]]
         row = [
             steps,
@@ -166,6 +168,7 @@ class Training(BaseCallback):
             "updates": model._n_updates,
             "lanes": [_bytes(saved) for saved in self.envs.env_method("get_state")],
             "lane_logs": [self.envs._returns.tolist(), self.envs._lengths.tolist()],
+            "memory": [list(pair) for pair in getattr(model, "_last_lstm_states", ())],
             "episode_starts": torch.from_numpy(np.array(model._last_episode_starts)),
             "torch": torch.get_rng_state(),
             "numpy": [part.tolist() if isinstance(part, np.ndarray) else part for part in np.random.get_state()],
@@ -174,7 +177,7 @@ class Training(BaseCallback):
             "seconds": self.run.wall_s(),
             "counts": [self.cycles, self.row_at, self.validated],
             "best": best and {
-                **{name: getattr(best, name) for name in ("kind", "information", "vcpus", "hidden", "temperature", "card")},
+                **{field.name: getattr(best, field.name) for field in fields(best)},
                 "weights": {name: torch.from_numpy(array) for name, array in best.weights.items()},
             },
             "ended": [
@@ -204,13 +207,15 @@ class Training(BaseCallback):
             self.envs._reset_seeds()
             model._last_obs = self.envs.reset()
             model._last_episode_starts = state["episode_starts"].numpy()
+            if state["memory"]:
+                model._last_lstm_states = RNNStates(*map(tuple, state["memory"]))
             self.envs._returns[:], self.envs._lengths[:] = state["lane_logs"]
             self.run.curve, self.run.seconds = state["curve"], state["seconds"]
             self.cycles, self.row_at, self.validated = state["counts"]
             self.ended = state["ended"]
             if (best := state["best"]) is not None:
                 best["weights"] = {name: array.numpy() for name, array in best["weights"].items()}
-                self.best = Network(**best)
+                self.best = (TorchPolicy if best["kind"] in KINDS else Network)(**best)
             torch.set_rng_state(state["torch"])
             kind, keys, *rest = state["numpy"]
             np.random.set_state((kind, np.array(keys, np.uint32), *rest))
@@ -250,13 +255,3 @@ def mlp_weights(*layers: nn.Linear) -> dict[str, Any]:
         weights[matrix] = linear.weight.T.detach().cpu().numpy().copy(order="C")
         weights[bias] = linear.bias[None].detach().cpu().numpy().copy(order="C")
     return weights
-
-
-def start_values_at(model: BaseAlgorithm, options: Any) -> None:
-    """Let the critic begin with `expected_waste` for ever instead of with nothing lost.
-
-    A critic that expects no loss makes every transition look bad in proportion to its length, and the policy falls into
-    resuming the spinner, where the next decision is only 2 us away, before the critic has learned better.
-    """
-    with torch.no_grad():
-        model.policy.value_net.bias.fill_(-options.expected_waste * options.horizon_ms)

@@ -104,7 +104,7 @@ class ComparisonTable:
         rows = comparison.rows()
         runs = len(comparison.seeds)
         self.title = f"{comparison.scenario.name}: {runs} seed{'s'[: runs > 1]}, times in ms"
-        names = ["policy", *(row.policy for row in rows)]
+        names = ["policy", *(_name(row) for row in rows)]
         self.outcome = [
             names,
             [">makespan", *(interval(row.makespan_s, 1e3) for row in rows)],
@@ -148,7 +148,6 @@ class ComparisonTable:
 def comparison_note(comparison: Comparison) -> str:
     """What the columns of `ComparisonTable` mean, and how long the runs took."""
     baseline, best = comparison.baseline, comparison.best_rule
-    several = {name: len(policies) for name, policies in comparison.members.items() if len(policies) > 1}
     who = "the scenario's own scheduler" if baseline == HOST else baseline
     rule = f"{best}, the best rule here that knows no more than a hypervisor" if best else "no rule, as none is here"
     lines = [
@@ -159,9 +158,8 @@ def comparison_note(comparison: Comparison) -> str:
         "exits: mean per run; each is a decision.",
         "[ ]: 95 % bootstrap interval over the seeds.",
     ]
-    if several:
-        names = ", ".join(f"{name} ({many})" for name, many in several.items())
-        lines.append(f"Several trained policies in a row, [ ] over these and the seeds: {names}.")
+    if any(len(policies) > 1 for policies in comparison.members.values()):
+        lines.append("Rows of several trainings: [ ] over both trainings and seeds.")
     if any(comparison.capped(name) for name in comparison.members):
         lines.append("capped: runs cut off at limit.simulated_s, which then counts as their makespan.")
     runs = len(comparison.seeds) * len(comparison.runs)
@@ -234,6 +232,11 @@ def ratio(value: Estimate | None, decimals: int = 1) -> str:
         f"{100 * math.expm1(one):+,.{decimals}f}" for one in (value.mean, value.low, value.high) if one is not None
     ]
     return texts[0] if len(texts) == 1 else f"{texts[0]} [{texts[1]}, {texts[2]}]"
+
+
+def _name(row: Row) -> str:
+    """A row's, and how many trained policies it stands for."""
+    return row.policy if len(row.members) == 1 else f"{row.policy} ({len(row.members)} trainings)"
 
 
 def _against(comparison: Comparison) -> str:

@@ -15,16 +15,17 @@ torch = pytest.importorskip("torch", reason="learners need it")
 from exhaustive import shortest_makespan  # noqa: E402
 
 from agents import __main__ as command  # noqa: E402
-from agents import bc, cem, common, dqn, maskable_ppo, set_ppo  # noqa: E402
+from agents import bc, cem, common, dqn, evaluation, maskable_ppo, ppo_unmasked, recurrent_ppo, set_ppo, torch_policy  # noqa: E402
 from agents.set_network import Actor  # noqa: E402
+from agents.torch_policy import TorchPolicy, read_policy, write_policy  # noqa: E402
 from ple_gym import evaluate, make_sb3  # noqa: E402
 from ple_gym.adapters.semi_markov import semi_markov  # noqa: E402
 from ple_gym.drive import NEXT, RESET, STEP  # noqa: E402
 from ple_gym.env import PleEnv  # noqa: E402
 from ple_gym.lanes import Lanes  # noqa: E402
 from ple_gym.observe import HOST_LENGTH, VCPU_FEATURES  # noqa: E402
-from ple_gym.policies.exported import read_network  # noqa: E402
-from ple_gym.policies.network import learned  # noqa: E402
+from ple_gym.policies.exported import PolicyError, read_network  # noqa: E402
+from ple_gym.policies.network import RANKS, learned  # noqa: E402
 from ple_gym.scenarios import load  # noqa: E402
 from ple_gym.sim.memory import grid, handle  # noqa: E402
 from ple_gym.sim.state import INT8, open_lane  # noqa: E402
@@ -144,6 +145,22 @@ def test_the_kernel_decides_as_torch_does_on_ten_thousand_states(learner: Any) -
     assert len(np.unique(decided)) > 10
 
 
+def test_a_privileged_critic_sees_more_than_its_actor(tmp_path: Path) -> None:
+    options = set_ppo.Options(**TINY, folder=str(tmp_path), steps=600, validate=1, privileged_critic=True)
+    policy = set_ppo.build(options).policy
+    vcpus, host = torch.rand(1, 3, len(bc.FEATURES)), torch.rand(1, HOST_LENGTH)
+    other = vcpus.clone()
+    other[..., len(VCPU_FEATURES) :] = torch.rand(1, 3, len(bc.FEATURES) - len(VCPU_FEATURES))
+    observations = [{"vcpus": rows, "host": host} for rows in (vcpus, other)]
+    with torch.no_grad():
+        one, two = (policy.get_distribution(seen).distribution.logits for seen in observations)
+        assert torch.equal(one, two)
+        assert policy.predict_values(observations[0]) != policy.predict_values(observations[1])
+    trained = read_network(set_ppo.train(options))
+    assert (trained.kind, trained.information) == ("set", "hypervisor")
+    assert trained.weights["vcpu1"].shape[1] == len(VCPU_FEATURES) + RANKS
+
+
 def test_the_oracle_of_behaviour_cloning_is_the_compiled_one() -> None:
     for name, seed in (("Storm", 3), ("TicketOrder", 0)):
         envs = make_sb3(name, 1, observation="tokens", information="oracle", seed=seed, threads=1)
@@ -165,6 +182,35 @@ def test_dqn_reads_the_mask_from_the_observation(actuator: str) -> None:
         masks = envs.action_masks()
         assert np.array_equal(dqn.mask_of(torch.from_numpy(observation), 32, waiting).numpy(), masks)
         observation, *_ = envs.step(envs.envs.sample_actions())
+
+
+def test_dqn_fills_its_buffer_at_random_before_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = dqn.Options(
+        **TINY, folder=str(tmp_path), steps=2_000, save_every_s=0, validate=4, lanes=4, buffer_size=4_000,
+        learning_starts=400, gradient_steps=1, exploration_fraction=0.1, exploration_final=0.0,
+    )  # fmt: skip
+    train_with_a_kill(dqn, options, monkeypatch)
+    stopped_at = torch.load(tmp_path / "state.pt", weights_only=True)["steps"]
+    assert 800 < stopped_at < 1_200
+    learned_at, rates = [], {}
+    train, sample = dqn.MaskedDQN.train, dqn.MaskedDQN._sample_action
+
+    def watched_train(self: Any, *args: Any, **kwargs: Any) -> None:
+        learned_at.append((self.num_timesteps, self.replay_buffer.size() * 4))
+        train(self, *args, **kwargs)
+
+    def watched_sample(self: Any, learning_starts: int, *args: Any) -> Any:
+        actions = sample(self, learning_starts, *args)
+        greedy, _ = self.predict(self._last_obs, deterministic=True)
+        rates.setdefault(self.num_timesteps < stopped_at + 400, []).append((actions[0] != greedy).mean())
+        return actions
+
+    monkeypatch.setattr(dqn.MaskedDQN, "train", watched_train)
+    monkeypatch.setattr(dqn.MaskedDQN, "_sample_action", watched_sample)
+    dqn.train(options)
+    steps, kept = learned_at[0]
+    assert 400 <= steps - stopped_at <= 400 + 16 and kept == steps - stopped_at
+    assert np.mean(rates[True]) > 0.2 and np.mean(rates[False]) == 0
 
 
 def test_dqn_explores_and_learns_among_legal_actions_only() -> None:
@@ -189,17 +235,9 @@ class Killed(Exception):
     """Stands for a kill -9."""
 
 
-@pytest.mark.parametrize("learner", [maskable_ppo, set_ppo, cem])
-def test_a_training_that_was_killed_goes_on_to_the_same_result(
-    learner: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps = 6_000 if learner is cem else 2_000
-    options = learner.Options(**TINY, folder=str(tmp_path / "whole"), steps=steps, save_every_s=0, validate=2)
-    if learner is cem:
-        options = replace(options, population=8, elite=3, worlds=2)
-    whole = read_network(learner.train(options))
-    halves = replace(options, folder=str(tmp_path / "halves"))
-    target = (cem.Search, "advance") if learner is cem else (common.Run, "card")
+def train_with_a_kill(learner: Any, options: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until the second validation or generation, and stop there."""
+    target = (cem.Search, "advance") if learner is cem else (common.Validation, "__call__")
     original = getattr(*target)
     calls = 0
 
@@ -210,16 +248,109 @@ def test_a_training_that_was_killed_goes_on_to_the_same_result(
             raise Killed
         return original(*arguments)
 
-    monkeypatch.setattr(*target, dies)
-    with pytest.raises(Killed):
-        learner.train(halves)
-    monkeypatch.undo()
-    again = read_network(learner.train(halves))
+    with monkeypatch.context() as patch:
+        patch.setattr(*target, dies)
+        with pytest.raises(Killed):
+            learner.train(options)
+
+
+@pytest.mark.parametrize("learner", [maskable_ppo, set_ppo, recurrent_ppo, bc, cem])
+def test_a_training_that_was_killed_goes_on_to_the_same_result(
+    learner: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = learner.Options(**TINY, folder=str(tmp_path / "whole"), steps=2_000, save_every_s=0, validate=4)
+    if learner is cem:
+        options = replace(options, steps=6_000, population=8, elite=3, worlds=2)
+    elif learner is bc:  # the actor is let loose after the kill
+        options = replace(options, expert_decisions=400, bc_epochs=2, critic_steps=1_200)
+    whole = read_policy(learner.train(options))
+    halves = replace(options, folder=str(tmp_path / "halves"))
+    train_with_a_kill(learner, halves, monkeypatch)
+    again = read_policy(learner.train(halves))
     assert again.card["steps"] == whole.card["steps"]
     assert all(np.array_equal(again.weights[name], whole.weights[name]) for name in whole.weights)
     assert learner.train(halves) == tmp_path / "halves" / "policy.npz"  # it is finished: nothing more is done
     with pytest.raises(common.AgentError, match="other options"):
         learner.train(replace(halves, seed=1))
+
+
+@pytest.mark.parametrize("learner", [ppo_unmasked, recurrent_ppo])
+def test_torch_runs_what_the_kernel_cannot(
+    learner: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept as plain arrays; the file decides as the model it came from, in whatever lanes."""
+    options = learner.Options(**TINY, folder=str(tmp_path / "run"), steps=1_000, validate=1, hidden=8)
+    path = learner.train(options)
+    policy = read_policy(path)
+    assert isinstance(policy, TorchPolicy) and policy.card["learner"] == learner.NAME and policy.card["steps"] == 1024
+    assert path.stat().st_size < 2**20
+    world, seeds = load("Tiny").with_overrides(SHORT), [common.VALIDATION[0] + k for k in range(5)]
+    drawn = policy.simulate(world, seeds)  # at the temperature that it has by default
+    before = torch.get_rng_state()
+    assert policy.simulate(world, seeds) == drawn and torch.equal(torch.get_rng_state(), before)
+    policy = replace(policy, temperature=0.0)
+    write_policy(path, policy)
+    expected = [by_hand(policy.network(), world, seed) for seed in seeds]
+    for lanes in (1, 2, 16):
+        monkeypatch.setattr(torch_policy, "LANES", lanes)
+        runs = policy.simulate(world, seeds)
+        assert [(run["seed"], run["simulated_s"], run["decisions"], run["illegal_actions"]) for run in runs] == expected
+    assert runs[0].keys() - {"illegal_actions"} == evaluate.simulate(world, "host", seeds[:1])[0].keys()
+    comparison = evaluation.compare(world, ["host", *evaluation.agent_rows([str(path)])], seeds)
+    assert comparison.members == {"host": ("host",), learner.NAME: (f"learned:{path}",)}
+    assert comparison.runs[f"learned:{path}"] == runs
+    assert command.main(["export", str(path), "--name", "y"]) == 2
+    assert "the kernel cannot run a torch-" in capsys.readouterr().err
+
+
+def by_hand(network: Any, world: Any, seed: int) -> tuple[int, float, int, int]:
+    """One run in the single environment."""
+    env = PleEnv(world)
+    observation, info = env.reset(seed=seed)
+    assert info["index"] == 0
+    over, memory, start = False, None, True
+    while not over:
+        action, memory = network.predict(observation[None], memory, np.array([start]), deterministic=True)
+        observation, _, terminated, truncated, info = env.step(action[0])
+        over, start = terminated or truncated, False
+    told = info["ple_episode"]
+    return seed, told["simulated_s"], told["decisions"], told["illegal_actions"]
+
+
+def test_worlds_without_a_decision_are_run_too() -> None:
+    world = load("Tiny").with_overrides({"ple.window": 1_000_000_000})
+    policy = TorchPolicy.of(ppo_unmasked.build(ppo_unmasked.Options(scenario="Tiny", hidden=4)))
+    runs = policy.simulate(world, [3, 4])
+    assert runs == [{**run, "illegal_actions": 0} for run in evaluate.simulate(world, "host", [3, 4])]
+    assert [run["decisions"] for run in runs] == [0, 0]
+
+
+def test_torch_s_files_are_refused_in_one_line_when_damaged(tmp_path: Path) -> None:
+    policy = TorchPolicy.of(recurrent_ppo.build(recurrent_ppo.Options(scenario="Tiny", hidden=4)))
+    path = tmp_path / "policy.npz"
+    name, array = next(iter(policy.weights.items()))
+    wrong = {
+        "must be 1..1024": replace(policy, hidden=0),
+        "information level = 'all'": replace(policy, information="all"),
+        "must be finite": replace(policy, weights={**policy.weights, name: np.full_like(array, np.nan)}),
+        f"{name}: must be float32": replace(policy, weights={**policy.weights, name: array[:1]}),
+        r"weights \[\]: must be": replace(policy, weights={}),
+        "kind = 'torch-cnn'": replace(policy, kind="torch-cnn"),
+    }
+    for why, one in wrong.items():
+        write_policy(path, one)
+        with pytest.raises(PolicyError, match=why) as caught:
+            read_policy(path)
+        assert "\n" not in str(caught.value)
+    write_policy(path, policy)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:200] + b"x" * 50 + whole[250:], b""):
+        path.write_bytes(content)
+        with pytest.raises(PolicyError, match=r"policy\.npz: ") as caught:
+            read_policy(path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(PolicyError, match="is for 3 vCPUs, the scenario has 32"):
+        policy.simulate(load("Storm"), [0])
 
 
 def test_damaged_and_foreign_states_are_refused_in_one_line(tmp_path: Path) -> None:
@@ -250,6 +381,26 @@ def test_commands_say_what_is_wrong_in_one_line(tmp_path: Path, capsys: pytest.C
     assert all(name in capsys.readouterr().out for name in ["set-ppo"])
 
 
+def test_trainings_that_differ_only_by_their_seed_are_one_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = []
+    for name, seed, elite in (("a", 0, 2), ("b", 1, 2), ("c", 0, 3)):
+        folders.append(str(tmp_path / name))
+        cem.train(cem.Options(**TINY, folder=folders[-1], seed=seed, steps=300, population=6, elite=elite, worlds=2))
+    a, b, c = (f"learned:{folder}/policy.npz" for folder in folders)
+    assert evaluation.agent_rows(folders[:2], each=False) == [evaluate.Group("cem", (a, b))]
+    assert evaluation.agent_rows([*folders, "learned:x"], each=False) == [
+        "learned:x", evaluate.Group("cem elite=2", (a, b)), evaluate.Group("cem elite=3", (c,)),
+    ]  # fmt: skip
+    assert evaluation.agent_rows(folders, each=True) == [a, b, c]
+    told = [*folders[:2], "--policies", "host", "--seeds", "1000000:1000002"]
+    assert command.main(["evaluate", "Tiny", *told]) == 0
+    assert "cem (2 trainings)" in capsys.readouterr().out
+    assert command.main(["evaluate", "Tiny", *told, "--each"]) == 0
+    assert "(2 trainings)" not in capsys.readouterr().out
+
+
 def test_a_trained_policy_is_exported_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = cem.Options(**TINY, folder=str(tmp_path / "run"), steps=500, population=6, elite=2, worlds=2)
     path = cem.train(options)
@@ -259,4 +410,4 @@ def test_a_trained_policy_is_exported_and_compared(tmp_path: Path, capsys: pytes
     assert (
         command.main(["evaluate", "Tiny", str(path.parent), "--policies", "xen-4.8", "--seeds", "1000000:1000002"]) == 0
     )
-    assert "learned:" in capsys.readouterr().out
+    assert "cem" in capsys.readouterr().out

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from ple_gym import bench, cli
-from ple_gym.bench import Measurement, Report, batched, peers, storm
+from ple_gym.bench import Measurement, Report, batched, decision, peers, storm
 from ple_gym.bench.batched import Replay, mixed_states
 from ple_gym.bench.report import at_least, at_most
+from ple_gym.policies import RULES
+from ple_gym.policies.rules import LEARNED
 from ple_gym.scenarios import SCENARIOS
 
 
@@ -125,6 +127,30 @@ def test_memory_counts_what_a_lane_has_and_what_a_step_returns() -> None:
     least = envs.lanes.rows.nbytes // 3 + envs.lanes.observation.nbytes // 3 + envs.lanes.mask.nbytes // 3
     assert row.value is not None
     assert least < row.value < least + 100
+
+
+# --- decisions --------------------------------------------------------------------------------------------------------
+
+
+def test_decisions_can_be_repeated_and_timed(states: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are legal, can be repeated, and change nothing."""
+    network = decision.random_network("linear")
+    for rule, one in ((RULES["spin-age-self"].code, None), (LEARNED, network)):
+        for state in states:
+            decider = decision.Decider([state], rule, one)
+            before = decider.lanes.rows.copy()
+            action = decider.run(1)
+            assert decider.run(3) == 3 * action
+            np.testing.assert_array_equal(decider.lanes.rows, before)
+            assert decider.lanes.mask[0, action]
+    observing = decision.Decider(states, decision.OBSERVING)
+    expected = observing.lanes.observation.copy()
+    observing.lanes.observation[:] = 0
+    observing.run(1)
+    np.testing.assert_array_equal(observing.lanes.observation, expected)
+    monkeypatch.setattr(decision, "TURNS", 2)
+    rows = decision.decision_rows(states, repeats=1)
+    assert len(rows) == 5 and all(row.value > 0 and row.unit == "ns/decision" for row in rows)
 
 
 # --- others -----------------------------------------------------------------------------------------------------------

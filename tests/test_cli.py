@@ -169,15 +169,17 @@ def test_the_note_names_who_is_compared_to() -> None:
     runs_of = {name: made_up_runs(2.0, 3.0) for name in ("kvm", "a", "b", "oracle")}
     walls = dict.fromkeys(runs_of, 0.0)
     members = {"kvm": ("kvm",), "ppo": ("a", "b"), "oracle": ("oracle",)}
-    note = tables.comparison_note(Comparison(SCENARIOS["Tiny"], (0, 1), runs_of, walls, members))
+    comparison = Comparison(SCENARIOS["Tiny"], (0, 1), runs_of, walls, members)
+    assert tables.ComparisonTable(comparison).outcome[0] == ["policy", "kvm", "ppo (2 trainings)", "oracle"]
+    note = tables.comparison_note(comparison)
     assert "against kvm and against kvm, the best rule here" in note
     assert "score: 0 = kvm, 1 = the ideal" in note
-    assert "Several trained policies in a row, [ ] over these and the seeds: ppo (2)." in note
+    assert "Rows of several trainings: [ ] over both trainings and seeds." in note
     assert "8 runs took" in note
     learned_only = {name: runs_of[name] for name in ("a", "oracle")}
-    assert "no rule, as none is here" in tables.comparison_note(
-        Comparison(SCENARIOS["Tiny"], (0, 1), learned_only, walls)
-    )
+    note = tables.comparison_note(Comparison(SCENARIOS["Tiny"], (0, 1), learned_only, walls))
+    assert "no rule, as none is here" in note
+    assert "trainings" not in note
 
 
 def test_timeline_of_the_worst_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

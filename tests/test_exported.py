@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_simulator.draws import A, mix
 from worlds import contended_scenarios
 
 from ple_gym import evaluate, observe
@@ -70,13 +72,15 @@ def scores(policy: Network, flat: np.ndarray, asker: int) -> np.ndarray:
 @pytest.mark.kernel
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=30)
-@given(contended_scenarios(), st.sampled_from(sorted(LEVELS)), st.integers(0, 2**32))
+@given(contended_scenarios(), st.sampled_from(sorted(LEVELS)), st.integers(0, 2**32), st.sampled_from([0.0, 2.0]))
 def test_the_kernel_takes_the_legal_action_with_the_highest_score(
-    kind: str, scenario: Scenario, level: str, seed: int
+    kind: str, scenario: Scenario, level: str, seed: int, temperature: float
 ) -> None:
-    """In NumPy's double precision; the kernel's choice may differ only where the best two are a hair apart."""
+    """In NumPy's double precision; the kernel's choice may differ only where the best two are a hair apart. Above a
+    temperature of 0 scores have Gumbel noise.
+    """
     vcpus = sum(vm.vcpus for vm in scenario.vms().values())
-    policy = random_network(kind, vcpus, level=level, seed=seed)
+    policy = replace(random_network(kind, vcpus, level=level, seed=seed), temperature=temperature)
     outside, inside = Lanes(scenario, 1, information=level), Lanes(scenario, 1, network=policy)
     for lanes in (outside, inside):
         lanes.world["seed"], lanes.world["index"] = seed, MAX_REPLACEMENTS
@@ -84,7 +88,8 @@ def test_the_kernel_takes_the_legal_action_with_the_highest_score(
     decisions = 0
     while outside.world["status"][0] == state.DECIDE and decisions < 200:
         asker = int(outside.pcpu["current"][0, outside.world["deciding"][0]])
-        values = np.where(outside.mask[0], scores(policy, outside.observation[0], asker), -np.inf)
+        noise = temperature * gumbel(int(outside.world["policy_key"][0]), decisions, vcpus + 1)
+        values = np.where(outside.mask[0], scores(policy, outside.observation[0], asker) + noise, -np.inf)
         best, second = np.sort(values)[[-1, -2]]
         if best - second < 1e-4 * max(1, abs(best)):
             return  # too close to tell
@@ -94,6 +99,21 @@ def test_the_kernel_takes_the_legal_action_with_the_highest_score(
     if decisions < 200:
         inside.drive(0, 1, RESET, LEARNED)
         assert inside.totals(0) == outside.totals(0)
+
+
+def gumbel(key: int, decision: int, actions: int) -> np.ndarray:
+    """Standard Gumbel noise for each action, from the upper 12 bits of its draw: float64 [V + 1]."""
+    bits = [mix(key + A * (2048 * decision + i + 1)) >> 52 for i in range(actions)]
+    return np.round(-np.log(-np.log((np.array(bits) + 0.5) / 4096)) * 1024) / 1024
+
+
+def test_noise_draws_from_the_softmax() -> None:
+    """200,000 draws: every probability within five standard deviations, and what the table's steps cost."""
+    values = np.array([1.0, 0.0, -1.5, 0.5])
+    picks = np.array([(values + gumbel(12345, decision, 4)).argmax() for decision in range(200_000)])
+    wanted = np.exp(values) / np.exp(values).sum()
+    found = np.bincount(picks, minlength=4) / len(picks)
+    assert np.all(np.abs(found - wanted) < 5 * np.sqrt(wanted / len(picks)) + 1 / 1024)
 
 
 def test_a_set_network_does_not_care_about_the_order_or_the_number_of_vcpus() -> None:
@@ -110,10 +130,11 @@ def test_a_set_network_does_not_care_about_the_order_or_the_number_of_vcpus() ->
 
 def test_files_hold_what_was_written(tmp_path: Path) -> None:
     for kind in KINDS:
-        policy = random_network(kind, 6)
+        policy = replace(random_network(kind, 6), temperature=0.25)
         write_network(tmp_path / "x.npz", policy)
         again = read_network(tmp_path / "x.npz")
         assert (again.kind, again.information, again.vcpus, again.hidden) == (kind, "hypervisor", policy.vcpus, 8)
+        assert again.temperature == 0.25
         assert again.card == {"scenario": "none"}
         assert all(np.array_equal(again.weights[name], policy.weights[name]) for name in policy.weights)
 

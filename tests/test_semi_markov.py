@@ -27,7 +27,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, Ve
 from ple_gym.adapters.sb3 import make_sb3  # noqa: E402
 from ple_gym.adapters.semi_markov import SemiMarkovRolloutBuffer, discounts_of, semi_markov  # noqa: E402
 
-ON_POLICY = [PPO, A2C, MaskablePPO, TRPO]
+ON_POLICY = [PPO, A2C, MaskablePPO, TRPO, RecurrentPPO]
 TINY = {"policy_kwargs": {"net_arch": []}, "device": "cpu", "seed": 0}
 HZ = 1_000_000
 HORIZON_MS = 1 / math.log(2)  # 1 ms, which is 1,000 cycles, is a discount of 1/2
@@ -99,7 +99,12 @@ def sizes(learner: type, n_steps: int) -> dict[str, Any]:
     """Options of a learner that looks at all that it has collected at once."""
     if learner in (DQN, QRDQN):
         return {"learning_starts": 10, "buffer_size": 1000}
-    return {"n_steps": n_steps} | ({} if learner is A2C else {"batch_size": 2 * n_steps})
+    small = {"policy_kwargs": {"lstm_hidden_size": 8}} if learner is RecurrentPPO else {}
+    return small | {"n_steps": n_steps} | ({} if learner is A2C else {"batch_size": 2 * n_steps})
+
+
+def policy_of(learner: type, as_dict: bool = False) -> str:
+    return f"{'MultiInput' if as_dict else 'Mlp'}{'Lstm' * (learner is RecurrentPPO)}Policy"
 
 
 def value(state: float) -> float:
@@ -108,9 +113,15 @@ def value(state: float) -> float:
 
 def collected(learner: type, envs: VecEnv, **options: Any) -> tuple[Any, list[np.ndarray]]:
     """A learner with V(s) = s / 4 - 3 that has walked six steps, and the rewards that its callbacks saw."""
-    policy = "MultiInputPolicy" if isinstance(envs.observation_space, spaces.Dict) else "MlpPolicy"
-    model = semi_markov(learner)(policy, envs, horizon_ms=HORIZON_MS, **sizes(learner, 6), **TINY, **options)
+    policy = policy_of(learner, isinstance(envs.observation_space, spaces.Dict))
+    network: dict[str, Any] = {"net_arch": []}
+    if learner is RecurrentPPO:  # the critic has one linear layer more in the place of an LSTM
+        network |= {"lstm_hidden_size": 1, "enable_critic_lstm": False}
+    options |= sizes(learner, 6) | TINY | {"policy_kwargs": network}
+    model = semi_markov(learner)(policy, envs, horizon_ms=HORIZON_MS, **options)
     with torch.no_grad():
+        if learner is RecurrentPPO:
+            model.policy.critic.weight[:], model.policy.critic.bias[:] = 1, 0
         model.policy.value_net.weight[:], model.policy.value_net.bias[:] = 0.25, -3
     seen: list[np.ndarray] = []
 
@@ -199,15 +210,15 @@ def test_with_a_constant_discount_the_buffer_is_sb3s(seed: int, gamma: float, ga
         assert one.dtype == two.dtype and np.array_equal(one, two), name
 
 
-@pytest.mark.parametrize("learner", [PPO, A2C, MaskablePPO, DQN, QRDQN])
+@pytest.mark.parametrize("learner", [PPO, A2C, MaskablePPO, RecurrentPPO, DQN, QRDQN])
 def test_evenly_spaced_decisions_give_the_learner_itself(learner: type) -> None:
     """All weights, bit for bit, after training on transitions that take equally long."""
     story = [[(1, reward, end if end != "truncated" else "") for _, reward, end in lane] for lane in Scripted.STORY]
     options = sizes(learner, 6) | TINY
     before, ours, theirs = (
-        learner("MlpPolicy", Scripted(), **options),
-        semi_markov(learner)("MlpPolicy", Scripted(story=story), horizon_ms=HORIZON_MS, **options).learn(48),
-        learner("MlpPolicy", Scripted(story=story), gamma=0.5, **options).learn(48),
+        learner(policy_of(learner), Scripted(), **options),
+        semi_markov(learner)(policy_of(learner), Scripted(story=story), horizon_ms=HORIZON_MS, **options).learn(48),
+        learner(policy_of(learner), Scripted(story=story), gamma=0.5, **options).learn(48),
     )
     weights = [torch.cat([part.flatten() for part in model.policy.parameters()]) for model in (before, ours, theirs)]
     assert torch.equal(weights[1], weights[2]) and not torch.equal(weights[0], weights[1])
@@ -233,10 +244,10 @@ def test_replayed_transitions_have_their_own_discount(as_dict: bool) -> None:
     assert {tuple(row) for row in rows.tolist()} == expected
 
 
-@pytest.mark.parametrize("learner", [PPO, A2C, MaskablePPO, DQN])
+@pytest.mark.parametrize("learner", [PPO, A2C, MaskablePPO, RecurrentPPO, DQN])
 def test_learners_train_save_and_load(learner: type, tmp_path: Any) -> None:
     envs = VecNormalize(VecMonitor(make_sb3("Storm", 4, max_episode_steps=10, seed=1)))
-    model = semi_markov(learner)("MlpPolicy", envs, horizon_ms=20, seed=0, device="cpu", **sizes(learner, 16))
+    model = semi_markov(learner)(policy_of(learner), envs, horizon_ms=20, seed=0, device="cpu", **sizes(learner, 16))
     model.learn(128)
     buffer = model.replay_buffer if learner is DQN else model.rollout_buffer
     filled = buffer.discounts[: buffer.pos or None]
@@ -274,8 +285,6 @@ def test_what_cannot_be() -> None:
         semi_markov(PPO)("MlpPolicy", envs, rollout_buffer_class=RolloutBuffer)
     with pytest.raises(TypeError, match="ReplayBuffer: must be a SemiMarkovReplayBuffer"):
         semi_markov(DQN)("MlpPolicy", envs, replay_buffer_class=ReplayBuffer)
-    with pytest.raises(TypeError, match="RecurrentRolloutBuffer: must be"):
-        semi_markov(RecurrentPPO)("MlpLstmPolicy", envs, n_steps=6)
     with pytest.raises(ValueError, match="n_steps = 3: semi-Markov learning has no n-step returns"):
         semi_markov(DQN)("MlpPolicy", envs, n_steps=3)
     with pytest.raises(ValueError, match="optimize_memory_usage = True: not possible"):

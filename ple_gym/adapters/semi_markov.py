@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from gymnasium import spaces
-from sb3_contrib import MaskablePPO
+from sb3_contrib import MaskablePPO, RecurrentPPO
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
+from sb3_contrib.common.recurrent.buffers import RecurrentDictRolloutBuffer, RecurrentRolloutBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer, DictRolloutBuffer, ReplayBuffer, RolloutBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -41,7 +42,7 @@ def semi_markov(learner: type[BaseAlgorithm]) -> type[Any]:
     place of `gamma`, and everything else by name. It saves and loads like any other: `semi_markov(PPO).load(path)`.
 
     Args:
-        learner: PPO, A2C, MaskablePPO, DQN, or a class with the same buffers (TRPO, QRDQN).
+        learner: PPO, A2C, MaskablePPO, RecurrentPPO, DQN, or a class with the same buffers (TRPO, QRDQN).
 
     Raises:
         TypeError: neither an on-policy nor an off-policy algorithm of Stable-Baselines3.
@@ -126,6 +127,14 @@ class SemiMarkovMaskableDictRolloutBuffer(SemiMarkovRolloutBuffer, MaskableDictR
     """The same with action masks, for `Dict` observations."""
 
 
+class SemiMarkovRecurrentRolloutBuffer(SemiMarkovRolloutBuffer, RecurrentRolloutBuffer):  # type: ignore[misc] # of `add`
+    """The same with the states of recurrent networks."""
+
+
+class SemiMarkovRecurrentDictRolloutBuffer(SemiMarkovRolloutBuffer, RecurrentDictRolloutBuffer):  # type: ignore[misc] # of `add`
+    """The same with the states of recurrent networks, for `Dict` observations."""
+
+
 class SemiMarkovReplayBuffer(ReplayBuffer):
     """A replay buffer that fills `discounts`, by which SB3's off-policy learners discount the next state's value.
 
@@ -179,6 +188,7 @@ _ROLLOUT_BUFFERS = {  # with action masks?, `Dict` observations?
     (True, False): SemiMarkovMaskableRolloutBuffer,
     (True, True): SemiMarkovMaskableDictRolloutBuffer,
 }
+_RECURRENT_BUFFERS = {False: SemiMarkovRecurrentRolloutBuffer, True: SemiMarkovRecurrentDictRolloutBuffer}
 _REPLAY_BUFFERS = {False: SemiMarkovReplayBuffer, True: SemiMarkovDictReplayBuffer}
 
 # ------------------------------------------------------------------------------------------------------------- learners
@@ -206,10 +216,21 @@ class _SemiMarkov(BaseAlgorithm):
 
 class _OnPolicy(_SemiMarkov, OnPolicyAlgorithm):
     def _setup_model(self) -> None:
+        as_dict = isinstance(self.observation_space, spaces.Dict)
         if self.rollout_buffer_class is None:
-            which = isinstance(self, MaskablePPO), isinstance(self.observation_space, spaces.Dict)
-            self.rollout_buffer_class = _ROLLOUT_BUFFERS[which]
+            self.rollout_buffer_class = _ROLLOUT_BUFFERS[isinstance(self, MaskablePPO), as_dict]
         super()._setup_model()
+        if isinstance(self, RecurrentPPO):  # it asks for no class
+            self.rollout_buffer = _RECURRENT_BUFFERS[as_dict](
+                self.n_steps,
+                self.observation_space,
+                self.action_space,
+                self.rollout_buffer.hidden_state_shape,  # type: ignore[attr-defined]
+                self.device,
+                gae_lambda=self.gae_lambda,
+                gamma=self.gamma,
+                n_envs=self.n_envs,
+            )
         self._check_buffer(self.rollout_buffer, SemiMarkovRolloutBuffer)
 
     def collect_rollouts(self, env: VecEnv, callback: Any, rollout_buffer: Any, *args: Any, **kwargs: Any) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ple_gym.bench.batched import FLOOR_LANES, LANES, Replay, batched_rows, memory_row, mixed_states, threads_row
+from ple_gym.bench.decision import decision_rows
 from ple_gym.bench.kernel import kernel_rows, signatures_row, storm
 from ple_gym.bench.peers import cartpole_rows, envpool_row, simpy_row
 from ple_gym.bench.processes import process_rows
@@ -45,6 +46,8 @@ def measure(quick: bool = False, announce: Callable[[str], None] = lambda name: 
     replays = {lanes: Replay(lanes, states, decisions) for lanes in (FLOOR_LANES if quick else LANES)}
     rows += batched_rows(replays, repeats)
     rows += [threads_row(replays[1024], repeats), memory_row(4096)]
+    announce("decisions of learned policies")
+    rows += decision_rows(states, repeats)
     announce("peers")
     ours = replays[COMPARED_LANES]
     rows += [envpool_row(ours, repeats), *cartpole_rows(ours, repeats), simpy_row(repeats)]

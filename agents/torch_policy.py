@@ -1,0 +1,210 @@
+"""Policies that torch runs, because the kernel cannot (recurrent ones) or would give them masks that they never had.
+
+Their files are like those of `ple_gym/policies/exported.py`: a JSON text, `card`, and float32 arrays by name, here the
+actor's as torch names them. Nothing in them is executed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from ple_gym import evaluate
+from ple_gym.comparison import Run
+from ple_gym.interface import LEVELS
+from ple_gym.lanes import INFORMATION
+from ple_gym.observe import HIGH, LOW, observation_length
+from ple_gym.policies.exported import HEAD, MAX_BYTES, MAX_HIDDEN, Network, PolicyError, read_network, write_network
+from ple_gym.scenario import Scenario
+from ple_gym.trace import write_whole
+from ple_gym.vector import AutoresetMode, PleVectorEnv
+
+KINDS = ("torch-mlp", "torch-lstm")
+FORMAT = 1
+LANES = 16  # that `simulate` runs side by side
+CRITIC = ("critic.", "lstm_critic.", "value_net.", "mlp_extractor.value_net.")  # what is not kept
+
+
+@dataclass(frozen=True, eq=False)
+class TorchPolicy:
+    """A learned policy for one number of vCPUs, without masks: what it may not do defers to the host.
+
+    Attributes:
+        kind: `torch-mlp`, `torch-lstm`: two hidden layers, of which the first may be an LSTM.
+        information: level of the (flat) observations it reads.
+        vcpus: number of vCPUs it is for.
+        hidden: hidden units of each layer.
+        weights: name -> float32 array, the actor's part of the `state_dict` of `network`.
+        card: where it comes from, as of `ple_gym.policies.exported.Network`.
+        temperature: as of that; draws are torch's, the same on every call.
+    """
+
+    kind: str
+    information: str
+    vcpus: int
+    hidden: int
+    weights: Mapping[str, npt.NDArray[np.float32]]
+    card: Mapping[str, Any]
+    temperature: float = 0.0
+
+    @classmethod
+    def of(cls, model: Any) -> TorchPolicy:
+        """The policy of an SB3 model whose lanes are those of `make_sb3`."""
+        interface = model.get_env().envs.interface
+        kind = KINDS[hasattr(model.policy, "lstm_actor")]
+        hidden = model.policy.action_net.in_features
+        return cls(kind, interface.information, interface.vcpus, hidden, actor_weights(model.policy), {})
+
+    def network(self) -> Any:
+        """SB3's policy with these weights, to be asked by `predict`.
+
+        Raises:
+            PolicyError: weights that are missing, unknown, of another shape, or not finite; or a size that cannot be.
+        """
+        import torch
+        from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+        from stable_baselines3.common.policies import ActorCriticPolicy
+
+        if self.information not in LEVELS:
+            raise PolicyError(f"information level = {self.information!r}: must be one of {', '.join(LEVELS)}")
+        for what, number, most in (("vcpus", self.vcpus, 1024), ("hidden", self.hidden, MAX_HIDDEN)):
+            if not isinstance(number, int) or not 1 <= number <= most:
+                raise PolicyError(f"{what} = {number!r}: must be 1..{most}")
+        length = observation_length(INFORMATION[self.information], self.vcpus)
+        network = RecurrentActorCriticPolicy if self.kind == "torch-lstm" else ActorCriticPolicy
+        policy: Any = network(
+            spaces.Box(LOW, HIGH, (length,), np.float32),
+            spaces.Discrete(self.vcpus + 1),
+            lambda _: 0.0,
+            **layers(self.kind, self.hidden),
+        )
+        shapes = {name: array.shape for name, array in actor_weights(policy).items()}
+        if self.weights.keys() != shapes.keys():
+            raise PolicyError(f"weights {sorted(self.weights)}: must be {sorted(shapes)}")
+        for name, shape in shapes.items():
+            array = self.weights[name]
+            if array.dtype != np.float32 or array.shape != shape:
+                raise PolicyError(f"weights {name}: must be float32 {shape}, not {array.dtype} {array.shape}")
+            if not np.isfinite(array).all():
+                raise PolicyError(f"weights {name}: must be finite")
+        policy.load_state_dict({name: torch.from_numpy(array) for name, array in self.weights.items()}, strict=False)
+        if self.temperature > 0:
+            with torch.no_grad():
+                for parameter in policy.action_net.parameters():
+                    parameter /= self.temperature
+        return policy
+
+    def simulate(self, scenario: Scenario, seeds: Iterable[int], decisions: int | None = None) -> list[Run]:
+        """Run a scenario once per seed.
+
+        Args:
+            scenario: what is run.
+            seeds: on which seeds.
+            decisions: where a run is cut off, as if it had reached the simulated-time limit; None: nowhere.
+
+        Returns:
+            Records as of `ple_gym.evaluate.simulate`, with `illegal_actions` beside, in the order of the seeds.
+
+        Raises:
+            PolicyError: it is for another number of vCPUs.
+        """
+        import torch
+
+        numbers = list(seeds)
+        # Where nothing is to be decided, all policies are alike, and an environment has no such runs.
+        runs = {run["seed"]: run for run in evaluate.simulate(scenario, "host", numbers, threads=1)}
+        waiting = [seed for seed in numbers if runs[seed]["decisions"]]
+        runs = {seed: {**run, "illegal_actions": 0} for seed, run in runs.items() if not run["decisions"]}
+        count = min(LANES, len(waiting))
+        if count == 0:
+            return [runs[seed] for seed in numbers]
+        envs = PleVectorEnv(
+            count, scenario, information=self.information, max_episode_steps=decisions,
+            autoreset_mode=AutoresetMode.SAME_STEP, threads=1,
+        )  # fmt: skip
+        if envs.interface.vcpus != self.vcpus:
+            raise PolicyError(f"the learned policy is for {self.vcpus} vCPUs, the scenario has {envs.interface.vcpus}")
+        memory, starts = None, np.zeros(count, np.bool_)
+        at: list[int | None] = [None] * count  # the seed that a lane runs; None: a world that nobody asked for
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = self.network()
+            while len(runs) < len(numbers):
+                idle = [lane for lane in range(count) if at[lane] is None][: len(waiting)]
+                if idle:
+                    for lane in idle:
+                        at[lane] = waiting.pop(0)
+                    begun = np.isin(np.arange(count), idle)
+                    asked = [seed if lane in idle else None for lane, seed in enumerate(at)]
+                    observation, _ = envs.reset(seed=asked, options={"reset_mask": begun})
+                    starts |= begun
+                actions, memory = network.predict(observation, memory, starts, deterministic=self.temperature == 0)
+                observation, *_ = envs.step(actions)
+                starts = np.isin(np.arange(count), list(envs.ends))
+                for lane, (_, info) in envs.ends.items():
+                    if (seed := at[lane]) is not None:
+                        runs[seed] = {"seed": seed, **info["ple_episode"]}
+                        at[lane] = None
+        return [runs[seed] for seed in numbers]
+
+
+def layers(kind: str, hidden: int) -> dict[str, Any]:
+    """SB3's `policy_kwargs` of such a network; its critic, which may have an LSTM of its own, does not matter here."""
+    from torch import nn
+
+    if kind == "torch-lstm":
+        return {"net_arch": [hidden], "activation_fn": nn.ReLU, "lstm_hidden_size": hidden}
+    return {"net_arch": [hidden] * 2, "activation_fn": nn.ReLU}
+
+
+def actor_weights(policy: Any) -> dict[str, npt.NDArray[np.float32]]:
+    """Copies of the weights of an SB3 policy by which it decides."""
+    state = policy.state_dict()
+    return {name: tensor.detach().numpy().copy() for name, tensor in state.items() if not name.startswith(CRITIC)}
+
+
+def write_policy(path: Path, policy: Network | TorchPolicy) -> None:
+    """Write a file that `read_policy` reads, whole or not at all."""
+    if isinstance(policy, Network):
+        write_network(path, policy)
+        return
+    head = {"format": FORMAT, **{name: getattr(policy, name) for name in HEAD}}
+    card = json.dumps({**head, "card": dict(policy.card)}, allow_nan=False)
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {"card": np.frombuffer(card.encode(), np.uint8), **policy.weights}
+    np.savez(buffer, **arrays)
+    write_whole(path, buffer.getvalue())
+
+
+def read_policy(path: Path) -> Network | TorchPolicy:
+    """Read a policy of either kind from a file. Nothing in it is executed.
+
+    Raises:
+        PolicyError: not such a file, or a damaged one.
+        OSError: it cannot be read.
+    """
+    data = path.read_bytes()
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            content = {name: arrays[name] for name in arrays.files}
+        head = json.loads(content.pop("card").tobytes())
+        ours = len(data) <= MAX_BYTES and head.pop("format") == FORMAT and head["kind"] in KINDS
+        policy = TorchPolicy(weights=content, **head) if ours else None
+    except (KeyError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile):
+        policy = None
+    if policy is None:
+        return read_network(path)  # which says what is wrong with a file that is neither
+    try:
+        policy.network()
+    except PolicyError as error:
+        raise PolicyError(f"{path.name}: {error}") from None
+    return policy
