@@ -101,8 +101,8 @@ class PleEnv(gym.Env[Any, Any]):
         self.lanes = self.interface.lanes(1)
         self._trace = np.zeros((TRACE_ROWS if render_mode else 0, state.TRACE_WIDTH), np.int64)
         self._reset, self._next, self._step = (self.lanes.bind(command, self._trace) for command in (RESET, NEXT, STEP))
-        self._action = self.lanes.world["action"].data  # numbers go into it faster than into an array
-        self._result = self.lanes.result[0]
+        self._action = self.lanes.action.data  # numbers go into it faster than into an array
+        self._result = self.lanes.result[:, 0]
         self._mask = self.lanes.mask[0]
         self._flat = self.lanes.observation[0]
         self._is_flat = observation == "flat"
