@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,35 +9,30 @@ import numpy.typing as npt
 
 Infos = dict[str, Any]
 
+_KINDS: dict[type, type] = {bool: np.bool_, int: np.int64, float: np.float64, type(None): np.float64}
 
-def nest(infos: Infos, told: Sequence[Infos], lanes: Sequence[int], count: int) -> None:
-    """Add what some lanes tell, all of them the same kinds of things, to the infos of all `count` lanes.
 
-    Gymnasium's format, but column by column instead of lane by lane, and with NaN for a number that is None.
+def nest(infos: Infos, told: Infos, lane: int, count: int) -> None:
+    """Add what a lane tells to the infos of all `count` lanes.
+
+    Gymnasium's format, but with NaN for a number that is None.
     """
-    for name in dict.fromkeys(name for info in told for name in info):
-        values = {lane: info[name] for lane, info in zip(lanes, told, strict=True) if name in info}
-        first = next(iter(values.values()))
-        column: Any
-        if isinstance(first, dict):
-            column = {}
-            nest(column, list(values.values()), list(values), count)
+    for name, value in told.items():
+        whose = f"_{name}"
+        if name not in infos:
+            infos[name], infos[whose] = _column(value, count), np.zeros(count, np.bool_)
+        if isinstance(value, dict):
+            nest(infos[name], value, lane, count)
         else:
-            column = _column(first, count)
-            for lane, value in values.items():
-                column[lane] = value
-        where = np.zeros(count, np.bool_)
-        for lane in values:
-            where[lane] = True
-        infos[name], infos[f"_{name}"] = column, where
+            infos[name][lane] = value
+        infos[whose][lane] = True
 
 
-def _column(value: object, count: int) -> npt.NDArray[Any]:
-    """An array for `count` values like this one."""
+def _column(value: object, count: int) -> npt.NDArray[Any] | Infos:
+    """Room for what `count` lanes tell, if one of them tells this."""
+    if isinstance(value, dict):
+        return {}
     if isinstance(value, np.ndarray):
         return np.zeros((count, *value.shape), value.dtype)
-    if isinstance(value, bool | int):
-        return np.zeros(count, type(value))
-    if isinstance(value, float | None):
-        return np.zeros(count, np.float64)
-    return np.full(count, None, object)
+    kind = _KINDS.get(type(value))
+    return np.empty(count, object) if kind is None else np.zeros(count, kind)  # objects: all of them None

@@ -382,32 +382,31 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
     def _end(self, infos: Infos) -> None:
         """Say what came of the runs that have just ended, and start the next ones where the mode is `SameStep`."""
         ended = np.flatnonzero(self._over).tolist()
-        records = [episode_of(self.lanes, lane) for lane in ended]
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
-            nest(infos, [{"ple_episode": record} for record in records], ended, self.num_envs)
+            for lane in ended:
+                nest(infos, {"ple_episode": episode_of(self.lanes, lane)}, lane, self.num_envs)
             status = self.lanes.world["status"]
             status[self._over & (status == state.DECIDE)] = state.CUT_OFF
             return
-        self.ends = {
-            lane: (self.interface.arrange(self.lanes.observation[lane].copy()), self._final_info(lane, infos, record))
-            for lane, record in zip(ended, records, strict=True)
-        }
         infos["final_obs"] = np.full(self.num_envs, None, object)
-        for lane, (observation, _) in self.ends.items():
-            infos["final_obs"][lane] = observation
-            self._drive_lane(lane, NEXT)
         infos["_final_obs"] = self._over.copy()
-        nest(infos, [{"final_info": info} for _, info in self.ends.values()], ended, self.num_envs)
+        for lane in ended:
+            observation = self.interface.arrange(self.lanes.observation[lane].copy())
+            info = self._final_info(lane, infos)
+            self.ends[lane] = observation, info
+            infos["final_obs"][lane] = observation
+            nest(infos, {"final_info": info}, lane, self.num_envs)
+            self._drive_lane(lane, NEXT)
         self._check_started(np.array(ended))
         self._name_worlds(infos, self._over)
         infos["action_mask"][ended] = self.lanes.mask[ended]
         infos["elapsed_cycles"][ended] = self._steps[ended] = 0
         self._over[:] = self._any_over = False
 
-    def _final_info(self, lane: int, infos: Infos, record: Infos) -> Infos:
+    def _final_info(self, lane: int, infos: Infos) -> Infos:
         """What `PleEnv` would tell with a lane's last step, which is taken out of the infos of all."""
         info = {"action_mask": infos["action_mask"][lane].copy(), "elapsed_cycles": int(infos["elapsed_cycles"][lane])}
         if "illegal_action" in infos and infos["_illegal_action"][lane]:
             info["illegal_action"] = True
             infos["illegal_action"][lane] = infos["_illegal_action"][lane] = False
-        return {**info, "ple_episode": record}
+        return {**info, "ple_episode": episode_of(self.lanes, lane)}
