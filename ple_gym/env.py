@@ -13,16 +13,15 @@ from ple_gym import render
 from ple_gym.drive import NEXT, RESET, STEP
 from ple_gym.episode import episode_of
 from ple_gym.interface import (
-    MAX_SEED,
     TRACE_ROWS,
     Observation,
     checked_options,
-    checked_seed,
     make_interface,
     one_of,
     picture_of,
 )
 from ple_gym.lanes import STARTS, never_starts
+from ple_gym.parameters import MAX_SEED, checked_seed
 from ple_gym.scenario import Scenario
 from ple_gym.sim import state
 from ple_gym.trace import unrolled

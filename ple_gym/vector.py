@@ -20,16 +20,15 @@ from ple_gym.drive import NEXT, OBSERVE, RESET, STEP, STEP_OR_NEXT
 from ple_gym.episode import episode_of
 from ple_gym.infos import Infos, nest
 from ple_gym.interface import (
-    MAX_SEED,
     TRACE_ROWS,
     Observation,
     checked_options,
-    checked_seed,
     make_interface,
     one_of,
     picture_of,
 )
 from ple_gym.lanes import NO_TRACE, STARTS, never_starts
+from ple_gym.parameters import MAX_SEED, checked_seed
 from ple_gym.pool import Pool
 from ple_gym.scenario import Scenario
 from ple_gym.sim import state
