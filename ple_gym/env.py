@@ -159,13 +159,15 @@ class PleEnv(gym.Env[Any, Any]):
             legal = ", ".join(str(one) for one in np.flatnonzero(self._mask))
             raise ValueError(f"action {action} is not legal here; legal are {legal} (info['action_mask'])")
         self._action[0] = number
-        self._step()
+        remarkable = self._step()
         reward, status, elapsed, illegal = self._result.tolist()
         info: dict[str, Any] = {"action_mask": self._mask.copy(), "elapsed_cycles": int(elapsed)}
+        if not remarkable:
+            return (self._flat.copy() if self._is_flat else self._observe()), reward, False, False, info
         if illegal:
             info["illegal_action"] = True
         if status == _DECIDE:
-            return (self._flat.copy() if self._is_flat else self._observe()), reward, False, False, info
+            return self._observe(), reward, False, False, info
         self._running = False
         info["ple_episode"] = episode_of(self.lanes, 0)
         return self._observe(), reward, status == _FINISHED, status == _TIMED_OUT, info
