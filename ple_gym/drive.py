@@ -39,7 +39,7 @@ from ple_gym.sim.state import (
 
 # commands
 RESET = 0  # build the world named by world.seed and world.index, and go on to where world.start says, or to its end
-STEP = 1  # take world.action for the decision that is due (an illegal one means defer); on to the next one or the end
+STEP = 1  # take the lane's action for the decision that is due (an illegal one means defer); on to the next or the end
 OBSERVE = 2  # write result, mask and observation of the decision that is due; nothing happens
 NEXT = 3  # as RESET, for the world that follows world.seed (12.1)
 STEP_OR_NEXT = 4  # STEP, or NEXT where the run is over
@@ -64,15 +64,14 @@ def show(s, mask, observation):
 
 
 @called
-def report(s, result, mask, observation, lost, illegal):
-    """Write what the caller gets: result (lost: cycles since the last report), mask and observation."""
+def report(s, results, e, mask, observation, lost, illegal):
+    """Write what the caller gets: column e of the results (lost: cycles since the last report), mask, observation."""
     world = s.world[0]
     par = s.par[0]
-    row = grid(result, 0, FLOAT64, 8, 1, RESULTS)
-    row[0, RESULT_REWARD] = (0.0 - lost) * 1000.0 / (FLOAT(par.tsc_hz) * FLOAT(par.pcpus))
-    row[0, RESULT_STATUS] = FLOAT(world.status)
-    row[0, RESULT_ELAPSED] = FLOAT(world.now - world.decided_at)
-    row[0, RESULT_ILLEGAL] = FLOAT(illegal)
+    results[RESULT_REWARD, e] = (0.0 - lost) * 1000.0 / (FLOAT(par.tsc_hz) * FLOAT(par.pcpus))
+    results[RESULT_STATUS, e] = FLOAT(world.status)
+    results[RESULT_ELAPSED, e] = FLOAT(world.now - world.decided_at)
+    results[RESULT_ILLEGAL, e] = FLOAT(illegal)
     show(s, mask, observation)
 
 
@@ -109,12 +108,12 @@ def storms(s):
 
 
 @inlined
-def drive_lane(s, description, row, result, mask, observation, command, rule, bypass):
-    """Run one command on one lane."""
+def drive_lane(s, description, row, results, e, mask, observation, command, rule, bypass):
+    """Run one command on lane e."""
     world = s.world[0]
     par = s.par[0]
     if command == OBSERVE:
-        report(s, result, mask, observation, 0.0, False)
+        report(s, results, e, mask, observation, 0.0, False)
         return
     illegal = False
     resets = command in (RESET, NEXT) or (command == STEP_OR_NEXT and world.status != DECIDE)
@@ -157,18 +156,33 @@ def drive_lane(s, description, row, result, mask, observation, command, rule, by
         lost = lost_cycles(s, par.reward)
         if resets:  # what was lost before the first decision is nobody's fault
             world.decided_at, world.lost_before = world.now, lost
-        report(s, result, mask, observation, lost - world.lost_before, illegal)
+        report(s, results, e, mask, observation, lost - world.lost_before, illegal)
         world.lost_before = lost
 
 
+@inlined
+def outside(actions, lanes, most):
+    """Whether any of the actions, int64 [1, lanes], is not 0..most."""
+    wrong = False
+    for e in range(lanes):
+        wrong |= (actions[0, e] < 0) | (actions[0, e] > most)
+    return wrong
+
+
 def _entry(fingerprint: int) -> Any:
-    def drive(description, rows, results, masks, observations, begin, end, command, rule, trace, trace_rows):
+    def drive(
+        description, rows, actions, results, masks, observations, lanes, begin, end, command, rule, trace, trace_rows
+    ):
         _ = fingerprint  # part of numba's cache key: see sim/jit.py
         par = records(description, 0, PARAMETERS_BYTES, PARAMETERS)[0]
+        actions = grid(actions, 0, INT64, 8, 1, lanes)
+        results = grid(results, 0, FLOAT64, 8, RESULTS, lanes)
+        steps = command in (STEP, STEP_OR_NEXT)
+        if steps and outside(actions, lanes, par.vcpus):
+            return -1
         remarkable = 0
         for e in range(begin, end):
             row = row_of(rows, e, par.row_bytes)
-            result = row_of(results, e, 8 * RESULTS)
             mask = row_of(masks, e, par.vcpus + 1)
             observation = row_of(observations, e, par.observation_bytes)
             s = open_lane(description, row, trace, trace_rows)
@@ -177,16 +191,18 @@ def _entry(fingerprint: int) -> Any:
                 bypass = False
             elif rule == XEN_48:
                 bypass = True
-            drive_lane(s, description, row, result, mask, observation, command, rule, bypass)
-            illegal = grid(result, 0, FLOAT64, 8, 1, RESULTS)[0, RESULT_ILLEGAL] != 0.0
-            remarkable += s.world[0].status != DECIDE or illegal
+            if steps:
+                s.world[0].action = actions[0, e]
+            drive_lane(s, description, row, results, e, mask, observation, command, rule, bypass)
+            remarkable += s.world[0].status != DECIDE or results[RESULT_ILLEGAL, e] != 0.0
         return remarkable
 
     return entry_point(drive)
 
 
-#: drive(description, rows, results, masks, observations, begin, end, command, rule, trace, trace_rows): run `command`
-#: on lanes begin..end-1. Arrays are `memory.handle`s, which `lanes.Lanes` keeps. rule: EXTERNAL (the caller's
-#: `world.action`), or the code of a rule that decides to the end of the run. Returns how many lanes have nothing to
-#: decide now, or were given an illegal action.
+#: drive(description, rows, actions, results, masks, observations, lanes, begin, end, command, rule, trace, trace_rows):
+#: run `command` on lanes begin..end-1 of 0..lanes-1. Arrays are `memory.handle`s, which `lanes.Lanes` keeps. rule:
+#: EXTERNAL (the caller's actions), or the code of a rule that decides to the end of the run. Returns how many lanes
+#: have nothing to decide now, or were given an illegal action; -1 if nothing was done, because an action is not
+#: 0..vCPUs, in whatever lane: so all threads see it.
 drive = _entry(source_fingerprint())

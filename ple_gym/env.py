@@ -13,16 +13,15 @@ from ple_gym import render
 from ple_gym.drive import NEXT, RESET, STEP
 from ple_gym.episode import episode_of
 from ple_gym.interface import (
-    MAX_SEED,
     TRACE_ROWS,
     Observation,
     checked_options,
-    checked_seed,
     make_interface,
     one_of,
     picture_of,
 )
 from ple_gym.lanes import STARTS, never_starts
+from ple_gym.parameters import MAX_SEED, checked_seed
 from ple_gym.scenario import Scenario
 from ple_gym.sim import state
 from ple_gym.trace import unrolled
@@ -101,8 +100,8 @@ class PleEnv(gym.Env[Any, Any]):
         self.lanes = self.interface.lanes(1)
         self._trace = np.zeros((TRACE_ROWS if render_mode else 0, state.TRACE_WIDTH), np.int64)
         self._reset, self._next, self._step = (self.lanes.bind(command, self._trace) for command in (RESET, NEXT, STEP))
-        self._action = self.lanes.world["action"].data  # numbers go into it faster than into an array
-        self._result = self.lanes.result[0]
+        self._action = self.lanes.action.data  # numbers go into it faster than into an array
+        self._result = self.lanes.result[:, 0]
         self._mask = self.lanes.mask[0]
         self._flat = self.lanes.observation[0]
         self._is_flat = observation == "flat"
@@ -160,13 +159,15 @@ class PleEnv(gym.Env[Any, Any]):
             legal = ", ".join(str(one) for one in np.flatnonzero(self._mask))
             raise ValueError(f"action {action} is not legal here; legal are {legal} (info['action_mask'])")
         self._action[0] = number
-        self._step()
+        remarkable = self._step()
         reward, status, elapsed, illegal = self._result.tolist()
         info: dict[str, Any] = {"action_mask": self._mask.copy(), "elapsed_cycles": int(elapsed)}
+        if not remarkable:
+            return (self._flat.copy() if self._is_flat else self._observe()), reward, False, False, info
         if illegal:
             info["illegal_action"] = True
         if status == _DECIDE:
-            return (self._flat.copy() if self._is_flat else self._observe()), reward, False, False, info
+            return self._observe(), reward, False, False, info
         self._running = False
         info["ple_episode"] = episode_of(self.lanes, 0)
         return self._observe(), reward, status == _FINISHED, status == _TIMED_OUT, info

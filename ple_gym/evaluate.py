@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TypeAlias
 
 import numpy as np
@@ -24,7 +23,7 @@ from ple_gym.comparison import Comparison, Row, Run
 from ple_gym.drive import drive
 from ple_gym.episode import summarise
 from ple_gym.lanes import Lanes
-from ple_gym.parameters import show
+from ple_gym.parameters import MAX_SEED, checked_seed, show
 from ple_gym.policies import RULES, Rule, load_rule
 from ple_gym.policies.exported import PREFIX
 from ple_gym.scenario import Scenario, ScenarioError
@@ -52,7 +51,6 @@ __all__ = [
 
 Progress: TypeAlias = Callable[[int], None]
 
-MAX_SEED = 2**63 - 1
 MAX_SEEDS = 1_000_000  # of one call
 TRACE_EVENTS = 1 << 22  # 168 MB if all are used, which takes a second of storm
 _ALLOWED_SEEDS = f"must be START:STOP (without STOP) or one number, START < STOP, seeds 0..{MAX_SEED}"
@@ -184,13 +182,10 @@ def _checked(seeds: Iterable[int]) -> list[int]:
     Raises:
         ScenarioError: there is none, or one is not a whole number 0..2^63-1.
     """
-    checked = list(seeds)
-    for seed in checked:
-        if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed <= MAX_SEED:
-            raise ScenarioError(f"seed = {show(seed)}: must be a whole number, 0..{MAX_SEED}")
+    checked = [checked_seed(seed) for seed in seeds]
     if not checked:
         raise ScenarioError("seeds: there must be at least one")
-    return [int(seed) for seed in checked]
+    return checked
 
 
 def _run_all(jobs: Sequence[_Job], progress: Progress | None, threads: int | None) -> list[_Outcome]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,12 @@ from gymnasium import spaces
 
 from ple_gym import observe, scenarios
 from ple_gym.lanes import INFORMATION, REWARDS, STARTS, Lanes
-from ple_gym.parameters import show, unknown
+from ple_gym.parameters import unknown
 from ple_gym.scenario import Scenario
 from ple_gym.trace import Ints, unrolled
 
 OBSERVATIONS = ("flat", "tokens")
 LEVELS = tuple(name for name in INFORMATION if name != "none")
-MAX_SEED = 2**63 - 1
 TRACE_ROWS = 8192  # events kept for pictures: some ten milliseconds of a storm
 
 Observation = npt.NDArray[np.float32] | dict[str, npt.NDArray[np.float32]]
@@ -93,17 +91,6 @@ def one_of(what: str, value: str, allowed: Iterable[str]) -> None:
     """Raise ScenarioError unless the value is one of some words."""
     if value not in allowed:
         raise unknown(what, value, allowed, list_all=True)
-
-
-def checked_seed(seed: object) -> int:
-    """The seed of a world.
-
-    Raises:
-        ValueError: not a whole number 0..2^63-1.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= MAX_SEED:
-        raise ValueError(f"seed = {show(seed)}: must be a whole number, 0..{MAX_SEED}")
-    return int(seed)
 
 
 def checked_options(options: dict[str, Any] | None, *known: str) -> dict[str, Any]:

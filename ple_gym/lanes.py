@@ -44,16 +44,16 @@ _NO_TRACE = handle(NO_TRACE.ravel())
 class Quantiles:
     """Quantiles of recorded values, from a histogram that is exact below 32 and within 3.2 % above."""
 
-    counts: npt.NDArray[np.int32]  # [1024]
+    cumulative: npt.NDArray[np.int64]  # [1024]: values in each bin and those below it
     maximum: int
 
     def at(self, percent: int) -> int:
         """The `percent`-quantile: the rounded value of the ceil(percent * n / 100)-th smallest; 0 if there is none."""
-        total = int(self.counts.sum())
+        total = int(self.cumulative[-1])
         if total == 0:
             return 0
         rank = max(1, -(-percent * total // 100))
-        return bin_value(int(np.searchsorted(np.cumsum(self.counts), rank)))
+        return bin_value(int(self.cumulative.searchsorted(rank)))
 
 
 def bin_value(index: int) -> int:
@@ -107,7 +107,7 @@ class Lanes:
         vcpus = sum(vm.vcpus for vm in scenario.vms().values())
         level = INFORMATION[network.information if network else information]
         length = observe.observation_length(level, vcpus)
-        self.scenario = scenario
+        self.scenario, self.count = scenario, count
         self.description = describe(scenario, REWARDS[reward], level, observe.vcpu_features(level), length)
         if network:
             network.check_fits(vcpus)
@@ -124,10 +124,12 @@ class Lanes:
         self.guest = self._records("guest_at", "lock_at", state.VCPU_GUEST)
         counts = self._records("histogram_at", "row_bytes", np.dtype(np.int32))
         self.histogram = counts[:, : state.HISTOGRAMS * state.HISTOGRAM_BINS].reshape(count, state.HISTOGRAMS, -1)
-        self.result = np.zeros((count, state.RESULTS))
+        self.action = np.zeros(count, np.int64)
+        self.result = np.zeros((state.RESULTS, count))
         self.mask = np.zeros((count, vcpus + 1), np.int8)
+        fixed = (self.description, self.rows, self.action, self.result.ravel(), self.mask)
+        self._fixed = tuple(handle(array) for array in fixed)
         self.observation = np.zeros((count, length), np.float32)
-        self._fixed = tuple(handle(array) for array in (self.description, self.rows, self.result, self.mask))
         self._drive = compiled(drive, *self._arguments(0, 0, RESET, EXTERNAL, NO_TRACE))
 
     def _records(self, start: str, stop: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -136,10 +138,15 @@ class Lanes:
     def drive(
         self, begin: int, end: int, command: int, rule: int = EXTERNAL, trace: npt.NDArray[np.int64] = NO_TRACE
     ) -> int:
-        """Run a command of `drive.py` on lanes begin..end-1; returns how many are over or were given an illegal action.
+        """Run a command of `drive.py` on lanes begin..end-1.
 
-        `trace`: int64 [n, 5], a ring that takes events (n = 0: none). Observations are written to `observation`, which
-        may be replaced by a fresh array before.
+        Actions are read from `action`: int64 [count]. Written are `result`: float64 [4, count]; `mask`: int8
+        [count, V + 1]; and `observation`: float32 [count, length], which may be replaced by a fresh array before.
+        `trace`: int64 [n, 5], a ring that takes events (n = 0: none).
+
+        Returns:
+            How many of these lanes are over or were given an illegal action. -1: an action of any lane is not 0..V, and
+            nothing was done.
         """
         remarkable: int = self._drive(*self._arguments(begin, end, command, rule, trace))
         return remarkable
@@ -152,7 +159,16 @@ class Lanes:
         self, begin: int, end: int, command: int, rule: int, trace: npt.NDArray[np.int64]
     ) -> tuple[Any, ...]:
         ring = handle(trace.ravel()) if len(trace) else _NO_TRACE
-        return (*self._fixed, handle(self.observation), begin, end, command, rule, ring, len(trace))
+        return (*self._fixed, self._observed, self.count, begin, end, command, rule, ring, len(trace))
+
+    @property
+    def observation(self) -> npt.NDArray[np.float32]:
+        """Where observations go."""
+        return self._observation
+
+    @observation.setter
+    def observation(self, array: npt.NDArray[np.float32]) -> None:
+        self._observation, self._observed = array, handle(array)
 
     def run(self, lane: int, seed: int, rule: int, trace: npt.NDArray[np.int64] = NO_TRACE) -> None:
         """Simulate world `seed` from its start to its end under a compiled rule."""
@@ -200,20 +216,20 @@ class Lanes:
 
     def quantiles(self, lane: int, row: np.integer[Any], maximum: str) -> Quantiles:
         """One of the recorded distributions (`state.WAITS`, `state.ACQUIRE_EXITS`)."""
-        return Quantiles(self.histogram[lane, row], int(self.world[maximum][lane]))
+        return Quantiles(self.histogram[lane, row].cumsum(), int(self.world[maximum][lane]))
 
     def totals(self, lane: int) -> dict[str, Any]:
         """Every metric of docs/model.md, section 13, as exact integers."""
-        world = self.world[lane]
+        world = dict(zip(state.WORLD.names or (), self.world[lane].item(), strict=True))
         waits = self.quantiles(lane, state.WAITS, "wait_max")
         exits = self.quantiles(lane, state.ACQUIRE_EXITS, "acquire_exits_max")
         per_dispatch = self.histogram[lane, state.DISPATCH_EXITS]
         return {
             "finished": bool(world["status"] == state.FINISHED),
-            "now": int(world["now"]),
-            **{name: int(world[name]) for name in state.COUNTERS},
+            "now": world["now"],
+            **{name: world[name] for name in state.COUNTERS},
             "cycles": {"useful": int(self.vm["useful"][lane].sum())}
-            | {name: int(world[f"cycles_{name}"]) for name in state.CYCLES[1:]},
+            | {name: world[f"cycles_{name}"] for name in state.CYCLES[1:]},
             "acquire_wait": {"p50": waits.at(50), "p99": waits.at(99), "max": waits.maximum},
             "ple_per_acquisition": {
                 "p50": exits.at(50),
@@ -221,7 +237,7 @@ class Lanes:
                 "p99": exits.at(99),
                 "max": exits.maximum,
             },
-            "ple_per_dispatch": {"max": int(world["dispatch_exits_max"]), "mode": int(per_dispatch.argmax())},
+            "ple_per_dispatch": {"max": world["dispatch_exits_max"], "mode": int(per_dispatch.argmax())},
             "vms": [
                 {
                     "used": int(self.vcpu["cpu_time"][lane, self.vcpu["vm"][lane] == m].sum()),

@@ -16,6 +16,8 @@ from typing import Any, get_type_hints
 
 from ple_gym import distributions
 
+MAX_SEED = 2**63 - 1
+
 
 class ScenarioError(ValueError):
     """A scenario is wrong. The message is one line: the dotted name, its value, and what is allowed."""
@@ -151,6 +153,17 @@ def check(name: str, kind: Kind, value: object) -> Any:
         return kind.check(value)
     except ValueError as error:
         raise ScenarioError(f"{name} = {show(value)}: {error}") from None
+
+
+def checked_seed(seed: object) -> int:
+    """The seed of a world.
+
+    Raises:
+        ScenarioError: not a whole number 0..2^63-1.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= MAX_SEED:
+        raise ScenarioError(f"seed = {show(seed)}: must be a whole number, 0..{MAX_SEED}")
+    return int(seed)
 
 
 def show(value: object) -> str:

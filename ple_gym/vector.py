@@ -6,11 +6,8 @@ number of threads, through all episodes.
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,17 +18,18 @@ from gymnasium.vector.utils import batch_space
 from ple_gym import render
 from ple_gym.drive import NEXT, OBSERVE, RESET, STEP, STEP_OR_NEXT
 from ple_gym.episode import episode_of
+from ple_gym.infos import Infos, nest
 from ple_gym.interface import (
-    MAX_SEED,
     TRACE_ROWS,
     Observation,
     checked_options,
-    checked_seed,
     make_interface,
     one_of,
     picture_of,
 )
 from ple_gym.lanes import NO_TRACE, STARTS, never_starts
+from ple_gym.parameters import MAX_SEED, checked_seed
+from ple_gym.pool import Pool
 from ple_gym.scenario import Scenario
 from ple_gym.sim import state
 
@@ -39,7 +37,6 @@ MODES = {mode.value: mode for mode in AutoresetMode}
 LANES_PER_THREAD = 128  # fewer are not worth the 20 us that it takes to wake a thread
 
 Bools = npt.NDArray[np.bool_]
-Infos = dict[str, Any]
 
 
 class PleVectorEnv(VectorEnv[Any, Any, Any]):
@@ -97,6 +94,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         self.scenario = self.interface.scenario
         self.num_envs = num_envs
         self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self._resets_next = self.autoreset_mode is AutoresetMode.NEXT_STEP
         self.metadata = {
             "autoreset_mode": self.autoreset_mode,
             "render_modes": ["rgb_array"],
@@ -110,7 +108,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.lanes = self.interface.lanes(num_envs)
         self.threads = threads or max(1, min(os.cpu_count() or 1, num_envs // LANES_PER_THREAD))
-        self._pool = _Pool(num_envs, min(self.threads, num_envs))
+        self._pool = Pool(num_envs, min(self.threads, num_envs))
         self._traces = np.zeros((num_envs, TRACE_ROWS, state.TRACE_WIDTH), np.int64) if render_mode else None
         self._all = np.ones(num_envs, np.bool_)
         self._seeded = np.zeros(num_envs, np.bool_)  # lanes that are in some world
@@ -158,32 +156,42 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             ValueError: not N actions, or one outside the action space; nothing has changed.
             RuntimeError: not reset yet, or a run is over that nothing resets.
         """
-        numbers = self._checked(actions)
-        resets = self._over
-        if self._any_over and not (self._resets_next and self._seeded.all()):
+        numbers = np.asarray(actions)
+        if numbers.shape != (self.num_envs,) or numbers.dtype.kind not in "iu":
+            raise ValueError(f"actions must be {self.num_envs} integers, not {numbers.dtype} {numbers.shape}")
+        resets = self._over if self._any_over else None
+        if resets is not None and not (self._resets_next and self._seeded.all()):
             raise RuntimeError(f"the runs of lanes {np.flatnonzero(resets)[:8]} are over: call reset() before step()")
-        self.lanes.world["action"] = numbers
+        self.lanes.action[:] = numbers
         self._fresh_observation()
         remarkable = self._drive(STEP_OR_NEXT if self._resets_next else STEP)
-        rewards, status, elapsed, illegal = self.lanes.result.T.copy()  # one array each
-        infos = self._infos(elapsed)
+        if remarkable < 0:
+            self._drive(OBSERVE)
+            raise ValueError(f"actions must be 0..{self.lanes.vcpus}, not {numbers.min()}..{numbers.max()}")
+        # In most steps nothing else happens. Then no numpy arithmetic: its code is out of the cache, and costs 10 us.
+        result = self.lanes.result
+        rewards = result[state.RESULT_REWARD].copy()
+        infos = self._infos(result[state.RESULT_ELAPSED])
         terminations, truncations = np.zeros(self.num_envs, np.bool_), np.zeros(self.num_envs, np.bool_)
-        self._steps += 1
-        if self._any_over:
-            self._check_started(np.flatnonzero(resets))
-            self._steps[resets] = 0
-            self._name_worlds(infos, resets)
+        self.ends = {}
         if remarkable:
+            status, illegal = result[state.RESULT_STATUS], result[state.RESULT_ILLEGAL]
             terminations, truncations = status == state.FINISHED, status == state.TIMED_OUT
             if illegal.any():
                 infos["illegal_action"], infos["_illegal_action"] = illegal != 0, illegal != 0
         if self.max_episode_steps is not None:
+            self._steps += 1
+            if resets is not None:
+                self._steps[resets] = 0
             truncations |= (self._steps >= self.max_episode_steps) & ~terminations
-        self.ends = {}
-        self._over = terminations | truncations
-        self._any_over = bool((remarkable or self.max_episode_steps is not None) and self._over.any())
-        if self._any_over:
-            self._end(infos)
+        if resets is not None:
+            self._check_started(np.flatnonzero(resets))
+            self._name_worlds(infos, resets)
+        if remarkable or resets is not None or self.max_episode_steps is not None:
+            self._over = terminations | truncations
+            self._any_over = bool(self._over.any())
+            if self._any_over:
+                self._end(infos)
         return self.interface.arrange(self.lanes.observation), rewards, terminations, truncations, infos
 
     def render(self) -> tuple[npt.NDArray[np.uint8], ...] | None:
@@ -263,32 +271,15 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
 
     # ------------------------------------------------------------------------------------------------------- helpers
 
-    @property
-    def _resets_next(self) -> bool:
-        return self.autoreset_mode is AutoresetMode.NEXT_STEP
-
     def _drive(self, command: int) -> int:
         """Run a command on all lanes, on all threads; returns what `Lanes.drive` does."""
         if self._traces is not None:  # a ring takes the events of one lane
             return sum(self.lanes.drive(i, i + 1, command, trace=ring) for i, ring in enumerate(self._traces))
-        return self._pool.run(partial(self._drive_part, command))
-
-    def _drive_part(self, command: int, begin: int, end: int) -> int:
-        return self.lanes.drive(begin, end, command)
+        return self._pool.run(self.lanes.drive, command)
 
     def _fresh_observation(self) -> None:
         """Let observations go to an array that nobody has yet, and spare a copy."""
         self.lanes.observation = np.empty_like(self.lanes.observation)
-
-    def _checked(self, actions: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """The actions, one of the action space for each lane."""
-        numbers = np.asarray(actions)
-        if numbers.shape != (self.num_envs,) or numbers.dtype.kind not in "iu":
-            raise ValueError(f"actions must be {self.num_envs} integers, not {numbers.dtype} {numbers.shape}")
-        numbers = numbers.astype(np.int64)
-        if numbers.view(np.uint64).max() > self.lanes.vcpus:  # a negative number is a huge one
-            raise ValueError(f"actions must be 0..{self.lanes.vcpus}, not {numbers.min()}..{numbers.max()}")
-        return numbers
 
     def _lane(self, lane: int) -> int:
         if not 0 <= lane < self.num_envs:
@@ -367,7 +358,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         self._any_over = bool(self._over.any())
         self._steps[chosen] = 0
         self.ends = {}
-        infos = self._infos(np.where(chosen, self.lanes.result[:, state.RESULT_ELAPSED], 0))
+        infos = self._infos(np.where(chosen, self.lanes.result[state.RESULT_ELAPSED], 0))
         infos["_elapsed_cycles"] = chosen.copy()
         self._name_worlds(infos, chosen)
         return self.interface.arrange(self.lanes.observation), infos
@@ -389,86 +380,32 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _end(self, infos: Infos) -> None:
         """Say what came of the runs that have just ended, and start the next ones where the mode is `SameStep`."""
-        ended = np.flatnonzero(self._over)
-        records = [episode_of(self.lanes, lane) for lane in ended.tolist()]
+        ended = np.flatnonzero(self._over).tolist()
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
-            _nest(infos, [{"ple_episode": record} for record in records], ended, self.num_envs)
+            for lane in ended:
+                nest(infos, {"ple_episode": episode_of(self.lanes, lane)}, lane, self.num_envs)
             status = self.lanes.world["status"]
             status[self._over & (status == state.DECIDE)] = state.CUT_OFF
             return
-        self.ends = {
-            lane: (self.interface.arrange(self.lanes.observation[lane].copy()), self._final_info(lane, infos, record))
-            for lane, record in zip(ended.tolist(), records, strict=True)
-        }
         infos["final_obs"] = np.full(self.num_envs, None, object)
-        for lane, (observation, _) in self.ends.items():
-            infos["final_obs"][lane] = observation
-            self._drive_lane(lane, NEXT)
         infos["_final_obs"] = self._over.copy()
-        _nest(infos, [{"final_info": info} for _, info in self.ends.values()], ended, self.num_envs)
-        self._check_started(ended)
+        for lane in ended:
+            observation = self.interface.arrange(self.lanes.observation[lane].copy())
+            info = self._final_info(lane, infos)
+            self.ends[lane] = observation, info
+            infos["final_obs"][lane] = observation
+            nest(infos, {"final_info": info}, lane, self.num_envs)
+            self._drive_lane(lane, NEXT)
+        self._check_started(np.array(ended))
         self._name_worlds(infos, self._over)
         infos["action_mask"][ended] = self.lanes.mask[ended]
         infos["elapsed_cycles"][ended] = self._steps[ended] = 0
         self._over[:] = self._any_over = False
 
-    def _final_info(self, lane: int, infos: Infos, record: Infos) -> Infos:
+    def _final_info(self, lane: int, infos: Infos) -> Infos:
         """What `PleEnv` would tell with a lane's last step, which is taken out of the infos of all."""
         info = {"action_mask": infos["action_mask"][lane].copy(), "elapsed_cycles": int(infos["elapsed_cycles"][lane])}
         if "illegal_action" in infos and infos["_illegal_action"][lane]:
             info["illegal_action"] = True
             infos["illegal_action"][lane] = infos["_illegal_action"][lane] = False
-        return {**info, "ple_episode": record}
-
-
-def _nest(infos: Infos, told: Sequence[Infos], lanes: npt.NDArray[np.intp], count: int) -> None:
-    """Add what some lanes tell, all of them the same things, to the infos of all `count` lanes.
-
-    Gymnasium's format, but in one go instead of lane by lane, and with NaN for a number that is None.
-    """
-    for name in dict.fromkeys(name for info in told for name in info):
-        some = [name in info for info in told]
-        values = [info[name] for info in told if name in info]
-        where = lanes[some]
-        if isinstance(values[0], dict):
-            column: Any = {}
-            _nest(column, values, where, count)
-        elif isinstance(values[0], np.ndarray):
-            column = np.zeros((count, *values[0].shape), values[0].dtype)
-            column[where] = values
-        elif isinstance(values[0], bool | int):
-            column = np.zeros(count, type(values[0]))
-            column[where] = values
-        elif isinstance(values[0], float | None):
-            column = np.zeros(count, np.float64)
-            column[where] = np.array(values, np.float64)
-        else:
-            column = np.full(count, None, object)
-            for lane, value in zip(where, values, strict=True):
-                column[lane] = value
-        infos[name], infos[f"_{name}"] = column, np.zeros(count, np.bool_)
-        infos[f"_{name}"][where] = True
-
-
-class _Pool:
-    """Splits lanes over threads, the calling one among them; compiled code does not hold the interpreter."""
-
-    def __init__(self, lanes: int, threads: int) -> None:
-        bounds = [lanes * part // threads for part in range(threads + 1)]
-        self.parts = list(itertools.pairwise(bounds))
-        self.executor: ThreadPoolExecutor | None = None
-        self.process = 0
-
-    def run(self, work: Callable[[int, int], int]) -> int:
-        """Call `work(begin, end)` for each part of the lanes; returns the sum of what the calls return."""
-        mine, *others = self.parts
-        if others and self.process != os.getpid():  # a forked child inherits no threads
-            self.executor, self.process = ThreadPoolExecutor(len(others)), os.getpid()
-        futures = [self.executor.submit(work, *part) for part in others] if self.executor else []
-        return work(*mine) + sum(future.result() for future in futures)
-
-    def close(self) -> None:
-        """End the threads; the next `run` starts new ones."""
-        if self.executor and self.process == os.getpid():
-            self.executor.shutdown()
-        self.executor, self.process = None, 0
+        return {**info, "ple_episode": episode_of(self.lanes, lane)}

@@ -42,7 +42,7 @@ class Machine:
 
     def step(self, action: int) -> None:
         """Take an action, and go on to the next decision or the end."""
-        self.world["action"] = action
+        self.lanes.action[0] = action
         self.lanes.drive(0, 1, STEP, EXTERNAL)
 
     def step_until(self, condition, action=None, most: int = 10_000) -> None:
@@ -56,7 +56,7 @@ class Machine:
 
     def leave_to(self, rule: str, action: int) -> None:
         """Take an action, and let a compiled rule decide to the end."""
-        self.world["action"] = action
+        self.lanes.action[0] = action
         self.lanes.drive(0, 1, STEP, RULES[rule].code)
 
     @property

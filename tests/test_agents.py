@@ -131,7 +131,7 @@ def test_the_kernel_decides_as_torch_does_on_ten_thousand_states(learner: Any) -
         seen[i], masks[i] = outside.observation[0], outside.mask[0]
         inside.observation[0, :length] = outside.observation[0]
         decided[i] = answer(*handles, handle(np.zeros(0, np.uint8)), 33)
-        outside.world["action"] = choice.choice(np.flatnonzero(outside.mask[0]))
+        outside.action[0] = choice.choice(np.flatnonzero(outside.mask[0]))
         if outside.drive(0, 1, STEP):  # the run is over, and nothing is to be decided
             outside.drive(0, 1, NEXT)
     observations, _ = model.policy.obs_to_tensor(model.get_env().envs.interface.arrange(seen))

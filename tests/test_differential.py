@@ -12,6 +12,7 @@ from ple_gym.lanes import Lanes
 from ple_gym.policies import RULES
 from ple_gym.scenario import Scenario
 from ple_gym.scenarios import load
+from ple_gym.sim.jit import JIT_ENABLED
 
 
 def kernel_totals(scenario: Scenario, rule: str, seed: int) -> dict:
@@ -21,7 +22,7 @@ def kernel_totals(scenario: Scenario, rule: str, seed: int) -> dict:
 
 
 @pytest.mark.kernel
-@settings(max_examples=600)
+@settings(max_examples=600 if JIT_ENABLED else 150)  # plain Python is some hundred times slower
 @given(scenarios(), st.sampled_from(sorted(RULES)), st.integers(0, 2**63 - 1))
 def test_random_worlds(scenario: Scenario, rule: str, seed: int) -> None:
     assert kernel_totals(scenario, rule, seed) == simulate(scenario.to_dict(), rule, seed)

@@ -93,7 +93,7 @@ def test_the_kernel_takes_the_legal_action_with_the_highest_score(
         best, second = np.sort(values)[[-1, -2]]
         if best - second < 1e-4 * max(1, abs(best)):
             return  # too close to tell
-        outside.world["action"] = values.argmax()
+        outside.action[0] = values.argmax()
         outside.drive(0, 1, STEP)
         decisions += 1
     if decisions < 200:

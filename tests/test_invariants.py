@@ -299,7 +299,7 @@ def test_lanes_stepped_together_are_like_lanes_stepped_alone(scenario: Scenario,
             break
         for lane, m in enumerate(alone):
             action = choice.choice(m.legal_actions())
-            together.world["action"][lane] = action
+            together.action[lane] = action
             m.step(action)
         together.drive(0, 2, STEP, EXTERNAL)
     for lane, m in enumerate(alone):

@@ -207,13 +207,15 @@ def test_a_wrong_reset_mask_changes_nothing(mask: Any, error: type[Exception], w
         (lambda envs: PleVectorEnv(render_mode="human"), "render mode 'human'"),
     ],
 )
-def test_what_is_wrong_is_named_and_changes_nothing(call: Any, why: str) -> None:
-    envs = PleVectorEnv(num_envs=4)
+@pytest.mark.parametrize("options", [{}, {"threads": 3}, {"render_mode": "rgb_array"}], ids=["", "threads", "traced"])
+def test_what_is_wrong_is_named_and_changes_nothing(options: dict[str, Any], call: Any, why: str) -> None:
+    envs = PleVectorEnv(num_envs=4, **options)
     envs.reset(seed=0)
-    before = envs.lanes.rows.copy()
+    before = [array.copy() for array in (envs.lanes.rows, envs.lanes.observation, envs.lanes.mask)]
     with pytest.raises(ValueError, match=why):
         call(envs)
-    assert np.array_equal(envs.lanes.rows, before)
+    after = (envs.lanes.rows, envs.lanes.observation, envs.lanes.mask)
+    assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
 
 
 def test_a_step_needs_a_reset() -> None:

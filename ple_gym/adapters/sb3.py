@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 
+from ple_gym.infos import Infos
 from ple_gym.interface import Observation, checked_options
 from ple_gym.scenario import Scenario
-from ple_gym.vector import Bools, Infos, PleVectorEnv
+from ple_gym.vector import Bools, PleVectorEnv
 
 try:
     from stable_baselines3.common.vec_env import VecEnv

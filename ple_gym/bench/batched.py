@@ -62,7 +62,7 @@ class Replay:
 
         def steps() -> None:
             for actions in self.actions:
-                lanes.world["action"] = actions
+                lanes.action[:] = actions
                 lanes.drive(0, len(actions), STEP_OR_NEXT)
 
         return timed(steps)

@@ -220,7 +220,7 @@ HISTOGRAM_BINS = 1024
 HISTOGRAMS = 3
 WAITS, ACQUIRE_EXITS, DISPATCH_EXITS = np.arange(3)  # rows of the histograms
 
-#: What a step reports: reward, status, cycles since the previous decision, whether the action was illegal.
+#: What a step reports, a row of each: reward, status, cycles since the previous decision, whether it was illegal.
 RESULT_REWARD, RESULT_STATUS, RESULT_ELAPSED, RESULT_ILLEGAL = 0, 1, 2, 3
 RESULTS = 4
 

@@ -86,7 +86,15 @@ def test_the_example_of_the_page_runs() -> None:
     )
     names: dict[str, Any] = {}
     exec(example, names)
-    names["algorithm"].stop()
+    algorithm, result = names["algorithm"], names["result"]
+    runners = algorithm.env_runner_group.foreach_env_runner(
+        lambda runner: (type(runner.env.unwrapped), runner.env.num_envs, runner.env.unwrapped.interface.information),
+        local_env_runner=False,
+    )
+    assert set(runners) == {(PleVectorEnv, 64, "introspection")}
+    assert result["env_runners"]["num_env_steps_sampled"] >= 4000  # what RLlib calls one iteration
+    assert np.isfinite(result["learners"]["default_policy"]["total_loss"])
+    algorithm.stop()
 
 
 def test_unmasked_ppo_takes_plain_ids_and_acts_illegally() -> None:
