@@ -104,8 +104,8 @@ def totals(task: Task) -> dict[str, int]:
 
 def _waits_over(lanes: Lanes, cycles: int) -> int:
     """Contended acquisitions that waited this long, to the histogram's 3.2 %."""
-    counts = lanes.quantiles(0, np.intp(WAITS), "wait_max").counts
-    return sum(int(count) for index, count in enumerate(counts) if count and bin_value(index) >= cycles)
+    counts = lanes.histogram[0, WAITS].tolist()
+    return sum(count for index, count in enumerate(counts) if count and bin_value(index) >= cycles)
 
 
 # ---------------------------------------------------------------------------------------------------------------- table
