@@ -8,10 +8,9 @@ import io
 import json
 import platform
 import shlex
-import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +244,23 @@ class Run:
             },
             "options": _meaning(self.options),
             "versions": versions | {"python": platform.python_version()},
-            "command": shlex.join(["python", "-m", "agents", *sys.argv[1:]]),
+            "command": command_of(self.learner, self.options),
         }
+
+
+def command_of(learner: str, options: Options) -> str:
+    """The command that trains with these options."""
+    words = ["python", "-m", "agents", "train", learner]
+    for option in fields(options):
+        value = getattr(options, option.name)
+        if value == option.default or option.name not in _meaning(options):
+            continue
+        name = option.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            words += [f"--{name}", *(value if isinstance(value, tuple) else [str(value)])]
+    return shlex.join(words)
 
 
 def _meaning(options: Options) -> dict[str, Any]:

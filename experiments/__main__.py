@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Lines
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from experiments import catalog, findings, fit
+from experiments import catalog, findings, fit, trainings
 from experiments.executors import Where
 from experiments.lab import HERE, RESULTS, SCRATCH, Experiment, Folders, Table, sweep
 from experiments.replay import replay
@@ -34,6 +34,7 @@ COMMANDS = {
     "list": "the experiments and their questions",
     "all": "every experiment, then RESULTS.md",
     "results": "write RESULTS.md, docs/findings.md and the pictures from the committed data",
+    "train": "train the policies of the leaderboard (agents/checkpoints/)",
     "fit": "calibrate: fit the profiles in profiles/ (`--trials`)",
     "replay": "simulate a sample of the committed rows again; exit 1 on any difference",
 }
@@ -89,6 +90,9 @@ def _run(options: Options) -> int:
         return 1 if differences else 0
     elif options.name == "fit":
         _fit(options, console)
+    elif options.name == "train":
+        with _progress("policies", len(trainings.ALL) * len(trainings.SEEDS)) as progress:
+            trainings.train_all(options.where().jobs, progress)
     elif options.name == "results":
         write_results()
     elif options.name == "all" or options.name in catalog.NAMES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+import tyro
 
 torch = pytest.importorskip("torch", reason="learners need it")
 
@@ -52,6 +54,14 @@ def test_seeds_for_training_validation_and_test_never_meet() -> None:
     lanes.drive(0, 1, RESET)
     lanes.drive(0, 1, 3)  # the world that follows
     assert lanes.world["seed"][0] >= 2**62 > common.TEST[-1]
+
+
+def test_a_card_s_command_trains_with_the_same_options() -> None:
+    overrides = ("guest.start=convoy", "guest.transactions=200")
+    options = set_ppo.Options(scenario="Paper8", seed=3, overrides=overrides, privileged_critic=True, ent_coef=0.1)
+    python, dash_m, agents, train, name, *rest = shlex.split(common.command_of("set-ppo", options))
+    assert (python, dash_m, agents, train, name) == ("python", "-m", "agents", "train", "set-ppo")
+    assert tyro.cli(set_ppo.Options, args=rest, config=command.STYLE) == options
 
 
 @pytest.mark.slow
