@@ -45,7 +45,8 @@ def measure(quick: bool = False, announce: Callable[[str], None] = lambda name: 
     states, decisions, repeats = mixed_states(), 16_384 if quick else 131_072, 3 if quick else 7
     replays = {lanes: Replay(lanes, states, decisions) for lanes in (FLOOR_LANES if quick else LANES)}
     rows += batched_rows(replays, repeats)
-    rows += [threads_row(replays[1024], repeats), memory_row(4096)]
+    rows += [threads_row(replays[lanes], repeats) for lanes in sorted({1024, max(replays)})]
+    rows.append(memory_row(4096))
     announce("decisions of learned policies")
     rows += decision_rows(states, repeats)
     announce("peers")
