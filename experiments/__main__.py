@@ -91,7 +91,7 @@ def _run(options: Options) -> int:
     elif options.name == "fit":
         _fit(options, console)
     elif options.name == "train":
-        with _progress("policies", len(trainings.ALL) * len(trainings.SEEDS)) as progress:
+        with _progress("policies", sum(row.seeds for row in trainings.ALL)) as progress:
             trainings.train_all(options.where().jobs, progress)
     elif options.name == "results":
         write_results()

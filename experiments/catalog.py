@@ -1,4 +1,4 @@
-"""All experiments by name, in the order of the paper."""
+"""All experiments by name: those on the paper in its order, then those on learned policies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from experiments.lab import Experiment
 
 NAMES = (
     "figure1", "vcpus", "gap", "window", "holds", "figure2", "figure3", "dispatch", "figure4", "lock_kinds", "rival",
-    "slope", "calibration", "answer", "ratelimit", "overcommit", "harm",
+    "slope", "calibration", "answer", "ratelimit", "overcommit", "harm", "leaderboard", "transfer", "information",
 )  # fmt: skip
 
 

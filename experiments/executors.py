@@ -88,7 +88,7 @@ def _on_ray(measure: Measure, columns: Sequence[str], batches: Batches, where: W
             LOCAL, num_cpus=where.jobs, include_dashboard=False, _node_ip_address="127.0.0.1", runtime_env=code, **quiet
         )
     else:
-        packages = [str(ROOT / "ple_gym"), str(ROOT / "experiments")]
+        packages = [str(ROOT / name) for name in ("ple_gym", "experiments", "agents")]
         code = {"py_modules": packages, "excludes": ["**/__pycache__", "results"]}
         try:
             ray.init(where.ray, runtime_env=code, **quiet)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+CHECKPOINTS = HERE.parent / "agents" / "checkpoints"  # policies that `python -m experiments train` makes
 SCRATCH = HERE.parent / "runs" / "experiments"  # ignored by git
 BATCH = 50  # tasks at most between two writes of the partial file
 UNFINISHED = -1  # a VM's finish if it had none
@@ -282,14 +283,17 @@ class Partial:
 
 
 def fingerprint(experiment: Experiment) -> str:
-    """Names the code, the fitted profiles and the columns that rows come from."""
+    """Names the code, the fitted profiles, the trained policies and the columns that rows come from."""
     sources = [Path(inspect.getfile(experiment.measure)), *sorted(PROFILES.glob("*.toml"))]
-    return code_digest(repr(experiment.columns), *(source.read_text(encoding="utf-8") for source in sources))
+    sources += sorted(CHECKPOINTS.glob("*.npz"))
+    return code_digest(experiment.columns, *(source.read_bytes() for source in sources))
 
 
-def code_digest(*texts: str) -> str:
-    """Names the simulator, what the lab makes of a run, the worlds, and `texts`."""
-    digest = hashlib.blake2b(repr(texts).encode(), digest_size=16)
+def code_digest(*parts: object) -> str:
+    """Names the simulator, what the lab makes of a run, the worlds, and `parts`."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else repr(part).encode())
     for source in [*sorted(Path(ple_gym.__file__).parent.rglob("*.py")), HERE / "lab.py", HERE / "worlds.py"]:
         digest.update(source.read_bytes())
     return digest.hexdigest()

@@ -8,6 +8,7 @@ FIGURE2 = range(2_000_000, 2_010_000)
 ANSWER = range(2_100_000, 2_200_000)  # policies, rate limit, overcommit, when it hurts
 FIGURES = range(2_200_000, 2_300_000)  # figures 1 and 3 to 6
 PAUSE_LOOP = range(2_300_000, 2_400_000)  # gap and window, locks, rival explanations
+LEADERBOARD = range(2_400_000, 2_500_000)  # of `agents.common.TEST`: no learner trains or validates there
 
 RANGES = {
     "calibration": CALIBRATION,
@@ -16,4 +17,5 @@ RANGES = {
     "answer": ANSWER,
     "figures": FIGURES,
     "pause loop": PAUSE_LOOP,
+    "leaderboard": LEADERBOARD,
 }

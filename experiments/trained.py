@@ -1,0 +1,149 @@
+"""Runs under rules and trained policies, whole or from a storm on: what the experiments on learning share.
+
+A task's policy is a rule, or the name of a file in `agents/checkpoints/`. The kernel runs what it can; a policy with a
+memory, or without masks, is run by torch. Only those are run whose runs on validation seeds came to an end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from agents.torch_policy import TorchPolicy, read_policy
+from experiments.lab import Table, Task, world
+from experiments.report import Check
+from experiments.trainings import Training, file_of
+from ple_gym.env import PleEnv
+from ple_gym.evaluate import Comparison, Estimate, Row
+from ple_gym.lanes import Lanes
+from ple_gym.policies import RULES
+from ple_gym.policies.exported import Network
+from ple_gym.policies.rules import LEARNED
+from ple_gym.scenario import Scenario
+
+FROM_STORM = " from a storm"  # behind a scenario's name: counted from its first storm under the host's own rule
+COLUMNS = ("finished", "cycles", "useful", "exits", "waste")
+
+Totals = Mapping[str, Any]
+
+
+def measure(task: Task) -> dict[str, int]:
+    """What happened from the start on, in cycles: of time; of pCPU time that was useful, or lost in spin and exit."""
+    scenario = world(task.scenario.removesuffix(FROM_STORM), task.overrides)
+    storm = task.scenario.endswith(FROM_STORM)
+    policy = None if task.policy in RULES else _policy(task.policy)
+    if isinstance(policy, TorchPolicy):
+        before, after = _run_by_torch(policy, scenario, task.seed, storm)
+    else:
+        lanes = _lanes(scenario, task.policy, storm)
+        rule = RULES[task.policy].code if policy is None else LEARNED
+        if storm:
+            before = lanes.run_from_start(0, task.seed, rule)
+        else:
+            before = NOTHING
+            lanes.run(0, task.seed, rule)
+        after = lanes.totals(0)
+    spent = {name: after["cycles"][name] - before["cycles"][name] for name in ("useful", "spin", "exit")}
+    return {
+        "finished": int(after["finished"]),
+        "cycles": after["now"] - before["now"],
+        "useful": spent["useful"],
+        "exits": after["exits"] - before["exits"],
+        "waste": spent["spin"] + spent["exit"],
+    }
+
+
+NOTHING: Totals = {"now": 0, "exits": 0, "cycles": {"useful": 0, "spin": 0, "exit": 0}}
+
+
+@lru_cache(maxsize=64)
+def _policy(name: str) -> Network | TorchPolicy:
+    return read_policy(file_of(name))
+
+
+@lru_cache(maxsize=2)
+def _lanes(scenario: Scenario, policy: str, storm: bool) -> Lanes:
+    network = None if policy in RULES else _policy(policy)
+    assert not isinstance(network, TorchPolicy)
+    return Lanes(scenario, 1, start="storm" if storm else "first", network=network)
+
+
+def _run_by_torch(policy: TorchPolicy, scenario: Scenario, seed: int, storm: bool) -> tuple[Totals, Totals]:
+    """Totals at the start and at the end."""
+    import torch
+
+    lanes = _lanes(scenario, "host", storm)
+    lanes.run(0, seed, RULES["host"].code)
+    if not storm and lanes.totals(0)["exits"] == 0:
+        return NOTHING, lanes.totals(0)  # nothing is to be decided
+    env = PleEnv(scenario, information=policy.information, start="storm" if storm else "first")
+    observation, _ = env.reset(seed=seed)
+    before = env.lanes.totals(0) if storm else NOTHING
+    over, memory, start = False, None, True
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = policy.network()
+        while not over:
+            action, memory = network.predict(
+                observation[None], memory, np.array([start]), deterministic=policy.temperature == 0
+            )
+            observation, _, terminated, truncated, _ = env.step(action[0])
+            over, start = terminated or truncated, False
+    return before, env.lanes.totals(0)
+
+
+def in_kernel(policy: str) -> bool:
+    """Whether the kernel runs it, and so gives the same integers on every machine."""
+    return policy in RULES or isinstance(_policy(policy), Network)
+
+
+def validated(row: Training) -> list[str]:
+    """The trained policies of a row whose runs on validation seeds came to an end."""
+    return [policy for policy in row.policies() if file_of(policy).exists()]
+
+
+def comparison(table: Table, place: str, overrides: str, members: Mapping[str, Sequence[str]]) -> Comparison:
+    """The rows of one place as `ple_gym compare` would have them; `members`: row -> policies."""
+    part = table.where(scenario=place, overrides=overrides)
+    scenario = world(place.removesuffix(FROM_STORM), overrides)
+    hz, pcpus = scenario.host.tsc_hz, scenario.host.pcpus
+    runs: dict[str, list[dict[str, Any]]] = {}
+    columns = [part[name].tolist() for name in ("policy", "seed", *COLUMNS)]
+    for policy, seed, finished, cycles, useful, exits, waste in zip(*columns, strict=True):
+        rest = cycles * pcpus - waste
+        run = {"seed": seed, "finished": bool(finished), "simulated_s": cycles / hz, "ideal_s": useful / (pcpus * hz)}
+        run |= {"ple_exits": exits, "cycles": {"spin": waste, "exit": 0, "rest": rest}}
+        runs.setdefault(policy, []).append(run)
+    kept = {name: tuple(policies) for name, policies in members.items() if all(one in runs for one in policies)}
+    seeds = tuple(run["seed"] for run in next(iter(runs.values())))
+    return Comparison(scenario, seeds, runs, dict.fromkeys(runs, 0.0), kept)
+
+
+def rules_and(rows: Mapping[str, Training], rules: Iterable[str]) -> dict[str, Sequence[str]]:
+    """Rules by themselves, and trainings by what their row is called, but for those without a policy that finishes."""
+    found: dict[str, Sequence[str]] = {rule: [rule] for rule in rules}
+    return found | {name: policies for name, row in rows.items() if (policies := validated(row))}
+
+
+def checks(name: str, place: str, compared: Comparison) -> list[Check]:
+    """Every row in a line."""
+    return [Check(name, f"{place}: `{row.policy}`", text(row)) for row in compared.rows()]
+
+
+def text(row: Row) -> str:
+    """A row's numbers in a line."""
+    against = f", {percent(row.best_ratio)} against the best rule" if row.best_ratio else ""
+    capped = f", {row.capped} of {row.runs} cut off" if row.capped else ""
+    trainings = f" ({len(row.members)} trainings)" if len(row.members) > 1 else ""
+    return f"{row.makespan_s.mean * 1e3:,.2f} ms, {row.ple_exits:,.0f} PLE{against}{capped}{trainings}"
+
+
+def percent(ratio: Estimate | None) -> str:
+    """A mean logarithm of a ratio as a change in percent, with its interval."""
+    if ratio is None:
+        return "-"
+    mean, low, high = (None if x is None else 100 * np.expm1(x) for x in (ratio.mean, ratio.low, ratio.high))
+    return f"{mean:+.1f} %" if low is None or high is None else f"{mean:+.1f} [{low:+.1f}, {high:+.1f}] %"
