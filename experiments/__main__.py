@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Lines
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from experiments import catalog, findings, fit, trainings
+from experiments import best_policy, catalog, findings, fit, leaderboard_page, trainings
 from experiments.executors import Where
 from experiments.lab import HERE, RESULTS, SCRATCH, Experiment, Folders, Table, sweep
 from experiments.replay import replay
@@ -33,7 +33,7 @@ QUIET_S = 10.0  # between two lines of progress where there is no terminal for a
 COMMANDS = {
     "list": "the experiments and their questions",
     "all": "every experiment, then RESULTS.md",
-    "results": "write RESULTS.md, docs/findings.md and the pictures from the committed data",
+    "results": "write RESULTS.md, the pages in docs/ and the pictures from the committed data",
     "train": "train the policies of the leaderboard (agents/checkpoints/)",
     "fit": "calibrate: fit the profiles in profiles/ (`--trials`)",
     "replay": "simulate a sample of the committed rows again; exit 1 on any difference",
@@ -126,14 +126,18 @@ def _fit(options: Options, console: Console) -> None:
 
 
 def write_results(draw: bool = True) -> None:
-    """Write RESULTS.md, the pictures and, where no table is missing, docs/findings.md from the data."""
+    """Write RESULTS.md, the pictures and, where no table is missing, the pages in docs/."""
     tables = {name: Table.read(_csv(name)) for name in catalog.NAMES if _csv(name).exists()}
     if draw:
         for name, table in tables.items():
             _draw(catalog.load(name), table, RESULTS)
     write_whole(HERE / "RESULTS.md", results_text(tables).encode())
-    if len(tables) == len(catalog.NAMES):
+    if tables.keys() >= set(findings.SOURCES):
         findings.write()
+    if tables.keys() >= set(leaderboard_page.NAMES):
+        leaderboard_page.write()
+    if tables.keys() >= set(best_policy.NAMES):
+        best_policy.write()
 
 
 def results_text(tables: dict[str, Table]) -> str:

@@ -9,6 +9,7 @@ from experiments.lab import Experiment
 NAMES = (
     "figure1", "vcpus", "gap", "window", "holds", "figure2", "figure3", "dispatch", "figure4", "lock_kinds", "rival",
     "slope", "calibration", "answer", "ratelimit", "overcommit", "harm", "leaderboard", "transfer", "information",
+    "features", "agreement",
 )  # fmt: skip
 
 

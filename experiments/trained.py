@@ -46,6 +46,11 @@ def measure(task: Task) -> dict[str, int]:
             before = NOTHING
             lanes.run(0, task.seed, rule)
         after = lanes.totals(0)
+    return since(before, after)
+
+
+def since(before: Totals, after: Totals) -> dict[str, int]:
+    """What happened between two totals: the integers of `COLUMNS`."""
     spent = {name: after["cycles"][name] - before["cycles"][name] for name in ("useful", "spin", "exit")}
     return {
         "finished": int(after["finished"]),
@@ -97,7 +102,7 @@ def _run_by_torch(policy: TorchPolicy, scenario: Scenario, seed: int, storm: boo
 
 def in_kernel(policy: str) -> bool:
     """Whether the kernel runs it, and so gives the same integers on every machine."""
-    return policy in RULES or isinstance(_policy(policy), Network)
+    return policy in RULES or isinstance(_policy(policy.partition(" without ")[0]), Network)
 
 
 def validated(row: Training) -> list[str]:

@@ -69,8 +69,8 @@ QUICK_START = Training("set-ppo-Storm", "set-ppo", {"scenario": "Storm", "steps"
 #: Learners on the scenarios of the leaderboard.
 LEADERBOARD = [
     QUICK_START,
-    *(row for row in _each_learner("Storm", 100_000, 5_000_000) if row.learner != QUICK_START.learner),
-    *_each_learner("TicketOrder", 40_000, 1_000_000),
+    *(row for row in _each_learner("Storm", 100_000, 30_000_000) if row.learner != QUICK_START.learner),
+    *_each_learner("TicketOrder", 40_000, 5_000_000),
     *_each_learner("Paper8", 60_000, 20_000_000, overrides=IN_LINE, validation_seeds=32),
     *_each_learner("Paper32", 30_000, 20_000_000, overrides=IN_LINE, validation_seeds=16, validate=6),
 ]

@@ -11,7 +11,7 @@ STREAM_NOISE = np.uint64(2)
 STREAM_POLICY = np.uint64(3)
 STREAM_WORK = np.uint64(16)  # + VM
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 _30, _27, _31, _32, _ONE = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(32), np.uint64(1)
@@ -30,25 +30,25 @@ def mix(z):
 @inlined
 def world_key(seed, index):
     """Key of the world that (seed, index) names; all three uint64."""
-    return mix(mix(seed) + _GOLDEN * (index + _ONE))
+    return mix(mix(seed) + GOLDEN * (index + _ONE))
 
 
 @inlined
 def next_seed(seed):
     """Seed of the world that follows world `seed` in an environment: 2^62..2^63-1; both uint64."""
-    return (mix(seed + _GOLDEN) >> np.uint64(2)) | _DERIVED
+    return (mix(seed + GOLDEN) >> np.uint64(2)) | _DERIVED
 
 
 @inlined
 def stream_key(world, stream):
     """Key of one stream of draws of a world; all uint64."""
-    return mix(world + _GOLDEN * (stream + _ONE))
+    return mix(world + GOLDEN * (stream + _ONE))
 
 
 @inlined
 def draw(key, counter):
     """The 64 random bits number `counter` (int64) of a stream."""
-    return mix(key + _GOLDEN * (np.uint64(counter) + _ONE))
+    return mix(key + GOLDEN * (np.uint64(counter) + _ONE))
 
 
 @inlined

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("ray", reason="RLlib has an environment of its own: make test-rllib")
+# Ray alone (make test-cluster) is not enough.
+pytest.importorskip("ray.rllib", reason="RLlib has an environment of its own: make test-rllib", exc_type=ImportError)
 
 import ray
 from ray.rllib.algorithms.ppo import PPOConfig

@@ -1,0 +1,152 @@
+"""Write docs/leaderboard.md: the tables of `leaderboard`, `transfer` and `information`, from their data files.
+
+`python -m experiments results` calls it. Every number comes from `results/` or from a policy's card.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.torch_policy import read_policy
+from experiments import information, leaderboard, trained, trainings, transfer
+from experiments.lab import HERE, RESULTS, Table
+from experiments.trainings import Training, card_of, file_of
+from ple_gym.comparison import Comparison, Row
+from ple_gym.policies import RULES
+from ple_gym.trace import write_whole
+
+PAGE = HERE.parent / "docs" / "leaderboard.md"
+NAMES = ("leaderboard", "transfer", "information")
+
+INTRODUCTION = HERE / "leaderboard.in.md"
+
+
+def write() -> None:
+    """Write the page."""
+    write_whole(PAGE, page({name: Table.read(RESULTS / f"{name}.csv") for name in NAMES}).encode())
+
+
+def page(tables: Mapping[str, Table]) -> str:
+    """The page's text from the tables of the three experiments."""
+    board = tables["leaderboard"]
+    seeds = sorted(set(board["seed"].tolist()))
+    introduction = INTRODUCTION.read_text(encoding="utf-8")
+    lines = [introduction.format(seeds=len(seeds), first=seeds[0])]
+    lines += ["![Every row against the best rule](../experiments/results/leaderboard.png)", ""]
+    quick = leaderboard.checks(board)[0]
+    lines += [f"Quick start (`make train`): {quick.metric}: **{quick.value}**; wanted: {quick.band}.", ""]
+    for place in leaderboard.PLACES:
+        failed = [
+            row.learner
+            for row in trainings.LEADERBOARD
+            if row.options["scenario"] == place.removesuffix(trained.FROM_STORM) and not trained.validated(row)
+        ]
+        lines += [f"## {place}", "", *_table(leaderboard.compared(board, place)), ""]
+        if failed:
+            lines += [f"No training of {', '.join(failed)} ended with a policy that finishes.", ""]
+    lines += ["## Other sizes than it was trained on", "", _first(transfer.__doc__), ""]
+    lines += ["![Above the ideal by number of vCPUs](../experiments/results/transfer.png)", ""]
+    for vcpus in transfer.SIZES:
+        lines += [f"### {vcpus} vCPUs", "", *_table(transfer.compared(tables["transfer"], vcpus)), ""]
+    lines += ["## What it is worth to know more", "", _first(information.__doc__), ""]
+    lines += ["![Above the ideal by information level](../experiments/results/information.png)", ""]
+    lines += [*_table(information.compared(tables["information"])), ""]
+    lines += ["## The trainings", "", *_trainings(trainings.ALL)]
+    return "\n".join(lines) + "\n"
+
+
+def _first(text: str | None) -> str:
+    """A docstring without its first line's question, which the heading asks."""
+    return (text or "").split("\n\n", 1)[1].strip()
+
+
+def _table(here: Comparison) -> list[str]:
+    """Rows from the best to the worst."""
+    heads = (
+        "policy",
+        "trainings",
+        "makespan, ms",
+        "p95",
+        "CVaR10",
+        "waste",
+        "decisions",
+        "vs host",
+        "vs best",
+        "score",
+    )
+    rows = sorted(here.rows(), key=lambda row: row.makespan_s.mean)
+    cells = [[*_name(row, here), *_outcome(row)] for row in rows]
+    return _markdown(heads, cells, left=1)
+
+
+def _name(row: Row, here: Comparison) -> list[str]:
+    best = " (best rule)" if row.policy == here.best_rule else ""
+    return [f"`{row.policy}`{best}", "" if row.policy in RULES else str(len(row.members))]
+
+
+def _outcome(row: Row) -> list[str]:
+    took = row.makespan_s
+    interval = "" if took.low is None or took.high is None else f" [{_ms(took.low)}, {_ms(took.high)}]"
+    capped = f", {row.capped} of {row.runs} cut off" if row.capped else ""
+    return [
+        f"{_ms(took.mean)}{interval}{capped}",
+        _ms(row.p95_s),
+        _ms(row.cvar10_s),
+        f"{row.waste_ms_per_s:,.1f}",
+        f"{row.decisions:,.0f}",
+        trained.percent(row.log_ratio),
+        trained.percent(row.best_ratio),
+        "-" if row.score is None else f"{row.score.mean + 0.0:.3f}",
+    ]
+
+
+def _ms(seconds: float) -> str:
+    """Milliseconds with four digits."""
+    value = 1e3 * seconds
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def _trainings(rows: Iterable[Training]) -> list[str]:
+    """What each row took, and how it did on validation worlds."""
+    heads = ("row", "finish", "decisions", "simulated, s", "wall, s", "above ideal on validation worlds, %", "command")
+    cells = []
+    for row in rows:
+        cards = [_card(policy) for policy in row.policies() if file_of(policy).exists() or card_of(policy).exists()]
+        if not cards:
+            continue
+        scores = [card["validation"]["above_ideal_percent"] for card in cards]
+        known = sorted(score for score in scores if score is not None)
+        cells.append(
+            [
+                f"`{row.name}`",
+                f"{len(known)} of {len(cards)}",
+                f"{row_steps(cards):,}",
+                f"{np.median([card['simulated_s'] for card in cards]):.1f}",
+                f"{np.median([card['wall_s'] for card in cards]):.0f}",
+                ", ".join(f"{score:.1f}" for score in known) or "-",
+                f"`{cards[0]['command']}`",
+            ]
+        )
+    note = "Medians over the trainings; the decisions, and the times, are those until the policy that was kept."
+    return [note, "", *_markdown(heads, cells, left=1)]
+
+
+def row_steps(cards: Sequence[Mapping[str, Any]]) -> int:
+    """The median of the decisions that the kept policies were trained for."""
+    return int(np.median([card["steps"] for card in cards]))
+
+
+def _card(policy: str) -> Mapping[str, Any]:
+    path: Path = card_of(policy)
+    return json.loads(path.read_text()) if path.exists() else read_policy(file_of(policy)).card
+
+
+def _markdown(heads: Sequence[str], cells: Iterable[Sequence[str]], left: int) -> list[str]:
+    """A table whose first columns are flush left."""
+    marks = ["---"] * left + ["---:"] * (len(heads) - left)
+    return [f"| {' | '.join(line)} |" for line in (heads, marks, *cells)]
