@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,3 +136,20 @@ def test_the_pages_are_what_the_data_say() -> None:
     page = best_policy.PAGE.read_text()
     for name, number in best_policy.numbers(tables).items():
         assert number in page, f"{name}: run: python -m experiments results"
+
+
+def test_a_training_without_a_policy_that_finishes_leaves_its_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainings, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(trainings, "FOLDERS", tmp_path / "runs")
+    options = {"scenario": "Tiny", "overrides": ("guest.transactions=5",), "steps": 2_000, "population": 4, "elite": 2}
+    row, progress = trainings.Training("cem-Tiny", "cem", options, seeds=1), list[int]()
+    trainings.train_all(1, progress.append, [row])
+    assert trained.validated(row) == ["cem-Tiny-0"] and progress == [0, 1]
+    trainings.train_all(1, progress.append, [row])
+    assert progress == [0, 1, 1]  # nothing was missing
+    monkeypatch.setattr(common.Validation, "__call__", lambda self, policy: None)
+    failing = replace(row, name="cem-Worse")
+    trainings.train_all(1, progress.append, [failing])
+    assert trained.validated(failing) == [] and trainings.card_of("cem-Worse-0").exists()
