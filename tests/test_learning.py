@@ -145,6 +145,7 @@ def test_a_training_without_a_policy_that_finishes_leaves_its_card(
     monkeypatch.setattr(trainings, "FOLDERS", tmp_path / "runs")
     options = {"scenario": "Tiny", "overrides": ("guest.transactions=5",), "steps": 2_000, "population": 4, "elite": 2}
     row, progress = trainings.Training("cem-Tiny", "cem", options, seeds=1), list[int]()
+    monkeypatch.setattr(common.Validation, "__call__", lambda self, policy: 12.5)
     trainings.train_all(1, progress.append, [row])
     assert trained.validated(row) == ["cem-Tiny-0"] and progress == [0, 1]
     trainings.train_all(1, progress.append, [row])
