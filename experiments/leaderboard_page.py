@@ -41,14 +41,7 @@ def page(tables: Mapping[str, Table]) -> str:
     quick = leaderboard.checks(board)[0]
     lines += [f"Quick start (`make train`): {quick.metric}: **{quick.value}**; wanted: {quick.band}.", ""]
     for place in leaderboard.PLACES:
-        failed = [
-            row.learner
-            for row in trainings.LEADERBOARD
-            if row.options["scenario"] == place.removesuffix(trained.FROM_STORM) and not trained.validated(row)
-        ]
-        lines += [f"## {place}", "", *_table(leaderboard.compared(board, place)), ""]
-        if failed:
-            lines += [f"No training of {', '.join(failed)} ended with a policy that finishes.", ""]
+        lines += [f"## {place}", "", *_table(leaderboard.compared(board, place)), "", *_absent(place)]
     lines += ["## Other sizes than it was trained on", "", _first(transfer.__doc__), ""]
     lines += ["![Above the ideal by number of vCPUs](../experiments/results/transfer.png)", ""]
     for vcpus in transfer.SIZES:
@@ -58,6 +51,18 @@ def page(tables: Mapping[str, Table]) -> str:
     lines += [*_table(information.compared(tables["information"])), ""]
     lines += ["## The trainings", "", *_trainings(trainings.ALL)]
     return "\n".join(lines) + "\n"
+
+
+def _absent(place: str) -> list[str]:
+    """Says which learners have no row at a place, and why."""
+    scenario = place.removesuffix(trained.FROM_STORM)
+    rows = [row for row in trainings.LEADERBOARD if row.options["scenario"] == scenario and not trained.validated(row)]
+    why: dict[str, list[str]] = {}
+    for row in rows:
+        finishes = any(file_of(policy).exists() for policy in row.policies())
+        reason = "Not trained yet" if not _cards(row) else "No training ended with a policy that finishes"
+        why.setdefault("Run by torch, see the last table" if finishes else reason, []).append(f"`{row.learner}`")
+    return [" ".join(f"{reason}: {', '.join(learners)}." for reason, learners in why.items()), ""] if why else []
 
 
 def _first(text: str | None) -> str:
@@ -116,7 +121,7 @@ def _trainings(rows: Iterable[Training]) -> list[str]:
     heads = ("row", "finish", "decisions", "simulated, s", "wall, s", "above ideal on validation worlds, %", "command")
     cells = []
     for row in rows:
-        cards = [_card(policy) for policy in row.policies() if file_of(policy).exists() or card_of(policy).exists()]
+        cards = _cards(row)
         if not cards:
             continue
         scores = [card["validation"]["above_ideal_percent"] for card in cards]
@@ -139,6 +144,11 @@ def _trainings(rows: Iterable[Training]) -> list[str]:
 def row_steps(cards: Sequence[Mapping[str, Any]]) -> int:
     """The median of the decisions that the kept policies were trained for."""
     return int(np.median([card["steps"] for card in cards]))
+
+
+def _cards(row: Training) -> list[Mapping[str, Any]]:
+    """Of its trainings so far."""
+    return [_card(policy) for policy in row.policies() if file_of(policy).exists() or card_of(policy).exists()]
 
 
 def _card(policy: str) -> Mapping[str, Any]:

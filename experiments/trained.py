@@ -1,7 +1,7 @@
 """Runs under rules and trained policies, whole or from a storm on: what the experiments on learning share.
 
-A task's policy is a rule, or the name of a file in `agents/checkpoints/`. The kernel runs what it can; a policy with a
-memory, or without masks, is run by torch. Only those are run whose runs on validation seeds came to an end.
+A task's policy is a rule, or the name of a file in `agents/checkpoints/`. Only policies that the kernel runs are run, and
+only those whose runs on validation seeds came to an end: with torch, a run that is caught in a storm takes minutes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from agents.torch_policy import TorchPolicy, read_policy
 from experiments.lab import Table, Task, world
 from experiments.report import Check
 from experiments.trainings import Training, file_of
-from ple_gym.env import PleEnv
 from ple_gym.evaluate import Comparison, Estimate, Row
 from ple_gym.lanes import Lanes
 from ple_gym.policies import RULES
@@ -34,19 +33,13 @@ def measure(task: Task) -> dict[str, int]:
     """What happened from the start on, in cycles: of time; of pCPU time that was useful, or lost in spin and exit."""
     scenario = world(task.scenario.removesuffix(FROM_STORM), task.overrides)
     storm = task.scenario.endswith(FROM_STORM)
-    policy = None if task.policy in RULES else _policy(task.policy)
-    if isinstance(policy, TorchPolicy):
-        before, after = _run_by_torch(policy, scenario, task.seed, storm)
-    else:
-        lanes = _lanes(scenario, task.policy, storm)
-        rule = RULES[task.policy].code if policy is None else LEARNED
-        if storm:
-            before = lanes.run_from_start(0, task.seed, rule)
-        else:
-            before = NOTHING
-            lanes.run(0, task.seed, rule)
-        after = lanes.totals(0)
-    return since(before, after)
+    lanes = _lanes(scenario, task.policy, storm)
+    rule = RULES[task.policy].code if task.policy in RULES else LEARNED
+    if storm:
+        before = lanes.run_from_start(0, task.seed, rule)
+        return since(before, lanes.totals(0))
+    lanes.run(0, task.seed, rule)
+    return since(NOTHING, lanes.totals(0))
 
 
 def since(before: Totals, after: Totals) -> dict[str, int]:
@@ -76,38 +69,10 @@ def _lanes(scenario: Scenario, policy: str, storm: bool) -> Lanes:
     return Lanes(scenario, 1, start="storm" if storm else "first", network=network)
 
 
-def _run_by_torch(policy: TorchPolicy, scenario: Scenario, seed: int, storm: bool) -> tuple[Totals, Totals]:
-    """Totals at the start and at the end."""
-    import torch
-
-    lanes = _lanes(scenario, "host", storm)
-    lanes.run(0, seed, RULES["host"].code)
-    if not storm and lanes.totals(0)["exits"] == 0:
-        return NOTHING, lanes.totals(0)  # nothing is to be decided
-    env = PleEnv(scenario, information=policy.information, start="storm" if storm else "first")
-    observation, _ = env.reset(seed=seed)
-    before = env.lanes.totals(0) if storm else NOTHING
-    over, memory, start = False, None, True
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = policy.network()
-        while not over:
-            action, memory = network.predict(
-                observation[None], memory, np.array([start]), deterministic=policy.temperature == 0
-            )
-            observation, _, terminated, truncated, _ = env.step(action[0])
-            over, start = terminated or truncated, False
-    return before, env.lanes.totals(0)
-
-
-def in_kernel(policy: str) -> bool:
-    """Whether the kernel runs it, and so gives the same integers on every machine."""
-    return policy in RULES or isinstance(_policy(policy.partition(" without ")[0]), Network)
-
-
 def validated(row: Training) -> list[str]:
-    """The trained policies of a row whose runs on validation seeds came to an end."""
-    return [policy for policy in row.policies() if file_of(policy).exists()]
+    """The trained policies of a row that the kernel runs and whose runs on validation seeds came to an end."""
+    kept = [policy for policy in row.policies() if file_of(policy).exists()]
+    return [policy for policy in kept if isinstance(_policy(policy), Network)]
 
 
 def comparison(table: Table, place: str, overrides: str, members: Mapping[str, Sequence[str]]) -> Comparison:

@@ -62,21 +62,6 @@ def test_from_a_storm_nothing_counts_that_was_before() -> None:
     assert simulate("TicketOrder", "host", [3])[0]["ple_exits"] == whole["exits"]
 
 
-@pytest.mark.parametrize("place", ["TicketOrder", f"TicketOrder{trained.FROM_STORM}"])
-def test_torch_and_the_kernel_are_measured_alike(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A torch policy that always defers is the host."""
-    from agents import ppo_unmasked
-    from agents.torch_policy import TorchPolicy
-
-    model = ppo_unmasked.build(ppo_unmasked.Options(scenario="TicketOrder", hidden=4))
-    policy = TorchPolicy.of(model)
-    bias = np.zeros_like(policy.weights["action_net.bias"])
-    bias[-1] = 100.0
-    policy = replace(policy, weights={**policy.weights, "action_net.bias": bias})
-    monkeypatch.setattr(trained, "_policy", lambda name: policy)
-    assert trained.measure(Task(place, "", "defers", 5)) == trained.measure(Task(place, "", "host", 5))
-
-
 @pytest.mark.parametrize("rule", agreement.RULES)
 def test_the_rules_that_are_asked_are_the_compiled_ones(rule: str) -> None:
     env = PleEnv("Storm", observation="tokens")
