@@ -1,7 +1,7 @@
 """Runs under rules and trained policies, whole or from a storm on: what the experiments on learning share.
 
-A task's policy is a rule, or the name of a file in `agents/checkpoints/`. Only policies that the kernel runs are run, and
-only those whose runs on validation seeds came to an end: with torch, a run that is caught in a storm takes minutes.
+A task's policy is a rule, or the name of a file in `agents/checkpoints/`. Only those are run that the kernel can run
+and whose runs on validation seeds came to an end: with torch, a run that is caught in a storm takes minutes.
 """
 
 from __future__ import annotations
