@@ -118,9 +118,10 @@ def test_the_pages_are_what_the_data_say() -> None:
     tables = {name: Table.read(lab.RESULTS / f"{name}.csv") for name in leaderboard_page.NAMES}
     assert leaderboard_page.page(tables) == leaderboard_page.PAGE.read_text(), "run: python -m experiments results"
     tables = {name: Table.read(lab.RESULTS / f"{name}.csv") for name in best_policy.NAMES}
-    page = best_policy.PAGE.read_text()
+    page, text = best_policy.PAGE.read_text(), best_policy.TEXT.read_text()
     for name, number in best_policy.numbers(tables).items():
-        assert number in page, f"{name}: run: python -m experiments results"
+        if f"{{{name}}}" in text:
+            assert number in page, f"{name}: run: python -m experiments results"
 
 
 def test_a_training_without_a_policy_that_finishes_leaves_its_card(

@@ -40,8 +40,8 @@ def entry_point(function: Callable[..., Any]) -> Any:
     """Compile `function`, cached on disk where there is a folder to write to.
 
     With a read-only installation and a read-only home numba finds no place for its cache and raises at decoration;
-    then the function is compiled in every process (set `NUMBA_CACHE_DIR` to avoid that). With checked indices too: numba
-    cannot cache what raises IndexError.
+    then the function is compiled in every process (set `NUMBA_CACHE_DIR` to avoid that). So it is with checked indices:
+    numba cannot cache what raises IndexError.
     """
     if numba.config.BOUNDSCHECK:
         return numba.njit(**_OPTIONS)(function)
