@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from agents.torch_policy import TorchPolicy, write_policy
-from ple_gym.lanes import Lanes
-from ple_gym.policies.exported import Network
+from agents.torch_policy import TorchPolicy
+from ple_gym.interface import LEVELS, one_of
+from ple_gym.lanes import STARTS, Lanes
+from ple_gym.policies.exported import Network, check_temperature, write_network
 from ple_gym.policies.rules import LEARNED
 from ple_gym.scenario import Scenario
 from ple_gym.scenarios import load
@@ -70,12 +71,15 @@ class Options:
     """no progress bar and no table"""
 
     def world(self) -> Scenario:
-        """The scenario with its overrides.
+        """The scenario with its overrides; start, information level and temperature are checked too.
 
         Raises:
             ScenarioError: an unknown name or a wrong value.
             AgentError: an override without a value.
         """
+        one_of("start", self.start, STARTS)
+        one_of("information level", self.information, LEVELS)
+        check_temperature(self.temperature)
         for text in self.overrides:
             if "=" not in text:
                 raise AgentError(f"--overrides {text}: must be NAME=VALUE")
@@ -216,7 +220,7 @@ class Run:
         csv.writer(buffer).writerows([CURVE, *self.curve])
         write_whole(self.path / "curve.csv", buffer.getvalue().encode())
         draw_curve(self.path / "curve.png", self.curve, f"{self.learner} on {self.options.scenario}")
-        write_policy(self.policy, policy)
+        write_network(self.policy, policy)
         return self.policy
 
     def card(self, steps: int, validation: float | None) -> dict[str, Any]:

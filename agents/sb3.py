@@ -66,6 +66,10 @@ class Training(BaseCallback):
         super().__init__()
         self.run, self.learning, self.policy_of = run, model, policy_of
         self.options = run.options
+        if self.options.start != "first" and isinstance(policy_of(model), TorchPolicy):
+            raise AgentError(
+                f"--start {self.options.start}: must be first, for {run.learner} is validated on whole runs"
+            )
         self.envs: PleVecEnv = model.get_env()  # type: ignore[assignment]
         self.hz = self.envs.envs.scenario.host.tsc_hz
         self.validation = Validation(self.envs.envs.scenario, self.options.validation_seeds, self.options.start)

@@ -1,7 +1,7 @@
 """Policies that torch runs, because the kernel cannot (recurrent ones) or would give them masks that they never had.
 
-Their files are like those of `ple_gym/policies/exported.py`: a JSON text, `card`, and float32 arrays by name, here the
-actor's as torch names them. Nothing in them is executed.
+Their files are like those of `ple_gym/policies/exported.py`, which writes them too: a JSON text, `card`, and float32
+arrays by name, here the actor's as torch names them. Nothing in them is executed.
 """
 
 from __future__ import annotations
@@ -23,13 +23,20 @@ from ple_gym.comparison import Run
 from ple_gym.interface import LEVELS
 from ple_gym.lanes import INFORMATION
 from ple_gym.observe import HIGH, LOW, observation_length
-from ple_gym.policies.exported import HEAD, MAX_BYTES, MAX_HIDDEN, Network, PolicyError, read_network, write_network
+from ple_gym.policies.exported import (
+    FORMAT,
+    MAX_BYTES,
+    MAX_HIDDEN,
+    Network,
+    PolicyError,
+    check_temperature,
+    check_weights,
+    read_network,
+)
 from ple_gym.scenario import Scenario
-from ple_gym.trace import write_whole
 from ple_gym.vector import AutoresetMode, PleVectorEnv
 
 KINDS = ("torch-mlp", "torch-lstm")
-FORMAT = 1
 LANES = 16  # that `simulate` runs side by side
 CRITIC = ("critic.", "lstm_critic.", "value_net.", "mlp_extractor.value_net.")  # what is not kept
 
@@ -79,6 +86,7 @@ class TorchPolicy:
         for what, number, most in (("vcpus", self.vcpus, 1024), ("hidden", self.hidden, MAX_HIDDEN)):
             if not isinstance(number, int) or not 1 <= number <= most:
                 raise PolicyError(f"{what} = {number!r}: must be 1..{most}")
+        check_temperature(self.temperature)
         length = observation_length(INFORMATION[self.information], self.vcpus)
         network = RecurrentActorCriticPolicy if self.kind == "torch-lstm" else ActorCriticPolicy
         policy: Any = network(
@@ -88,14 +96,7 @@ class TorchPolicy:
             **layers(self.kind, self.hidden),
         )
         shapes = {name: array.shape for name, array in actor_weights(policy).items()}
-        if self.weights.keys() != shapes.keys():
-            raise PolicyError(f"weights {sorted(self.weights)}: must be {sorted(shapes)}")
-        for name, shape in shapes.items():
-            array = self.weights[name]
-            if array.dtype != np.float32 or array.shape != shape:
-                raise PolicyError(f"weights {name}: must be float32 {shape}, not {array.dtype} {array.shape}")
-            if not np.isfinite(array).all():
-                raise PolicyError(f"weights {name}: must be finite")
+        check_weights(self.weights, shapes)
         policy.load_state_dict({name: torch.from_numpy(array) for name, array in self.weights.items()}, strict=False)
         if self.temperature > 0:
             with torch.no_grad():
@@ -170,19 +171,6 @@ def actor_weights(policy: Any) -> dict[str, npt.NDArray[np.float32]]:
     """Copies of the weights of an SB3 policy by which it decides."""
     state = policy.state_dict()
     return {name: tensor.detach().numpy().copy() for name, tensor in state.items() if not name.startswith(CRITIC)}
-
-
-def write_policy(path: Path, policy: Network | TorchPolicy) -> None:
-    """Write a file that `read_policy` reads, whole or not at all."""
-    if isinstance(policy, Network):
-        write_network(path, policy)
-        return
-    head = {"format": FORMAT, **{name: getattr(policy, name) for name in HEAD}}
-    card = json.dumps({**head, "card": dict(policy.card)}, allow_nan=False)
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {"card": np.frombuffer(card.encode(), np.uint8), **policy.weights}
-    np.savez(buffer, **arrays)
-    write_whole(path, buffer.getvalue())
 
 
 def read_policy(path: Path) -> Network | TorchPolicy:

@@ -91,6 +91,8 @@ def _run(options: Options) -> int:
     elif options.name == "fit":
         _fit(options, console)
     elif options.name == "train":
+        if options.quick or options.ray:
+            raise ScenarioError("train: takes neither --quick nor --ray, only --jobs")
         with _progress("policies", sum(row.seeds for row in trainings.ALL)) as progress:
             trainings.train_all(options.where().jobs, progress)
     elif options.name == "results":

@@ -26,6 +26,7 @@ from ple_gym.observe import HOST_FEATURES, VCPU_FEATURES
 from ple_gym.policies.exported import Network
 from ple_gym.policies.network import RANKED
 from ple_gym.policies.rules import LEARNED
+from ple_gym.scenario import ScenarioError
 
 SHORT = {"limit.simulated_s": 0.03}
 WITHOUT = " without "
@@ -39,7 +40,7 @@ def best() -> str:
     """The best policy on validation worlds of what `make train` trains."""
     found = trained.validated(trainings.QUICK_START)
     if not found:
-        raise FileNotFoundError("agents/checkpoints: no policy of set-ppo on Storm; run: python -m experiments train")
+        raise ScenarioError("agents/checkpoints: no policy of set-ppo on Storm; run: python -m experiments train")
     return min(found, key=lambda name: read_policy(file_of(name)).card["validation"]["above_ideal_percent"])
 
 

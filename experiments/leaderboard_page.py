@@ -72,18 +72,8 @@ def _first(text: str | None) -> str:
 
 def _table(here: Comparison) -> list[str]:
     """Rows from the best to the worst."""
-    heads = (
-        "policy",
-        "trainings",
-        "makespan, ms",
-        "p95",
-        "CVaR10",
-        "waste",
-        "decisions",
-        "vs host",
-        "vs best",
-        "score",
-    )
+    measured = ("makespan, ms", "p95", "CVaR10", "waste", "decisions")
+    heads = ("policy", "trainings", *measured, f"vs {here.baseline}", "vs best", "score")
     rows = sorted(here.rows(), key=lambda row: row.makespan_s.mean)
     cells = [[*_name(row, here), *_outcome(row)] for row in rows]
     return _markdown(heads, cells, left=1)

@@ -19,14 +19,14 @@ from exhaustive import shortest_makespan  # noqa: E402
 from agents import __main__ as command  # noqa: E402
 from agents import bc, cem, common, dqn, evaluation, maskable_ppo, ppo_unmasked, recurrent_ppo, set_ppo, torch_policy  # noqa: E402
 from agents.set_network import Actor  # noqa: E402
-from agents.torch_policy import TorchPolicy, read_policy, write_policy  # noqa: E402
+from agents.torch_policy import TorchPolicy, read_policy  # noqa: E402
 from ple_gym import evaluate, make_sb3  # noqa: E402
 from ple_gym.adapters.semi_markov import semi_markov  # noqa: E402
 from ple_gym.drive import NEXT, RESET, STEP  # noqa: E402
 from ple_gym.env import PleEnv  # noqa: E402
 from ple_gym.lanes import Lanes  # noqa: E402
 from ple_gym.observe import HOST_LENGTH, VCPU_FEATURES  # noqa: E402
-from ple_gym.policies.exported import PolicyError, read_network  # noqa: E402
+from ple_gym.policies.exported import PolicyError, read_network, write_network  # noqa: E402
 from ple_gym.policies.network import RANKS, learned  # noqa: E402
 from ple_gym.scenarios import load  # noqa: E402
 from ple_gym.sim.memory import grid, handle  # noqa: E402
@@ -62,6 +62,25 @@ def test_a_card_s_command_trains_with_the_same_options() -> None:
     python, dash_m, agents, train, name, *rest = shlex.split(common.command_of("set-ppo", options))
     assert (python, dash_m, agents, train, name) == ("python", "-m", "agents", "train", "set-ppo")
     assert tyro.cli(set_ppo.Options, args=rest, config=command.STYLE) == options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("cem --start never", "unknown start 'never'; known: first, storm"),
+        ("cem --information all", "unknown information level 'all'"),
+        ("set-ppo --temperature -1", "temperature = -1.0: must be 0..1000"),
+        ("ppo-unmasked --start storm", "--start storm: must be first"),
+        ("recurrent-ppo --start storm", "--start storm: must be first"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line_before_anything_is_learned(
+    arguments: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["train", *arguments.split(), "--folder", str(tmp_path / "run"), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list(tmp_path.glob("run/*.pt")) and not list(tmp_path.glob("run/*.npz"))
 
 
 @pytest.mark.slow
@@ -299,7 +318,7 @@ def test_torch_runs_what_the_kernel_cannot(
     before = torch.get_rng_state()
     assert policy.simulate(world, seeds) == drawn and torch.equal(torch.get_rng_state(), before)
     policy = replace(policy, temperature=0.0)
-    write_policy(path, policy)
+    write_network(path, policy)
     expected = [by_hand(policy.network(), world, seed) for seed in seeds]
     for lanes in (1, 2, 16):
         monkeypatch.setattr(torch_policy, "LANES", lanes)
@@ -342,17 +361,18 @@ def test_torch_s_files_are_refused_in_one_line_when_damaged(tmp_path: Path) -> N
     wrong = {
         "must be 1..1024": replace(policy, hidden=0),
         "information level = 'all'": replace(policy, information="all"),
+        "must be 0..1000": replace(policy, temperature="x"),
         "must be finite": replace(policy, weights={**policy.weights, name: np.full_like(array, np.nan)}),
         f"{name}: must be float32": replace(policy, weights={**policy.weights, name: array[:1]}),
         r"weights \[\]: must be": replace(policy, weights={}),
         "kind = 'torch-cnn'": replace(policy, kind="torch-cnn"),
     }
     for why, one in wrong.items():
-        write_policy(path, one)
+        write_network(path, one)
         with pytest.raises(PolicyError, match=why) as caught:
             read_policy(path)
         assert "\n" not in str(caught.value)
-    write_policy(path, policy)
+    write_network(path, policy)
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], whole[:200] + b"x" * 50 + whole[250:], b""):
         path.write_bytes(content)

@@ -8,8 +8,7 @@ the observation that it reads, which has a row of its own. Its weights are rando
 from __future__ import annotations
 
 from statistics import median
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from ple_gym.bench.report import Measurement, Seconds, plain, timed
 from ple_gym.drive import show
 from ple_gym.lanes import NO_TRACE, Lanes
 from ple_gym.policies import RULES
-from ple_gym.policies.exported import Network
+from ple_gym.policies.exported import Network, shapes_of
 from ple_gym.policies.network import learned
 from ple_gym.policies.rules import LEARNED, choose
 from ple_gym.scenarios import SCENARIOS
@@ -86,12 +85,11 @@ class Decider:
 
 def random_network(kind: str) -> Network:
     """Weights that nobody trained, for `Storm`."""
-    vcpus, hidden = SCENARIOS["Storm"].guest.vcpus, HIDDEN[kind]
-    size = SimpleNamespace(kind=kind, information="hypervisor", vcpus=vcpus if kind == "mlp" else 0, hidden=hidden)
+    vcpus = SCENARIOS["Storm"].guest.vcpus if kind == "mlp" else 0
+    size = (kind, "hypervisor", vcpus, HIDDEN[kind])
     generator = np.random.default_rng(0)
-    shapes = Network.shapes(cast(Network, size))
-    weights = {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    return Network(kind, size.information, size.vcpus, hidden, weights, {})
+    weights = {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes_of(*size).items()}
+    return Network(*size, weights, {})
 
 
 def decision_rows(states: list[bytes], repeats: int) -> list[Measurement]:

@@ -89,30 +89,13 @@ class Network:
         ):
             if not isinstance(number, int) or not least <= number <= most:
                 raise PolicyError(f"{what} = {number!r}: must be {least}..{most}")
-        if not isinstance(self.temperature, int | float) or not 0 <= self.temperature <= MAX_TEMPERATURE:
-            raise PolicyError(f"temperature = {self.temperature!r}: must be 0..{MAX_TEMPERATURE}")
-        shapes = self.shapes()
-        if self.weights.keys() != shapes.keys():
-            raise PolicyError(f"weights {sorted(self.weights)}: must be {sorted(shapes)}")
-        for name, shape in shapes.items():
-            array = self.weights[name]
-            if array.dtype != np.float32 or array.shape != shape:
-                raise PolicyError(f"weights {name}: must be float32 {shape}, not {array.dtype} {array.shape}")
-            if not np.isfinite(array).all():
-                raise PolicyError(f"weights {name}: must be finite")
+        check_temperature(self.temperature)
+        check_weights(self.weights, shapes_of(self.kind, self.information, self.vcpus, self.hidden))
 
     @property
     def code(self) -> int:
         """Number of its kind in the kernel."""
         return KINDS[self.kind]
-
-    def shapes(self) -> dict[str, tuple[int, int]]:
-        """Shape of each array."""
-        features = observe.vcpu_features(LEVELS[self.information])
-        sizes = {"1": 1, "F": features, "G": observe.HOST_LENGTH, "H": self.hidden, "A": self.vcpus + 1}
-        sizes |= {"R": features + network.RANKS}
-        sizes |= {"S": 3 * self.hidden + observe.HOST_LENGTH, "L": self.vcpus * features + observe.HOST_LENGTH}
-        return {name: (sizes[rows], sizes[columns]) for name, (rows, columns) in SHAPES[self.kind].items()}
 
     def flat(self) -> npt.NDArray[np.float32]:
         """All weights, one after the other."""
@@ -134,8 +117,37 @@ class Network:
             raise PolicyError(f"the learned policy is for {self.vcpus} vCPUs, the scenario has {vcpus}")
 
 
-def write_network(path: Path, policy: Network) -> None:
-    """Write a file that `read_network` reads, whole or not at all."""
+def shapes_of(kind: str, information: str, vcpus: int, hidden: int) -> dict[str, tuple[int, int]]:
+    """Shape of each array of such a network."""
+    features = observe.vcpu_features(LEVELS[information])
+    sizes = {"1": 1, "F": features, "R": features + network.RANKS, "G": observe.HOST_LENGTH, "H": hidden}
+    sizes |= {"S": 3 * hidden + observe.HOST_LENGTH, "L": vcpus * features + observe.HOST_LENGTH, "A": vcpus + 1}
+    return {name: (sizes[rows], sizes[columns]) for name, (rows, columns) in SHAPES[kind].items()}
+
+
+def check_weights(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise PolicyError unless these are float32 arrays of these shapes, all finite."""
+    if weights.keys() != shapes.keys():
+        raise PolicyError(f"weights {sorted(weights)}: must be {sorted(shapes)}")
+    for name, shape in shapes.items():
+        array = weights[name]
+        if array.dtype != np.float32 or array.shape != shape:
+            raise PolicyError(f"weights {name}: must be float32 {shape}, not {array.dtype} {array.shape}")
+        if not np.isfinite(array).all():
+            raise PolicyError(f"weights {name}: must be finite")
+
+
+def check_temperature(temperature: object) -> None:
+    """Raise PolicyError unless it is a number 0..`MAX_TEMPERATURE`."""
+    if not isinstance(temperature, int | float) or not 0 <= temperature <= MAX_TEMPERATURE:
+        raise PolicyError(f"temperature = {temperature!r}: must be 0..{MAX_TEMPERATURE}")
+
+
+def write_network(path: Path, policy: Any) -> None:
+    """Write a file, whole or not at all: one that `read_network` reads if the policy is a `Network`.
+
+    policy: whatever has the attributes `HEAD`, `card` and `weights`.
+    """
     head = {"format": FORMAT, **{name: getattr(policy, name) for name in HEAD}}
     card = json.dumps({**head, "card": dict(policy.card)}, allow_nan=False)
     buffer = io.BytesIO()
