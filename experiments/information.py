@@ -1,7 +1,8 @@
 """What is it worth to know more? The same learner on `Storm` at the three information levels.
 
 `hypervisor` is what exits and the scheduler tell; `introspection` adds the lock address of each vCPU's last exit;
-`oracle` adds holder and ticket line, which only the guest knows.
+`oracle` adds holder and ticket line, which only the guest knows. That its policies come last is due to learning, not to
+what they see: docs/agents.md.
 """
 
 from __future__ import annotations

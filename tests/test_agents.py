@@ -246,6 +246,9 @@ def test_dqn_explores_and_learns_among_legal_actions_only() -> None:
     options = dqn.Options(lanes=8, learning_starts=80, train_freq=1, gradient_steps=1, buffer_size=4000, quiet=True)
     model = dqn.build(options)
     assert isinstance(model, semi_markov(dqn.MaskedDQN))
+    with torch.no_grad():
+        first = model.q_net.q_net(torch.from_numpy(model.get_env().reset()))
+    assert abs(float(first.mean()) + options.expected_waste * options.horizon_ms) < 0.1
     model.learn(400)
     assert not any(lane["illegal_actions"] for lane in envs_world(model))
     observation = torch.from_numpy(model._last_obs)
