@@ -111,7 +111,7 @@ class MaskedDQN(DQN):
 
 
 def build(options: Options) -> Any:
-    """The model, with its lanes; its values begin with `expected_waste` for ever, as PPO's critic does (`agents/ppo.py`)."""
+    """The model, with its lanes; its values begin with `expected_waste` for ever, for the reason of `ppo.build`."""
     envs = sb3.make_envs(options)
     model = semi_markov(MaskedDQN)(
         MaskedDQNPolicy,

@@ -86,7 +86,9 @@ def draw(table: Table, path: Path) -> None:
                     axis.plot(100 * np.expm1([ratio.low, ratio.high]), [height] * 2, color=colour, linewidth=1.5)
                 axis.plot(mean, height, "o", color=colour, markersize=4)
             axis.set_yticks(range(len(rows)), [row.policy for row in rows], fontsize="small")
-            axis.set_xscale("symlog", linthresh=10)
+            axis.set_xscale("symlog", linthresh=10, subs=None)
+            axis.set_xlim(left=-10)
+            axis.xaxis.get_major_locator().numticks = 5
             axis.axvline(0, color="0.5", linewidth=0.8)
             axis.set_title(place, fontsize="medium")
             axis.set_xlabel(f"against {here.best_rule}, %", fontsize="small")
