@@ -53,8 +53,8 @@ class Options(common.Options):
     exploration_final: float = 0.05
     """its last value: probability of a random legal action"""
     temperature: float = 0.02
-    """of the policy that is kept, in milliseconds of lost machine as the values are: resuming a spinner once, for 2 us,
-    costs 0.002, less than values are wrong by, and the best action always may let everybody spin for ever"""
+    """of the policy that is kept, in milliseconds of lost machine as the values are: resuming a spinner for 2 us
+    costs at most 0.002, so that values that are wrong by more may let everybody spin for ever"""
     expected_waste: float = 1.0
     """share of the machine that all actions are expected to lose before anything has been learned"""
     hidden: int = 64
