@@ -153,6 +153,7 @@ def test_a_learned_policy_is_named_like_a_rule(tmp_path: Path) -> None:
     ("content", "why"),
     [
         (b"", "not a learned policy"),
+        (b"# A text\n", r"not a learned policy, or damaged \(no \.npz archive\)$"),
         (b"PK\x03\x04 nonsense", "not a learned policy"),
         (b"x" * (MAX_BYTES + 1), "more than a learned policy may have"),
     ],
@@ -188,6 +189,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("card.npy", json.dumps({"format": 1}))
     with pytest.raises(PolicyError, match="not a learned policy"):
+        read_network(path)
+    np.savez(path, card=np.frombuffer(b'{"format": 2}', np.uint8))
+    with pytest.raises(PolicyError, match=r"^x\.npz: format 2: must be 1$"):
         read_network(path)
     np.savez(path, card=np.array([{"a": 1}], dtype=object))
     with pytest.raises(PolicyError, match="not a learned policy"):

@@ -167,11 +167,13 @@ def read_network(path: Path) -> Network:
     if len(data) > MAX_BYTES:
         raise PolicyError(f"{path.name}: {len(data)} bytes are more than a learned policy may have, {MAX_BYTES}")
     try:
+        if not zipfile.is_zipfile(io.BytesIO(data)):  # of which NumPy says how to unpickle it
+            raise ValueError("no .npz archive")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             content = {name: arrays[name] for name in arrays.files}
         head = json.loads(content.pop("card").tobytes())
         if head["format"] != FORMAT:
-            raise PolicyError(f"{path.name}: format {head['format']!r}: must be {FORMAT}")
+            raise PolicyError(f"format {head['format']!r}: must be {FORMAT}")
         return Network(**{name: head[name] for name in HEAD}, weights=content, card=head["card"])
     except PolicyError as error:
         raise PolicyError(f"{path.name}: {error}") from None
