@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from ple_gym.drive import drive
 from ple_gym.lanes import Lanes
 from ple_gym.scenarios import SCENARIOS
-from ple_gym.sim.jit import JIT_ENABLED
+from ple_gym.sim.jit import JIT_ENABLED, compiled_sources
 
 READ_ONLY = """
 from numba.core import caching
@@ -35,6 +36,16 @@ def test_a_read_only_installation_with_a_read_only_home_still_works() -> None:
         text=True,
     )
     assert done.stdout == "484\n", done.stderr
+
+
+@pytest.mark.skipif(not JIT_ENABLED, reason="nothing is compiled")
+def test_an_edit_of_any_compiled_source_is_noticed() -> None:
+    modules = [module for name, module in sys.modules.items() if name.startswith("ple_gym.")]
+    dispatchers = [value for module in modules for value in vars(module).values() if hasattr(value, "py_func")]
+    sources = {inspect.getfile(dispatcher.py_func) for dispatcher in dispatchers}
+    keyed = {str(path) for path in compiled_sources()} | {inspect.getfile(drive.py_func)}
+    assert len(sources) > 10
+    assert sources <= keyed
 
 
 @pytest.mark.skipif(not JIT_ENABLED, reason="nothing is compiled")

@@ -27,11 +27,17 @@ inlined = numba.njit(forceinline=True, **_HELPER)
 called = numba.njit(**_HELPER)
 
 
-def source_fingerprint() -> int:
-    """Hash of every source file that takes part in compilation, and of whether indices are checked (63-bit int)."""
+def compiled_sources() -> list[Path]:
+    """Every source file that takes part in compilation, besides the entry point's own."""
     package = Path(__file__).resolve().parent.parent
+    others = ("observe.py", "policies/network.py", "policies/rules.py")
+    return sorted([*package.glob("sim/**/*.py"), *(package / name for name in others)])
+
+
+def source_fingerprint() -> int:
+    """Hash of all compiled sources, and of whether indices are checked (63-bit int)."""
     digest = hashlib.blake2b(str(numba.config.BOUNDSCHECK).encode(), digest_size=8)
-    for path in sorted([*package.glob("sim/**/*.py"), *package.glob("policies/*.py"), package / "observe.py"]):
+    for path in compiled_sources():
         digest.update(path.read_bytes())
     return int.from_bytes(digest.digest(), "little") >> 1
 
