@@ -57,6 +57,10 @@ class Host(Group):
 
     pcpus: Annotated[int, whole(1, 64), "physical CPUs"] = 4
     sockets: Annotated[int, whole(1, 64), "sockets the pCPUs are spread over; at most host.pcpus"] = 1
+    # Xen hands out the credits of all pCPUs of a cpupool, also of those that the guests are not allowed to run on.
+    credit_pcpus: Annotated[
+        int, whole(1, 1024, zero="host.pcpus"), "pCPUs whose credit is handed out: those of the scheduler's pool"
+    ] = 0
     tsc_hz: Annotated[int, whole(10**8, 10**10), "cycles per second"] = 2_670_000_000
     timeslice_ms: Annotated[int, whole(1, 1000), "time slice, and period of the credit accounting"] = 30
     ratelimit_us: Annotated[
@@ -368,7 +372,7 @@ def _check_together(scenario: Scenario) -> None:
             raise ScenarioError(f"{name}.start = 'convoy': must be fresh with {name}.locks = 0, there is no lock 0")
     # The accounting multiplies credits by weights; this bounds every product and keeps it in 64 bits.
     timeslice = host.timeslice_ms * host.tsc_hz // 1000
-    most = 2**62 // ((host.pcpus + vcpus) * timeslice)
+    most = 2**62 // (((host.credit_pcpus or host.pcpus) + vcpus) * timeslice)
     weights = sum(vm.weight * vm.vcpus for vm in vms.values())
     if weights > most:
         name, vm = max(vms.items(), key=lambda item: item[1].weight)
@@ -420,7 +424,7 @@ def _toml(table: Mapping[str, int | float | bool | str]) -> list[str]:
 _WESTMERE: Mapping[str, object] = {
     name: value
     for name, value in Scenario().parameters().items()
-    if name.split(".")[0] in ("host", "cost", "ple") and name not in ("host.pcpus", "host.sockets")
+    if name.split(".")[0] in ("host", "cost", "ple") and name not in ("host.pcpus", "host.sockets", "host.credit_pcpus")
 }
 
 #: Machines and hypervisors, as overrides that apply to any scenario. They leave its size, guests and noise alone.

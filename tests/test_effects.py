@@ -274,6 +274,14 @@ def test_busy_vms_get_the_share_of_their_weight(pcpus: int, vcpus: tuple[int, in
         assert result["cycles"]["idle"] == 0
 
 
+@pytest.mark.parametrize(("credit_pcpus", "stolen"), [(0, True), (4, True), (8, False)])
+def test_a_pool_with_credit_for_everybody_leaves_nobody_over(credit_pcpus: int, stolen: bool) -> None:
+    """Only a pCPU whose next vCPU is OVER, or that has none, steals. With credit for eight, none of seven is OVER."""
+    host = Host(pcpus=4, credit_pcpus=credit_pcpus)
+    scenario = Scenario(host=host, limit=Limit(simulated_s=1.0), guest=replace(BUSY, vcpus=7))
+    assert (totals(scenario, "xen-4.5", 1)["steals"] > 0) == stolen
+
+
 @pytest.mark.parametrize(("rate_hz", "burst_us"), [(5, 2300), (20, 2500), (50, 2000), (200, 1000)])
 def test_host_noise_takes_its_share(rate_hz: int, burst_us: int) -> None:
     """The gap runs from the end of a burst to the next: rate x burst of what is left."""

@@ -42,6 +42,7 @@ CONVOY = {
     "host": {
         "pcpus": 1,
         "sockets": 1,
+        "credit_pcpus": 0,
         "tsc_hz": 10**9,
         "timeslice_ms": 30,
         "ratelimit_us": 1000,

@@ -22,6 +22,7 @@ hosts = st.builds(
     Host,
     pcpus=st.integers(1, 5),
     sockets=st.just(1),
+    credit_pcpus=st.sampled_from([0, 0, 1, 8]),
     tsc_hz=st.just(TSC_HZ),
     timeslice_ms=st.sampled_from([1, 2, 3, 10]),
     ratelimit_us=st.sampled_from([0, 100, 500, 1000]),

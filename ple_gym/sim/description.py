@@ -79,6 +79,7 @@ def describe(scenario: Scenario, reward: int, information: int, vcpu_features: i
         "sockets": host.sockets,
         "finite_vms": sum(vm.transactions > 0 for vm in vms),
         "features": vcpu_features,
+        "credit_pcpus": host.credit_pcpus or host.pcpus,
         "tsc_hz": hz,
         "timeslice": timeslice,
         "tick": timeslice // 3 if host.timeslice_ms >= 3 else timeslice,

@@ -72,7 +72,7 @@ PARAMETERS = np.dtype(
         ("observation_bytes", "i8"),  # length of an observation
         ("vm_parameters_at", "i8"), ("tables_at", "i8"),
         # host
-        ("tsc_hz", "i8"), ("timeslice", "i8"), ("tick", "i8"), ("ratelimit", "i8"),
+        ("credit_pcpus", "i8"), ("tsc_hz", "i8"), ("timeslice", "i8"), ("tick", "i8"), ("ratelimit", "i8"),
         ("yield_bypasses_ratelimit", "i8"), ("fresh_ratelimit_slice", "i8"),
         # costs, cycles
         ("exit", "i8"), ("switch", "i8"), ("cache", "i8"), ("migration", "i8"), ("remote_migration", "i8"),

@@ -280,7 +280,7 @@ class Host:
             world.credit_balance = 0
             return
         debt = max(0, -world.credit_balance)
-        total = world.parameters.pcpus * world.parameters.T + debt
+        total = world.parameters.credit_pcpus * world.parameters.T + debt
         left = weight_total
         balance = 0
         for vm in world.vms:

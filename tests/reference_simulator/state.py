@@ -152,6 +152,7 @@ class Parameters:
     def __init__(self, scenario: dict[str, Any]) -> None:
         host, noise, cost, ple = scenario["host"], scenario["noise"], scenario["cost"], scenario["ple"]
         self.pcpus = int(host["pcpus"])
+        self.credit_pcpus = int(host["credit_pcpus"]) or self.pcpus
         self.sockets = int(host["sockets"])
         self.f = int(host["tsc_hz"])
         self.T: int = host["timeslice_ms"] * self.f // 1000

@@ -367,7 +367,7 @@ def account(s):
         world.credit_balance = 0
         return
     deficit = max(np.int64(0), -world.credit_balance)
-    total = par.pcpus * par.timeslice + deficit
+    total = par.credit_pcpus * par.timeslice + deficit
     left = total_weight
     balance = np.int64(0)
     for i in range(par.vms):
