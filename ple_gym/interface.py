@@ -115,7 +115,7 @@ def picture_of(lanes: Lanes, lane: int, ring: Ints) -> tuple[Ints, int, int, int
     trace = unrolled(ring, int(lanes.world["traced"][lane]))
     stop = int(lanes.world["now"][lane])
     start = max(int(trace[0, 0]) if len(trace) else 0, stop - lanes.scenario.host.tsc_hz // 200)
-    return trace, lanes.pcpus, lanes.vcpus, start, stop
+    return lanes.completed(lane, trace), lanes.pcpus, lanes.vcpus, start, stop
 
 
 def _box(shape: tuple[int, ...]) -> spaces.Box:

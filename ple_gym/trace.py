@@ -2,9 +2,9 @@
 
 A trace is an int64 array [n, 5] with the columns `TRACE_COLUMNS`, ascending in time. Times are TSC cycles; a column
 that says nothing for a kind of event holds -1. A recorder that keeps only the newest events gives a trace that starts
-in the middle: the `RUN` of an early `STOP` may be missing, and so may any other beginning. Nothing here minds. What
-happens at the same time stands in the order of cause and effect: `STOP` before the `RUN` or `NOISE_BEGIN` it makes way
-for, `TRY` before `ACQUIRE`.
+in the middle: the `RUN` of an early `STOP` may be missing, and so may any other beginning. Nothing here minds, and what
+has no event at all in the trace can be made up from the present (`completed`). What happens at the same time stands in
+the order of cause and effect: `STOP` before the `RUN` or `NOISE_BEGIN` it makes way for, `TRY` before `ACQUIRE`.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ TRACE_COLUMNS = ("time", "kind", "pcpu", "vcpu", "lock")
 
 RUN = int(RAN)  # a vCPU is switched in on a pCPU; its guest enters when exit and switch are paid
 STOP = int(STOPPED)  # a vCPU leaves its pCPU
-TRY = int(TRIED)  # a vCPU asks for a lock (takes its ticket)
-ACQUIRE = int(ACQUIRED)  # it has the lock
+TRY = int(TRIED)  # a vCPU asks for a lock (takes its ticket); pcpu = -1: it is in line as its world starts
+ACQUIRE = int(ACQUIRED)  # it has the lock; pcpu = -1: as its world starts, off its pCPU
 RELEASE = int(RELEASED)  # it gives the lock back
 PLE = int(EXITED)  # a pause-loop exit of a spinning vCPU
-BLOCK = int(SLEPT)  # a vCPU goes to sleep (or halts in a paravirtual lock)
+BLOCK = int(SLEPT)  # a vCPU goes to sleep (or halts in a paravirtual lock, or is done)
 WAKE = int(WOKE)  # it becomes runnable again
 NOISE_BEGIN = int(NOISE_BEGAN)  # the host takes the pCPU for itself; vcpu = -1
 NOISE_END = int(NOISE_ENDED)  # and gives it back; vcpu = -1
@@ -49,7 +49,7 @@ KIND_NAMES = ("RUN", "STOP", "TRY", "ACQUIRE", "RELEASE", "PLE", "BLOCK", "WAKE"
 
 # States of a vCPU, the more telling the higher: where two share a picture's cell evenly, the higher one is shown.
 QUEUED = 0  # off the CPU, with nothing to do with a lock
-BLOCKED = 1  # asleep
+BLOCKED = 1  # asleep, or done
 RUNNING = 2  # on the CPU, with nothing to do with a lock
 WAITING = 3  # off the CPU, in line for a lock
 SPINNING = 4  # on the CPU, in line for a lock
@@ -68,6 +68,40 @@ def unrolled(ring: Ints, written: int) -> Ints:
     if written <= len(ring):
         return ring[:written].copy()
     return np.roll(ring, -(written % len(ring)), axis=0)
+
+
+def completed(trace: Ints, pcpus: Ints, vcpus: Ints) -> Ints:
+    """Return the trace, before it rows at -NEVER for what has no event in it, so that nothing need be guessed.
+
+    What no event changes was as it is at the trace's end.
+
+    Args:
+        trace: int64 [n, 5], of which a recorder may have kept only the newest events.
+        pcpus: who has each pCPU at its end: int64 [P], a vCPU, IDLE or NOISE.
+        vcpus: asleep (0, 1), phase (0, 1 in line, 2 holds) and lock of each vCPU at its end: int64 [V, 3].
+    """
+    where = np.full(len(vcpus), -1)
+    where[pcpus[pcpus >= 0]] = np.flatnonzero(pcpus >= 0)
+    asleep, phase, lock = vcpus.T
+    none = np.full(max(len(pcpus), len(vcpus)), -1)
+    made = []
+
+    def add(
+        kind: int, which: npt.NDArray[np.bool_], column: int, *kinds: int, pcpu: Ints, vcpu: Ints, lock: Ints
+    ) -> None:
+        """Make up the event `kind` of those that have none of `kinds` in the trace; `column` says whose events."""
+        told = trace[np.isin(trace[:, 1], kinds), column]
+        whose = np.flatnonzero(which & np.isin(np.arange(len(which)), told, invert=True))
+        rows = np.broadcast_arrays(-NEVER, kind, pcpu[whose], vcpu[whose], lock[whose])
+        made.append(np.column_stack(rows))
+
+    numbers = np.arange(len(none))
+    add(NOISE_BEGIN, pcpus == NOISE, 2, RUN, STOP, NOISE_BEGIN, NOISE_END, pcpu=numbers, vcpu=none, lock=none)
+    add(RUN, where >= 0, 3, RUN, STOP, pcpu=where, vcpu=numbers, lock=none)
+    add(BLOCK, asleep == 1, 3, BLOCK, WAKE, pcpu=none, vcpu=numbers, lock=none)
+    add(TRY, phase == 1, 3, TRY, ACQUIRE, RELEASE, PLE, pcpu=none, vcpu=numbers, lock=lock)
+    add(ACQUIRE, phase == 2, 3, TRY, ACQUIRE, RELEASE, PLE, pcpu=none, vcpu=numbers, lock=lock)
+    return np.concatenate([*made, trace])
 
 
 def window(trace: Ints, start: int, stop: int) -> Ints:
@@ -119,14 +153,19 @@ def runs(trace: Ints, partial: bool = False) -> Ints:
 def states(trace: Ints, vcpus: int) -> Ints:
     """Return what each vCPU was doing, without gaps: int64 [m, 4] = vcpu, state, start, stop, ascending per vCPU.
 
-    The first interval of a vCPU starts at -NEVER, its last stops at NEVER. What went on before a vCPU's first event is
-    inferred from that event; a vCPU without any counts as queued.
+    The first interval of a vCPU starts at -NEVER, its last stops at NEVER. What went on before a vCPU's first `RUN` or
+    `STOP`, `BLOCK` or `WAKE`, and event of a lock is inferred from that one; a vCPU without any counts as queued.
     """
     trace = trace[(trace[:, 3] >= 0) & (trace[:, 3] < vcpus)]
-    _, kind, _, vcpu, _ = trace.T
-    locking = np.isin(kind, (TRY, ACQUIRE, RELEASE, PLE))
-    before = _first(vcpu, kind, vcpus)
-    before_lock = _first(vcpu[locking], kind[locking], vcpus)
+    _, kind, pcpu, vcpu, _ = trace.T
+
+    def first(*kinds: int) -> Ints:
+        own = np.isin(kind, kinds)
+        return _first(vcpu[own], kind[own], vcpus)
+
+    move, sleep, lock = first(RUN, STOP), first(BLOCK, WAKE), first(TRY, ACQUIRE, RELEASE, PLE)
+    seen_on = np.zeros(vcpus, np.bool_)
+    seen_on[vcpu[np.isin(kind, (TRY, ACQUIRE, RELEASE, PLE)) & (pcpu >= 0)]] = True
 
     # One made-up event per vCPU, at -NEVER, carries what is inferred; then each aspect is carried forward.
     rows = np.concatenate([np.arange(vcpus), vcpu])
@@ -135,11 +174,10 @@ def states(trace: Ints, vcpus: int) -> Ints:
     kind = np.concatenate([np.full(vcpus, -1), kind])[order]
     inferred = kind == -1
 
-    on = _carry(kind, {RUN: 1, STOP: 0}, inferred, np.isin(before, (RUN, WAKE, -1), invert=True))
-    asleep = _carry(kind, {BLOCK: 1, WAKE: 0, RUN: 0}, inferred, before == WAKE)
-    phase = _carry(
-        kind, {TRY: 1, PLE: 1, ACQUIRE: 2, RELEASE: 0}, inferred, (before_lock == PLE) + 2 * (before_lock == RELEASE)
-    )
+    on = _carry(kind, {RUN: 1, STOP: 0}, inferred, np.where(move >= 0, move == STOP, seen_on))
+    asleep = _carry(kind, {BLOCK: 1, WAKE: 0, RUN: 0}, inferred, sleep == WAKE)
+    waits_or_holds = np.isin(lock, (PLE, ACQUIRE)) + 2 * (lock == RELEASE)
+    phase = _carry(kind, {TRY: 1, PLE: 1, ACQUIRE: 2, RELEASE: 0}, inferred, waits_or_holds)
     off_state = np.where(asleep == 1, BLOCKED, np.array([QUEUED, WAITING, PREEMPTED])[phase])
     state = np.where(on == 1, np.array([RUNNING, SPINNING, HOLDING])[phase], off_state)
     return _intervals(rows[order], state, time)

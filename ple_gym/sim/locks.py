@@ -42,12 +42,13 @@ def work_draw(s, v, j):
 
 
 @inlined
-def take_transaction(s, v):
+def take_transaction(s, v, t):
     """Take the next transaction of the VM's pool; DONE if there is none."""
     m = s.vcpu[v].vm
     n = s.vm[m].next_transaction
     if 0 < s.vmp[m].transactions <= n:
         s.vcpu[v].state = DONE
+        note(s, t, SLEPT, s.vcpu[v].pcpu, v, NONE)
     else:
         s.vm[m].next_transaction = n + 1
         s.guest[v].transaction = n
@@ -80,7 +81,7 @@ def next_section(s, v, t):
         if s.vm[m].completed == s.vmp[m].transactions:
             s.vm[m].finish = t
             s.world[0].finished_vms += 1
-        take_transaction(s, v)
+        take_transaction(s, v, t)
         if s.vcpu[v].state == DONE:
             return
     begin_section(s, v, t)
@@ -141,6 +142,12 @@ def run_on(s, p, v, at):
 
 
 @inlined
+def where(s, v):
+    """The pCPU that v is on, or NONE: a convoy is in line, and one of it holds the lock, before anybody runs."""
+    return s.vcpu[v].pcpu if s.vcpu[v].state == RUNNING else NONE
+
+
+@inlined
 def acquire(s, v, t):
     """v takes the lock; if it had to spin, its wait ends here."""
     guest = s.guest[v]
@@ -162,7 +169,7 @@ def acquire(s, v, t):
     world.acquisitions += 1
     guest.phase = HOLD
     guest.remaining = max(1, sample(s.tables, s.vmp[lock.vm].hold, rng.high(work_draw(s, v, HOLD_DRAW))))
-    note(s, t, ACQUIRED, s.vcpu[v].pcpu, v, guest.lock)
+    note(s, t, ACQUIRED, where(s, v), v, guest.lock)
 
 
 @inlined
@@ -188,7 +195,7 @@ def try_lock(s, v, lock, t):
     guest.lock = lock
     guest.try_at = t
     guest.acquire_exits = 0
-    note(s, t, TRIED, s.vcpu[v].pcpu, v, lock)
+    note(s, t, TRIED, where(s, v), v, lock)
     if s.lock[lock].holder == NONE and s.lock[lock].head == NONE:
         acquire(s, v, t)
     else:
