@@ -44,6 +44,18 @@ OBSERVE = 2  # write result, mask and observation of the decision that is due; n
 NEXT = 3  # as RESET, for the world that follows world.seed (12.1)
 STEP_OR_NEXT = 4  # STEP, or NEXT where the run is over
 GO_ON = 5  # the rule decides from the decision that is due on, to the end
+CONTINUE = 6  # go on with the command that ran out of events on this lane
+
+#: Events that one call serves before it returns to Python, where Ctrl-C is noticed: a few hundredths of a second.
+EVENTS_PER_CALL = np.int64(1 << 17)
+EVENTS_PER_SCORE = 16  # what scoring one vCPU by a learned policy counts for
+
+#: A call that ran out of events returns UNFINISHED + (lane << 32) + remarkable lanes before that one; those after it
+#: have not begun.
+UNFINISHED = 1 << 62
+
+# bits of world.interrupted
+_RESETS, _SEEKS_STORM, _ILLEGAL = 1, 2, 4
 
 FLOAT = np.float64
 
@@ -108,27 +120,39 @@ def storms(s):
 
 
 @inlined
-def drive_lane(s, description, row, results, e, mask, observation, command, rule, bypass):
-    """Run one command on lane e."""
+def drive_lane(s, description, row, results, e, mask, observation, command, rule, bypass, events):
+    """Run one command on lane e, for at most so many events; returns how many are left.
+
+    If the lane's status is ADVANCING then, the command has not ended.
+    """
     world = s.world[0]
     par = s.par[0]
-    if command == OBSERVE:
+    if command == OBSERVE or (command == STEP and world.status != DECIDE):  # an interrupted run is not stepped
         report(s, results, e, mask, observation, 0.0, False)
-        return
+        return events
     illegal = False
-    resets = command in (RESET, NEXT) or (command == STEP_OR_NEXT and world.status != DECIDE)
-    if resets:
-        if command != RESET:
-            world.seed, world.index = rng.next_seed(world.seed), np.uint64(0)
-        reset_world(s, row, bypass)
-    elif command != GO_ON:
-        illegal = not legal(s, world.deciding, world.action)
-        world.illegal_actions += illegal
-        decide(s, par.vcpus if illegal else world.action, bypass)
-    seeks_storm = resets and world.start == STORM
+    if command == CONTINUE:
+        resets = world.interrupted & _RESETS != 0
+        seeks_storm = world.interrupted & _SEEKS_STORM != 0
+        illegal = world.interrupted & _ILLEGAL != 0
+        world.interrupted = 0
+    else:
+        resets = command in (RESET, NEXT) or (command == STEP_OR_NEXT and world.status != DECIDE)
+        seeks_storm = resets and world.start == STORM
+        if resets:
+            if command != RESET:
+                world.seed, world.index = rng.next_seed(world.seed), np.uint64(0)
+            reset_world(s, row, bypass)
+        elif command != GO_ON:
+            illegal = not legal(s, world.deciding, world.action)
+            world.illegal_actions += illegal
+            decide(s, par.vcpus if illegal else world.action, bypass)
     while True:
         if world.status == ADVANCING:
-            advance(s, bypass)
+            events = advance(s, bypass, events)
+            if world.status == ADVANCING:
+                world.interrupted = _RESETS * resets | _SEEKS_STORM * seeks_storm | _ILLEGAL * illegal
+                break
         if world.status != DECIDE:
             if not (resets and rule == EXTERNAL and world.index < np.uint64(MAX_REPLACEMENTS)):
                 break
@@ -147,10 +171,11 @@ def drive_lane(s, description, row, results, e, mask, observation, command, rule
             settle_all(s, world.now)  # as below: who seems to spin depends on how long it has run by now
             show(s, mask, observation)
             action = learned(s, description, grid(mask, 0, INT8, 1, 1, par.vcpus + 1), observation)
+            events -= EVENTS_PER_SCORE * par.vcpus
         else:
             action = choose(s, rule, world.deciding)
         decide(s, action, bypass)
-    if rule == EXTERNAL:
+    if rule == EXTERNAL and world.status != ADVANCING:
         if world.status == DECIDE:
             settle_all(s, world.now)
         lost = lost_cycles(s, par.reward)
@@ -158,6 +183,7 @@ def drive_lane(s, description, row, results, e, mask, observation, command, rule
             world.decided_at, world.lost_before = world.now, lost
         report(s, results, e, mask, observation, lost - world.lost_before, illegal)
         world.lost_before = lost
+    return events
 
 
 @inlined
@@ -180,7 +206,8 @@ def _entry(fingerprint: int) -> Any:
         steps = command in (STEP, STEP_OR_NEXT)
         if steps and outside(actions, lanes, par.vcpus):
             return -1
-        remarkable = 0
+        remarkable = np.int64(0)
+        events = EVENTS_PER_CALL
         for e in range(begin, end):
             row = row_of(rows, e, par.row_bytes)
             mask = row_of(masks, e, par.vcpus + 1)
@@ -193,7 +220,9 @@ def _entry(fingerprint: int) -> Any:
                 bypass = True
             if steps:
                 s.world[0].action = actions[0, e]
-            drive_lane(s, description, row, results, e, mask, observation, command, rule, bypass)
+            events = drive_lane(s, description, row, results, e, mask, observation, command, rule, bypass, events)
+            if s.world[0].status == ADVANCING and command != OBSERVE:
+                return UNFINISHED + (np.int64(e) << 32) + remarkable
             remarkable += s.world[0].status != DECIDE or results[RESULT_ILLEGAL, e] != 0.0
         return remarkable
 
@@ -204,5 +233,6 @@ def _entry(fingerprint: int) -> Any:
 #: run `command` on lanes begin..end-1 of 0..lanes-1. Arrays are `memory.handle`s, which `lanes.Lanes` keeps. rule:
 #: EXTERNAL (the caller's actions), or the code of a rule that decides to the end of the run. Returns how many lanes
 #: have nothing to decide now, or were given an illegal action; -1 if nothing was done, because an action is not
-#: 0..vCPUs, in whatever lane: so all threads see it.
+#: 0..vCPUs, in whatever lane: so all threads see it. After EVENTS_PER_CALL events it returns before it is done, with a
+#: number of UNFINISHED and more: `lanes.Lanes.drive` then goes on.
 drive = _entry(source_fingerprint())

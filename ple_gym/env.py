@@ -27,7 +27,9 @@ from ple_gym.sim import state
 from ple_gym.trace import unrolled
 
 ILLEGAL = ("defer", "raise")
-_DECIDE, _FINISHED, _TIMED_OUT = (float(code) for code in (state.DECIDE, state.FINISHED, state.TIMED_OUT))
+_ADVANCING, _DECIDE, _FINISHED, _TIMED_OUT = map(
+    float, (state.ADVANCING, state.DECIDE, state.FINISHED, state.TIMED_OUT)
+)
 
 
 class PleEnv(gym.Env[Any, Any]):
@@ -99,7 +101,7 @@ class PleEnv(gym.Env[Any, Any]):
         self.observation_space = self.interface.observation_space()
         self.lanes = self.interface.lanes(1)
         self._trace = np.zeros((TRACE_ROWS if render_mode else 0, state.TRACE_WIDTH), np.int64)
-        self._reset, self._next, self._step = (self.lanes.bind(command, self._trace) for command in (RESET, NEXT, STEP))
+        self._step = self.lanes.bind(STEP, self._trace)
         self._action = self.lanes.action.data  # numbers go into it faster than into an array
         self._result = self.lanes.result[:, 0]
         self._mask = self.lanes.mask[0]
@@ -134,11 +136,10 @@ class PleEnv(gym.Env[Any, Any]):
         if seed is None and not self._seeded:
             seed = int(self.np_random.integers(MAX_SEED))
         world["start"][0] = STARTS[asked.get("start", self.interface.start)]
-        if seed is None:
-            self._next()
-        else:
+        if seed is not None:
             world["seed"][0], world["index"][0] = seed, 0
-            self._reset()
+        self._running = False
+        self.lanes.drive(0, 1, NEXT if seed is None else RESET, trace=self._trace)
         self._seeded = True
         self._running = self._result[state.RESULT_STATUS] == _DECIDE
         if not self._running:
@@ -160,6 +161,8 @@ class PleEnv(gym.Env[Any, Any]):
             raise ValueError(f"action {action} is not legal here; legal are {legal} (info['action_mask'])")
         self._action[0] = number
         remarkable = self._step()
+        if remarkable > 1:
+            remarkable = self.lanes.go_on(remarkable, 1, STEP, trace=self._trace)
         reward, status, elapsed, illegal = self._result.tolist()
         info: dict[str, Any] = {"action_mask": self._mask.copy(), "elapsed_cycles": int(elapsed)}
         if not remarkable:
@@ -169,6 +172,8 @@ class PleEnv(gym.Env[Any, Any]):
         if status == _DECIDE:
             return self._observe(), reward, False, False, info
         self._running = False
+        if status == _ADVANCING:
+            raise RuntimeError("the step before was interrupted: call reset() before step()")
         info["ple_episode"] = episode_of(self.lanes, 0)
         return self._observe(), reward, status == _FINISHED, status == _TIMED_OUT, info
 

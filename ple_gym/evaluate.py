@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -195,6 +195,11 @@ def _run_all(jobs: Sequence[_Job], progress: Progress | None, threads: int | Non
     if not is_warm():
         warm_up()  # here, where Ctrl-C ends a compilation, and not in all threads at once
     own = threading.local()
+    stopping = threading.Event()
+
+    def stop_if_asked(lane: int) -> None:
+        if stopping.is_set():
+            raise CancelledError
 
     def work(job: _Job) -> _Outcome:
         # Neighbours in the list share a scenario, so a thread seldom builds new lanes.
@@ -202,7 +207,7 @@ def _run_all(jobs: Sequence[_Job], progress: Progress | None, threads: int | Non
         if getattr(own, "kind", None) != kind:
             own.kind, own.lanes = kind, Lanes(job.scenario, 1, network=job.rule.network)
         started = time.perf_counter()
-        own.lanes.run(0, job.seed, job.rule.code)
+        own.lanes.run(0, job.seed, job.rule.code, between=stop_if_asked)
         run = {"seed": job.seed, **summarise(job.scenario, own.lanes.totals(0))}
         return _Outcome(run, time.perf_counter() - started)
 
@@ -214,6 +219,7 @@ def _run_all(jobs: Sequence[_Job], progress: Progress | None, threads: int | Non
             if progress:
                 progress(len(outcomes))
     finally:
+        stopping.set()
         pool.shutdown(cancel_futures=True)
     return outcomes
 

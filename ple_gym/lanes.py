@@ -10,13 +10,13 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ple_gym import observe
-from ple_gym.drive import GO_ON, OBSERVE, RESET, drive
+from ple_gym.drive import CONTINUE, GO_ON, OBSERVE, RESET, UNFINISHED, drive
 from ple_gym.policies.exported import Network
 from ple_gym.policies.rules import EXTERNAL
 from ple_gym.scenario import Scenario
@@ -24,6 +24,7 @@ from ple_gym.sim import state
 from ple_gym.sim.description import describe
 from ple_gym.sim.jit import compiled
 from ple_gym.sim.memory import handle
+from ple_gym.trace import IDLE, NOISE, Ints, completed
 
 STARTS = {"first": state.FIRST, "storm": state.STORM}
 REWARDS = {"waste": state.WASTE, "time": state.TIME, "fair": state.FAIR}
@@ -35,6 +36,9 @@ INFORMATION = {
 }
 _MAGIC = b"ple_gym state 1\n"
 _CHECKSUM_BYTES = 16
+
+#: What `Lanes.drive` calls between two parts of a long run, with the number of a lane.
+Between: TypeAlias = Callable[[int], None]
 
 NO_TRACE = np.zeros((0, state.TRACE_WIDTH), np.int64)
 _NO_TRACE = handle(NO_TRACE.ravel())
@@ -136,7 +140,13 @@ class Lanes:
         return self.rows[:, int(self.layout[start]) : int(self.layout[stop])].view(dtype)
 
     def drive(
-        self, begin: int, end: int, command: int, rule: int = EXTERNAL, trace: npt.NDArray[np.int64] = NO_TRACE
+        self,
+        begin: int,
+        end: int,
+        command: int,
+        rule: int = EXTERNAL,
+        trace: npt.NDArray[np.int64] = NO_TRACE,
+        between: Between | None = None,
     ) -> int:
         """Run a command of `drive.py` on lanes begin..end-1.
 
@@ -144,15 +154,44 @@ class Lanes:
         [count, V + 1]; and `observation`: float32 [count, length], which may be replaced by a fresh array before.
         `trace`: int64 [n, 5], a ring that takes events (n = 0: none).
 
+        The kernel returns now and then (`drive.EVENTS_PER_CALL`), so that Ctrl-C is noticed; it goes on at once.
+        `between` is called there with the number of the lane that is being run, and may end everything by raising. The
+        status of that lane is then ADVANCING: it must be reset.
+
         Returns:
             How many of these lanes are over or were given an illegal action. -1: an action of any lane is not 0..V, and
             nothing was done.
         """
-        remarkable: int = self._drive(*self._arguments(begin, end, command, rule, trace))
-        return remarkable
+        told: int = self._drive(*self._arguments(begin, end, command, rule, trace))
+        return told if told < UNFINISHED else self.go_on(told, end, command, rule, trace, between)
+
+    def go_on(
+        self,
+        told: int,
+        end: int,
+        command: int,
+        rule: int = EXTERNAL,
+        trace: npt.NDArray[np.int64] = NO_TRACE,
+        between: Between | None = None,
+    ) -> int:
+        """Finish a `drive` of lanes up to `end` that told it was UNFINISHED; returns what `drive` does."""
+        remarkable = 0
+        while told >= UNFINISHED:
+            lane, before = divmod(told - UNFINISHED, 1 << 32)
+            remarkable += before
+            if between:
+                between(lane)
+            told = self._drive(*self._arguments(lane, lane + 1, CONTINUE, rule, trace))
+            if told < UNFINISHED and lane + 1 < end:
+                remarkable += told
+                told = self._drive(*self._arguments(lane + 1, end, command, rule, trace))
+        return remarkable + told
 
     def bind(self, command: int, trace: npt.NDArray[np.int64]) -> Callable[[], int]:
-        """The call `drive(0, 1, command, trace=trace)`, faster: for one lane whose arrays all stay where they are."""
+        """The call `drive(0, 1, command, trace=trace)`, faster: for one lane whose arrays all stay where they are.
+
+        What it returns may be UNFINISHED: then `go_on` must be called.
+        """
         return partial(self._drive, *self._arguments(0, 1, command, EXTERNAL, trace))
 
     def _arguments(
@@ -170,11 +209,18 @@ class Lanes:
     def observation(self, array: npt.NDArray[np.float32]) -> None:
         self._observation, self._observed = array, handle(array)
 
-    def run(self, lane: int, seed: int, rule: int, trace: npt.NDArray[np.int64] = NO_TRACE) -> None:
-        """Simulate world `seed` from its start to its end under a compiled rule."""
+    def run(
+        self,
+        lane: int,
+        seed: int,
+        rule: int,
+        trace: npt.NDArray[np.int64] = NO_TRACE,
+        between: Between | None = None,
+    ) -> None:
+        """Simulate world `seed` from its start to its end under a compiled rule; `between` is as in `drive`."""
         self.world["seed"][lane] = seed
         self.world["index"][lane] = 0
-        self.drive(lane, lane + 1, RESET, rule, trace)
+        self.drive(lane, lane + 1, RESET, rule, trace, between)
 
     def run_from_start(self, lane: int, seed: int, rule: int) -> dict[str, Any]:
         """Simulate as an environment would: world `seed`, or the one that replaces it, up to its start, then under a
@@ -217,6 +263,16 @@ class Lanes:
     def quantiles(self, lane: int, row: np.integer[Any], maximum: str) -> Quantiles:
         """One of the recorded distributions (`state.WAITS`, `state.ACQUIRE_EXITS`)."""
         return Quantiles(self.histogram[lane, row].cumsum(), int(self.world[maximum][lane]))
+
+    def completed(self, lane: int, trace: Ints) -> Ints:
+        """A trace of this lane up to now, and before it what has no event in it (`trace.completed`)."""
+        pcpu, vcpu, guest = self.pcpu[lane], self.vcpu[lane], self.guest[lane]
+        who = np.where(pcpu["mode"] == state.GUEST, pcpu["current"].astype(np.int64), IDLE)
+        who[pcpu["mode"] == state.NOISE] = NOISE
+        asleep = np.isin(vcpu["state"], (state.BLOCKED, state.DONE))
+        done = vcpu["state"] == state.DONE
+        phase = np.select([done, guest["phase"] == state.SPIN, guest["phase"] == state.HOLD], [0, 1, 2])
+        return completed(trace, who, np.column_stack([asleep, phase, guest["lock"]]).astype(np.int64))
 
     def totals(self, lane: int) -> dict[str, Any]:
         """Every metric of docs/model.md, section 13, as exact integers."""

@@ -273,9 +273,14 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _drive(self, command: int) -> int:
         """Run a command on all lanes, on all threads; returns what `Lanes.drive` does."""
-        if self._traces is not None:  # a ring takes the events of one lane
-            return sum(self.lanes.drive(i, i + 1, command, trace=ring) for i, ring in enumerate(self._traces))
-        return self._pool.run(self.lanes.drive, command)
+        try:
+            if self._traces is not None:  # a ring takes the events of one lane
+                return sum(self.lanes.drive(i, i + 1, command, trace=ring) for i, ring in enumerate(self._traces))
+            return self._pool.run(self.lanes.drive, command)
+        except BaseException:  # Ctrl-C: some lanes have been stepped, others not
+            self.lanes.world["status"] = state.CUT_OFF
+            self._over[:] = self._any_over = True
+            raise
 
     def _fresh_observation(self) -> None:
         """Let observations go to an array that nobody has yet, and spare a copy."""

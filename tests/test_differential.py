@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_simulator import simulate
-from worlds import scenarios
+from worlds import ENDS, affordable, contended_scenarios, extreme_scenarios, scenarios
 
 from ple_gym.lanes import Lanes
 from ple_gym.policies import RULES
 from ple_gym.scenario import Scenario
 from ple_gym.scenarios import load
 from ple_gym.sim.jit import JIT_ENABLED
+
+EXAMPLES = 600 if JIT_ENABLED else 150  # plain Python is some hundred times slower
+
+rules = st.sampled_from(sorted(RULES))
+seeds = st.integers(0, 2**63 - 1)
 
 
 def kernel_totals(scenario: Scenario, rule: str, seed: int) -> dict:
@@ -21,11 +28,49 @@ def kernel_totals(scenario: Scenario, rule: str, seed: int) -> dict:
     return lanes.totals(0)
 
 
+def agree(scenario: Scenario, rule: str, seed: int) -> dict:
+    """Check that kernel and reference agree on a run; returns its totals."""
+    totals = kernel_totals(scenario, rule, seed)
+    assert totals == simulate(scenario.to_dict(), rule, seed)
+    return totals
+
+
 @pytest.mark.kernel
-@settings(max_examples=600 if JIT_ENABLED else 150)  # plain Python is some hundred times slower
-@given(scenarios(), st.sampled_from(sorted(RULES)), st.integers(0, 2**63 - 1))
-def test_random_worlds(scenario: Scenario, rule: str, seed: int) -> None:
-    assert kernel_totals(scenario, rule, seed) == simulate(scenario.to_dict(), rule, seed)
+def test_random_worlds() -> None:
+    exits = Counter()
+
+    @settings(max_examples=EXAMPLES)
+    @given(scenarios() | contended_scenarios() | contended_scenarios() | contended_scenarios(), rules, seeds)
+    def run(scenario: Scenario, rule: str, seed: int) -> None:
+        exits[agree(scenario, rule, seed)["exits"] > 0] += 1
+
+    run()
+    assert exits[True] >= 2 / 3 * exits.total(), "the rules hardly ever ran"
+
+
+@pytest.mark.kernel
+def test_worlds_at_the_ends_of_every_range() -> None:
+    exits = Counter()
+
+    def run(scenario: Scenario, rule: str, seed: int) -> None:
+        exits[agree(affordable(scenario, rule, seed), rule, seed)["exits"] > 0] += 1
+
+    settings(max_examples=EXAMPLES // 2)(given(extreme_scenarios(), rules, seeds)(run))()
+    for name, ends in ENDS.items() if JIT_ENABLED else ():
+        for end in ends:
+            met = []
+
+            @settings(max_examples=3)
+            @given(extreme_scenarios((name, end)), rules, seeds)
+            def at_end(scenario: Scenario, rule: str, seed: int, name=name, met=met) -> None:
+                met.append(scenario.parameters()[name])
+                if name == "limit.simulated_s":
+                    return  # `affordable` changes it
+                run(scenario, rule, seed)
+
+            at_end()
+            assert end in met, f"{name} = {end} fits no world"
+    assert exits[True] >= 2 / 3 * exits.total(), "the rules hardly ever ran"
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
@@ -33,11 +78,10 @@ def test_random_worlds(scenario: Scenario, rule: str, seed: int) -> None:
 def test_built_in_scenarios(name: str, rule: str) -> None:
     scenario = load(name).with_overrides({"limit.simulated_s": 0.02})
     for seed in (0, 1):
-        assert kernel_totals(scenario, rule, seed) == simulate(scenario.to_dict(), rule, seed)
+        agree(scenario, rule, seed)
 
 
 @pytest.mark.parametrize("rule", ["xen-4.5", "xen-4.8", "kvm", "oracle"])
 def test_first_milliseconds_of_the_papers_machines(rule: str) -> None:
     for name in ("Paper8", "Paper32"):
-        scenario = load(name).with_overrides({"limit.simulated_s": 0.1})
-        assert kernel_totals(scenario, rule, 1) == simulate(scenario.to_dict(), rule, 1)
+        agree(load(name).with_overrides({"limit.simulated_s": 0.1}), rule, 1)

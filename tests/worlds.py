@@ -1,12 +1,19 @@
-"""Random small scenarios for property-based tests: every mechanism of docs/model.md, in runs of a few milliseconds."""
+"""Random scenarios for property-based tests: every mechanism of docs/model.md in runs of a few milliseconds, and every
+parameter at both ends of its range.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from ple_gym.scenario import Cost, Decision, Host, Limit, Noise, Ple, Scenario, Vm
+from ple_gym.lanes import Lanes
+from ple_gym.policies import RULES
+from ple_gym.scenario import Cost, Decision, Host, Limit, Noise, Ple, Scenario, ScenarioError, Vm, describe_parameters
 
 TSC_HZ = 100_000_000  # the slowest allowed clock: milliseconds of scheduling in few cycles
 
@@ -107,13 +114,122 @@ def scenarios(draw: st.DrawFn) -> Scenario:
 def contended_scenarios(draw: st.DrawFn) -> Scenario:
     """A random world in which the guest's vCPUs fight for locks and spinning is noticed: there is much to decide."""
     scenario = draw(scenarios())
+    halts = scenario.guest.pv_spin_threshold
     guest = replace(
         scenario.guest,
-        vcpus=draw(st.integers(2, 7)),
-        locks=draw(st.integers(1, 4)),
+        vcpus=draw(st.integers(4, 7)),
+        locks=draw(st.integers(1, 3)),
+        hold=draw(
+            st.sampled_from(["exponential 20000", "exponential 100000", "knots 0:120 0.5:600 0.995:2048 1:200000"])
+        ),
+        compute=draw(st.sampled_from(["constant 1", "constant 3000", "exponential 2000", "exponential 40000"])),
         lock_probability=draw(st.sampled_from([0.5, 1.0])),
+        hot_probability=draw(st.sampled_from([0.5, 1.0])),
+        pv_spin_threshold=200 if halts else 0,
         spin_in_user_mode=False,
         transactions=60,
     )
-    gap, count = draw(st.sampled_from([128, 5000])), draw(st.sampled_from([1, 40]))
-    return replace(scenario, guest=guest, ple=replace(scenario.ple, gap=gap, count=count))
+    gap, window = draw(st.sampled_from([128, 5000])), draw(st.sampled_from([1, 512, 512, 4096]))
+    ple = replace(scenario.ple, gap=gap, window=window, count=draw(st.sampled_from([1, 40])))
+    return replace(scenario, guest=guest, ple=ple)
+
+
+# --- both ends of every range -----------------------------------------------------------------------------------------
+
+_LONGEST = 10**11  # the largest value of a distribution
+_DISTRIBUTIONS = ("constant 1", f"constant {_LONGEST}", f"exponential {_LONGEST}", f"uniform 1 {_LONGEST}")
+
+
+def ends_of(allowed: str) -> tuple[object, ...]:
+    """The values at the ends of what is allowed (a parameter's documentation): zero, lowest, highest; or every word."""
+    if allowed == "true or false":
+        return (False, True)
+    if allowed.startswith("constant"):
+        return _DISTRIBUTIONS
+    if span := re.fullmatch(r"(0 \(.+\) or )?([0-9]+)\.\.([0-9]+)", allowed):
+        return (*([0] if span[1] else []), int(span[2]), int(span[3]))
+    if above := re.fullmatch(r"above 0 and at most ([0-9]+)", allowed):
+        return (1e-7, float(above[1]))
+    return tuple(allowed.replace(" or ", ", ").split(", "))
+
+
+#: Parameter -> the values at the ends of its range. Shares are documented as 0..1 too.
+ENDS: dict[str, tuple[object, ...]] = {
+    name: ends_of(allowed) for name, (allowed, _) in describe_parameters().items() if "." in name
+}
+
+
+@st.composite
+def values(draw: st.DrawFn, ends: tuple[object, ...]) -> object:
+    """An end of a range, or of whole numbers one in between, of any order of magnitude."""
+    value = draw(st.sampled_from(ends))
+    numbers = [end for end in ends if isinstance(end, int) and not isinstance(end, bool)]
+    if not numbers or draw(st.booleans()):
+        return value
+    low, high = max(1, min(numbers)), max(numbers)
+    return max(low, min(high, int(draw(st.floats(1, 9.99)) * 10 ** draw(st.integers(0, len(str(high)) - 1)))))
+
+
+@st.composite
+def extreme_scenarios(draw: st.DrawFn, wanted: tuple[str, object] | None = None) -> Scenario:
+    """A contended world of up to four VMs; a few parameters are anywhere in their range, mostly at its ends.
+
+    `wanted`: a parameter, and the value that it has in any case.
+    """
+    scenario = replace(draw(contended_scenarios()), limit=Limit(simulated_s=10.0))
+    if draw(st.booleans()):
+        more = draw(st.lists(vms(), max_size=3 - len(scenario.neighbours)))
+        scenario = replace(scenario, neighbours=(*scenario.neighbours, *more))
+    for name in draw(st.lists(st.sampled_from(sorted(ENDS)), min_size=2, max_size=5, unique=True)):
+        group, _, field = name.partition(".")
+        one = draw(st.sampled_from(sorted(scenario.vms()))) if group == "guest" else group
+        scenario = _changed(scenario, f"{one}.{field}", draw(values(ENDS[name])))
+    return _changed(scenario, *wanted) if wanted else scenario
+
+
+def _changed(scenario: Scenario, name: str, value: object) -> Scenario:
+    """The scenario with another value, and with what that value needs; as it is if nothing makes it fit."""
+    for overrides in _with(scenario, name, value):
+        with contextlib.suppress(ScenarioError):
+            return scenario.with_overrides(overrides)
+    return scenario
+
+
+def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, object]]:
+    """Overrides that set a parameter: alone, and with what some values need."""
+    yield {name: value}
+    yield {"host.ratelimit_us": 0, "host.sockets": 1, name: value}
+    yield {"host.timeslice_ms": 1000, "host.pcpus": 64, name: value}
+    vm = name.rpartition(".")[0]
+    if vm in scenario.vms():
+        yield {f"{vm}.locks": 1, f"{vm}.lock_kind": "ticket", name: value}
+        yield {f"{vm}.pv_spin_threshold": 0, name: value}
+        yield {f"{vm}.start": "fresh", name: value}
+        alone = {f"{other}.{field}": 1 for other in scenario.vms() for field in ("vcpus", "weight")}
+        yield {**alone, name: value}
+
+
+class TooLong(Exception):
+    """A run has more events than one call of the kernel serves."""
+
+
+def affordable(scenario: Scenario, rule: str, seed: int, work: int = 45_000) -> Scenario:
+    """The scenario, cut off so early that the reference simulator runs it in a fraction of a second."""
+    most = max(150, work // (sum(vm.vcpus for vm in scenario.vms().values()) + scenario.host.pcpus))
+    seconds = scenario.limit.simulated_s
+
+    def too_long(lane: int) -> None:
+        raise TooLong
+
+    while True:
+        scenario = scenario.with_overrides({"limit.simulated_s": max(seconds, 1 / scenario.host.tsc_hz)})
+        lanes = Lanes(scenario, 1)
+        try:
+            lanes.run(0, seed, RULES[rule].code, between=too_long)
+        except TooLong:
+            pass
+        else:
+            if lanes.world["events"][0] <= most or seconds < 1 / scenario.host.tsc_hz:
+                return scenario
+        now = int(lanes.world["now"][0]) / scenario.host.tsc_hz
+        seconds = min(seconds / 2, 1.5 * now * most / max(1, int(lanes.world["events"][0])))

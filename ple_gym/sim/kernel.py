@@ -59,6 +59,8 @@ from ple_gym.sim.state import (
     UNDER,
 )
 
+MAX_EVENTS = np.int64(2 * 10**9)  # of a run, so that every count of events fits in 32 bits
+
 # --- start ------------------------------------------------------------------------------------------------------------
 
 
@@ -73,7 +75,7 @@ def start_world(s, bypass):
     world.policy_key = rng.stream_key(key, rng.STREAM_POLICY)
     world.next_wake = INF
     clock_draw = np.int64(1) << 20
-    world.acct_at = 1 + ((rng.high(rng.draw(host, clock_draw)) * par.timeslice) >> 32)
+    world.acct_at = 1 + rng.share(rng.high(rng.draw(host, clock_draw)), par.timeslice)
     if par.noise_rate_hz > 0:
         level = max(1, sample(s.tables, par.noise_level_table, rng.high(rng.draw(world.noise_key, 0))))
         gap = par.tsc_hz // par.noise_rate_hz * 1000 // level
@@ -103,7 +105,7 @@ def start_world(s, bypass):
             s.guest[v].wake_at = INF
             s.guest[v].ple_last = -INF
             s.guest[v].next_waiter = NONE
-            take_transaction(s, v)
+            take_transaction(s, v, np.int64(0))
             if s.vcpu[v].state == QUEUED:
                 if s.vmp[m].convoy:
                     join_convoy(s, v)
@@ -123,14 +125,14 @@ def start_world(s, bypass):
         pcpu.last_tickle = par.pcpus - 1
         pcpu.resched_at = INF
         pcpu.slice_end = INF
-        pcpu.tick_at = 1 + ((rng.high(rng.draw(host, clock_draw + 1 + i)) * par.tick) >> 32)
+        pcpu.tick_at = 1 + rng.share(rng.high(rng.draw(host, clock_draw + 1 + i)), par.tick)
         s.clock[p].guest_at = INF
         s.clock[p].noise_at = noise_gap(s, p) if par.noise_rate_hz > 0 else INF
     for i in range(par.pcpus):
         p = np.uint32(i)
         schedule(s, p, np.int64(0), BY_TIMER, bypass)
         if s.pcpu[p].current != NONE:
-            s.pcpu[p].slice_end = 1 + ((rng.low(rng.draw(host, clock_draw + 1 + i)) * par.timeslice) >> 32)
+            s.pcpu[p].slice_end = 1 + rng.share(rng.low(rng.draw(host, clock_draw + 1 + i)), par.timeslice)
         refresh_host(s, p)
 
 
@@ -267,14 +269,23 @@ def guest_event(s, p, t):
 
 
 @inlined
-def advance(s, bypass):
-    """Serve events until a decision is due (status DECIDE) or the run ends (FINISHED, TIMED_OUT)."""
+def advance(s, bypass, most):
+    """Serve at most so many events, until a decision is due (status DECIDE) or the run ends (FINISHED, TIMED_OUT).
+
+    Returns how many more it might have served. If the status is still ADVANCING, it must be called again.
+    """
     world = s.world[0]
+    until = world.events + most
+    last = min(until, MAX_EVENTS)
     while world.status == ADVANCING:
+        if world.events >= last:
+            if last == MAX_EVENTS:
+                finish(s, world.now, TIMED_OUT)
+            break
         t, p = earliest(s)
         if t >= s.par[0].limit:
             finish(s, s.par[0].limit, TIMED_OUT)
-            return
+            break
         world.now = t
         world.events += 1
         if p == NONE:
@@ -292,12 +303,13 @@ def advance(s, bypass):
         reschedule = guest_event(s, p, t)
         if s.par[0].finite_vms == world.finished_vms and world.finished_vms > 0:
             finish(s, t, FINISHED)
-            return
+            break
         if reschedule:
             schedule(s, p, t, BY_TIMER, bypass)
             refresh_host(s, p)
         else:
             refresh(s, p)
+    return until - world.events
 
 
 @inlined

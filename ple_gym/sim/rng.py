@@ -61,3 +61,12 @@ def high(bits):
 def low(bits):
     """Lower 32 bits of a draw, as int64."""
     return np.int64(bits & _LOW)
+
+
+@inlined
+def share(x, whole):
+    """The share x / 2^32 of `whole`, rounded down; x of 32 bits, whole below 2^46, both int64.
+
+    Their product may have more than 63 bits, so it is made in two parts; the result is exact.
+    """
+    return (x * (whole >> 16) + ((x * (whole & 0xFFFF)) >> 16)) >> 16

@@ -129,6 +129,7 @@ WORLD = np.dtype(
         ("action", "i8"),  # the caller's action, read by the next step
         ("illegal_actions", "i8"),  # actions of the caller that were taken as `defer`, so far
         ("decided_at", "i8"), ("lost_before", "f8"),  # time of the previous decision; cycles lost that were reported
+        ("interrupted", "i8"),  # what a command was about that must go on (drive.py: CONTINUE), as bits
         ("status", "i4"), ("deciding", "u4"),  # run status; pCPU of the decision that is due
         ("finished_vms", "i4"), ("sort_epoch", "i4"),
         ("traced", "i8"),  # events written to the trace so far
