@@ -18,12 +18,12 @@ from rich.progress import Progress
 
 from agents import common
 from agents.common import AgentError, Run, Validation, percent
+from ple_gym.files import write_whole
 from ple_gym.lanes import INFORMATION, Lanes
 from ple_gym.observe import HOST_LENGTH, vcpu_features
 from ple_gym.policies.exported import Network
 from ple_gym.policies.network import RANKS
 from ple_gym.policies.rules import LEARNED
-from ple_gym.trace import write_whole
 
 NAME = "cem"
 

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from agents.torch_policy import TorchPolicy
+from ple_gym.files import write_whole
 from ple_gym.interface import LEVELS, one_of
 from ple_gym.lanes import STARTS, Lanes
 from ple_gym.policies.exported import Network, check_temperature, write_network
 from ple_gym.policies.rules import LEARNED
 from ple_gym.scenario import Scenario
 from ple_gym.scenarios import load
-from ple_gym.trace import write_whole
 
 #: Worlds by what they may be used for. Those that follow a training world are from 2^62 on (docs/model.md, 12.1).
 TRAIN, VALIDATION, TEST = (range(k * 1_000_000, (k + 1) * 1_000_000) for k in range(3))

@@ -28,8 +28,8 @@ from torch import nn
 from agents.common import AgentError, Options, Run, Validation, percent
 from agents.torch_policy import KINDS, TorchPolicy
 from ple_gym.adapters.sb3 import PleVecEnv, make_sb3
+from ple_gym.files import write_whole
 from ple_gym.policies.exported import Network
-from ple_gym.trace import write_whole
 
 PolicyOf = Callable[[Any], Network | TorchPolicy]
 

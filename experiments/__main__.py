@@ -26,8 +26,8 @@ from experiments.lab import HERE, RESULTS, SCRATCH, Experiment, Folders, Table, 
 from experiments.replay import replay
 from experiments.report import Check, results_page
 from experiments.worlds import PROFILES
+from ple_gym.files import write_whole
 from ple_gym.scenario import ScenarioError
-from ple_gym.trace import write_whole
 
 QUIET_S = 10.0  # between two lines of progress where there is no terminal for a bar
 COMMANDS = {

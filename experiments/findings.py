@@ -34,7 +34,7 @@ from experiments.lab import HERE, RESULTS, Table
 from experiments.rules import compare, milliseconds, percent
 from experiments.worlds import load_world
 from ple_gym.evaluate import Estimate
-from ple_gym.trace import write_whole
+from ple_gym.files import write_whole
 
 TEXT = HERE / "findings.in.md"
 PAGE = HERE.parent / "docs" / "findings.md"

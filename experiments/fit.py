@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from experiments import figure2, seeds
 from experiments.executors import Where, run_batches
 from experiments.lab import Table, code_digest, tasks, totals, world
-from ple_gym.trace import write_whole
+from ple_gym.files import write_whole
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

@@ -23,11 +23,11 @@ import numpy as np
 import ple_gym
 from experiments.executors import Where, run_batches
 from experiments.worlds import PROFILES, load_world
+from ple_gym.files import write_whole
 from ple_gym.lanes import Lanes, bin_value
 from ple_gym.policies import load_rule
 from ple_gym.scenario import Scenario
 from ple_gym.sim.state import WAITS
-from ple_gym.trace import write_whole
 
 if TYPE_CHECKING:
     from experiments.report import Check

@@ -17,8 +17,8 @@ from experiments import information, leaderboard, trained, trainings, transfer
 from experiments.lab import HERE, RESULTS, Table
 from experiments.trainings import Training, card_of, file_of
 from ple_gym.comparison import Comparison, Row
+from ple_gym.files import write_whole
 from ple_gym.policies import RULES
-from ple_gym.trace import write_whole
 
 PAGE = HERE.parent / "docs" / "leaderboard.md"
 NAMES = ("leaderboard", "transfer", "information")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ple_gym.trace import write_whole
+from ple_gym.files import write_whole
 
 DPI = 110
 COLOURS = ("#1f4e79", "#c0504d", "#4f8a4c", "#8064a2", "#d28a1d", "#4aa3b5", "#7f7f7f", "#b0437d")

@@ -16,8 +16,8 @@ from typing import Any
 
 from agents.torch_policy import read_policy
 from experiments.lab import CHECKPOINTS, HERE
+from ple_gym.files import write_whole
 from ple_gym.scenarios import load
-from ple_gym.trace import write_whole
 
 FOLDERS = HERE.parent / "runs" / "leaderboard"  # ignored by git
 LEARNERS = ("maskable-ppo", "set-ppo", "dqn", "ppo-unmasked", "recurrent-ppo", "bc", "cem")

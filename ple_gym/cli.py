@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import tyro
@@ -28,6 +27,8 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppend
 
 from ple_gym import evaluate
 from ple_gym.comparison import Comparison
+from ple_gym.files import check_writable, write_whole
+from ple_gym.messages import plain, shown_path
 from ple_gym.policies import RULES
 from ple_gym.registration import environment_id
 from ple_gym.scenario import Scenario, ScenarioError
@@ -46,7 +47,7 @@ from ple_gym.tables import (
     summary,
     vcpus,
 )
-from ple_gym.trace import replaceable, window, write_whole
+from ple_gym.trace import window
 
 STDOUT = "-"
 TIMELINE_MS = 5
@@ -328,9 +329,9 @@ def _scenario(name: str, overrides: Sequence[Sequence[str]]) -> Scenario:
     for text in (text for texts in overrides for text in texts):
         key, separator, value = text.partition("=")
         if not separator or not key:
-            raise UsageError(f"--set {text}: must be NAME=VALUE")
+            raise UsageError(f"--set {plain(text)}: must be NAME=VALUE")
         if key in changes:
-            raise UsageError(f"--set {text}: {key} is set twice")
+            raise UsageError(f"--set {plain(text)}: {plain(key)} is set twice")
         changes[key] = value
     scenario = load(name).with_overrides(changes)
     for warning in scenario.warnings():
@@ -355,15 +356,9 @@ def _check_outputs(json_file: str, timeline: str) -> None:
 
 def _check_writable(name: str) -> None:
     """Raise UsageError if `write_whole` could not make this file; empty and - need none."""
-    if name in ("", STDOUT):
-        return
-    path = Path(name)
-    if not replaceable(path):
-        raise UsageError(f"{name}: cannot be written: exists and is not a regular file (- is stdout)")
-    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # as long as the name that write_whole will use
-    with _naming(name):
-        probe.touch()
-        probe.unlink()
+    if name not in ("", STDOUT):
+        with _naming(name):
+            check_writable(name)
 
 
 def _write_json(name: str, document: Callable[[], Mapping[str, Any]]) -> None:
@@ -384,7 +379,7 @@ def _naming(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{name}: cannot be written: {error.strerror or error}") from None
+        raise UsageError(f"{shown_path(name)}: cannot be written: {error.strerror}") from None
 
 
 def _console(json_file: str) -> Console:

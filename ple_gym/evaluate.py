@@ -23,7 +23,8 @@ from ple_gym.comparison import Comparison, Row, Run
 from ple_gym.drive import drive
 from ple_gym.episode import summarise
 from ple_gym.lanes import Lanes
-from ple_gym.parameters import MAX_SEED, checked_seed, show
+from ple_gym.messages import show
+from ple_gym.parameters import MAX_SEED, checked_seed
 from ple_gym.policies import RULES, Rule, load_rule
 from ple_gym.policies.exported import PREFIX
 from ple_gym.scenario import Scenario, ScenarioError

@@ -15,6 +15,7 @@ from numbers import Integral, Real
 from typing import Any, get_type_hints
 
 from ple_gym import distributions
+from ple_gym.messages import show
 
 MAX_SEED = 2**63 - 1
 
@@ -164,12 +165,6 @@ def checked_seed(seed: object) -> int:
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= MAX_SEED:
         raise ScenarioError(f"seed = {show(seed)}: must be a whole number, 0..{MAX_SEED}")
     return int(seed)
-
-
-def show(value: object) -> str:
-    """Return a value as one short line."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def unknown(what: str, name: object, known: Iterable[str], list_all: bool = False) -> ScenarioError:

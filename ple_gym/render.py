@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ple_gym.files import write_whole
 from ple_gym.trace import (
     HOLDING,
     IDLE,
@@ -31,7 +32,6 @@ from ple_gym.trace import (
     occupancy,
     states,
     waits,
-    write_whole,
 )
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Self, TypeVar
 
+from ple_gym.messages import show
 from ple_gym.parameters import (
     DISTRIBUTION,
     FLAG,
@@ -29,7 +30,6 @@ from ple_gym.parameters import (
     choice,
     number,
     parameters_of,
-    show,
     unknown,
     whole,
 )

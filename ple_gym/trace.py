@@ -9,15 +9,14 @@ the order of cause and effect: `STOP` before the `RUN` or `NOISE_BEGIN` it makes
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from ple_gym.files import write_whole
 from ple_gym.sim.state import (
     ACQUIRED,
     EXITED,
@@ -245,24 +244,6 @@ def to_chrome_json(trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None
     if path is not None:
         write_whole(path, text.encode())
     return text
-
-
-def replaceable(path: Path) -> bool:
-    """Whether writing this file whole, which replaces it, would destroy no link or device."""
-    return not path.is_symlink() and (path.is_file() or not path.exists())
-
-
-def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file whole or not at all: nobody ever sees half of it, and a failure leaves an older one as it was."""
-    path = Path(path)
-    if not replaceable(path):
-        raise OSError(errno.EINVAL, "exists and is not a regular file", str(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _pairs(trace: Ints, opening: int, closing: int) -> tuple[Ints, Ints]:

@@ -284,7 +284,7 @@ def test_a_failing_write_leaves_the_older_file(
         raise OSError(28, "No space left on device")
 
     Path("runs.json").write_text("older")
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert cli.main([*TINY, "--seeds", "0", "--json", "runs.json"]) == 2
     assert capsys.readouterr().err == "ple-gym: error: runs.json: cannot be written: No space left on device\n"
     assert Path("runs.json").read_text() == "older"

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ple_gym import observe
+from ple_gym.files import write_whole
 from ple_gym.parameters import ScenarioError, unknown
 from ple_gym.policies import network
-from ple_gym.trace import write_whole
 
 PREFIX = "learned:"
 FOLDER = Path(__file__).parent / "learned"
