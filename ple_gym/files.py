@@ -7,17 +7,22 @@ is read than a limit allows. What is written is written whole or not at all.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from ple_gym.messages import plain, shown_path
+from ple_gym.messages import escaped, plain, show, shown_path
 
 PathLike: TypeAlias = str | os.PathLike[str]
+
+MAX_REASON = 120
+"""Characters of a parser's own words: the beginning and the end, where it says at which line."""
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -59,7 +64,8 @@ def reason(failure: Exception) -> str:
         return "nested too deeply"
     if isinstance(failure, MemoryError):
         return "too large for the memory"
-    return plain(" ".join(str(failure).split()) or type(failure).__name__)
+    text = escaped(" ".join(str(failure).split()) or type(failure).__name__)
+    return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON // 2]}...{text[-MAX_REASON // 2 :]}"
 
 
 def read_bytes(path: PathLike, limit: int) -> bytes:
@@ -92,6 +98,23 @@ def read_text(path: PathLike, limit: int) -> str:
         UnicodeDecodeError: it is not UTF-8.
     """
     return read_bytes(path, limit).decode()
+
+
+def parse_json(text: str) -> Any:
+    """Parse a JSON document that has no key twice in one object.
+
+    Raises:
+        ValueError: it is not JSON, or has.
+    """
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {show(twice)} stands there twice")
+    return table
 
 
 # ------------------------------------------------------------------------------------------------------------- writing

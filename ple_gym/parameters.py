@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from numbers import Integral, Real
 from typing import Any, get_type_hints
 
@@ -18,6 +19,10 @@ from ple_gym import distributions
 from ple_gym.messages import show
 
 MAX_SEED = 2**63 - 1
+MAX_TEXT = 1000
+"""Characters of a name or a description."""
+MAX_LISTED = 500
+"""Characters of the names that an error for an unknown one lists."""
 
 
 class ScenarioError(ValueError):
@@ -101,6 +106,8 @@ def _check_distribution(value: Any) -> str:
 
 
 def _check_text(value: Any) -> str:
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        raise ValueError(f"must be at most {MAX_TEXT} characters, not {len(value)}")
     # Control characters would break one-line messages, lone surrogates the writing of files.
     if not isinstance(value, str) or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
         raise ValueError("must be one line of text")
@@ -172,10 +179,19 @@ def unknown(what: str, name: object, known: Iterable[str], list_all: bool = Fals
     known = list(known)
     # A bare last part (`pcpus`) is a better hint than the distance between words; of a group, all it holds.
     inside = [one for one in known if one.startswith(f"{name}.")]
-    near = [one for one in known if one.rpartition(".")[2] == name] or difflib.get_close_matches(str(name), known, n=1)
+    near = [one for one in known if one.rpartition(".")[2] == name]
+    if not near and len(str(name)) <= 2 * max(map(len, known), default=0):  # of a longer one nothing is near
+        near = difflib.get_close_matches(str(name), known, n=1)
     hints = []
     if near and not inside:
         hints.append(f"did you mean {near[0]!r}?")
     if list_all or not hints:
-        hints.append(f"known: {', '.join(inside or known)}")
+        hints.append(f"known: {_listed(inside or known)}")
     return ScenarioError(f"unknown {what} {show(name)}; {' '.join(hints)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in a line; of many the first."""
+    lengths = accumulate(len(name) + 2 for name in names)
+    shown = max(1, sum(length <= MAX_LISTED for length in lengths))
+    return ", ".join([*names[:shown], *([f"... ({len(names)} in all)"] if shown < len(names) else [])])

@@ -12,15 +12,17 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Self, TypeVar
 
-from ple_gym.messages import show
+from ple_gym.files import parse_json, parsing
+from ple_gym.messages import plain, show
 from ple_gym.parameters import (
     DISTRIBUTION,
     FLAG,
+    MAX_TEXT,
     TEXT,
     Group,
     Kind,
@@ -47,6 +49,11 @@ __all__ = [
     "Vm",
     "describe_parameters",
 ]
+
+MAX_BYTES = 2**20
+"""Of a scenario's file."""
+MAX_VCPUS = 1024
+"""Of all VMs together."""
 
 _COST = whole(0, 10**8)
 
@@ -174,6 +181,14 @@ def _build(group: type[_GroupT], prefix: str, table: object) -> _GroupT:
     return group(**{key: check(f"{prefix}.{key}", rules[key][0], value) for key, value in table.items()})
 
 
+def _build_neighbours(tables: object) -> tuple[Vm, ...]:
+    if not isinstance(tables, list | tuple):
+        raise ScenarioError(f"neighbours = {show(tables)}: must be a list of tables of parameters")
+    if len(tables) >= MAX_VCPUS:
+        raise ScenarioError(f"neighbours: must be at most {MAX_VCPUS - 1}, not {len(tables)}")
+    return tuple(_build(Vm, f"neighbours.{i}", vm) for i, vm in enumerate(tables))
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One machine, its guest and the guest's neighbours. Every instance is valid: creating a wrong one raises.
@@ -267,9 +282,7 @@ class Scenario:
             if key in _GROUPS:
                 values[key] = _build(_GROUPS[key], key, value)
             elif key == "neighbours":
-                if not isinstance(value, list | tuple):
-                    raise ScenarioError(f"neighbours = {show(value)}: must be a list of tables of parameters")
-                values[key] = tuple(_build(Vm, f"neighbours.{i}", vm) for i, vm in enumerate(value))
+                values[key] = _build_neighbours(value)
             elif key in parameters_of(cls):
                 values[key] = value
             else:
@@ -287,11 +300,7 @@ class Scenario:
         Raises:
             ScenarioError: the text is not JSON, or see `from_dict`.
         """
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise ScenarioError(f"not JSON: {error}") from None
-        return cls.from_dict(data)
+        return cls.from_dict(_parsed(text, "JSON", parse_json))
 
     def to_toml(self) -> str:
         """Return the scenario as a TOML document."""
@@ -310,11 +319,7 @@ class Scenario:
         Raises:
             ScenarioError: the text is not TOML, or see `from_dict`.
         """
-        try:
-            data = tomllib.loads(text)
-        except ValueError as error:
-            raise ScenarioError(f"not TOML: {error}") from None
-        return cls.from_dict(data)
+        return cls.from_dict(_parsed(text, "TOML", tomllib.loads))
 
     def _flat(self) -> dict[str, tuple[Any, Kind]]:
         """Return value and kind of every parameter by dotted name."""
@@ -328,11 +333,45 @@ class Scenario:
     def _no_such(self, name: object) -> ScenarioError:
         """Return the error for a dotted name that this scenario does not have."""
         count = len(self.neighbours)
-        match = re.fullmatch(r"neighbours\.([0-9]+)\..*", str(name))
-        if match and int(match[1]) >= count:
+        match = re.fullmatch(r"neighbours\.0*([0-9]+)\..*", str(name))
+        if match and (len(match[1]) > len(str(count)) or int(match[1]) >= count):
             numbered = f", numbered 0..{count - 1}" if count else ""
-            return ScenarioError(f"{name}: no such neighbour; this scenario has {count}{numbered}")
-        return unknown("parameter", name, self._flat())
+            return ScenarioError(f"{plain(name)}: no such neighbour; this scenario has {count}{numbered}")
+        near = match[1] if match else 0  # of many neighbours only one is worth looking at
+        others = [one for one in self._flat() if not one.startswith("neighbours.")]
+        others += [f"neighbours.{near}.{key}" for key in parameters_of(Vm) if count]
+        return unknown("parameter", name, others)
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+#: What may be a long dotted key, of bare or quoted parts: tomllib's time grows with the square of their number.
+_DOTTED = re.compile(r"""(?:(?<![\w-])(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){16,}+""", re.ASCII)
+_MAX_DOTTED = 10**6  # sum of the squares; a name and a description of nothing but dots stay below
+#: What may be a long number, for which tomllib takes 120 times its length in memory.
+_LONG_WORD = re.compile(rf"(?<!\w)\w{{{MAX_TEXT + 1}}}", re.ASCII)
+
+
+def _parsed(text: str, language: str, parse: Callable[[str], Any]) -> Any:
+    """What a document says, or the error that it is not of this language; limits come first.
+
+    Raises:
+        ScenarioError: it is too large, or not of this language.
+    """
+    if len(text) > MAX_BYTES:
+        raise ScenarioError(f"a scenario has at most {MAX_BYTES:,} characters, not {len(text):,}")
+    with parsing(ScenarioError, f"not {language}"):
+        if language == "TOML":
+            _check_toml(text)
+        return parse(text)
+
+
+def _check_toml(text: str) -> None:
+    """Raise ValueError if tomllib would need too long or too much memory."""
+    if sum(match[0].count(".") ** 2 for match in _DOTTED.finditer(text)) > _MAX_DOTTED:
+        raise ValueError("a key has too many parts")
+    if _LONG_WORD.search(text):
+        raise ValueError(f"a word has more than {MAX_TEXT} characters")
 
 
 def describe_parameters() -> dict[str, tuple[str, str]]:
@@ -359,9 +398,9 @@ def _check_together(scenario: Scenario) -> None:
             f"host.timeslice_ms = {host.timeslice_ms} ({host.timeslice_ms * 1000} us)"
         )
     vcpus = sum(vm.vcpus for vm in vms.values())
-    if vcpus > 1024:
+    if vcpus > MAX_VCPUS:
         name, vm = max(vms.items(), key=lambda item: item[1].vcpus)
-        raise ScenarioError(f"{name}.vcpus = {vm.vcpus}: all VMs together must have 1..1024 vCPUs, not {vcpus}")
+        raise ScenarioError(f"{name}.vcpus = {vm.vcpus}: all VMs together must have 1..{MAX_VCPUS} vCPUs, not {vcpus}")
     for name, vm in vms.items():
         if vm.pv_spin_threshold and vm.lock_kind == "tas":
             raise ScenarioError(

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from ple_gym.files import read_text, reading
 from ple_gym.parameters import unknown
-from ple_gym.scenario import Cost, Host, Limit, Noise, Scenario, ScenarioError, Vm
+from ple_gym.scenario import MAX_BYTES, Cost, Host, Limit, Noise, Scenario, ScenarioError, Vm
 
 _ALL = (
     # Small, with a known best answer -----------------------------------------------------------------------------
@@ -165,12 +166,8 @@ def load(name: str) -> Scenario:
     readers = {".toml": Scenario.from_toml, ".json": Scenario.from_json}
     path = Path(name)
     if path.suffix in readers:
-        try:
-            return readers[path.suffix](path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ScenarioError(f"{name}: {error.strerror}") from None
-        except ValueError as error:
-            raise ScenarioError(f"{name}: {error}") from None
+        with reading(path, ScenarioError, "a scenario"):
+            return readers[path.suffix](read_text(path, MAX_BYTES))
     known = {f"PLE/{known}-v0": scenario for known, scenario in SCENARIOS.items()} | dict(SCENARIOS)
     if name not in known:
         raise unknown("scenario", name, SCENARIOS, list_all=True)
