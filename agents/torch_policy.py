@@ -6,9 +6,6 @@ arrays by name, here the actor's as torch names them. Nothing in them is execute
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +17,18 @@ from gymnasium import spaces
 
 from ple_gym import evaluate
 from ple_gym.comparison import Run
-from ple_gym.interface import LEVELS
+from ple_gym.files import read_bytes, reading
 from ple_gym.lanes import INFORMATION
 from ple_gym.observe import HIGH, LOW, observation_length
 from ple_gym.policies.exported import (
-    FORMAT,
+    HEAD,
     MAX_BYTES,
-    MAX_HIDDEN,
+    WHAT,
     Network,
     PolicyError,
-    check_temperature,
+    check_head,
     check_weights,
-    read_network,
+    decode,
 )
 from ple_gym.scenario import Scenario
 from ple_gym.vector import AutoresetMode, PleVectorEnv
@@ -71,22 +68,22 @@ class TorchPolicy:
         hidden = model.policy.action_net.in_features
         return cls(kind, interface.information, interface.vcpus, hidden, actor_weights(model.policy), {})
 
+    def check(self) -> None:
+        """Raise PolicyError unless the numbers are in their ranges, and the weights of their shapes and finite."""
+        check_head(self, KINDS, least_vcpus=1, least_hidden=1)
+        check_weights(self.weights, shapes_of(self.kind, self.information, self.vcpus, self.hidden))
+
     def network(self) -> Any:
         """SB3's policy with these weights, to be asked by `predict`.
 
         Raises:
-            PolicyError: weights that are missing, unknown, of another shape, or not finite; or a size that cannot be.
+            PolicyError: as `check`.
         """
         import torch
         from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
         from stable_baselines3.common.policies import ActorCriticPolicy
 
-        if self.information not in LEVELS:
-            raise PolicyError(f"information level = {self.information!r}: must be one of {', '.join(LEVELS)}")
-        for what, number, most in (("vcpus", self.vcpus, 1024), ("hidden", self.hidden, MAX_HIDDEN)):
-            if not isinstance(number, int) or not 1 <= number <= most:
-                raise PolicyError(f"{what} = {number!r}: must be 1..{most}")
-        check_temperature(self.temperature)
+        self.check()
         length = observation_length(INFORMATION[self.information], self.vcpus)
         network = RecurrentActorCriticPolicy if self.kind == "torch-lstm" else ActorCriticPolicy
         policy: Any = network(
@@ -95,8 +92,6 @@ class TorchPolicy:
             lambda _: 0.0,
             **layers(self.kind, self.hidden),
         )
-        shapes = {name: array.shape for name, array in actor_weights(policy).items()}
-        check_weights(self.weights, shapes)
         policy.load_state_dict({name: torch.from_numpy(array) for name, array in self.weights.items()}, strict=False)
         if self.temperature > 0:
             with torch.no_grad():
@@ -173,26 +168,33 @@ def actor_weights(policy: Any) -> dict[str, npt.NDArray[np.float32]]:
     return {name: tensor.detach().numpy().copy() for name, tensor in state.items() if not name.startswith(CRITIC)}
 
 
+def shapes_of(kind: str, information: str, vcpus: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    """Shape of each of the actor's arrays."""
+    length = observation_length(INFORMATION[information], vcpus)
+    shapes: dict[str, tuple[int, ...]] = {}
+    if kind == "torch-lstm":
+        shapes = {"lstm_actor.weight_ih_l0": (4 * hidden, length), "lstm_actor.weight_hh_l0": (4 * hidden, hidden)}
+        shapes |= {"lstm_actor.bias_ih_l0": (4 * hidden,), "lstm_actor.bias_hh_l0": (4 * hidden,)}
+        lengths = [hidden]
+    else:
+        lengths = [length, hidden]
+    for place, inputs in enumerate(lengths):
+        layer = f"mlp_extractor.policy_net.{2 * place}"
+        shapes |= {f"{layer}.weight": (hidden, inputs), f"{layer}.bias": (hidden,)}
+    return shapes | {"action_net.weight": (vcpus + 1, hidden), "action_net.bias": (vcpus + 1,)}
+
+
 def read_policy(path: Path) -> Network | TorchPolicy:
     """Read a policy of either kind from a file. Nothing in it is executed.
 
     Raises:
-        PolicyError: not such a file, or a damaged one.
-        OSError: it cannot be read.
+        PolicyError: it cannot be read, is no such file, or a damaged one.
     """
-    data = path.read_bytes()
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            content = {name: arrays[name] for name in arrays.files}
-        head = json.loads(content.pop("card").tobytes())
-        ours = len(data) <= MAX_BYTES and head.pop("format") == FORMAT and head["kind"] in KINDS
-        policy = TorchPolicy(weights=content, **head) if ours else None
-    except (KeyError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile):
-        policy = None
-    if policy is None:
-        return read_network(path)  # which says what is wrong with a file that is neither
-    try:
-        policy.network()
-    except PolicyError as error:
-        raise PolicyError(f"{path.name}: {error}") from None
-    return policy
+    with reading(path, PolicyError, WHAT):
+        head, weights = decode(read_bytes(path, MAX_BYTES))
+        fields = {name: head[name] for name in HEAD}
+        if head["kind"] not in KINDS:
+            return Network(**fields, weights=weights, card=head["card"])
+        policy = TorchPolicy(**fields, weights=weights, card=head["card"])
+        policy.check()
+        return policy

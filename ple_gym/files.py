@@ -7,10 +7,12 @@ is read than a limit allows. What is written is written whole or not at all.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import secrets
 import stat
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +22,9 @@ from typing import Any, TypeAlias
 from ple_gym.messages import escaped, plain, show, shown_path
 
 PathLike: TypeAlias = str | os.PathLike[str]
+
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_SPECIAL = 0x2061  # flags of an archive's entry: encrypted, patched, strongly encrypted, masked
 
 MAX_REASON = 120
 """Characters of a parser's own words: the beginning and the end, where it says at which line."""
@@ -98,6 +103,26 @@ def read_text(path: PathLike, limit: int) -> str:
         UnicodeDecodeError: it is not UTF-8.
     """
     return read_bytes(path, limit).decode()
+
+
+def unpack(data: bytes, members: int, limit: int) -> dict[str, bytes]:
+    """The files in a zip archive by name. That they are few, and their sizes add up to no more than a limit, is checked
+    before any is uncompressed.
+
+    Raises:
+        Exception: whatever `zipfile` makes of what is no archive; to be called within `reading`.
+    """
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise ValueError("no .npz archive")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = archive.infolist()
+        if len(entries) > members or len({entry.filename for entry in entries}) < len(entries):
+            raise ValueError(f"its archive has more than {members} members, or two of one name")
+        if any(entry.compress_type not in _METHODS or entry.flag_bits & _SPECIAL for entry in entries):
+            raise ValueError("its archive is encrypted, or compressed by another method than deflate")
+        if (size := sum(entry.file_size for entry in entries)) > limit:
+            raise ValueError(f"what is in its archive has {size:,} bytes, more than {limit:,}")
+        return {entry.filename: archive.read(entry) for entry in entries}
 
 
 def parse_json(text: str) -> Any:

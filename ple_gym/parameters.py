@@ -16,7 +16,7 @@ from numbers import Integral, Real
 from typing import Any, get_type_hints
 
 from ple_gym import distributions
-from ple_gym.messages import show
+from ple_gym.messages import plain, show
 
 MAX_SEED = 2**63 - 1
 MAX_TEXT = 1000
@@ -91,6 +91,20 @@ def choice(*words: str) -> Kind:
     return Kind(allowed, check)
 
 
+def text(most: int) -> Kind:
+    """Accept one line of text of at most so many characters."""
+
+    def check(value: Any) -> str:
+        if isinstance(value, str) and len(value) > most:
+            raise ValueError(f"must be at most {most} characters, not {len(value)}")
+        # Control characters would break one-line messages, lone surrogates the writing of files.
+        if not isinstance(value, str) or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
+            raise ValueError("must be one line of text")
+        return str(value)
+
+    return Kind("one line of text", check)
+
+
 def _check_flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("must be true or false")
@@ -105,19 +119,10 @@ def _check_distribution(value: Any) -> str:
     return str(distributions.parse(value if isinstance(value, str) else ""))
 
 
-def _check_text(value: Any) -> str:
-    if isinstance(value, str) and len(value) > MAX_TEXT:
-        raise ValueError(f"must be at most {MAX_TEXT} characters, not {len(value)}")
-    # Control characters would break one-line messages, lone surrogates the writing of files.
-    if not isinstance(value, str) or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
-        raise ValueError("must be one line of text")
-    return str(value)
-
-
 FLAG = Kind("true or false", _check_flag, _parse_flag)
 #: Kept as its canonical text, so that equal distributions are equal values.
 DISTRIBUTION = Kind(distributions.GRAMMAR, _check_distribution)
-TEXT = Kind("one line of text", _check_text)
+TEXT = text(MAX_TEXT)
 
 
 def parameters_of(group: type) -> Mapping[str, tuple[Kind, str]]:
@@ -151,16 +156,16 @@ def check_fields(instance: object, prefix: str) -> None:
         object.__setattr__(instance, name, check(f"{prefix}{name}", kind, getattr(instance, name)))
 
 
-def check(name: str, kind: Kind, value: object) -> Any:
+def check(name: str, kind: Kind, value: object, error: type[Exception] = ScenarioError) -> Any:
     """Return a value in its plain form.
 
     Raises:
-        ScenarioError: the value is not allowed; the message calls it `name`.
+        ScenarioError: the value is not allowed; the message calls it `name`. Or another `error`.
     """
     try:
         return kind.check(value)
-    except ValueError as error:
-        raise ScenarioError(f"{name} = {show(value)}: {error}") from None
+    except ValueError as wrong:
+        raise error(f"{plain(name)} = {show(value)}: {wrong}") from None
 
 
 def checked_seed(seed: object) -> int:

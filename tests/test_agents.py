@@ -364,7 +364,7 @@ def test_torch_s_files_are_refused_in_one_line_when_damaged(tmp_path: Path) -> N
     wrong = {
         "must be 1..1024": replace(policy, hidden=0),
         "information level = 'all'": replace(policy, information="all"),
-        "must be 0..1000": replace(policy, temperature="x"),
+        "must be a number, 0..1000": replace(policy, temperature="x"),
         "must be finite": replace(policy, weights={**policy.weights, name: np.full_like(array, np.nan)}),
         f"{name}: must be float32": replace(policy, weights={**policy.weights, name: array[:1]}),
         r"weights \[\]: must be": replace(policy, weights={}),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from ple_gym.messages import plain
 from ple_gym.parameters import unknown
 from ple_gym.policies import rules
 from ple_gym.policies.exported import PREFIX, Network, learned_names, load_network
@@ -98,7 +99,7 @@ def load_rule(name: str) -> Rule:
     """
     if name.startswith(PREFIX):
         network = load_network(name)
-        summary = f"{network.kind} network, trained on {network.card.get('scenario', 'an unnamed scenario')}"
+        summary = f"{network.kind} network, trained on {plain(network.card.get('scenario', 'an unnamed scenario'))}"
         privileged = network.information == "oracle"
         return Rule(
             name, rules.LEARNED, network.information, "pull", "agents/checkpoints", summary, network, privileged

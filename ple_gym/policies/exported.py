@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,22 @@ import numpy as np
 import numpy.typing as npt
 
 from ple_gym import observe
-from ple_gym.files import write_whole
-from ple_gym.parameters import ScenarioError, unknown
+from ple_gym.files import parse_json, read_bytes, reading, unpack, write_whole
+from ple_gym.messages import show
+from ple_gym.parameters import ScenarioError, check, choice, number, unknown, whole
 from ple_gym.policies import network
+from ple_gym.policies.cards import check_card
 
 PREFIX = "learned:"
 FOLDER = Path(__file__).parent / "learned"
 FORMAT = 1
-MAX_BYTES = 2**20
+MAX_BYTES = 2**24  # of the file, and of what is in it
+MAX_CARD_BYTES = 2**20
+MAX_ARRAYS = 32
+MAX_VCPUS = 1024
 MAX_HIDDEN = 1024
 MAX_TEMPERATURE = 1000
+WHAT = "a learned policy"
 
 HEAD = ("kind", "information", "vcpus", "hidden", "temperature")  # of a `Network`, in the file's card
 KINDS = {"linear": network.LINEAR, "mlp": network.MLP, "set": network.SET}
@@ -80,16 +86,7 @@ class Network:
     temperature: float = 0.0
 
     def __post_init__(self) -> None:
-        for what, value, allowed in (("kind", self.kind, KINDS), ("information level", self.information, LEVELS)):
-            if value not in allowed:
-                raise PolicyError(f"{what} = {value!r}: must be one of {', '.join(allowed)}")
-        for what, number, least, most in (
-            ("vcpus", self.vcpus, int(self.kind == "mlp"), 1024),
-            ("hidden", self.hidden, 0, MAX_HIDDEN),
-        ):
-            if not isinstance(number, int) or not least <= number <= most:
-                raise PolicyError(f"{what} = {number!r}: must be {least}..{most}")
-        check_temperature(self.temperature)
+        check_head(self, KINDS, least_vcpus=int(self.kind == "mlp"), least_hidden=0)
         check_weights(self.weights, shapes_of(self.kind, self.information, self.vcpus, self.hidden))
 
     @property
@@ -117,6 +114,16 @@ class Network:
             raise PolicyError(f"the learned policy is for {self.vcpus} vCPUs, the scenario has {vcpus}")
 
 
+def check_head(policy: Any, kinds: Iterable[str], least_vcpus: int, least_hidden: int) -> None:
+    """Raise PolicyError unless the attributes `HEAD` and `card` of a policy are of their kinds and ranges."""
+    check("kind", choice(*kinds), policy.kind, PolicyError)
+    check("information level", choice(*LEVELS), policy.information, PolicyError)
+    check("vcpus", whole(least_vcpus, MAX_VCPUS), policy.vcpus, PolicyError)
+    check("hidden", whole(least_hidden, MAX_HIDDEN), policy.hidden, PolicyError)
+    check_temperature(policy.temperature)
+    check_card(policy.card, PolicyError)
+
+
 def shapes_of(kind: str, information: str, vcpus: int, hidden: int) -> dict[str, tuple[int, int]]:
     """Shape of each array of such a network."""
     features = observe.vcpu_features(LEVELS[information])
@@ -128,7 +135,7 @@ def shapes_of(kind: str, information: str, vcpus: int, hidden: int) -> dict[str,
 def check_weights(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise PolicyError unless these are float32 arrays of these shapes, all finite."""
     if weights.keys() != shapes.keys():
-        raise PolicyError(f"weights {sorted(weights)}: must be {sorted(shapes)}")
+        raise PolicyError(f"weights {show(sorted(weights))}: must be {', '.join(shapes)}")
     for name, shape in shapes.items():
         array = weights[name]
         if array.dtype != np.float32 or array.shape != shape:
@@ -139,46 +146,87 @@ def check_weights(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, 
 
 def check_temperature(temperature: object) -> None:
     """Raise PolicyError unless it is a number 0..`MAX_TEMPERATURE`."""
-    if not isinstance(temperature, int | float) or not 0 <= temperature <= MAX_TEMPERATURE:
-        raise PolicyError(f"temperature = {temperature!r}: must be 0..{MAX_TEMPERATURE}")
+    check("temperature", number(0, MAX_TEMPERATURE), temperature, PolicyError)
 
 
 def write_network(path: Path, policy: Any) -> None:
     """Write a file, whole or not at all: one that `read_network` reads if the policy is a `Network`.
 
     policy: whatever has the attributes `HEAD`, `card` and `weights`.
+
+    Raises:
+        PolicyError: it would be too large to be read.
+        OSError: it cannot be written.
+    """
+    write_whole(path, encode(policy))
+
+
+def encode(policy: Any) -> bytes:
+    """The bytes of a policy's file.
+
+    Raises:
+        PolicyError: there would be more than `MAX_BYTES`.
     """
     head = {"format": FORMAT, **{name: getattr(policy, name) for name in HEAD}}
-    card = json.dumps({**head, "card": dict(policy.card)}, allow_nan=False)
+    card = json.dumps({**head, "card": dict(policy.card)}, allow_nan=False).encode()
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {"card": np.frombuffer(card.encode(), np.uint8), **policy.weights}
+    arrays: dict[str, Any] = {"card": np.frombuffer(card, np.uint8), **policy.weights}
     np.savez(buffer, **arrays)
-    write_whole(path, buffer.getvalue())
+    size = len(buffer.getbuffer())
+    if size > MAX_BYTES or len(card) > MAX_CARD_BYTES:
+        raise PolicyError(
+            f"a policy of {size:,} bytes ({len(card):,} of its card) is too large: at most {MAX_BYTES:,} "
+            f"({MAX_CARD_BYTES:,}) can be kept"
+        )
+    return buffer.getvalue()
+
+
+def decode(data: bytes) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """The card's text, parsed, and the weights in the bytes of a policy's file.
+
+    Raises:
+        PolicyError: another format.
+        Exception: whatever goes wrong with a file that is none; to be called within `files.reading`.
+    """
+    members = unpack(data, MAX_ARRAYS, MAX_BYTES)
+    arrays = {name.removesuffix(".npy"): _array(content) for name, content in members.items()}
+    card = arrays.pop("card").tobytes()
+    if len(card) > MAX_CARD_BYTES:
+        raise ValueError("its card is too large")
+    head = parse_json(card.decode())
+    if head["format"] != FORMAT or head["format"] is True:
+        raise PolicyError(f"format {show(head['format'])}: must be {FORMAT}")
+    return head, arrays
+
+
+#: How NumPy writes the two types that we have; its own reader evaluates any Python literal.
+_NPY = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '(<f4|\|u1)', 'fortran_order': (True|False), "
+    rb"'shape': \(([0-9]{1,8}),(?: ([0-9]{1,8}))?\), \} *\n",
+    re.DOTALL,
+)
+
+
+def _array(content: bytes) -> npt.NDArray[Any]:
+    """The array of one or two dimensions in the bytes of a `.npy` file; ValueError if they are no such."""
+    match = _NPY.match(content)
+    if match is None or match.end() != 10 + int.from_bytes(content[8:10], "little"):
+        raise ValueError("an array is not of float32 or uint8 in one or two dimensions")
+    dtype, fortran, *sizes = match.groups()
+    shape = tuple(int(size) for size in sizes if size is not None)
+    flat = np.frombuffer(content, np.dtype(dtype.decode()), offset=match.end())
+    return flat.reshape(shape, order="F" if fortran == b"True" else "C").copy(order="C")
 
 
 def read_network(path: Path) -> Network:
     """Read a learned policy from a file. Nothing in it is executed.
 
     Raises:
-        PolicyError: not such a file, or a damaged one.
-        OSError: it cannot be read.
+        PolicyError: it cannot be read, is no such file, or a damaged one.
     """
-    data = path.read_bytes()
-    if len(data) > MAX_BYTES:
-        raise PolicyError(f"{path.name}: {len(data)} bytes are more than a learned policy may have, {MAX_BYTES}")
-    try:
-        if not zipfile.is_zipfile(io.BytesIO(data)):  # of which NumPy says how to unpickle it
-            raise ValueError("no .npz archive")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            content = {name: arrays[name] for name in arrays.files}
-        head = json.loads(content.pop("card").tobytes())
-        if head["format"] != FORMAT:
-            raise PolicyError(f"format {head['format']!r}: must be {FORMAT}")
-        return Network(**{name: head[name] for name in HEAD}, weights=content, card=head["card"])
-    except PolicyError as error:
-        raise PolicyError(f"{path.name}: {error}") from None
-    except (KeyError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise PolicyError(f"{path.name}: not a learned policy, or damaged ({error})") from None
+    with reading(path, PolicyError, WHAT):
+        head, weights = decode(read_bytes(path, MAX_BYTES))
+        return Network(**{name: head[name] for name in HEAD}, weights=weights, card=head["card"])
 
 
 def learned_names() -> list[str]:
@@ -198,7 +246,4 @@ def load_network(name: str) -> Network:
         if name not in learned_names():
             raise unknown("learned policy", name, learned_names() or ["learned:FILE.npz"], list_all=True)
         path = FOLDER / f"{path}.npz"
-    try:
-        return read_network(path)
-    except OSError as error:
-        raise PolicyError(f"{name}: {error.strerror}") from None
+    return read_network(path)
