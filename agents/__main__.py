@@ -111,7 +111,7 @@ def show_list() -> None:
     for path in sorted(FOLDER.glob("*.npz")):
         card = read_network(path).card
         print(
-            f"{PREFIX + path.stem:15} {card.get('learner')} on {card.get('scenario')}, {card.get('steps'):,} decisions"
+            f"{PREFIX + path.stem:15} {card.get('learner')} on {card.get('scenario')}, {card.get('steps', 0):,} decisions"
         )
 
 
@@ -134,7 +134,7 @@ def describe(policy: Network | TorchPolicy) -> str:
     card = policy.card
     score = (card.get("validation") or {}).get("above_ideal_percent")
     told = "" if score is None else f", {score:+.1f} % above the ideal on validation seeds"
-    return f"{policy.kind} network of {card.get('learner')}, best after {card.get('steps'):,} decisions{told}"
+    return f"{policy.kind} network of {card.get('learner')}, best after {card.get('steps', 0):,} decisions{told}"
 
 
 def run_evaluate(command: Evaluate) -> None:

@@ -6,7 +6,6 @@ from a normal distribution, runs them on the same worlds, and fits it to the bes
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +17,18 @@ from rich.progress import Progress
 
 from agents import common
 from agents.common import AgentError, Run, Validation, percent
-from ple_gym.files import write_whole
+from ple_gym.files import read_bytes, reading, seal_json, unseal_json
 from ple_gym.lanes import INFORMATION, Lanes
 from ple_gym.observe import HOST_LENGTH, vcpu_features
+from ple_gym.parameters import check, number
+from ple_gym.policies.cards import list_of
 from ple_gym.policies.exported import Network
 from ple_gym.policies.network import RANKS
 from ple_gym.policies.rules import LEARNED
 
 NAME = "cem"
+STATE = "state of cem, format 1"
+MAX_STATE_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def train(options: Options) -> Path:
             costs = search.advance()
             done = [search.decisions, search.cycles / search.world.host.tsc_hz, round(run.wall_s(), 2)]
             run.curve.append([*done, options.population * options.worlds, None, percent(costs), None])
-            _save(state, search, run)
+            _save(search, run)
             bar.update(task, completed=search.decisions)
     found = linear(search.mean, options)
     run.curve[-1][-1] = score = validation(found)
@@ -137,19 +140,33 @@ def train(options: Options) -> Path:
     return run.finish(replace(found, card=card))
 
 
-def _save(path: Path, search: Search, run: Run) -> None:
+def _save(search: Search, run: Run) -> None:
     """Write all that the search needs to go on."""
     kept = {"mean": search.mean.tolist(), "deviation": search.deviation.tolist(), "generation": search.generation}
     kept |= {"decisions": search.decisions, "cycles": search.cycles, "curve": run.curve, "seconds": run.wall_s()}
-    write_whole(path, json.dumps(kept).encode())
+    run.write("state.json", seal_json(STATE, kept))
 
 
 def _load(path: Path, search: Search, run: Run) -> None:
-    """Go on from what `_save` wrote."""
-    try:
-        kept = json.loads(path.read_bytes())
-        search.mean, search.deviation = np.array(kept["mean"]), np.array(kept["deviation"])
-        search.generation, search.decisions, search.cycles = kept["generation"], kept["decisions"], kept["cycles"]
-        run.curve, run.seconds = kept["curve"], kept["seconds"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise AgentError(f"{path}: not the state of this training, or damaged ({error})") from None
+    """Go on from what `_save` wrote.
+
+    Raises:
+        AgentError: the file is damaged, or of another training.
+    """
+    length = len(search.mean)
+    kinds = {
+        "mean": list_of(number(-1e30, 1e30), length, length),
+        "deviation": list_of(number(0, 1e30), length, length),
+        "generation": common.COUNT,
+        "decisions": common.COUNT,
+        "cycles": number(0, 1e30),
+        "curve": common.CURVE_ROWS,
+        "seconds": common.SECONDS,
+    }
+    with reading(path, AgentError, "the state of this training", common.REMEDY):
+        kept = unseal_json(STATE, read_bytes(path, MAX_STATE_BYTES))
+        for name, kind in kinds.items():
+            check(name, kind, kept[name])
+    search.mean, search.deviation = np.array(kept["mean"]), np.array(kept["deviation"])
+    search.generation, search.decisions, search.cycles = kept["generation"], kept["decisions"], kept["cycles"]
+    run.curve, run.seconds = kept["curve"], kept["seconds"]

@@ -17,10 +17,13 @@ from typing import Any
 import numpy as np
 
 from agents.torch_policy import TorchPolicy
-from ple_gym.files import write_whole
+from ple_gym.files import read_bytes, reading, seal_json, unseal_json, write_whole, writing
 from ple_gym.interface import LEVELS, one_of
 from ple_gym.lanes import STARTS, Lanes
-from ple_gym.policies.exported import Network, check_temperature, write_network
+from ple_gym.messages import plain
+from ple_gym.parameters import MAX_SEED, Kind, number, whole
+from ple_gym.policies.cards import NOTHING, any_of, check_card, list_of
+from ple_gym.policies.exported import Network, check_temperature, encode
 from ple_gym.policies.rules import LEARNED
 from ple_gym.scenario import Scenario
 from ple_gym.scenarios import load
@@ -30,6 +33,14 @@ TRAIN, VALIDATION, TEST = (range(k * 1_000_000, (k + 1) * 1_000_000) for k in ra
 WORLDS_PER_RUN = 1000  # of TRAIN, so that two training seeds never share a world
 LIBRARIES = ("ple-gym", "numpy", "numba", "torch", "stable-baselines3", "sb3-contrib")
 CURVE = ("steps", "simulated_s", "wall_s", "episodes", "reward", "above_ideal_percent", "validation_percent")
+
+
+OPTIONS = "options of a training, format 1"  # of the folder's files, as `files.seal` names them
+MAX_OPTIONS_BYTES = 2**20
+REMEDY = "remove the file to begin anew, or name another --folder"
+#: What a state keeps of a training, whoever learns.
+COUNT, SECONDS = whole(0, MAX_SEED), number(0, 1e12)
+CURVE_ROWS: Kind = list_of(list_of(any_of(number(-1e300, 1e300), NOTHING), len(CURVE), len(CURVE)), 0, 10**7)
 
 
 class AgentError(Exception):
@@ -82,7 +93,7 @@ class Options:
         check_temperature(self.temperature)
         for text in self.overrides:
             if "=" not in text:
-                raise AgentError(f"--overrides {text}: must be NAME=VALUE")
+                raise AgentError(f"--overrides {plain(text)}: must be NAME=VALUE")
         return load(self.scenario).with_overrides(dict(text.split("=", 1) for text in self.overrides))
 
     def first_world(self) -> int:
@@ -183,22 +194,30 @@ class Run:
         """The folder that the options name, made if need be.
 
         Raises:
-            AgentError: it holds another training, or cannot be written.
+            AgentError: it holds another training, what it holds is damaged, or it cannot be written.
         """
         scenario = Path(options.scenario.removeprefix("PLE/").removesuffix("-v0")).stem
         run = cls(learner, options, Path(options.folder or f"runs/{learner}-{scenario}-{options.seed}"))
-        kept = run.path / "options.json"
+        check_card(run.card(0, None), AgentError)  # rather now than when it is to be written
         asked = json.loads(json.dumps({"learner": learner, **_meaning(options)}))
-        try:
-            if kept.exists():
-                if json.loads(kept.read_text()) != asked:
-                    raise AgentError(f"{run.path} holds a training with other options: name another --folder")
-            else:
+        kept = run.path / "options.json"
+        if not kept.exists():
+            with writing(run.path, AgentError):
                 run.path.mkdir(parents=True, exist_ok=True)
-                write_whole(kept, (json.dumps(asked, indent=1) + "\n").encode())
-        except (OSError, ValueError) as error:
-            raise AgentError(f"{run.path}: {error}") from None
+            run.write("options.json", seal_json(OPTIONS, asked))
+        with reading(kept, AgentError, "the options of a training", "name another --folder"):
+            if unseal_json(OPTIONS, read_bytes(kept, MAX_OPTIONS_BYTES)) != asked:
+                raise AgentError("another training, with other options")
         return run
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file of the folder, whole.
+
+        Raises:
+            AgentError: it cannot be written.
+        """
+        with writing(self.path / name, AgentError):
+            write_whole(self.path / name, content)
 
     @property
     def policy(self) -> Path:
@@ -218,9 +237,10 @@ class Run:
         """Write curve, picture and, last, the policy; where it is."""
         buffer = io.StringIO(newline="")
         csv.writer(buffer).writerows([CURVE, *self.curve])
-        write_whole(self.path / "curve.csv", buffer.getvalue().encode())
-        draw_curve(self.path / "curve.png", self.curve, f"{self.learner} on {self.options.scenario}")
-        write_network(self.policy, policy)
+        self.write("curve.csv", buffer.getvalue().encode())
+        if picture := curve_picture(self.curve, f"{self.learner} on {plain(self.options.scenario)}"):
+            self.write("curve.png", picture)
+        self.write(self.policy.name, encode(policy))
         return self.policy
 
     def card(self, steps: int, validation: float | None) -> dict[str, Any]:
@@ -272,12 +292,14 @@ def _meaning(options: Options) -> dict[str, Any]:
     return {name: value for name, value in asdict(options).items() if name not in ("folder", "save_every_s", "quiet")}
 
 
-def draw_curve(path: Path, curve: Sequence[Sequence[float | None]], title: str) -> None:
-    """Makespan above the ideal, in training and on validation seeds, against steps, simulated and wall time."""
+def curve_picture(curve: Sequence[Sequence[float | None]], title: str) -> bytes:
+    """Makespan above the ideal, in training and on validation seeds, against steps, simulated and wall time, as PNG;
+    nothing without matplotlib.
+    """
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
-        return
+        return b""
     table = np.array(curve, dtype=float).reshape(-1, len(CURVE))
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
@@ -292,4 +314,4 @@ def draw_curve(path: Path, curve: Sequence[Sequence[float | None]], title: str) 
     figure.suptitle(title, fontsize="medium")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    write_whole(path, buffer.getvalue())
+    return buffer.getvalue()

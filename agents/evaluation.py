@@ -12,6 +12,7 @@ from agents.common import AgentError
 from agents.torch_policy import TorchPolicy, read_policy
 from ple_gym import evaluate
 from ple_gym.evaluate import Comparison, Group
+from ple_gym.messages import plain, shown_path
 from ple_gym.policies.exported import PREFIX
 from ple_gym.scenario import Scenario
 
@@ -26,7 +27,9 @@ def checkpoint(name: str) -> Path:
     if path.is_dir():
         path /= "policy.npz"
     if not path.exists():
-        raise AgentError(f"{name}: no policy there; an unfinished training goes on with the command that began it")
+        raise AgentError(
+            f"{shown_path(name)}: no policy there; an unfinished training goes on with the command that began it"
+        )
     return path
 
 
@@ -49,7 +52,11 @@ def agent_rows(names: Sequence[str], each: bool = False) -> list[str | Group]:
     for name, kinds in trainings.items():
         every = [json.loads(kind) for kind in kinds]
         for options, policies in zip(every, kinds.values(), strict=True):
-            own = [f" {key}={value}" for key, value in options.items() if any(one.get(key) != value for one in every)]
+            own = [
+                f" {key}={plain(value)}"
+                for key, value in options.items()
+                if any(one.get(key) != value for one in every)
+            ]
             rows.append(Group(name + ",".join(own), policies))
     return rows
 

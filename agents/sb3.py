@@ -6,11 +6,10 @@ A learner's file says what is learned and how; this one does what is the same fo
 from __future__ import annotations
 
 import io
-import pickle
 import random
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,18 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from torch import nn
 
-from agents.common import AgentError, Options, Run, Validation, percent
+from agents.common import COUNT, CURVE_ROWS, REMEDY, SECONDS, AgentError, Options, Run, Validation, percent
 from agents.torch_policy import KINDS, TorchPolicy
 from ple_gym.adapters.sb3 import PleVecEnv, make_sb3
-from ple_gym.files import write_whole
-from ple_gym.policies.exported import Network
+from ple_gym.files import check_archive, read_bytes, reading, seal, unseal
+from ple_gym.parameters import FLAG, check, number, whole
+from ple_gym.policies.cards import NOTHING, any_of, check_card, list_of, record
+from ple_gym.policies.exported import Network, encode
+
+STATE = "state of a training, format 1"
+MAX_ARRAYS = 10_000
+_WORD = whole(0, 2**32 - 1)
+_ENDED = record({"reward": number(-1e30, 1e30), "finished": FLAG, "simulated_s": SECONDS, "ideal_s": SECONDS})
 
 PolicyOf = Callable[[Any], Network | TorchPolicy]
 
@@ -72,6 +78,7 @@ class Training(BaseCallback):
             )
         self.envs: PleVecEnv = model.get_env()  # type: ignore[assignment]
         self.hz = self.envs.envs.scenario.host.tsc_hz
+        encode(policy_of(model))  # that it is not too large, rather now than at the end
         self.validation = Validation(self.envs.envs.scenario, self.options.validation_seeds, self.options.start)
         self.best: Network | TorchPolicy | None = None
         self.cycles = 0
@@ -123,7 +130,7 @@ class Training(BaseCallback):
             due = steps * self.options.validate >= (self.validated + 1) * self.options.steps
             self.write_row(validate=due and steps < self.options.steps)
         if time.monotonic() - self.saved_at >= self.options.save_every_s:
-            self.save(self.run.path / "state.pt")
+            self.save()
             self.saved_at = time.monotonic()
 
     # --------------------------------------------------------------------------------------------------- the curve
@@ -161,7 +168,7 @@ class Training(BaseCallback):
 
     # ------------------------------------------------------------------------------------------------------- state
 
-    def save(self, path: Path) -> None:
+    def save(self) -> None:
         """Write all that a training needs to go on as if it had not been stopped, whole or not at all."""
         model = self.learning
         best = self.best
@@ -188,9 +195,7 @@ class Training(BaseCallback):
                 {name: run[name] for name in ("reward", "finished", "simulated_s", "ideal_s")} for run in self.ended
             ],
         }  # fmt: skip
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_whole(path, buffer.getvalue())
+        self.run.write("state.pt", encode_state(state))
 
     def load(self, path: Path) -> None:
         """Go on from what `save` wrote. Only arrays and plain values are read: torch's `weights_only`.
@@ -199,10 +204,10 @@ class Training(BaseCallback):
             AgentError: the file is damaged, or of another training.
         """
         model = self.learning
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's, of files that it refuses next
-                state = torch.load(path, weights_only=True)
+        with reading(path, AgentError, "the state of this training", REMEDY):
+            most = self._state_bytes()
+            state = decode_state(read_bytes(path, most), most)
+            self._check(state)
             model.policy.load_state_dict(state["policy"])
             model.policy.optimizer.load_state_dict(state["optimizer"])
             model.num_timesteps, model._n_updates = state["steps"], state["updates"]
@@ -220,23 +225,110 @@ class Training(BaseCallback):
             if (best := state["best"]) is not None:
                 best["weights"] = {name: array.numpy() for name, array in best["weights"].items()}
                 self.best = (TorchPolicy if best["kind"] in KINDS else Network)(**best)
+                encode(self.best)
             torch.set_rng_state(state["torch"])
             kind, keys, *rest = state["numpy"]
             np.random.set_state((kind, np.array(keys, np.uint32), *rest))
             random.setstate(state["python"])
-        except (
-            OSError,
-            KeyError,
-            ValueError,
-            TypeError,
-            RuntimeError,
-            EOFError,
-            AttributeError,
-            IndexError,
-            pickle.UnpicklingError,
-        ) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise AgentError(f"{path}: not the state of this training, or damaged ({reason})") from None
+
+    def _state_bytes(self) -> int:
+        """More than the arrays of a state of this training have: lanes, weights, two moments of each, best weights."""
+        weights = sum(parameter.numel() * 4 for parameter in self.learning.policy.parameters())
+        return self.envs.envs.lanes.rows.nbytes + 8 * weights + 2**25
+
+    def _check(self, state: Mapping[str, Any]) -> None:
+        """Raise ValueError unless every part of a state has the kind, the shape and the range of this training's."""
+        model, lanes = self.learning, self.envs.num_envs
+        for name, kind in (
+            ("steps", COUNT),
+            ("updates", COUNT),
+            ("curve", CURVE_ROWS),
+            ("seconds", SECONDS),
+            ("counts", list_of(COUNT, 3, 3)),
+            ("ended", list_of(_ENDED, 0, 10**7)),
+        ):
+            check(name, kind, state[name])
+        check("lane_logs", list_of(number(-1e30, 1e30), lanes, lanes), state["lane_logs"][0])
+        check("lane_logs", list_of(COUNT, lanes, lanes), state["lane_logs"][1])
+        check("numpy", list_of(_WORD, 624, 624), state["numpy"][1])
+        check("python", list_of(_WORD, 625, 625), state["python"][1])
+        _same("policy", state["policy"], model.policy.state_dict())
+        _check_optimizer(state["optimizer"], model.policy.optimizer)
+        if state["counts"][1] > state["steps"]:
+            raise ValueError("counts: the last row must not come after the last step")
+        if len(state["lanes"]) != lanes or any(lane.dtype != torch.uint8 for lane in state["lanes"]):
+            raise ValueError(f"lanes: must be {lanes} arrays of bytes")
+        for name, like in (
+            ("torch", torch.get_rng_state()),
+            ("episode_starts", torch.zeros(lanes, dtype=torch.bool)),
+            ("memory", [list(pair) for pair in getattr(model, "_last_lstm_states", None) or ()]),
+        ):
+            _same(name, state[name], like)
+        if (best := state["best"]) is not None:
+            policy = replace(self.policy_of(model), temperature=self.options.temperature)
+            for field in fields(policy):
+                if field.name not in ("weights", "card") and best[field.name] != getattr(policy, field.name):
+                    raise ValueError(f"{field.name} of the best policy is of another training")
+            _same("best", best["weights"], {name: torch.from_numpy(array) for name, array in policy.weights.items()})
+            check_card(best["card"])
+            check("validation", any_of(number(-100, 1e12), NOTHING), best["card"]["validation"]["above_ideal_percent"])
+
+
+def encode_state(state: Mapping[str, Any]) -> bytes:
+    """The bytes of `state.pt`."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    return seal(STATE, buffer.getvalue())
+
+
+def decode_state(data: bytes, most: int) -> Any:
+    """What `encode_state` was given; to be called within `files.reading`.
+
+    Args:
+        data: the file's bytes.
+        most: bytes that the arrays have at most.
+
+    Raises:
+        Exception: whatever goes wrong with what is no such file.
+    """
+    content = unseal(STATE, data)
+    check_archive(content, MAX_ARRAYS, most)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of files that it refuses next
+        return torch.load(io.BytesIO(content), weights_only=True)
+
+
+def _same(name: str, value: Any, like: Any) -> None:
+    """Raise ValueError unless a value has the structure, the types and the shapes of another one, and is finite."""
+    if isinstance(like, torch.Tensor):
+        if not isinstance(value, torch.Tensor) or value.dtype != like.dtype or value.shape != like.shape:
+            raise ValueError(f"{name}: must be {like.dtype} {tuple(like.shape)}")
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name}: must be finite")
+    elif isinstance(like, Mapping):
+        if not isinstance(value, Mapping) or value.keys() != like.keys():
+            raise ValueError(f"{name}: must have other names")
+        for key in like:
+            _same(f"{name} {key}", value[key], like[key])
+    elif isinstance(like, list):
+        if not isinstance(value, list) or len(value) != len(like):
+            raise ValueError(f"{name}: must be a list of {len(like)}")
+        for one, other in zip(value, like, strict=True):
+            _same(name, one, other)
+
+
+def _check_optimizer(state: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError unless it is a state of this optimizer: an Adam, or one that has not stepped yet."""
+    groups = optimizer.state_dict()["param_groups"]
+    if state["param_groups"] != groups:
+        raise ValueError("optimizer: has other settings")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for place, moments in state["state"].items():
+        check("optimizer", whole(0, len(parameters) - 1), place)
+        like = torch.zeros_like(parameters[place])
+        _same("optimizer", moments, {"step": torch.tensor(0.0), "exp_avg": like, "exp_avg_sq": like})
+        if moments["step"] < 0 or bool((moments["exp_avg_sq"] < 0).any()):
+            raise ValueError("optimizer: must not be negative")
 
 
 def _better(score: float | None, than: float | None) -> bool:

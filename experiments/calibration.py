@@ -13,11 +13,12 @@ from pathlib import Path
 from experiments import figure2, seeds
 from experiments.figure2 import HZ, PCPUS
 from experiments.fit import EXPLANATIONS, misses
-from experiments.lab import Experiment, Table, Task, tasks
+from experiments.lab import MAX_TABLE_BYTES, Experiment, Table, TableError, Task, tasks
 from experiments.pictures import picture
 from experiments.report import FITTED, Check
 from experiments.slope import storm
 from experiments.worlds import PROFILES
+from ple_gym.files import read_text, reading
 
 WORLDS = ("fitted", "dear-exits", "Paper32")
 
@@ -76,8 +77,10 @@ def apart(table: Table, world: str) -> list[Check]:
 
 def parameters() -> dict[str, str]:
     """The best parameters of each explanation as text."""
-    with (PROFILES / "trials.csv").open(encoding="utf-8", newline="") as file:
-        best = {row["explanation"]: row for row in reversed(list(csv.DictReader(file)))}
+    path = PROFILES / "trials.csv"
+    with reading(path, TableError, "the table of trials"):
+        rows = list(csv.DictReader(read_text(path, MAX_TABLE_BYTES).splitlines(), strict=True))
+        best = {row["explanation"]: row for row in reversed(rows)}
     names = [name for name in next(iter(best.values())) if name not in ("explanation", "trial", "loss")]
     return {
         f"`{name}`, {' / '.join(best)}": " / ".join(row[name] or "not free" for row in best.values()) for name in names

@@ -12,6 +12,8 @@ import csv
 import hashlib
 import inspect
 import io
+import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,10 +25,11 @@ import numpy as np
 import ple_gym
 from experiments.executors import Where, run_batches
 from experiments.worlds import PROFILES, load_world
-from ple_gym.files import write_whole
+from ple_gym.files import Log, parsing, read_bytes, read_text, reading, reason, write_whole, writing
 from ple_gym.lanes import Lanes, bin_value
+from ple_gym.messages import shown_path
 from ple_gym.policies import load_rule
-from ple_gym.scenario import Scenario
+from ple_gym.scenario import Scenario, ScenarioError
 from ple_gym.sim.state import WAITS
 
 if TYPE_CHECKING:
@@ -37,7 +40,15 @@ RESULTS = HERE / "results"
 CHECKPOINTS = HERE.parent / "agents" / "checkpoints"  # policies that `python -m experiments train` makes
 SCRATCH = HERE.parent / "runs" / "experiments"  # ignored by git
 BATCH = 50  # tasks at most between two writes of the partial file
+MAX_TABLE_BYTES = 2**27
 UNFINISHED = -1  # a VM's finish if it had none
+
+
+_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+
+
+class TableError(ScenarioError):
+    """A table cannot be read or written. The message is one line that names the file."""
 
 
 class Task(NamedTuple):
@@ -127,12 +138,22 @@ class Table:
 
     @classmethod
     def read(cls, path: Path) -> Table:
-        """The table in a CSV file."""
-        with path.open(newline="", encoding="utf-8") as file:
-            head, *lines = csv.reader(file)
-        columns = dict(zip(head, zip(*lines, strict=True) if lines else [()] * len(head), strict=True))
-        texts = KEYS[:3]
-        return cls({name: _array(v if name in texts else [int(x) for x in v]) for name, v in columns.items()})
+        """The table in a CSV file.
+
+        Raises:
+            TableError: it cannot be read, or is no such table.
+        """
+        with reading(path, TableError, "a table of runs", "get it again, or run its experiment"):
+            head, *lines = csv.reader(read_text(path, MAX_TABLE_BYTES).splitlines(), strict=True)
+            if tuple(head[: len(KEYS)]) != KEYS or len(set(head)) < len(head):
+                raise TableError(f"its columns must be {', '.join(KEYS)} and others, each once")
+            rows: dict[Task, Row] = {}
+            for number, line in enumerate(lines, 2):
+                with parsing(TableError, f"line {number}"):
+                    task, row = _parsed(line, len(head))
+                    if rows.setdefault(task, row) is not row:
+                        raise ValueError("the same run stands there twice")
+            return cls.of(head[len(KEYS) :], rows)
 
     def write(self, path: Path) -> None:
         """Write a CSV file, whole."""
@@ -140,8 +161,9 @@ class Table:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.columns)
         writer.writerows(zip(*(column.tolist() for column in self.columns.values()), strict=True))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.getvalue().encode())
+        with writing(path, TableError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, text.getvalue().encode())
 
     def __len__(self) -> int:
         return len(self["seed"])
@@ -168,6 +190,18 @@ class Table:
         """Task -> measured row."""
         lines = zip(*(column.tolist() for column in self.columns.values()), strict=True)
         return {Task(*line[: len(KEYS)]): tuple(line[len(KEYS) :]) for line in lines}
+
+
+def _parsed(cells: Sequence[str], width: int) -> tuple[Task, Row]:
+    """Task and measured row of a line; ValueError if it is none of so many cells."""
+    if len(cells) != width:
+        raise ValueError(f"{len(cells)} cells instead of {width}")
+    if not all(cell.isprintable() for cell in cells[:3]):
+        raise ValueError("a text has control characters")
+    if not all(_WHOLE.fullmatch(cell) for cell in cells[3:]):
+        raise ValueError("a number is not whole, or has more than 18 digits")
+    seed, *row = map(int, cells[3:])
+    return Task(cells[0], cells[1], cells[2], seed), tuple(row)
 
 
 def _array(values: Sequence[Any]) -> np.ndarray:
@@ -222,6 +256,8 @@ def sweep(
     """
     wanted = experiment.tasks(quick)
     partial = Partial(folders.scratch / f"{experiment.name}.partial.csv", experiment)
+    if partial.lost:
+        print(f"{shown_path(partial.path)}: {partial.lost}", file=sys.stderr)
     done = partial.rows
     missing = [task for task in dict.fromkeys(wanted) if task not in done]
     progress(len(done))
@@ -233,53 +269,87 @@ def sweep(
             progress(len(done))
     table = Table.of(experiment.columns, {task: done[task] for task in wanted})
     table.write(folders.results / f"{experiment.name}.csv")
-    partial.path.unlink()
+    partial.path.unlink(missing_ok=True)  # an equal sweep may have been faster
     return table
 
 
 class Partial:
     """The rows of a sweep that is not complete, in a file that survives a kill at any moment.
 
-    Its first line names the code that made the rows. If the code has changed since, they are not used.
+    Its first line names the code that made the rows. If the code has changed since, they are not used. Each row ends
+    with a checksum of itself and of all before it, so that of a damaged file the rows before the damage are used.
+
+    Attributes:
+        rows: what is kept.
+        lost: what of the file is not used, and why; empty if all is.
     """
 
     def __init__(self, path: Path, experiment: Experiment) -> None:
         self.path = path
-        self.head = f"# {fingerprint(experiment)}"
+        self.head = f"# {fingerprint(experiment)} format 2"
         self.width = len(KEYS) + len(experiment.columns)
+        self.lost = ""
+        self._chain = self.head
         self.rows: dict[Task, Row] = self._read()
 
     def _read(self) -> dict[Task, Row]:
-        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
-        head, *lines = text[: text.rfind("\n") + 1].splitlines() or [""]  # a kill may leave half a line at the end
-        if head != self.head:
+        if not self.path.exists():
             return {}
-        rows = {}
-        for line in csv.reader(lines):
-            numbers = [int(value) for value in line[3:]]
-            rows[Task(line[0], line[1], line[2], numbers[0])] = tuple(numbers[1:])
+        with reading(self.path, TableError, "a partial table", "remove it to begin anew"):
+            data = read_bytes(self.path, MAX_TABLE_BYTES)
+        head, *lines = data.decode(errors="replace").split("\n")
+        rows: dict[Task, Row] = {}
+        if head != self.head:
+            self.lost = "of other code, another experiment or another version, or damaged in its first line; begun anew"
+            return rows
+        end = lines.pop() if lines else ""  # a kill may leave half a line there
+        for number, line in enumerate(lines, 2):
+            text, _, checksum = line.rpartition(",")
+            chain = self._linked(text)
+            try:
+                if checksum != chain:
+                    raise ValueError("its checksum is another one")
+                task, row = _parsed(next(csv.reader([text], strict=True)), self.width)
+            except (ValueError, csv.Error, StopIteration) as error:
+                self.lost = f"damaged from line {number} on ({reason(error)}); the {len(rows):,} rows before are used"
+                return rows
+            rows[task], self._chain = row, chain
+        if end:
+            self.lost = f"its last line is incomplete; the {len(rows):,} rows before are used"
         return rows
 
+    def _linked(self, text: str) -> str:
+        return hashlib.blake2b(f"{self._chain}\n{text}".encode(errors="replace"), digest_size=8).hexdigest()
+
     def __enter__(self) -> Partial:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = io.StringIO()
-        self._write(kept, self.rows)
-        write_whole(self.path, f"{self.head}\n{kept.getvalue()}".encode())
-        self._file = self.path.open("a", newline="", encoding="utf-8")
+        self._chain = self.head
+        with writing(self.path, TableError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.path, f"{self.head}\n{self._lines(self.rows)}".encode())
+            self._file = Log(self.path)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def append(self, rows: Mapping[Task, Row]) -> None:
-        """Keep finished rows."""
-        self.rows.update(rows)
-        self._write(self._file, rows)
-        self._file.flush()
+        """Keep finished rows.
 
-    @staticmethod
-    def _write(file: io.TextIOBase | io.StringIO, rows: Mapping[Task, Row]) -> None:
-        csv.writer(file, lineterminator="\n").writerows((*task, *row) for task, row in rows.items())
+        Raises:
+            TableError: they cannot be written.
+        """
+        self.rows.update(rows)
+        with writing(self.path, TableError):
+            self._file.add(self._lines(rows).encode())
+
+    def _lines(self, rows: Mapping[Task, Row]) -> str:
+        lines = []
+        for task, row in rows.items():
+            text = io.StringIO()
+            csv.writer(text, lineterminator="").writerow((*task, *row))
+            self._chain = self._linked(text.getvalue())
+            lines.append(f"{text.getvalue()},{self._chain}\n")
+        return "".join(lines)
 
 
 def fingerprint(experiment: Experiment) -> str:

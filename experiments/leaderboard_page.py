@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from experiments.trainings import Training, card_of, file_of
 from ple_gym.comparison import Comparison, Row
 from ple_gym.files import write_whole
 from ple_gym.policies import RULES
+from ple_gym.policies.exported import read_card
 
 PAGE = HERE.parent / "docs" / "leaderboard.md"
 NAMES = ("leaderboard", "transfer", "information")
@@ -143,7 +143,7 @@ def _cards(row: Training) -> list[Mapping[str, Any]]:
 
 def _card(policy: str) -> Mapping[str, Any]:
     path: Path = card_of(policy)
-    return json.loads(path.read_text()) if path.exists() else read_policy(file_of(policy)).card
+    return read_card(path) if path.exists() else read_policy(file_of(policy)).card
 
 
 def _markdown(heads: Sequence[str], cells: Iterable[Sequence[str]], left: int) -> list[str]:

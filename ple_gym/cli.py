@@ -27,8 +27,8 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppend
 
 from ple_gym import evaluate
 from ple_gym.comparison import Comparison
-from ple_gym.files import check_writable, write_whole
-from ple_gym.messages import plain, shown_path
+from ple_gym.files import check_writable, write_whole, writing
+from ple_gym.messages import plain
 from ple_gym.policies import RULES
 from ple_gym.registration import environment_id
 from ple_gym.scenario import Scenario, ScenarioError
@@ -357,7 +357,7 @@ def _check_outputs(json_file: str, timeline: str) -> None:
 def _check_writable(name: str) -> None:
     """Raise UsageError if `write_whole` could not make this file; empty and - need none."""
     if name not in ("", STDOUT):
-        with _naming(name):
+        with writing(name, UsageError):
             check_writable(name)
 
 
@@ -369,17 +369,8 @@ def _write_json(name: str, document: Callable[[], Mapping[str, Any]]) -> None:
     if name == STDOUT:
         sys.stdout.write(text)
         return
-    with _naming(name):
+    with writing(name, UsageError):
         write_whole(name, text.encode())
-
-
-@contextlib.contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Let a failure to write name the user's file and not a temporary one."""
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"{shown_path(name)}: cannot be written: {error.strerror}") from None
 
 
 def _console(json_file: str) -> Console:
@@ -447,7 +438,7 @@ def _draw(path: str, comparison: Comparison, console: Console) -> None:
     title = f"{scenario.name} under {policy}, seed {worst['seed']}: the {TIMELINE_MS} ms with most PLE exits"
     # Half a second of the past is enough to know what everybody was doing at the left edge.
     shown = window(trace, start - hz // 2, stop)
-    with _naming(path):
+    with writing(path, UsageError):
         timeline_figure(shown, scenario.host.pcpus, vcpus(scenario), start, stop, hz, title, path)
     console.print(f"Timeline of seed {worst['seed']} under {policy}: {path}")
 

@@ -7,6 +7,7 @@ is read than a limit allows. What is written is written whole or not at all.
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -14,7 +15,7 @@ import secrets
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -34,22 +35,24 @@ MAX_REASON = 120
 
 
 @contextmanager
-def reading(path: PathLike, error: type[Exception], what: str) -> Iterator[None]:
+def reading(path: PathLike, error: type[Exception], what: str, remedy: str = "") -> Iterator[None]:
     """Turn whatever goes wrong inside into `error`: one line that names the file.
 
     Args:
         path: the file.
         error: the documented error of the caller. Where it is raised inside, its message gets the file's name.
         what: what the file should be: "a learned policy".
+        remedy: what the user can do about it.
     """
+    end = f"; {remedy}" if remedy else ""
     try:
         yield
     except error as known:
-        raise error(f"{shown_path(path)}: {known}") from None
+        raise error(f"{shown_path(path)}: {known}{end}") from None
     except OSError as failure:
-        raise error(f"{shown_path(path)}: {failure.strerror or plain(failure)}") from None
+        raise error(f"{shown_path(path)}: {failure.strerror or plain(failure)}{end}") from None
     except Exception as failure:
-        raise error(f"{shown_path(path)}: not {what}, or damaged ({reason(failure)})") from None
+        raise error(f"{shown_path(path)}: not {what}, or damaged ({reason(failure)}){end}") from None
 
 
 @contextmanager
@@ -115,14 +118,68 @@ def unpack(data: bytes, members: int, limit: int) -> dict[str, bytes]:
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise ValueError("no .npz archive")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        entries = archive.infolist()
-        if len(entries) > members or len({entry.filename for entry in entries}) < len(entries):
-            raise ValueError(f"its archive has more than {members} members, or two of one name")
-        if any(entry.compress_type not in _METHODS or entry.flag_bits & _SPECIAL for entry in entries):
-            raise ValueError("its archive is encrypted, or compressed by another method than deflate")
-        if (size := sum(entry.file_size for entry in entries)) > limit:
-            raise ValueError(f"what is in its archive has {size:,} bytes, more than {limit:,}")
-        return {entry.filename: archive.read(entry) for entry in entries}
+        return {entry.filename: archive.read(entry) for entry in _checked_entries(archive, members, limit)}
+
+
+def check_archive(data: bytes, members: int, limit: int) -> None:
+    """Raise the errors of `unpack`, but for those of damaged content: nothing is uncompressed."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        _checked_entries(archive, members, limit)
+
+
+def _checked_entries(archive: zipfile.ZipFile, members: int, limit: int) -> list[zipfile.ZipInfo]:
+    entries = archive.infolist()
+    if len(entries) > members or len({entry.filename for entry in entries}) < len(entries):
+        raise ValueError(f"its archive has more than {members} members, or two of one name")
+    if any(entry.compress_type not in _METHODS or entry.flag_bits & _SPECIAL for entry in entries):
+        raise ValueError("its archive is encrypted, or compressed by another method than deflate")
+    if (size := sum(entry.file_size for entry in entries)) > limit:
+        raise ValueError(f"what is in its archive has {size:,} bytes, more than {limit:,}")
+    return entries
+
+
+def seal(kind: str, content: bytes) -> bytes:
+    """Put a line before some bytes that says what they are and what their checksum is. `kind` has a format number."""
+    return f"ple_gym {kind} {_checksum(kind, content)}\n".encode() + content
+
+
+def unseal(kind: str, data: bytes) -> bytes:
+    """What `seal` was given.
+
+    Raises:
+        ValueError: they are of another kind or format, or have changed.
+    """
+    head, _, content = data.partition(b"\n")
+    if not head.startswith(f"ple_gym {kind} ".encode()):
+        raise ValueError(f"it does not begin with 'ple_gym {kind}'")
+    if head != f"ple_gym {kind} {_checksum(kind, content)}".encode():
+        raise ValueError("its checksum is of another content")
+    return content
+
+
+def seal_json(kind: str, content: Mapping[str, Any]) -> bytes:
+    """A JSON document that says what it is and what the checksum of its `content` is."""
+    text = json.dumps(content, sort_keys=True)
+    document = {"format": f"ple_gym {kind}", "checksum": _checksum(kind, text.encode()), "content": content}
+    return (json.dumps(document, indent=1) + "\n").encode()
+
+
+def unseal_json(kind: str, data: bytes) -> Any:
+    """The content that `seal_json` was given, as JSON has it.
+
+    Raises:
+        ValueError: it is of another kind or format, or has changed.
+    """
+    document = parse_json(data.decode())
+    if document["format"] != f"ple_gym {kind}":
+        raise ValueError(f"its format is not 'ple_gym {kind}'")
+    if document["checksum"] != _checksum(kind, json.dumps(document["content"], sort_keys=True).encode()):
+        raise ValueError("its checksum is of another content")
+    return document["content"]
+
+
+def _checksum(kind: str, content: bytes) -> str:
+    return hashlib.blake2b(kind.encode() + b"\n" + content, digest_size=16).hexdigest()
 
 
 def parse_json(text: str) -> Any:
@@ -170,6 +227,31 @@ def write_whole(path: PathLike, content: bytes) -> None:
             raise
 
 
+class Log:
+    """A file that there is, to be written at its end; what was added is on the disk.
+
+    Raises:
+        OSError: there is none, it is not a regular file, or nothing can be added.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self._path = path
+        with _naming(path):
+            _replaced_mode(path)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+
+    def add(self, content: bytes) -> None:
+        """Write some bytes."""
+        with _naming(self._path):
+            while content:
+                content = content[os.write(self._descriptor, content) :]
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Write no more."""
+        os.close(self._descriptor)
+
+
 def check_writable(path: PathLike) -> None:
     """Raise the OSError that `write_whole` would, as far as it can be known beforehand."""
     with _naming(path):
@@ -198,6 +280,15 @@ def _temporary_name(path: PathLike) -> Path:
 def _create(name: str, flags: int) -> int:
     """Open as `tempfile.mkstemp` does: only what does not exist yet, and no link; but with the mode of the umask."""
     return os.open(name, flags | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+
+
+@contextmanager
+def writing(path: PathLike, error: type[Exception]) -> Iterator[None]:
+    """Turn a failure to write into `error`: one line that names the file."""
+    try:
+        yield
+    except OSError as failure:
+        raise error(f"{shown_path(path)}: cannot be written: {failure.strerror or plain(failure)}") from None
 
 
 @contextmanager

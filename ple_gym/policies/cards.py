@@ -105,4 +105,7 @@ CARD: Mapping[str, Kind] = {
 
 def check_card(card: object, error: type[Exception] = ScenarioError) -> None:
     """Raise an error unless a card is a table of `CARD`'s fields, each of its kind and range."""
-    check("card", record(CARD), card, error)
+    try:
+        record(CARD).check(card)
+    except ValueError as wrong:
+        raise error(f"card: {wrong}") from None

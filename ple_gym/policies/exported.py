@@ -229,6 +229,18 @@ def read_network(path: Path) -> Network:
         return Network(**{name: head[name] for name in HEAD}, weights=weights, card=head["card"])
 
 
+def read_card(path: Path) -> dict[str, Any]:
+    """Read the card alone of a policy that was not kept.
+
+    Raises:
+        PolicyError: it cannot be read, is no card, or a damaged one.
+    """
+    with reading(path, PolicyError, "a policy's card"):
+        card: dict[str, Any] = parse_json(read_bytes(path, MAX_CARD_BYTES).decode())
+        check_card(card, PolicyError)
+        return card
+
+
 def learned_names() -> list[str]:
     """The learned policies that are shipped, as they are named to `--policies`."""
     return [PREFIX + path.stem for path in sorted(FOLDER.glob("*.npz"))]
