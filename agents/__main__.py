@@ -110,9 +110,8 @@ def show_list() -> None:
         print(f"{name:15} {purpose}")
     for path in sorted(FOLDER.glob("*.npz")):
         card = read_network(path).card
-        print(
-            f"{PREFIX + path.stem:15} {card.get('learner')} on {card.get('scenario')}, {card.get('steps', 0):,} decisions"
-        )
+        origin = f"{card.get('learner')} on {card.get('scenario')}"
+        print(f"{PREFIX + path.stem:15} {origin}, {card.get('steps', 0):,} decisions")
 
 
 def train(arguments: Sequence[str]) -> None:
