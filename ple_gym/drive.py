@@ -18,6 +18,7 @@ from ple_gym.sim.jit import called, entry_point, inlined, source_fingerprint
 from ple_gym.sim.kernel import advance, carry_out, legal, settle_all, start_world
 from ple_gym.sim.memory import grid, records, row_of
 from ple_gym.sim.metrics import lost_cycles
+from ple_gym.sim.soundness import flaw
 from ple_gym.sim.state import (
     ADVANCING,
     DECIDE,
@@ -45,6 +46,7 @@ NEXT = 3  # as RESET, for the world that follows world.seed (12.1)
 STEP_OR_NEXT = 4  # STEP, or NEXT where the run is over
 GO_ON = 5  # the rule decides from the decision that is due on, to the end
 CONTINUE = 6  # go on with the command that ran out of events on this lane
+CHECK = 7  # only return what is wrong with the lane's state (sim/soundness.py)
 
 #: Events that one call serves before it returns to Python, where Ctrl-C is noticed: a few hundredths of a second.
 EVENTS_PER_CALL = np.int64(1 << 17)
@@ -127,7 +129,7 @@ def drive_lane(s, description, row, results, e, mask, observation, command, rule
     """
     world = s.world[0]
     par = s.par[0]
-    if command == OBSERVE or (command == STEP and world.status != DECIDE):  # an interrupted run is not stepped
+    if command == OBSERVE or (command in (STEP, GO_ON) and world.status != DECIDE):  # what is no decision, or no run
         report(s, results, e, mask, observation, 0.0, False)
         return events
     illegal = False
@@ -218,6 +220,8 @@ def _entry(fingerprint: int) -> Any:
                 bypass = False
             elif rule == XEN_48:
                 bypass = True
+            if command == CHECK:
+                return np.int64(flaw(s))
             if steps:
                 s.world[0].action = actions[0, e]
             events = drive_lane(s, description, row, results, e, mask, observation, command, rule, bypass, events)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ple_gym import observe
-from ple_gym.drive import CONTINUE, GO_ON, OBSERVE, RESET, UNFINISHED, drive
+from ple_gym.drive import CHECK, CONTINUE, GO_ON, OBSERVE, RESET, UNFINISHED, drive
 from ple_gym.policies.exported import Network
 from ple_gym.policies.rules import EXTERNAL
 from ple_gym.scenario import Scenario
@@ -24,6 +24,7 @@ from ple_gym.sim import state
 from ple_gym.sim.description import describe
 from ple_gym.sim.jit import compiled
 from ple_gym.sim.memory import handle
+from ple_gym.sim.soundness import FLAWS
 from ple_gym.trace import IDLE, NOISE, Ints, completed
 
 STARTS = {"first": state.FIRST, "storm": state.STORM}
@@ -242,10 +243,11 @@ class Lanes:
         return body + _checksum(body)
 
     def restore(self, lane: int, saved: bytes) -> None:
-        """Put a saved state into a lane.
+        """Put a saved state into a lane. If its run had not begun, or was interrupted, only its world's name stays.
 
         Raises:
-            ValueError: not a state, damaged, or of another scenario or version; nothing has changed.
+            ValueError: not a state, damaged, of another scenario or version, or one that no run can be in; nothing has
+                changed.
         """
         header = self._header()
         if not isinstance(saved, bytes) or saved[: len(_MAGIC)] != _MAGIC:
@@ -254,8 +256,23 @@ class Lanes:
             raise ValueError("the saved state is damaged: its checksum does not match")
         if saved[: len(header)] != header:
             raise ValueError("the saved state is of another scenario, observation, reward or version of ple_gym")
-        self.rows[lane] = np.frombuffer(saved[len(header) : -_CHECKSUM_BYTES], np.uint8)
+        row = np.frombuffer(saved[len(header) : -_CHECKSUM_BYTES], np.uint8).copy()
+        if len(row) != self.rows.shape[1]:
+            raise ValueError(f"the saved state is damaged: it has {len(row)} bytes, not {self.rows.shape[1]}")
+        description, _, *others = self._arguments(0, 1, CHECK, EXTERNAL, NO_TRACE)
+        if wrong := self._drive(description, handle(row[np.newaxis]), *others):
+            raise ValueError(f"the saved state is damaged: {FLAWS[wrong]} is as in no run")
+        self._put(lane, row)
         self.drive(lane, lane + 1, OBSERVE)
+
+    def _put(self, lane: int, row: npt.NDArray[np.uint8]) -> None:
+        world = row[: state.WORLD.itemsize].view(state.WORLD)[0]
+        if world["status"] != state.ADVANCING:
+            self.rows[lane] = row
+            return
+        self.rows[lane] = 0
+        for name in ("seed", "index", "start"):
+            self.world[name][lane] = world[name]
 
     def _header(self) -> bytes:
         return _MAGIC + _checksum(self.description.tobytes() + repr(state.LANE_FORMAT).encode())

@@ -17,6 +17,7 @@ from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import scratch
 from ple_gym.sim.sight import sight_of
 from ple_gym.sim.state import (
+    ADVANCING,
     BLOCKED,
     DECIDE,
     HOLD,
@@ -147,12 +148,13 @@ def write_mask(s, mask):
 def write_observation(s, columns, host):
     """The observation of the decision that is due: float32 grids [F, V] and [1, G].
 
-    When the run has ended, the view from the pCPU that decided last, for a value function; zeros if it is idle.
+    When the run has ended, the view from the pCPU that decided last, for a value function; zeros if it is idle, or if
+    no run has begun.
     """
     par = s.par[0]
     world = s.world[0]
     p = world.deciding
-    if s.pcpu[p].current == NONE:
+    if world.status == ADVANCING or s.pcpu[p].current == NONE:
         for i in range(par.vcpus):
             for j in range(par.features):
                 columns[j, i] = ZERO

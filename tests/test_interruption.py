@@ -17,7 +17,6 @@ from ple_gym.pool import Pool
 from ple_gym.scenarios import load
 from ple_gym.sim import state
 from ple_gym.sim.jit import JIT_ENABLED
-from ple_gym.sim.kernel import MAX_EVENTS
 from ple_gym.vector import PleVectorEnv
 
 STORM = load("Storm")
@@ -82,11 +81,11 @@ def test_a_run_ends_at_two_thousand_million_events() -> None:
     lanes.run(0, 1, RULES["host"].code)
     whole = int(lanes.world["events"][0])
     lanes.run(0, 1, drive.EXTERNAL)
-    before = MAX_EVENTS - 100 - lanes.world["events"][0]
+    before = state.MAX_EVENTS - 100 - lanes.world["events"][0]
     lanes.world["events"] += before
     lanes.drive(0, 1, drive.GO_ON, RULES["host"].code)
     assert whole > 1000
-    assert lanes.world["events"][0] == MAX_EVENTS
+    assert lanes.world["events"][0] == state.MAX_EVENTS
     assert lanes.world["status"][0] == state.TIMED_OUT
     assert 0 < lanes.world["now"][0] < STORM.limit.simulated_s * STORM.host.tsc_hz
 

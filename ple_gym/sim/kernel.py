@@ -47,6 +47,7 @@ from ple_gym.sim.state import (
     IDLE,
     INF,
     LOCAL,
+    MAX_EVENTS,
     NEVER_RAN,
     NONE,
     PLE_YIELD,
@@ -58,8 +59,6 @@ from ple_gym.sim.state import (
     TIMED_OUT,
     UNDER,
 )
-
-MAX_EVENTS = np.int64(2 * 10**9)  # of a run, so that every count of events fits in 32 bits
 
 # --- start ------------------------------------------------------------------------------------------------------------
 

@@ -63,9 +63,9 @@ def note(s, t, kind, p, v, lock):
 
 @called
 def rounded_bin(value):
-    """Histogram bin of a non-negative value: exact below 32, then 32 bins per power of two."""
+    """Histogram bin of a value: exact below 32, then 32 bins per power of two. (No run has a negative one.)"""
     if value < 32:
-        return value
+        return max(np.int64(0), value)
     exponent = 0
     while value >> exponent >= 64:
         exponent += 1

@@ -23,6 +23,7 @@ from ple_gym.sim.memory import grid, records
 
 NONE = np.uint32(0xFFFFFFFF)  # "no such vCPU / pCPU"
 INF = np.int64(1) << np.int64(62)  # "never", cycles
+MAX_EVENTS = np.int64(2 * 10**9)  # of a run, so that every count of events fits in 32 bits
 TABLE_KNOTS = 505  # length of a quantile table
 
 # pCPU modes

@@ -1,0 +1,229 @@
+"""Whether a state that comes from outside may enter a lane.
+
+The kernel trusts its state: it uses what stands there as indices, follows a lock's line to its end, and takes a vCPU
+out of the queue that it says it is in. A checksum proves only that a state is as somebody wrote it. So it is looked
+through before it is used.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ple_gym.sim.jit import called, inlined
+from ple_gym.sim.locks import available
+from ple_gym.sim.memory import scratch
+from ple_gym.sim.state import (
+    ADVANCING,
+    BLOCKED,
+    BURSTING,
+    CUT_OFF,
+    DECIDE,
+    DONE,
+    FIRST,
+    GUEST,
+    HOLD,
+    INF,
+    INT32,
+    MAX_EVENTS,
+    NOISE,
+    NONE,
+    OVER,
+    QUEUED,
+    RUNNING,
+    SPIN,
+    STORM,
+    TAS,
+    WENT_TO_SLEEP,
+)
+
+LONG = np.int64(1) << np.int64(51)  # cycles; longer than everything but INF: the longest run is 3.6e13
+
+#: What a state can be wrong about; a flaw is a place in this list.
+FLAWS = ("", "its run", "a pCPU", "a vCPU", "a VM", "a lock", "a runqueue", "a line of waiters")
+SOUND, RUN, PCPU, VCPU, VM, LOCK, RUNQUEUE, LINE = range(len(FLAWS))
+
+
+@called
+def flaw(s):
+    """What is wrong with a lane's state, as a place in FLAWS; 0 if nothing is that the kernel could stumble over."""
+    world = s.world[0]
+    if world.status < ADVANCING or world.status > CUT_OFF or (world.start != FIRST and world.start != STORM):
+        return RUN
+    if world.deciding >= s.par[0].pcpus or world.now < 0 or world.now > s.par[0].limit:
+        return RUN
+    if world.traced < 0 or world.events < 0 or world.events > MAX_EVENTS:
+        return RUN
+    if world.status == ADVANCING:
+        return SOUND  # not begun, or interrupted: nothing else of it is looked at
+    found = indices(s)
+    if found == SOUND:
+        found = lines(s)
+    if found == SOUND and world.status == DECIDE:
+        found = places(s)
+    return found
+
+
+@called
+def indices(s):
+    """Whether every number that is used as an index, or chooses a case, is in its range."""
+    par = s.par[0]
+    events = s.world[0].events
+    for i in range(par.pcpus):
+        pcpu = s.pcpu[i]
+        if pcpu.mode > NOISE or pcpu.noise_state > BURSTING or pcpu.queued > par.vcpus:
+            return PCPU
+        if pcpu.dispatch_exits < 0 or pcpu.dispatch_exits > events:
+            return PCPU
+        if (pcpu.current != NONE) & (pcpu.current >= par.vcpus):
+            return PCPU
+        if (pcpu.last_vcpu != NONE) & (pcpu.last_vcpu >= par.vcpus):
+            return PCPU
+        if pcpu.idle_bias >= par.pcpus or pcpu.last_tickle >= par.pcpus:
+            return PCPU
+        for j in range(np.int64(pcpu.queued)):
+            if s.queue[i, j] >= par.vcpus:
+                return RUNQUEUE
+    for m in range(par.vms):
+        vmp = s.vmp[m]
+        if s.memory[m].last_boosted >= vmp.vcpus or s.memory[m].round_robin >= par.vcpus:
+            return VM
+        for i in range(vmp.first, vmp.first + vmp.vcpus):
+            vcpu, guest = s.vcpu[i], s.guest[i]
+            if vcpu.vm != m or vcpu.pcpu >= par.pcpus or ((vcpu.last_pcpu != NONE) & (vcpu.last_pcpu >= par.pcpus)):
+                return VCPU
+            if vcpu.state > DONE or vcpu.left_by > WENT_TO_SLEEP or vcpu.priority > 0 or vcpu.priority < OVER:
+                return VCPU
+            if vcpu.ples < 0 or vcpu.ples > events + 1 or guest.acquire_exits < 0 or guest.acquire_exits > events:
+                return VCPU
+            if guest.phase > HOLD or guest.lock >= max(1, par.locks):
+                return VCPU
+            if (guest.next_waiter != NONE) & (guest.next_waiter >= par.vcpus):
+                return VCPU
+        for i in range(vmp.first_lock, vmp.first_lock + vmp.locks):
+            lock = s.lock[i]
+            if lock.vm != m or ((lock.holder != NONE) & (lock.holder >= par.vcpus)):
+                return LOCK
+            if ((lock.head != NONE) & (lock.head >= par.vcpus)) | ((lock.tail != NONE) & (lock.tail >= par.vcpus)):
+                return LOCK
+    return SOUND
+
+
+@called
+def lines(s):
+    """Whether each ticket or MCS lock's line holds its waiters, each once, and every waiter is in its lock's line."""
+    par = s.par[0]
+    seen = scratch(INT32, par.vcpus)
+    for i in range(par.vcpus):
+        seen[0, i] = 0
+    for i in range(par.locks):
+        lock = s.lock[i]
+        if s.vmp[lock.vm].lock_kind == TAS:
+            if lock.head != NONE or lock.tail != NONE:
+                return LINE
+            continue
+        last, w = NONE, lock.head
+        while w != NONE:
+            if seen[0, np.int64(w)] != 0 or s.guest[w].phase != SPIN or s.guest[w].lock != i or s.vcpu[w].vm != lock.vm:
+                return LINE
+            seen[0, np.int64(w)] = 1
+            last, w = w, s.guest[w].next_waiter
+        if lock.tail != last:
+            return LINE
+    for i in range(par.vcpus):
+        vmp = s.vmp[s.vcpu[i].vm]
+        if s.vcpu[i].state != DONE and s.guest[i].phase == SPIN and vmp.lock_kind != TAS and seen[0, i] == 0:
+            return LINE
+    return SOUND
+
+
+@inlined
+def near(s, time):
+    """Whether a time is one of this run, so that nothing overflows."""
+    return time > -LONG and time < s.world[0].now + LONG
+
+
+@called
+def runs_backwards(s, p):
+    """Whether a clock of pCPU p lies in the past, or is not the one that its timers make."""
+    pcpu, clock = s.pcpu[p], s.clock[p]
+    now = s.world[0].now
+    timer = min(min(clock.noise_at, pcpu.resched_at), min(pcpu.tick_at, pcpu.slice_end))
+    if clock.host_at != max(timer, pcpu.entry) or clock.event_at != min(clock.host_at, clock.guest_at):
+        return True
+    if clock.event_at < now or pcpu.tick_at < now - (1 << 32) or pcpu.dispatched_at > now:
+        return True
+    return not (near(s, pcpu.dispatched_at) and near(s, pcpu.entry) and near(s, pcpu.tick_at))
+
+
+@called
+def spins_backwards(s, v):
+    """Whether waiter v's spin has an end in the past."""
+    vcpu, guest = s.vcpu[v], s.guest[v]
+    now = s.world[0].now
+    if guest.try_at > now or guest.ple_used < 0 or guest.ple_used > LONG or not near(s, guest.ple_first):
+        return True
+    if guest.ple_last != -INF and not near(s, guest.ple_last):
+        return True
+    if vcpu.state == RUNNING and (guest.exit_at < now or guest.attempt_at < now):
+        return True
+    halts = s.vmp[vcpu.vm].halt > 0 and not guest.halted
+    return halts and not available(s, v) and (guest.halt_left < 0 or guest.halt_left > LONG)
+
+
+@called
+def places(s):
+    """Whether everybody is in the one place that is theirs, as it is at a decision."""
+    par = s.par[0]
+    world = s.world[0]
+    seen = scratch(INT32, par.vcpus)
+    for i in range(par.vcpus):
+        seen[0, i] = 0
+    for i in range(par.pcpus):
+        pcpu = s.pcpu[i]
+        if (pcpu.mode == GUEST) != (pcpu.current != NONE) or runs_backwards(s, np.uint32(i)):
+            return PCPU
+        if (pcpu.mode == NOISE) != (pcpu.noise_state == BURSTING):
+            return PCPU
+        if pcpu.current != NONE:
+            v = pcpu.current
+            if seen[0, np.int64(v)] != 0 or s.vcpu[v].state != RUNNING or s.vcpu[v].pcpu != i:
+                return PCPU
+            seen[0, np.int64(v)] = 1
+        for j in range(np.int64(pcpu.queued)):
+            v = np.uint32(s.queue[i, j])
+            if seen[0, np.int64(v)] != 0 or s.vcpu[v].state != QUEUED or s.vcpu[v].pcpu != i:
+                return RUNQUEUE
+            seen[0, np.int64(v)] = 1
+    asker = s.pcpu[world.deciding].current
+    if asker == NONE or s.guest[asker].phase != SPIN or world.acct_at < world.now:
+        return RUN
+    soonest = INF
+    for m in range(par.vms):
+        vmp = s.vmp[m]
+        active = 0
+        for i in range(vmp.first, vmp.first + vmp.vcpus):
+            vcpu, guest = s.vcpu[i], s.guest[i]
+            placed = vcpu.state == RUNNING or vcpu.state == QUEUED
+            if placed != (seen[0, i] == 1) or vcpu.migrating != 0 or vcpu.active > 1:
+                return VCPU
+            if guest.wake_at < world.now or (guest.wake_at < INF and vcpu.state != BLOCKED):
+                return VCPU
+            if guest.remaining < 0 or guest.cold < 0 or guest.section < 0:
+                return VCPU
+            if vcpu.state != DONE and guest.phase == SPIN and spins_backwards(s, np.uint32(i)):
+                return VCPU
+            soonest = min(soonest, guest.wake_at)
+            active += vcpu.active
+            if vcpu.state != DONE and (guest.phase == SPIN or guest.phase == HOLD):
+                ours = guest.lock >= vmp.first_lock and guest.lock < vmp.first_lock + vmp.locks
+                if not ours or (guest.phase == HOLD and s.lock[guest.lock].holder != i):
+                    return LOCK
+        if s.vm[m].active != active:
+            return VM
+    if world.next_wake != soonest:
+        return RUN
+    for i in range(par.locks):
+        holder = s.lock[i].holder
+        if holder != NONE and (s.guest[holder].phase != HOLD or s.guest[holder].lock != i):
+            return LOCK
+    return SOUND
