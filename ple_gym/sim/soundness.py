@@ -144,12 +144,18 @@ def near(s, time):
 
 @called
 def runs_backwards(s, p):
-    """Whether a clock of pCPU p lies in the past, or is not the one that its timers make."""
+    """Whether an event of pCPU p lies in the past, or is not the one that its timers and its vCPU's work make."""
     pcpu, clock = s.pcpu[p], s.clock[p]
     now = s.world[0].now
     timer = min(min(clock.noise_at, pcpu.resched_at), min(pcpu.tick_at, pcpu.slice_end))
     if clock.host_at != max(timer, pcpu.entry) or clock.event_at != min(clock.host_at, clock.guest_at):
         return True
+    if pcpu.settled != now:
+        return True
+    if pcpu.mode == GUEST:
+        guest = s.guest[pcpu.current]
+        if guest.phase != SPIN and clock.guest_at != max(now, pcpu.entry) + guest.cold + guest.remaining:
+            return True
     if clock.event_at < now or pcpu.tick_at < now - (1 << 32) or pcpu.dispatched_at > now:
         return True
     return not (near(s, pcpu.dispatched_at) and near(s, pcpu.entry) and near(s, pcpu.tick_at))
@@ -160,9 +166,7 @@ def spins_backwards(s, v):
     """Whether waiter v's spin has an end in the past."""
     vcpu, guest = s.vcpu[v], s.guest[v]
     now = s.world[0].now
-    if guest.try_at > now or guest.ple_used < 0 or guest.ple_used > LONG or not near(s, guest.ple_first):
-        return True
-    if guest.ple_last != -INF and not near(s, guest.ple_last):
+    if guest.try_at > now:
         return True
     if vcpu.state == RUNNING and (guest.exit_at < now or guest.attempt_at < now):
         return True
@@ -208,7 +212,13 @@ def places(s):
                 return VCPU
             if guest.wake_at < world.now or (guest.wake_at < INF and vcpu.state != BLOCKED):
                 return VCPU
-            if guest.remaining < 0 or guest.cold < 0 or guest.section < 0:
+            if guest.remaining < 0 or guest.remaining > LONG or guest.cold < 0 or guest.cold > LONG:
+                return VCPU
+            if guest.section < 0 or guest.section > vmp.sections or not near(s, guest.ple_first):
+                return VCPU
+            if guest.ple_last != -INF and not near(s, guest.ple_last):
+                return VCPU
+            if guest.ple_used < 0 or guest.ple_used > world.now + world.events + 1:
                 return VCPU
             if vcpu.state != DONE and guest.phase == SPIN and spins_backwards(s, np.uint32(i)):
                 return VCPU
