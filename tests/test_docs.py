@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from ple_gym.comparison import Comparison
+from ple_gym.scenario import describe_parameters
 from ple_gym.scenarios import SCENARIOS
 from ple_gym.tables import ComparisonTable
 
@@ -185,3 +186,10 @@ def test_only_python_blocks_run_and_lines_keep_their_numbers() -> None:
         (3, "a = 1"),
         (12, "c = a"),
     ]
+
+
+def test_the_model_says_what_every_parameter_may_be() -> None:
+    rows = re.findall(r"^\| `([a-z]+\.[a-z_]+)` \| ([^|]+) \|", (ROOT / "docs/model.md").read_text(), re.MULTILINE)
+    allowed = {name: text for name, (text, _) in describe_parameters().items() if "." in name}
+    grammars = {name: "a distribution (3.2)" for name, text in allowed.items() if text.startswith("constant C")}
+    assert dict(rows) == allowed | grammars
