@@ -13,12 +13,14 @@ DEMO_FLAGS ?= --policies xen-4.5 xen-4.8 paper kvm spin-age-self oracle --seeds 
 TRAIN_LEARNER ?= set-ppo
 TRAIN_FLAGS ?=
 BENCH_FLAGS ?=
+# Drawn once a call; in what make hands down, too.
+EXPLORE_SEED := $(or $(EXPLORE_SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d " "))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo train test test-gymnasium-floor test-rllib test-cluster reproduce reproduce-quick format lint type docs bench boundscheck nojit clean
+.PHONY: help setup demo train test test-gymnasium-floor test-rllib test-cluster explore reproduce reproduce-quick format lint type docs bench boundscheck nojit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,7 +37,7 @@ train: $(VENV)/.dev-stamp ## Train a scheduler on Storm and compare it with the 
 test: $(VENV)/.dev-stamp ## Run all tests
 	@# Compile once first, or both workers would compile the same code at the same time.
 	$(BIN)/ple-gym warmup
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --all-here $(PYTEST_ARGS)
 	$(BIN)/python -m experiments replay
 
 reproduce: $(VENV)/.dev-stamp ## Rerun the paper's experiments and write their results (about 20 minutes)
@@ -45,6 +47,13 @@ reproduce: $(VENV)/.dev-stamp ## Rerun the paper's experiments and write their r
 reproduce-quick: $(VENV)/.dev-stamp ## The same with few seeds, in a minute or two; keeps the results as they are
 	$(BIN)/python -m experiments fit --quick
 	$(BIN)/python -m experiments all --quick
+
+explore: $(VENV)/.dev-stamp ## Look for differences in random worlds that no test has met, for some minutes
+	$(BIN)/ple-gym warmup
+	@# A failure is shown with the seed, which draws the same worlds again: make explore EXPLORE_SEED=...
+	@echo "EXPLORE_SEED=$(EXPLORE_SEED)"
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -n 2 --hypothesis-seed=$(EXPLORE_SEED) \
+		tests/test_differential.py tests/test_invariants.py tests/test_traces.py tests/test_states.py
 
 test-cluster: $(VENV)/.dev-stamp ## Install Ray and run the tests that need it
 	$(PIP_INSTALL) -e '.[cluster]'

@@ -19,6 +19,8 @@ def replay(results: Path, say: Callable[[str], None], sample: int = SAMPLE) -> i
     for name in catalog.NAMES:
         path = results / f"{name}.csv"
         if not path.exists():
+            differences += 1
+            say(f"{name}: there is no {path.name}")
             continue
         experiment = catalog.load(name)
         rows = Table.read(path).rows()

@@ -1,4 +1,4 @@
-"""Shared by all tests: the reference simulator is importable, hypothesis is repeatable."""
+"""Shared by all tests: the reference simulator is importable, hypothesis repeats itself, no skip goes unnoticed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -13,5 +14,40 @@ sys.path.insert(0, str(Path(__file__).parent))
 settings.register_profile(
     "ple_gym", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("explore", parent=settings.get_profile("ple_gym"), derandomize=False, max_examples=1000)
+settings.register_profile("explore", parent=settings.get_profile("ple_gym"), derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ple_gym"))
+
+#: What a development environment need not have: reasons of skips that `--all-here` lets pass.
+ELSEWHERE = ("ray", "RLlib", "moviepy", "make nojit")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-here", action="store_true", help="fail if a test is skipped that could run here")
+
+
+class Skips:
+    """Notes why tests and whole files were skipped."""
+
+    def __init__(self) -> None:
+        self.surprising: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.note(report)
+
+    def note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if report.skipped and not any(word in reason for word in ELSEWHERE):
+            self.surprising.append(f"{report.nodeid}: {reason}")
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.surprising:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            print("\nskipped, though it could run here:", *self.surprising, sep="\n  ")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--all-here") and not hasattr(config, "workerinput"):  # of xdist the one that hears all
+        config.pluginmanager.register(Skips())

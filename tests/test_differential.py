@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_simulator import simulate
-from worlds import ENDS, affordable, contended_scenarios, extreme_scenarios, scenarios
+from worlds import ENDS, MORE, affordable, contended_scenarios, extreme_scenarios, scenarios
 
 from ple_gym.lanes import Lanes
 from ple_gym.policies import RULES
@@ -17,7 +17,7 @@ from ple_gym.scenario import Scenario
 from ple_gym.scenarios import load
 from ple_gym.sim.jit import JIT_ENABLED
 
-EXAMPLES = 600 if JIT_ENABLED else 150  # plain Python is some hundred times slower
+EXAMPLES = (600 if JIT_ENABLED else 150) * MORE  # plain Python is some hundred times slower
 
 rules = st.sampled_from(sorted(RULES))
 seeds = st.integers(0, 2**63 - 1)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from machine import Machine, totals, traced
-from worlds import contended_scenarios, scenarios
+from worlds import MORE, contended_scenarios, scenarios
 
 from ple_gym import trace as tr
 from ple_gym.drive import RESET, STEP
@@ -166,7 +166,7 @@ def check_a_world(scenario: Scenario, seed: int, rule: str, decisions: int, lane
     return taken
 
 
-@settings(max_examples=1000)
+@settings(max_examples=1000 * MORE)
 @given(contended_scenarios() | scenarios(), seeds, rules)
 def test_random_decisions_in_random_worlds(scenario: Scenario, seed: int, rule: str) -> None:
     lanes = Lanes(scenario, 1)
@@ -238,7 +238,7 @@ def check_trace_against_counters(lanes: Lanes, trace: np.ndarray) -> None:
     assert (tr.waits(trace)[:, 3] - tr.waits(trace)[:, 2]).max(initial=0) >= world["wait_max"]
 
 
-@settings(max_examples=500)
+@settings(max_examples=500 * MORE)
 @given(contended_scenarios() | scenarios(), seeds, rules)
 def test_records_of_random_worlds(scenario: Scenario, seed: int, rule: str) -> None:
     lanes, trace = traced(scenario, rule, seed, events=2_000_000)
@@ -275,7 +275,7 @@ def test_equal_seeds_give_equal_bytes(scenario: Scenario, seed: int, other: int,
     assert lanes.rows[0].tobytes() == expected
 
 
-@settings(max_examples=300)
+@settings(max_examples=300 * MORE)
 @given(contended_scenarios(), seeds, seeds, rules)
 def test_lanes_do_not_touch_each_other(scenario: Scenario, seed: int, other: int, rule: str) -> None:
     lanes = Lanes(scenario, 3)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import Machine
-from worlds import contended_scenarios, scenarios
+from worlds import MORE, contended_scenarios, scenarios
 
 from ple_gym.drive import CHECK, EXTERNAL, GO_ON, STEP
 from ple_gym.lanes import Lanes, _checksum
@@ -93,7 +93,7 @@ def forge(lanes: Lanes, generator: np.random.Generator) -> np.ndarray:
 
 
 @pytest.mark.kernel
-@settings(max_examples=100)
+@settings(max_examples=100 * MORE)
 @given(contended_scenarios() | scenarios(), st.integers(0, 2**63 - 1), st.sampled_from(sorted(RULES)))
 def test_no_state_that_a_run_is_in_is_refused(scenario: Scenario, seed: int, rule: str) -> None:
     m = Machine(scenario, seed)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from machine import traced
 from reference_simulator import World
 from reference_simulator.state import Mode, Phase, State
-from worlds import contended_scenarios, scenarios
+from worlds import MORE, contended_scenarios, scenarios
 
 from ple_gym import interface
 from ple_gym import trace as tr
@@ -68,7 +68,7 @@ def running(states: list[int]) -> int:
     return sum(one in (tr.RUNNING, tr.SPINNING, tr.HOLDING) for one in states)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150 * MORE)
 @given(worlds, rules, seeds)
 def test_states_and_occupancy_are_the_reference_simulators_at_every_event(
     scenario: Scenario, rule: str, seed: int
@@ -84,7 +84,7 @@ def test_states_and_occupancy_are_the_reference_simulators_at_every_event(
         assert running(drawn) <= lanes.pcpus
 
 
-@settings(max_examples=150)
+@settings(max_examples=150 * MORE)
 @given(worlds, rules, seeds, st.floats(0, 1))
 def test_a_trace_that_lost_its_beginning_is_completed_from_its_end(
     scenario: Scenario, rule: str, seed: int, share: float

@@ -5,6 +5,7 @@ parameter at both ends of its range.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,9 @@ from hypothesis import strategies as st
 from ple_gym.lanes import Lanes
 from ple_gym.policies import RULES
 from ple_gym.scenario import Cost, Decision, Host, Limit, Noise, Ple, Scenario, ScenarioError, Vm, describe_parameters
+
+#: How many times as many examples are drawn: `make explore` looks for what the fixed ones do not show.
+MORE = 5 if os.environ.get("HYPOTHESIS_PROFILE") == "explore" else 1
 
 TSC_HZ = 100_000_000  # the slowest allowed clock: milliseconds of scheduling in few cycles
 
