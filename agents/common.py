@@ -6,6 +6,7 @@ import csv
 import importlib.metadata
 import io
 import json
+import os
 import platform
 import shlex
 import time
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from agents.torch_policy import TorchPolicy
-from ple_gym.files import read_bytes, reading, seal_json, unseal_json, write_whole, writing
+from ple_gym.files import make_folder, read_bytes, reading, seal_json, unseal_json, write_whole, writing
 from ple_gym.interface import LEVELS, one_of
 from ple_gym.lanes import STARTS, Lanes
 from ple_gym.messages import plain
@@ -201,9 +202,9 @@ class Run:
         check_card(run.card(0, None), AgentError)  # rather now than when it is to be written
         asked = json.loads(json.dumps({"learner": learner, **_meaning(options)}))
         kept = run.path / "options.json"
-        if not kept.exists():
+        if not os.path.exists(kept):
             with writing(run.path, AgentError):
-                run.path.mkdir(parents=True, exist_ok=True)
+                make_folder(run.path)
             run.write("options.json", seal_json(OPTIONS, asked))
         with reading(kept, AgentError, "the options of a training", "name another --folder"):
             if unseal_json(OPTIONS, read_bytes(kept, MAX_OPTIONS_BYTES)) != asked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -24,9 +25,9 @@ def checkpoint(name: str) -> Path:
         AgentError: there is none.
     """
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike the methods of Path these never raise, whatever the name
         path /= "policy.npz"
-    if not path.exists():
+    if not os.path.exists(path):
         raise AgentError(
             f"{shown_path(name)}: no policy there; an unfinished training goes on with the command that began it"
         )

@@ -25,7 +25,7 @@ import numpy as np
 import ple_gym
 from experiments.executors import Where, run_batches
 from experiments.worlds import PROFILES, load_world
-from ple_gym.files import Log, parsing, read_bytes, read_text, reading, reason, write_whole, writing
+from ple_gym.files import Log, make_folder, parsing, read_bytes, read_text, reading, reason, write_whole, writing
 from ple_gym.lanes import Lanes, bin_value
 from ple_gym.messages import shown_path
 from ple_gym.policies import load_rule
@@ -162,7 +162,7 @@ class Table:
         writer.writerow(self.columns)
         writer.writerows(zip(*(column.tolist() for column in self.columns.values()), strict=True))
         with writing(path, TableError):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_whole(path, text.getvalue().encode())
 
     def __len__(self) -> int:
@@ -324,7 +324,7 @@ class Partial:
     def __enter__(self) -> Partial:
         self._chain = self.head
         with writing(self.path, TableError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             write_whole(self.path, f"{self.head}\n{self._lines(self.rows)}".encode())
             self._file = Log(self.path)
         return self

@@ -252,6 +252,16 @@ class Log:
         os.close(self._descriptor)
 
 
+def make_folder(path: PathLike) -> None:
+    """Make a folder, and those that it is in, unless there is one.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    with _naming(path):
+        os.makedirs(path, exist_ok=True)
+
+
 def check_writable(path: PathLike) -> None:
     """Raise the OSError that `write_whole` would, as far as it can be known beforehand."""
     with _naming(path):
