@@ -144,7 +144,10 @@ class Table:
             TableError: it cannot be read, or is no such table.
         """
         with reading(path, TableError, "a table of runs", "get it again, or run its experiment"):
-            head, *lines = csv.reader(read_text(path, MAX_TABLE_BYTES).splitlines(), strict=True)
+            text = read_text(path, MAX_TABLE_BYTES)
+            if not text.endswith("\n"):
+                raise ValueError("its last line has no end")
+            head, *lines = csv.reader(text.splitlines(), strict=True)
             if tuple(head[: len(KEYS)]) != KEYS or len(set(head)) < len(head):
                 raise TableError(f"its columns must be {', '.join(KEYS)} and others, each once")
             rows: dict[Task, Row] = {}

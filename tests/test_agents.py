@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shlex
+import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,13 +36,13 @@ from agents import (  # noqa: E402
 )
 from agents.set_network import Actor  # noqa: E402
 from agents.torch_policy import TorchPolicy, read_policy  # noqa: E402
-from ple_gym import evaluate, make_sb3  # noqa: E402
+from ple_gym import evaluate, files, make_sb3  # noqa: E402
 from ple_gym.adapters.semi_markov import semi_markov  # noqa: E402
 from ple_gym.drive import NEXT, RESET, STEP  # noqa: E402
 from ple_gym.env import PleEnv  # noqa: E402
 from ple_gym.lanes import Lanes  # noqa: E402
 from ple_gym.observe import HOST_LENGTH, VCPU_FEATURES  # noqa: E402
-from ple_gym.policies.exported import PolicyError, read_network, write_network  # noqa: E402
+from ple_gym.policies.exported import Network, PolicyError, read_network, write_network  # noqa: E402
 from ple_gym.policies.network import RANKS, learned  # noqa: E402
 from ple_gym.scenarios import load  # noqa: E402
 from ple_gym.sim.memory import grid, handle  # noqa: E402
@@ -456,3 +460,184 @@ def test_a_trained_policy_is_exported_and_compared(tmp_path: Path, capsys: pytes
         command.main(["evaluate", "Tiny", str(path.parent), "--policies", "xen-4.8", "--seeds", "1000000:1000002"]) == 0
     )
     assert "cem" in capsys.readouterr().out
+
+
+# --- what a training keeps --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Options of a stopped training per learner: copy its folder before use."""
+    options = {}
+    for learner, more in ((cem, {"steps": 6_000, "population": 8, "elite": 3, "worlds": 2}),
+                          (recurrent_ppo, {"steps": 1_500, "hidden": 4, "lanes": 4})):  # fmt: skip
+        folder = tmp_path_factory.mktemp("stopped") / learner.NAME
+        given = {**TINY, "validation_seeds": 2, "save_every_s": 0, "validate": 4, **more}
+        options[learner.NAME] = learner.Options(**given, folder=str(folder))
+        with pytest.MonkeyPatch.context() as patch:
+            train_with_a_kill(learner, options[learner.NAME], patch)
+    return options
+
+
+def refused_with(learner: Any, stopped: dict[str, Any], folder: Path, name: str, content: bytes) -> str:
+    """What is said of a copy of a stopped training with another file in it."""
+    shutil.copytree(stopped[learner.NAME].folder, folder, dirs_exist_ok=True)
+    (folder / name).write_bytes(content)
+    with pytest.raises(common.AgentError) as caught:
+        learner.train(replace(stopped[learner.NAME], folder=str(folder)))
+    text = str(caught.value)
+    assert text.isprintable() and len(text) < 500 and f"{name}: " in text and "name another --folder" in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("generation", -1), ("generation", True), ("decisions", -(10**6)), ("decisions", 1.5), ("decisions", 10**30),
+        ("deviation", []), ("deviation", None), ("mean", [float("nan")]), ("mean", "x"), ("cycles", -1.0),
+        ("curve", 5), ("curve", [[1]]), ("curve", [[1, 2, 3, 4, 5, 6, "x"]]), ("seconds", float("inf")),
+        ("seconds", "soon"), ("deviation", "negative"),
+    ],
+)  # fmt: skip
+def test_a_forged_state_of_a_search_is_refused(stopped: dict[str, Any], tmp_path: Path, name: str, value: Any) -> None:
+    """With a right checksum: what it says must be possible."""
+    kept = files.unseal_json(cem.STATE, (Path(stopped["cem"].folder) / "state.json").read_bytes())
+    if value == "negative":
+        value = [-1.0] * len(kept[name])
+    content = files.seal_json(cem.STATE, {**kept, name: value})
+    assert f"{name} = " in refused_with(cem, stopped, tmp_path / "x", "state.json", content)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"", b"{}", b"null", b'{"mean": []}', b"\xff"])
+def test_what_is_no_state_of_a_search_is_refused(stopped: dict[str, Any], tmp_path: Path, content: bytes) -> None:
+    assert "not the state of this training" in refused_with(cem, stopped, tmp_path / "x", "state.json", content)
+
+
+def change(name: str, function: Any) -> Any:
+    return lambda state: {**state, name: function(state[name])}
+
+
+def nan_weights(policy: Any) -> Any:
+    return {name: torch.full_like(array, torch.nan) for name, array in policy.items()}
+
+
+FORGED = {
+    "steps = -1000000000": change("steps", lambda _: -(10**9)),
+    "steps = 1000000000": change("steps", lambda _: 10**30),
+    "steps = True": change("steps", lambda _: True),
+    "updates = None": change("updates", lambda _: None),
+    "must be finite": change("policy", nan_weights),
+    "must have other names": change("policy", lambda policy: dict(list(policy.items())[1:])),
+    "must be torch.float32": change("policy", lambda policy: {name: one.double() for name, one in policy.items()}),
+    "curve = [[1]]": change("curve", lambda _: [[1]]),
+    "curve = 'x'": change("curve", lambda _: "x"),
+    "ended = [5]": change("ended", lambda _: [5]),
+    "ended = 5": change("ended", lambda _: 5),
+    "seconds = -1.0": change("seconds", lambda _: -1.0),
+    "seconds = 'x'": change("seconds", lambda _: "x"),
+    "counts = [0, 0]": change("counts", lambda _: [0, 0]),
+    "the last row must not come after": change("counts", lambda _: [0, 10**9, 0]),
+    "lane_logs = ": change("lane_logs", lambda logs: [[float("nan")] * len(logs[0]), logs[1]]),
+    "lanes: must be 4 arrays": change("lanes", lambda lanes: lanes[1:]),
+    "this is not a saved state": change("lanes", lambda lanes: [lanes[0] + 1, *lanes[1:]]),
+    "memory: must be": change("memory", lambda _: []),
+    "torch: must be": change("torch", lambda generator: generator[1:]),
+    "numpy = ": change("numpy", lambda parts: [parts[0], parts[1][1:], *parts[2:]]),
+    "python = ": change("python", lambda parts: (parts[0], parts[1][1:], parts[2])),
+    "optimizer: has other settings": change("optimizer", lambda state: {**state, "param_groups": [{"lr": "x"}]}),
+    "card: steps = 'x'": change("best", lambda best: {**best, "card": {**best["card"], "steps": "x"}}),
+    "hidden of the best policy": change("best", lambda best: {**best, "hidden": 5}),
+    "best mlp_extractor": change("best", lambda best: {**best, "weights": nan_weights(best["weights"])}),
+}
+
+
+@pytest.mark.parametrize("why", FORGED)
+def test_a_forged_state_of_a_training_is_refused(stopped: dict[str, Any], tmp_path: Path, why: str) -> None:
+    """With a right checksum: every part must have the kind, the shape and the range of this training's."""
+    path = Path(stopped["recurrent-ppo"].folder) / "state.pt"
+    state = FORGED[why](sb3.decode_state(path.read_bytes(), 2**26))
+    said = refused_with(recurrent_ppo, stopped, tmp_path / "x", "state.pt", sb3.encode_state(state))
+    assert why in said, said
+
+
+def test_a_state_s_archive_is_checked_before_it_is_unpacked(stopped: dict[str, Any], tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(200 * 2**20))
+    content = files.seal(sb3.STATE, buffer.getvalue())
+    assert "what is in its archive has" in refused_with(recurrent_ppo, stopped, tmp_path / "x", "state.pt", content)
+
+
+def test_options_of_another_version_or_damaged_are_refused(stopped: dict[str, Any], tmp_path: Path) -> None:
+    sound = (Path(stopped["cem"].folder) / "options.json").read_bytes()
+    for content, why in (
+        (b'{"learner": "cem"}', "not the options of a training"),
+        (sound.replace(b'"elite": 3', b'"elite": 2'), "its checksum is of another content"),
+        (sound.replace(b"format 1", b"format 9"), "its format is not"),
+        (sound[:-20], "not the options"),
+    ):
+        assert why in refused_with(cem, stopped, tmp_path / "x", "options.json", content)
+
+
+def test_a_full_disk_names_the_file_of_the_training(
+    stopped: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    shutil.copytree(stopped["cem"].folder, tmp_path / "x")
+    before = (tmp_path / "x" / "state.json").read_bytes()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(common.AgentError, match=r"x/state\.json: cannot be written: No space left on device$"):
+        cem.train(replace(stopped["cem"], folder=str(tmp_path / "x")))
+    assert (tmp_path / "x" / "state.json").read_bytes() == before
+    assert not list((tmp_path / "x").glob(".*"))
+    with pytest.raises(common.AgentError, match=r"new/options\.json: cannot be written: No space left on device$"):
+        cem.train(replace(stopped["cem"], folder=str(tmp_path / "new")))
+
+
+@pytest.mark.parametrize("folder", ["a\0b", "x" * 5000, "\ud800", "file/inside"])
+def test_a_folder_that_cannot_be_is_refused_in_one_line(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(common.AgentError) as caught:
+        cem.train(cem.Options(**TINY, folder=str(tmp_path / folder)))
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 300
+
+
+def test_what_the_card_cannot_hold_is_refused_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "a\nb.toml").write_text(load("Tiny").to_toml())
+    with pytest.raises(common.AgentError, match=r"card: scenario = .*must be one line of text") as caught:
+        cem.train(cem.Options(scenario=str(tmp_path / "a\nb.toml"), folder=str(tmp_path / "x"), quiet=True))
+    assert str(caught.value).isprintable() and not (tmp_path / "x").exists()
+
+
+def test_control_characters_of_a_stranger_s_card_never_reach_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = TorchPolicy.of(recurrent_ppo.build(recurrent_ppo.Options(scenario="Tiny", hidden=4)))
+    for number, card in enumerate(
+        ({"learner": "\x1b[2J\x1b]0;pwned\x07"}, {"scenario": "\x1b[2J"}, {"options": {"\x1b": 1}})
+    ):
+        path = tmp_path / f"{number}.npz"
+        write_network(path, replace(policy, card=card))
+        for arguments in (["evaluate", "Tiny", str(path)], ["export", str(path), "--name", "x", "--to", str(tmp_path)]):
+            assert command.main(arguments) == 2
+            printed = capsys.readouterr()
+            assert (printed.out + printed.err).replace("\n", "").isprintable() and printed.err.count("\n") == 1
+    write_network(
+        tmp_path / "bare.npz",
+        Network("linear", "hypervisor", 0, 0, cem.linear(np.zeros(35), cem.Options()).weights, {}),
+    )
+    assert command.main(["export", str(tmp_path / "bare.npz"), "--name", "x", "--to", str(tmp_path)]) == 0
+    assert "best after 0 decisions" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", torch_policy.KINDS)
+@pytest.mark.parametrize("information", ["hypervisor", "introspection", "oracle"])
+def test_the_shapes_that_torch_s_policies_must_have_are_those_that_torch_gives(kind: str, information: str) -> None:
+    shapes = torch_policy.shapes_of(kind, information, 5, 8)
+    weights = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    network = TorchPolicy(kind, information, 5, 8, weights, {}).network()
+    found = {name: array.shape for name, array in torch_policy.actor_weights(network).items()}
+    assert found == shapes
+    assert all(np.array_equal(array, weights[name]) for name, array in torch_policy.actor_weights(network).items())

@@ -110,6 +110,111 @@ def test_rows_of_other_code_are_not_used(tmp_path):
     assert Partial(path, other).rows == {}
 
 
+def sound_partial(path, one):
+    """The rows of a sweep's partial file, and its bytes."""
+    rows = {task: (task.seed, 7) for task in one.tasks(False)}
+    with Partial(path, one) as partial:
+        partial.append(rows)
+    return rows, path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("damage", "kept"),
+    [
+        (lambda data: data[:-5], 59),
+        (lambda data: data + bytes(300), 60),  # as a power cut leaves it
+        (lambda data: data + b"\n\n", 60),
+        (lambda data: data[:-100] + bytes(100), None),
+        (lambda data: data.replace(b"kvm,3,3,7", b"kvm,3,4,7"), 33),
+        (lambda data: data.replace(b"kvm,3,3,7", b"kvm,3,3,7,7"), 33),
+        (lambda data: data.replace(b"kvm,3,", b"kvm,\xff,"), 33),
+        (lambda data: b"".join(line for line in data.splitlines(True) if b"kvm,3," not in line), 33),
+        (lambda data: data.replace(b"\n", b"\r\n"), 0),
+        (lambda data: b"x" + data, 0),
+        (lambda data: b"\n" * 10, 0),
+    ],
+)
+def test_of_a_damaged_partial_file_the_rows_before_the_damage_are_used_and_it_is_said(tmp_path, capsys, damage, kept):
+    one = experiment()
+    path = tmp_path / "scratch" / "example.partial.csv"
+    rows, data = sound_partial(path, one)
+    assert Partial(path, one).rows == rows and not Partial(path, one).lost
+    path.write_bytes(damage(data))
+    partial = Partial(path, one)
+    assert list(partial.rows.items()) == list(rows.items())[: len(partial.rows)]
+    assert kept is None or len(partial.rows) == kept
+    assert partial.lost.isprintable() and 20 < len(partial.lost) < 300
+    assert run(experiment(lambda task: {"now": task.seed, "exits": 7}), tmp_path) == run(
+        experiment(lambda task: {"now": task.seed, "exits": 7}), tmp_path / "whole"
+    )
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "example.partial.csv: " in told
+
+
+def test_a_partial_table_that_cannot_be_read_is_refused_with_a_remedy(tmp_path):
+    path = tmp_path / "partial.csv"
+    path.symlink_to("/dev/zero")
+    with pytest.raises(lab.TableError, match=r"partial\.csv: not a regular file; remove it to begin anew$"):
+        Partial(path, experiment())
+
+
+def test_of_two_equal_sweeps_at_once_both_end_well(tmp_path):
+    """The later one finds that the earlier has removed the partial file."""
+    measure = lambda task: {"now": task.seed, "exits": 7}  # noqa: E731
+    inner = []
+
+    def meanwhile(done):
+        if done >= 30 and not inner:
+            inner.append(run(experiment(measure), tmp_path))
+
+    assert run(experiment(measure), tmp_path, progress=meanwhile) == inner[0]
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_finished_rows_are_on_the_disk_and_a_full_one_names_the_file(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(descriptor), fsync(descriptor)))
+    run(experiment(lambda task: {"now": task.seed, "exits": 7}), tmp_path)
+    assert len(synced) >= 60 // 7  # batches, and two whole files
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(lab.TableError, match=r"example\.partial\.csv: cannot be written: No space left on device$"):
+        run(experiment(), tmp_path / "full")
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda data: b"", "not a table of runs"),
+        (lambda data: data[:-3], "not a table of runs, or damaged .its last line"),
+        (lambda data: data + b"\n", "line 12: 0 cells"),
+        (lambda data: data + bytes(50) + b"\n", "line 12: "),
+        (lambda data: data.replace(b"seed", b"sead"), "its columns must be scenario, overrides, policy, seed"),
+        (lambda data: data + data.splitlines(True)[-1], "line 12: the same run stands there twice"),
+        (lambda data: data.replace(b",1", b",x", 1), "line 2: a number is not whole"),
+        (lambda data: data.replace(b",1", b",1.5", 1), "line 2: a number is not whole"),
+        (lambda data: data.replace(b",1", b"," + b"9" * 30, 1), "line 2: a number is not whole"),
+        (
+            lambda data: data + b"\x1b,,kvm,1" + b",1" * (data.splitlines()[0].count(b",") - 3) + b"\n",
+            "line 12: a text has",
+        ),
+        (lambda data: data.decode().encode("utf-16"), "not a table of runs"),
+    ],
+)
+def test_a_damaged_table_is_refused_in_one_line(tmp_path, damage, why):
+    path = tmp_path / "table.csv"
+    path.write_bytes(damage((lab.RESULTS / "agreement.csv").read_bytes()))
+    with pytest.raises(
+        lab.TableError, match=rf"^\S*table\.csv: {why}.*; get it again, or run its experiment$"
+    ) as caught:
+        Table.read(path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 400
+
+
 def test_a_measure_must_be_an_integer(tmp_path):
     with pytest.raises(TypeError, match="float"):
         run(experiment(lambda task: {"now": 1.0, "exits": 0}), tmp_path)
