@@ -202,3 +202,23 @@ def test_reading_needs_no_more_memory_than_the_limit(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert run.stdout == "not a regular file\n8,589,934,592 bytes are more than 1,048,576\n"
+
+
+def test_whatever_is_sealed_is_refused_when_a_bit_has_turned_or_bytes_are_missing() -> None:
+    content = {"a": [1, 2.5, None], "b": "\u00e9", "c": {"d": True}}
+    sealed, document = files.seal("thing, format 1", b"some \n content"), files.seal_json("thing, format 1", content)
+    assert files.unseal("thing, format 1", sealed) == b"some \n content"
+    assert files.unseal_json("thing, format 1", document) == content
+    for unseal, data in ((files.unseal, sealed), (files.unseal_json, document)):
+        with pytest.raises((ValueError, KeyError)):
+            unseal("thing, format 2", data)
+        for place in range(len(data)):
+            for damaged in (
+                data[:place],
+                *(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :] for bit in range(8)),
+            ):
+                try:
+                    found = unseal("thing, format 1", damaged)
+                except (ValueError, KeyError, TypeError):
+                    continue
+                assert unseal is files.unseal_json and found == content  # blanks between the values

@@ -63,6 +63,8 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
     at, to = sorted((rng.randrange(len(data)), rng.randrange(len(data) + 1)))
     short = min(to, at + rng.choice([1, 2, 8, 64, 512]))
     flip = bytes([data[at] ^ (1 << rng.randrange(8))])
+    lines = data.splitlines(keepends=True)
+    line, place = rng.choice(lines), rng.randrange(len(lines))
     return rng.choice(
         [
             data[:at],
@@ -75,6 +77,8 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
             data[:at] + data[at:short] * 2 + data[short:],
             data + rng.randbytes(rng.choice([1, 100])),
             data + data,
+            b"".join([*lines[:place], line, *lines[place:]]),
+            b"".join([*lines[:place], *lines[place + 1 :]]),
             data.replace(b"\n", b"\r\n"),
             data.replace(b"\n", b"\r"),
             data.replace(data[at : at + 1], b""),
@@ -253,7 +257,7 @@ class Policies:
     def one(self, rng: random.Random) -> str:
         """A damaged or a forged file."""
         place = rng.randrange(len(self.files))
-        forged = rng.random() < 0.4
+        forged = rng.random() < 0.5
         data = self.forged(self.files[place], rng) if forged else damaged(self.files[place], rng)
         self.path.write_bytes(data)
         try:
@@ -455,8 +459,8 @@ class Tables:
 
 #: Kind, how many of it by default, how many if long.
 FUZZES: dict[str, tuple[type[Any], int, int]] = {
-    "configurations": (Configurations, 400, 20_000),
-    "policies": (Policies, 200, 5_000),
+    "configurations": (Configurations, 600, 20_000),
+    "policies": (Policies, 400, 5_000),
     "training folders": (Trainings, 6, 500),
     "partial tables": (PartialTables, 60, 500),
     "tables": (Tables, 60, 500),
