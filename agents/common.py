@@ -21,7 +21,7 @@ from agents.torch_policy import TorchPolicy
 from ple_gym.files import make_folder, read_bytes, reading, seal_json, unseal_json, write_whole, writing
 from ple_gym.interface import LEVELS, one_of
 from ple_gym.lanes import STARTS, Lanes
-from ple_gym.messages import plain
+from ple_gym.messages import plain, shown_path
 from ple_gym.parameters import MAX_SEED, Kind, number, whole
 from ple_gym.policies.cards import NOTHING, any_of, check_card, list_of
 from ple_gym.policies.exported import Network, check_temperature, encode
@@ -235,13 +235,25 @@ class Run:
         return self.seconds + time.monotonic() - self.began
 
     def finish(self, policy: Network | TorchPolicy) -> Path:
-        """Write curve, picture and, last, the policy; where it is."""
+        """Write curve, picture and, last, the policy; where it is.
+
+        Raises:
+            AgentError: one of them cannot be written. The policy is, if it can be.
+        """
         buffer = io.StringIO(newline="")
         csv.writer(buffer).writerows([CURVE, *self.curve])
-        self.write("curve.csv", buffer.getvalue().encode())
-        if picture := curve_picture(self.curve, f"{self.learner} on {plain(self.options.scenario)}"):
-            self.write("curve.png", picture)
+        picture = curve_picture(self.curve, f"{self.learner} on {plain(self.options.scenario)}")
+        failures = []
+        for name, content in (("curve.csv", buffer.getvalue().encode()), ("curve.png", picture)):
+            if not content:
+                continue
+            try:
+                self.write(name, content)
+            except AgentError as error:
+                failures.append(error)
         self.write(self.policy.name, encode(policy))
+        if failures:
+            raise AgentError(f"{failures[0]}; the policy is kept: {shown_path(self.policy)}")
         return self.policy
 
     def card(self, steps: int, validation: float | None) -> dict[str, Any]:

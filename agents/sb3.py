@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 import random
+import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from torch import nn
 from agents.common import COUNT, CURVE_ROWS, REMEDY, SECONDS, AgentError, Options, Run, Validation, percent
 from agents.torch_policy import KINDS, TorchPolicy
 from ple_gym.adapters.sb3 import PleVecEnv, make_sb3
-from ple_gym.files import check_archive, read_bytes, reading, seal, unseal
+from ple_gym.files import check_archive, read_bytes, reading, seal, unseal, writing
 from ple_gym.parameters import FLAG, check, number, whole
 from ple_gym.policies.cards import NOTHING, any_of, check_card, list_of, record
 from ple_gym.policies.exported import Network, encode
@@ -88,7 +90,17 @@ class Training(BaseCallback):
         self.saved_at = time.monotonic()
 
     def run_to_the_end(self) -> Path:
-        """Learn, and write the result."""
+        """Learn, and write the result.
+
+        Raises:
+            AgentError: a state is damaged, or a file cannot be written.
+        """
+        with _naming_events(self.run.path):
+            self._learn()
+        assert self.best is not None, "the last row of the curve is validated"
+        return self.run.finish(self.best)
+
+    def _learn(self) -> None:
         self.envs.seed(self.options.first_world())  # SB3 has put its own seed there
         self.learning.set_logger(configure(str(self.run.path), ["tensorboard"]))
         state = self.run.path / "state.pt"
@@ -108,8 +120,6 @@ class Training(BaseCallback):
                 self.learning.learn(remaining, callback=self, reset_num_timesteps=False)
             self.write_row(validate=True)
         self.learning.logger.close()
-        assert self.best is not None, "the last row of the curve is validated"
-        return self.run.finish(self.best)
 
     def begin(self) -> None:
         """What comes before the first decision: nothing."""
@@ -272,6 +282,25 @@ class Training(BaseCallback):
             _same("best", best["weights"], {name: torch.from_numpy(array) for name, array in policy.weights.items()})
             check_card(best["card"])
             check("validation", any_of(number(-100, 1e12), NOTHING), best["card"]["validation"]["above_ideal_percent"])
+
+
+@contextmanager
+def _naming_events(folder: Path) -> Iterator[None]:
+    """Let a failure to write TensorBoard's events be one line. They are written by a thread, which would print a
+    traceback, and the error that then arrives here has no name; all other files are written by `Run.write`.
+    """
+    hook = threading.excepthook
+
+    def quietly(failure: threading.ExceptHookArgs) -> None:
+        if not isinstance(failure.exc_value, OSError):
+            hook(failure)
+
+    threading.excepthook = quietly
+    try:
+        with writing(folder / "events.out.tfevents", AgentError):
+            yield
+    finally:
+        threading.excepthook = hook
 
 
 def encode_state(state: Mapping[str, Any]) -> bytes:

@@ -6,6 +6,8 @@ import os
 
 MAX_SHOWN = 80
 """Characters of the input that a message quotes at most."""
+MAX_PATH = 160
+"""Characters of a file's name, which is worth more: it must be found again."""
 
 
 def show(value: object) -> str:
@@ -31,7 +33,7 @@ def plain(text: object) -> str:
 def shown_path(path: str | os.PathLike[str]) -> str:
     """Return a file's name as `plain` does; of a long one the end, which tells more."""
     words = os.fspath(path)
-    return escaped(words) if len(words) <= MAX_SHOWN else f"...{escaped(words[-MAX_SHOWN:])}"
+    return escaped(words) if len(words) <= MAX_PATH else f"...{escaped(words[-MAX_PATH:])}"
 
 
 def escaped(text: str) -> str:

@@ -596,6 +596,42 @@ def test_a_full_disk_names_the_file_of_the_training(
         cem.train(replace(stopped["cem"], folder=str(tmp_path / "new")))
 
 
+def test_a_policy_is_kept_where_its_picture_is_too_large_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced = os.replace
+
+    def full(source: Any, target: Any) -> None:
+        if Path(target).suffix in (".png", ".csv"):
+            raise OSError(28, "No space left on device")
+        replaced(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    options = cem.Options(**TINY, folder=str(tmp_path / "x"), steps=300, population=6, elite=2, worlds=2)
+    with pytest.raises(
+        common.AgentError, match=r"curve\.csv: cannot be written: No space .*; the policy is kept: .*npz$"
+    ):
+        cem.train(options)
+    assert read_policy(tmp_path / "x" / "policy.npz").card["learner"] == "cem"
+    assert not list((tmp_path / "x").glob(".*"))
+
+
+def test_a_full_disk_under_tensorboard_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    folder = str(tmp_path / "x")
+    given = ["--folder", folder, "--steps", "3000", "--quiet", "--overrides", *TINY["overrides"]]
+    assert command.main(["train", "maskable-ppo", "--scenario", "Tiny", *given]) == 2
+    told = capsys.readouterr().err
+    assert told == f"agents: error: {folder}/events.out.tfevents: cannot be written: No space left on device\n"
+
+
 @pytest.mark.parametrize("folder", ["a\0b", "x" * 5000, "\ud800", "file/inside"])
 def test_a_folder_that_cannot_be_is_refused_in_one_line(folder: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")

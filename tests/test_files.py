@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ple_gym import files
-from ple_gym.messages import MAX_SHOWN, plain, show, shown_path
+from ple_gym.messages import MAX_PATH, MAX_SHOWN, plain, show, shown_path
 
 
 class Wrong(ValueError):
@@ -180,7 +180,7 @@ def test_text_and_names_are_shown_short_on_one_line_and_escaped() -> None:
     assert plain("\x1b]0;x\x07\n\u202e") == r"\x1b]0;x\x07\n\u202e"
     assert plain("x" * 100) == "x" * MAX_SHOWN + "..."
     assert shown_path("/far" * 100 + "/x.toml").endswith("/far/x.toml")
-    assert len(shown_path("/far" * 100)) == MAX_SHOWN + 3
+    assert len(shown_path("/far" * 100)) == MAX_PATH + 3
 
 
 def test_reading_needs_no_more_memory_than_the_limit(tmp_path: Path) -> None:
