@@ -16,7 +16,7 @@ import stat
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -212,18 +212,17 @@ def write_whole(path: PathLike, content: bytes) -> None:
     """
     with _naming(path):
         mode = _replaced_mode(path)
-        temporary = _temporary_name(path)
+        descriptor, temporary = _create(path)
         try:
-            with open(temporary, "xb", opener=_create) as file:
+            with open(descriptor, "wb") as file:
                 if mode is not None:
-                    os.fchmod(file.fileno(), mode)
+                    os.fchmod(descriptor, mode)
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                os.fsync(descriptor)
             os.replace(temporary, path)
         except BaseException:
-            with suppress(FileNotFoundError):  # before it was made
-                temporary.unlink()
+            os.unlink(temporary)
             raise
 
 
@@ -266,9 +265,9 @@ def check_writable(path: PathLike) -> None:
     """Raise the OSError that `write_whole` would, as far as it can be known beforehand."""
     with _naming(path):
         _replaced_mode(path)
-        temporary = _temporary_name(path)
-        with open(temporary, "xb", opener=_create):
-            temporary.unlink()
+        descriptor, temporary = _create(path)
+        os.close(descriptor)
+        os.unlink(temporary)
 
 
 def _replaced_mode(path: PathLike) -> int | None:
@@ -282,14 +281,12 @@ def _replaced_mode(path: PathLike) -> int | None:
     return stat.S_IMODE(status.st_mode)
 
 
-def _temporary_name(path: PathLike) -> Path:
-    """A name that nobody can foresee, in the file's folder."""
-    return Path(path).with_name(f".{secrets.token_hex(8)}.tmp")
-
-
-def _create(name: str, flags: int) -> int:
-    """Open as `tempfile.mkstemp` does: only what does not exist yet, and no link; but with the mode of the umask."""
-    return os.open(name, flags | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+def _create(path: PathLike) -> tuple[int, Path]:
+    """Create and open an empty file in the folder of a path, as `tempfile.mkstemp` does: under a name that nobody can
+    foresee, only if there is nothing of that name, not even a link; but with the mode that the umask asks for.
+    """
+    temporary = Path(path).with_name(f".{secrets.token_hex(8)}.tmp")
+    return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), temporary
 
 
 @contextmanager

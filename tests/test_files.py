@@ -88,7 +88,7 @@ def test_a_temporary_name_that_is_taken_is_never_opened(tmp_path: Path, monkeypa
     with pytest.raises(FileExistsError) as caught:
         files.write_whole(tmp_path / "x", b"mine")
     assert caught.value.filename == str(tmp_path / "x")
-    assert victim.read_bytes() == b"precious"
+    assert victim.read_bytes() == b"precious" and (tmp_path / ".00.tmp").is_symlink()
 
 
 def test_links_devices_and_folders_are_not_replaced(tmp_path: Path) -> None:
