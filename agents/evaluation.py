@@ -24,6 +24,8 @@ def checkpoint(name: str) -> Path:
     Raises:
         AgentError: there is none.
     """
+    if not name.isprintable():  # it stands in tables
+        raise AgentError(f"{shown_path(name)}: the name of a policy's file must be printable")
     path = Path(name)
     if os.path.isdir(path):  # unlike the methods of Path these never raise, whatever the name
         path /= "policy.npz"

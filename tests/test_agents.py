@@ -640,6 +640,17 @@ def test_a_folder_that_cannot_be_is_refused_in_one_line(folder: str, tmp_path: P
     assert str(caught.value).isprintable() and len(str(caught.value)) < 300
 
 
+def test_a_policy_s_file_whose_name_cannot_be_printed_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "\x1b[2J.npz"
+    write_network(path, TorchPolicy.of(recurrent_ppo.build(recurrent_ppo.Options(scenario="Tiny", hidden=4))))
+    for arguments in (["evaluate", "Tiny", str(path)], ["export", str(path), "--name", "x", "--to", str(tmp_path)]):
+        assert command.main(arguments) == 2
+        printed = capsys.readouterr()
+        assert printed.err[:-1].isprintable() and "must be printable" in printed.err and not printed.out
+
+
 def test_what_the_card_cannot_hold_is_refused_before_the_training(tmp_path: Path) -> None:
     (tmp_path / "a\nb.toml").write_text(load("Tiny").to_toml())
     with pytest.raises(common.AgentError, match=r"card: scenario = .*must be one line of text") as caught:

@@ -367,6 +367,16 @@ def test_a_card_of_its_own_is_checked_too(tmp_path: Path) -> None:
             read_card(path)
 
 
+def test_a_file_name_that_cannot_be_printed_is_refused(tmp_path: Path) -> None:
+    """It would stand in tables: a terminal's commands, or bytes that are no UTF-8, which nothing can print."""
+    for stem in ("\x1b[2J", "a\nb", os.fsdecode(b"\xff")):
+        path = tmp_path / f"{stem}.npz"
+        path.write_bytes(encode(random_network("linear", 0)))
+        with pytest.raises(PolicyError, match="must be printable") as caught:
+            load_rule(f"learned:{path}")
+        one_line(caught.value)
+
+
 def test_a_policy_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
     network = random_network("mlp", 1024, hidden=256)
     with pytest.raises(PolicyError, match="is too large: at most 16,777,216"):

@@ -253,6 +253,8 @@ def load_network(name: str) -> Network:
         PolicyError: a file that cannot be read, or is no learned policy.
         ScenarioError: no such policy.
     """
+    if not name.isprintable():  # it stands in tables
+        raise PolicyError(f"{show(name)}: the name of a learned policy must be printable")
     path = Path(name.removeprefix(PREFIX))
     if path.suffix != ".npz":
         if name not in learned_names():
