@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, SupportsInt
+from operator import index
+from typing import Any, SupportsIndex
 
 import gymnasium as gym
 import numpy as np
@@ -21,15 +22,17 @@ from ple_gym.interface import (
     picture_of,
 )
 from ple_gym.lanes import STARTS, never_starts
-from ple_gym.parameters import MAX_SEED, checked_seed
-from ple_gym.scenario import Scenario
+from ple_gym.parameters import MAX_SEED, checked_seed, show
+from ple_gym.scenario import Scenario, never_decides
 from ple_gym.sim import state
 from ple_gym.trace import unrolled
 
-ILLEGAL = ("defer", "raise")
 _ADVANCING, _DECIDE, _FINISHED, _TIMED_OUT = map(
     float, (state.ADVANCING, state.DECIDE, state.FINISHED, state.TIMED_OUT)
 )
+
+#: What `_bind` makes: addresses in this process, and views of memory that they name. Copies and pickles go without.
+_BOUND = ("lanes", "_step", "_action", "_results", "_mask", "_flat")
 
 
 class PleEnv(gym.Env[Any, Any]):
@@ -39,7 +42,7 @@ class PleEnv(gym.Env[Any, Any]):
     another pCPU's queue is pulled and pays for its migration); V defers to the host scheduler's own yield.
     `info["action_mask"]` (int8 [V + 1]) tells which are legal; the asker and V always are. An illegal action defers,
     and is reported: `info["illegal_action"]`, counted in `ple_episode`; with `illegal="raise"` it raises and changes
-    nothing.
+    nothing. What is not in the space at all always raises.
 
     **Observation**, float32: `flat` is one vector, feature by feature all vCPUs, then the host's
     (`observe.VCPU_FEATURES`, `observe.HOST_FEATURES`); `tokens` is a dict of the same, `vcpus` [V, F] and `host` [G].
@@ -61,6 +64,13 @@ class PleEnv(gym.Env[Any, Any]):
 
     Decisions are not evenly spaced: `info["elapsed_cycles"]` is the simulated time since the previous one.
 
+    **Infos** tell what there is to tell, each thing when it comes up. Some libraries want the same keys and shapes at
+    every reset and step: with `infos="uniform"` they are always `action_mask`, `elapsed_cycles`, `illegal_action`,
+    `seed` and `index`, and the record is had from `episode_record` instead.
+
+    **Copies** and pickles keep everything: attributes (a subclass's too), `spec`, the generators, the trace. The
+    machine of a copy is its own.
+
     Args:
         scenario: a name, an id, a .toml or .json file, or a `Scenario`.
         information: `hypervisor`, `introspection` or `oracle`.
@@ -68,6 +78,7 @@ class PleEnv(gym.Env[Any, Any]):
         reward: `waste`, `time` or `fair`.
         start: `first` (decision) or `storm`: where every world starts unless `reset` is told otherwise.
         illegal: what an illegal action does: `defer` or `raise`.
+        infos: `sparse` or `uniform`.
         overrides: scenario parameters by dotted name, e.g. `{"host.ratelimit_us": 500}`.
         render_mode: `ansi` or `rgb_array`: the last milliseconds as a timeline.
 
@@ -86,30 +97,43 @@ class PleEnv(gym.Env[Any, Any]):
         reward: str = "waste",
         start: str = "first",
         illegal: str = "defer",
+        infos: str = "sparse",
         overrides: Mapping[str, object] | None = None,
         render_mode: str | None = None,
     ) -> None:
-        one_of("treatment of illegal actions", illegal, ILLEGAL)
         if render_mode is not None:
             one_of("render mode", render_mode, self.metadata["render_modes"])
         self.interface = make_interface(
-            scenario, overrides, information=information, observation=observation, reward=reward, start=start
+            scenario,
+            overrides,
+            information=information,
+            observation=observation,
+            reward=reward,
+            start=start,
+            illegal=illegal,
+            infos=infos,
         )
         self.scenario = self.interface.scenario
         self.render_mode = render_mode
         self.action_space = self.interface.action_space()
         self.observation_space = self.interface.observation_space()
-        self.lanes = self.interface.lanes(1)
         self._trace = np.zeros((TRACE_ROWS if render_mode else 0, state.TRACE_WIDTH), np.int64)
-        self._step = self.lanes.bind(STEP, self._trace)
-        self._action = self.lanes.action.data  # numbers go into it faster than into an array
-        self._result = self.lanes.result[:, 0]
-        self._mask = self.lanes.mask[0]
-        self._flat = self.lanes.observation[0]
         self._is_flat = observation == "flat"
+        self._is_sparse = infos == "sparse"
         self._defer = self.interface.vcpus
         self._raises = illegal == "raise"
         self._running = self._seeded = False
+        self._bind()
+
+    def _bind(self) -> None:
+        """Make the machine, and the fast ways to what is in it."""
+        self.lanes = self.interface.lanes(1)
+        self._step = self.lanes.bind(STEP, self._trace)
+        # One number goes faster into a memory view, or out of it, than into an array.
+        self._action = self.lanes.action.data
+        self._results = self.lanes.result[:, 0].data
+        self._mask = self.lanes.mask[0]
+        self._flat = self.lanes.observation[0]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -122,7 +146,8 @@ class PleEnv(gym.Env[Any, Any]):
 
         Raises:
             ValueError: a seed outside 0..2^63-1, an unknown option, or a state that does not fit; nothing has changed.
-            RuntimeError: 1,001 worlds in a row ended before they reached their start.
+            RuntimeError: in this scenario nothing can ever be decided, or 1,001 worlds in a row ended before they
+                reached their start.
         """
         asked = checked_options(options, "start", "state")
         if seed is not None:
@@ -131,6 +156,8 @@ class PleEnv(gym.Env[Any, Any]):
             if seed is not None:
                 raise ValueError("reset: a state contains its world, so it takes no seed")
             return self.set_state(asked["state"])
+        if reason := never_decides(self.scenario):
+            raise RuntimeError(f"{self.scenario.name}: there is nothing to decide: {reason}")
         super().reset(seed=seed)
         world = self.lanes.world
         if seed is None and not self._seeded:
@@ -141,40 +168,45 @@ class PleEnv(gym.Env[Any, Any]):
         self._running = False
         self.lanes.drive(0, 1, NEXT if seed is None else RESET, trace=self._trace)
         self._seeded = True
-        self._running = self._result[state.RESULT_STATUS] == _DECIDE
+        self._running = self._results[state.RESULT_STATUS] == _DECIDE
         if not self._running:
             raise RuntimeError(never_starts(self.lanes, 0))
         return self._present()
 
-    def step(self, action: SupportsInt) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: SupportsIndex) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Carry out a decision and go to the next one, or to the end.
 
         Raises:
             ValueError: an action outside the space, or an illegal one with `illegal="raise"`; nothing has changed.
-            RuntimeError: the run is over.
+            RuntimeError: not reset yet, or the run is over.
         """
         if not self._running:
-            raise RuntimeError("the run is over: call reset() before step()")
-        number = int(action)
+            raise RuntimeError(f"{'the run is over' if self._seeded else 'not reset yet'}: call reset() before step()")
+        try:
+            number = index(action)  # no float is taken for a whole number
+        except TypeError:
+            number = -1
         if not 0 <= number <= self._defer or (self._raises and not self._mask[number]):
-            legal = ", ".join(str(one) for one in np.flatnonzero(self._mask))
-            raise ValueError(f"action {action} is not legal here; legal are {legal} (info['action_mask'])")
+            raise ValueError(self._not_legal(action, number))
         self._action[0] = number
         remarkable = self._step()
         if remarkable > 1:
             remarkable = self.lanes.go_on(remarkable, 1, STEP, trace=self._trace)
-        reward, status, elapsed, illegal = self._result.tolist()
-        info: dict[str, Any] = {"action_mask": self._mask.copy(), "elapsed_cycles": int(elapsed)}
-        if not remarkable:
+        results = self._results
+        reward = results[state.RESULT_REWARD]
+        info = {"action_mask": self._mask.copy(), "elapsed_cycles": int(results[state.RESULT_ELAPSED])}
+        if not remarkable and self._is_sparse:
             return (self._flat.copy() if self._is_flat else self._observe()), reward, False, False, info
-        if illegal:
+        illegal, status = bool(results[state.RESULT_ILLEGAL]), results[state.RESULT_STATUS]
+        self._running = status == _DECIDE
+        if not self._is_sparse:
+            info |= self._named(illegal)
+        elif illegal:
             info["illegal_action"] = True
-        if status == _DECIDE:
-            return self._observe(), reward, False, False, info
-        self._running = False
         if status == _ADVANCING:
             raise RuntimeError("the step before was interrupted: call reset() before step()")
-        info["ple_episode"] = episode_of(self.lanes, 0)
+        if self._is_sparse and not self._running:
+            info["ple_episode"] = self.episode_record()
         return self._observe(), reward, status == _FINISHED, status == _TIMED_OUT, info
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
@@ -193,29 +225,34 @@ class PleEnv(gym.Env[Any, Any]):
         """
         self.lanes.restore(0, saved)
         self._seeded = True
-        self._running = self._result[state.RESULT_STATUS] == _DECIDE
+        self._running = self._results[state.RESULT_STATUS] == _DECIDE
         self._trace[:] = 0
         self.lanes.world["traced"][0] = 0
         return self._present()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What copies and pickles hold: the options and the exact state, none of the addresses in this process."""
-        options = {name: getattr(self.interface, name) for name in self.interface.__dataclass_fields__}
-        options |= {"illegal": "raise" if self._raises else "defer", "render_mode": self.render_mode}
-        saved = self.lanes.save(0) if self._seeded else None
-        return {
-            "options": options,
-            "state": saved,
-            "np_random": self._np_random,
-            "np_random_seed": self._np_random_seed,
-        }
+    def episode_record(self) -> dict[str, Any]:
+        """The record of the run so far: what `info["ple_episode"]` holds when it has ended."""
+        return episode_of(self.lanes, 0)
 
-    def __setstate__(self, pickled: dict[str, Any]) -> None:
-        """Build the environment anew; the trace for rendering begins here."""
-        self.__init__(**pickled["options"])  # type: ignore[misc]
-        if pickled["state"] is not None:
-            self.set_state(pickled["state"])
-        self._np_random, self._np_random_seed = pickled["np_random"], pickled["np_random_seed"]
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: all attributes and the exact state, none of the addresses in this process."""
+        kept = {name: value for name, value in self.__dict__.items() if name not in _BOUND}
+        return kept | {"_saved": self.lanes.save(0) if self._seeded else None}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        """Take the attributes, and make a machine in that state.
+
+        Raises:
+            ValueError: a state that does not fit.
+        """
+        saved, trace = kept["_saved"], kept["_trace"]
+        self.__dict__.update({name: value for name, value in kept.items() if name != "_saved"})
+        self._trace = np.array(trace, np.int64, order="C").reshape(-1, state.TRACE_WIDTH)
+        self._bind()
+        if saved is not None:
+            self.lanes.restore(0, saved)
+        self._seeded = saved is not None
+        self._running = self._seeded and self._results[state.RESULT_STATUS] == _DECIDE
 
     def trace(self) -> npt.NDArray[np.int64]:
         """The events kept for rendering, oldest first: int64 [n, 5] (`trace.py`); empty without a render mode."""
@@ -231,12 +268,22 @@ class PleEnv(gym.Env[Any, Any]):
     def _observe(self) -> Observation:
         return self.interface.arrange(self._flat.copy())
 
+    def _named(self, illegal: bool) -> dict[str, Any]:
+        """What infos hold beside mask and time where they are to be uniform."""
+        world = self.lanes.world[0]
+        return {"illegal_action": illegal, "seed": int(world["seed"]), "index": int(world["index"])}
+
+    def _not_legal(self, action: object, number: int) -> str:
+        """Says why an action is refused; `number` is what it stands for, negative if that is nothing."""
+        if not 0 <= number <= self._defer:
+            return f"action {show(action)} is not legal: it must be a whole number, 0..{self._defer}"
+        legal = ", ".join(str(one) for one in np.flatnonzero(self._mask))
+        return f"action {number} is not legal here; legal are {legal} (info['action_mask'])"
+
     def _present(self) -> tuple[Observation, dict[str, Any]]:
         """What a reset returns."""
         world = self.lanes.world[0]
-        return self._observe(), {
-            "action_mask": self._mask.copy(),
-            "elapsed_cycles": int(self._result[state.RESULT_ELAPSED]),
-            "seed": int(world["seed"]),
-            "index": int(world["index"]),
-        }
+        info = {"action_mask": self._mask.copy(), "elapsed_cycles": int(self._results[state.RESULT_ELAPSED])}
+        if self._is_sparse:
+            return self._observe(), info | {"seed": int(world["seed"]), "index": int(world["index"])}
+        return self._observe(), info | self._named(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from gymnasium import spaces
 
 from ple_gym import observe, scenarios
 from ple_gym.lanes import INFORMATION, REWARDS, STARTS, Lanes
-from ple_gym.parameters import unknown
+from ple_gym.parameters import ScenarioError, show, unknown
 from ple_gym.scenario import Scenario
 from ple_gym.trace import Ints, unrolled
 
 OBSERVATIONS = ("flat", "tokens")
+INFOS = ("sparse", "uniform")
+ILLEGAL = ("defer", "raise")
 LEVELS = tuple(name for name in INFORMATION if name != "none")
 TRACE_ROWS = 8192  # events kept for pictures: some ten milliseconds of a storm
 
@@ -36,12 +39,16 @@ class Interface:
     observation: str = "flat"
     reward: str = "waste"
     start: str = "first"
+    illegal: str = "defer"
+    infos: str = "sparse"
 
     def __post_init__(self) -> None:
         one_of("information level", self.information, LEVELS)
         one_of("observation", self.observation, OBSERVATIONS)
         one_of("reward", self.reward, REWARDS)
         one_of("start", self.start, STARTS)
+        one_of("treatment of illegal actions", self.illegal, ILLEGAL)
+        one_of("form of infos", self.infos, INFOS)
 
     @property
     def vcpus(self) -> int:
@@ -89,8 +96,21 @@ def make_interface(scenario: str | Scenario, overrides: Mapping[str, object] | N
 
 def one_of(what: str, value: str, allowed: Iterable[str]) -> None:
     """Raise ScenarioError unless the value is one of some words."""
-    if value not in allowed:
+    if value not in list(allowed):
         raise unknown(what, value, allowed, list_all=True)
+
+
+def whole_number(name: str, value: object, least: int) -> int:
+    """The value as an int.
+
+    Raises:
+        ScenarioError: it is no whole number, or less than `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ScenarioError(f"{name} = {show(value)}: must be a whole number, at least {least}")
+    if int(value) < least:
+        raise ScenarioError(f"{name} = {show(value)}: must be at least {least}")
+    return int(value)
 
 
 def checked_options(options: dict[str, Any] | None, *known: str) -> dict[str, Any]:

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import gymnasium as gym
 
 from ple_gym.scenarios import SCENARIOS
+
+#: Decisions after which an episode of a registered id is cut off, so that the evaluation of no policy goes on for ever:
+#: what defers or resumes at every exit makes up to ten million (docs/vector.md, "Step limits", has the numbers).
+#: At least ten times as many as `random` or a rule that names a vCPU ever made, in 300 worlds from either start; and so
+#: many that whoever is cut off has lost more than those lose in a whole run: it does not pay to be cut off.
+MAX_EPISODE_STEPS: Mapping[str, int] = MappingProxyType(
+    {
+        "Tiny": 20_000,
+        "HolderPreempted": 1_000,
+        "TicketOrder": 2_000,
+        "Storm": 50_000,
+        "Paper8": 200_000,
+        "Paper32": 200_000,
+    }
+)
 
 
 def environment_id(scenario: str) -> str:
     """Id of a built-in scenario."""
     return f"PLE/{scenario}-v0"
+
+
+def registered_limit(scenario: object) -> int | None:
+    """The step limit of a built-in scenario's id, which is called by name or id; None for anything else."""
+    limits = {environment_id(name): limit for name, limit in MAX_EPISODE_STEPS.items()} | dict(MAX_EPISODE_STEPS)
+    return limits.get(scenario) if isinstance(scenario, str) else None
 
 
 def register_environments() -> None:
@@ -24,6 +48,7 @@ def register_environments() -> None:
                 environment_id(name),
                 entry_point="ple_gym.env:PleEnv",
                 vector_entry_point="ple_gym.vector:PleVectorEnv",
+                max_episode_steps=MAX_EPISODE_STEPS[name],
                 kwargs={"scenario": name},
                 order_enforce=False,
                 disable_env_checker=True,

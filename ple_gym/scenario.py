@@ -48,6 +48,7 @@ __all__ = [
     "ScenarioError",
     "Vm",
     "describe_parameters",
+    "never_decides",
 ]
 
 MAX_BYTES = 2**20
@@ -451,6 +452,35 @@ def _doubts(scenario: Scenario) -> Iterable[str]:
         yield f"host.pcpus = {host.pcpus}: no fewer than there are vCPUs, there is rarely another vCPU to run"
     if not any(vm.transactions for vm in vms.values()):
         yield "no VM has a finite number of transactions: every run lasts until limit.simulated_s"
+
+
+def never_decides(scenario: Scenario) -> str | None:
+    """Why nothing can ever be decided in a scenario, whatever its seed; None if something may be."""
+    ple = scenario.ple
+    switch = "gap" if ple.kind == "window" else "count"
+    if getattr(ple, switch) == 0:
+        return f"ple.{switch} = 0: pause-loop exiting is off"
+    reasons = [_never_exits(name, vm, ple) for name, vm in scenario.vms().items()]
+    if all(reasons):
+        return reasons[0] if len(reasons) == 1 else f"{reasons[0]} (and no other VM ever exits either)"
+    if ple.kind == "window" and round(scenario.limit.simulated_s * scenario.host.tsc_hz) < ple.window:
+        return (
+            f"limit.simulated_s = {scenario.limit.simulated_s}: over before a loop has lasted ple.window = {ple.window}"
+        )
+    return None
+
+
+def _never_exits(name: str, vm: Vm, ple: Ple) -> str | None:
+    """Why no vCPU of a VM ever makes a pause-loop exit; None if one may."""
+    if not vm.locks or (vm.lock_probability == 0 and vm.start != "convoy"):
+        return f"{name} never takes a shared lock"
+    if vm.vcpus == 1:
+        return f"{name}.vcpus = 1: there is nobody to wait for"
+    if vm.spin_in_user_mode:
+        return f"{name}.spin_in_user_mode = true: PLE does not look at user mode"
+    if 0 < ple.gap < vm.spin_period:
+        return f"{name}.spin_period = {vm.spin_period}: longer than ple.gap = {ple.gap}"
+    return None
 
 
 def _toml(table: Mapping[str, int | float | bool | str]) -> list[str]:

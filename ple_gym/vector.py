@@ -26,17 +26,23 @@ from ple_gym.interface import (
     make_interface,
     one_of,
     picture_of,
+    whole_number,
 )
 from ple_gym.lanes import NO_TRACE, STARTS, never_starts
-from ple_gym.parameters import MAX_SEED, checked_seed
+from ple_gym.parameters import MAX_SEED, checked_seed, show
 from ple_gym.pool import Pool
-from ple_gym.scenario import Scenario
+from ple_gym.scenario import Scenario, never_decides
 from ple_gym.sim import state
 
 MODES = {mode.value: mode for mode in AutoresetMode}
+DRAWINGS = {"ansi": render.timeline_ansi, "rgb_array": render.timeline_rgb}
+_NEVER = 2**62  # steps that nobody lives to see
 LANES_PER_THREAD = 512  # fewer are not worth the 0.1 ms that it takes to wake a thread and to wait for it
 
 Bools = npt.NDArray[np.bool_]
+
+#: What `_bind` makes: addresses in this process, and threads. Copies and pickles go without.
+_BOUND = ("lanes", "_pool")
 
 
 class PleVectorEnv(VectorEnv[Any, Any, Any]):
@@ -45,21 +51,23 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
     Actions, observations, rewards and information levels are those of `PleEnv`, one row per lane. `infos` holds
     `action_mask` (int8 [N, V + 1]) and `elapsed_cycles` (int64 [N]) for every lane at every step, `illegal_action` only
     if there was one, and `ple_episode` (nested arrays, as Gymnasium nests infos) for lanes whose run has just ended.
-    In contrast to `PleEnv`, an illegal action always defers and is counted: one lane should not stop a thousand.
+    With `infos="uniform"` they are those of `PleEnv` at every reset and step: also `illegal_action`, `seed` and `index`
+    (int64 [N]), and no `ple_episode`.
 
-    Every array that is returned is fresh. A lane's worlds follow each other as `PleEnv.reset()` lets them.
+    Every array that is returned is fresh. A lane's worlds follow each other as `PleEnv.reset()` lets them. Copies and
+    pickles keep everything, as those of `PleEnv` do.
 
     Args:
         num_envs: number of lanes N.
-        scenario, information, observation, reward, start, overrides: as in `PleEnv`.
+        scenario, information, observation, reward, start, illegal, infos, overrides: as in `PleEnv`; with
+            `illegal="raise"` one illegal action stops all lanes, and changes none.
         autoreset_mode: `NextStep`, `SameStep` or `Disabled`, or a `gymnasium.vector.AutoresetMode`.
-        max_episode_steps: decisions after which an episode is truncated; None: as many as it takes.
+        max_episode_steps: decisions after which an episode is truncated; None or -1: as many as it takes.
         threads: threads that share the lanes; 0: one per CPU, but at least 512 lanes for each.
-        render_mode: `rgb_array`: one timeline per lane.
+        render_mode: `ansi` or `rgb_array`: one timeline per lane.
 
     Raises:
-        ScenarioError: an unknown name, or a parameter out of its range.
-        ValueError: a number that is too small.
+        ScenarioError: an unknown name, or a number out of its range.
     """
 
     def __init__(
@@ -71,6 +79,8 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         observation: str = "flat",
         reward: str = "waste",
         start: str = "first",
+        illegal: str = "defer",
+        infos: str = "sparse",
         overrides: Mapping[str, object] | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
@@ -80,43 +90,54 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         if not isinstance(autoreset_mode, AutoresetMode):
             one_of("autoreset mode", autoreset_mode, MODES)
         if render_mode is not None:
-            one_of("render mode", render_mode, ["rgb_array"])
-        for name, value, least in (
-            ("num_envs", num_envs, 1),
-            ("threads", threads, 0),
-            ("max_episode_steps", 1 if max_episode_steps is None else max_episode_steps, 1),
-        ):
-            if value < least:
-                raise ValueError(f"{name} = {value}: must be at least {least}")
+            one_of("render mode", render_mode, DRAWINGS)
+        if max_episode_steps == -1:  # how `gymnasium.make` is asked for no limit
+            max_episode_steps = None
         self.interface = make_interface(
-            scenario, overrides, information=information, observation=observation, reward=reward, start=start
+            scenario,
+            overrides,
+            information=information,
+            observation=observation,
+            reward=reward,
+            start=start,
+            illegal=illegal,
+            infos=infos,
         )
         self.scenario = self.interface.scenario
-        self.num_envs = num_envs
+        self.num_envs = num_envs = whole_number("num_envs", num_envs, 1)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self._resets_next = self.autoreset_mode is AutoresetMode.NEXT_STEP
-        self.metadata = {
-            "autoreset_mode": self.autoreset_mode,
-            "render_modes": ["rgb_array"],
-            "render_fps": 10,
-        }
+        self._is_sparse = infos == "sparse"
+        self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": list(DRAWINGS), "render_fps": 10}
         self.render_mode = render_mode
-        self.max_episode_steps = max_episode_steps
+        self.max_episode_steps = (
+            None if max_episode_steps is None else whole_number("max_episode_steps", max_episode_steps, 1)
+        )
         self.single_action_space = self.interface.action_space()
         self.single_observation_space = self.interface.observation_space()
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.lanes = self.interface.lanes(num_envs)
-        self.threads = threads or max(1, min(os.cpu_count() or 1, num_envs // LANES_PER_THREAD))
-        self._pool = Pool(num_envs, min(self.threads, num_envs))
+        self.threads = whole_number("threads", threads, 0) or max(
+            1, min(os.cpu_count() or 1, num_envs // LANES_PER_THREAD)
+        )
         self._traces = np.zeros((num_envs, TRACE_ROWS, state.TRACE_WIDTH), np.int64) if render_mode else None
         self._all = np.ones(num_envs, np.bool_)
         self._seeded = np.zeros(num_envs, np.bool_)  # lanes that are in some world
         self._over = np.ones(num_envs, np.bool_)  # lanes whose episode has ended, or not begun
         self._any_over = True
-        self._steps = np.zeros(num_envs, np.int64)  # decisions of each lane's episode
+        # No step pays for the limit until a lane can be due: then `_due` is looked at again.
+        self._clock = 0  # steps of all lanes together
+        self._begun = np.zeros(num_envs, np.int64)  # the clock when each lane's episode began
+        self._most_steps = self.max_episode_steps or _NEVER
+        self._due = self._most_steps  # the clock before which no lane is cut off
         #: In mode `SameStep`: lane -> observation and info of the last step of the run that ended in this step.
         self.ends: dict[int, tuple[Observation, Infos]] = {}
+        self._bind()
+
+    def _bind(self) -> None:
+        """Make the machines, and a place for their threads."""
+        self.lanes = self.interface.lanes(self.num_envs)
+        self._pool = Pool(self.num_envs, min(self.threads, self.num_envs))
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -131,7 +152,8 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
 
         Raises:
             ValueError, TypeError: a seed, a mask or another option that is not as described; nothing has changed.
-            RuntimeError: 1,001 worlds in a row ended before they reached their start.
+            RuntimeError: in this scenario nothing can ever be decided, or 1,001 worlds in a row ended before they
+                reached their start.
         """
         asked = checked_options(options, "reset_mask", "start", "state")
         chosen = self._reset_mask(asked.get("reset_mask"))
@@ -142,6 +164,8 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             self._restore(lanes, asked["state"])
         else:
             seeds = self._seeds(seed)
+            if reason := never_decides(self.scenario):
+                raise RuntimeError(f"{self.scenario.name}: there is nothing to decide: {reason}")
             super().reset(seed=None if seed is None or isinstance(seed, Sequence | np.ndarray) else int(seed))
             self._start(lanes, seeds, STARTS[asked.get("start", self.interface.start)])
         return self._present(chosen)
@@ -153,21 +177,22 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             actions: int [N]; where the mode is `NextStep`, those of lanes that ended in the step before are ignored.
 
         Raises:
-            ValueError: not N actions, or one outside the action space; nothing has changed.
+            ValueError: not N whole numbers, one outside the action space, or an illegal one with `illegal="raise"`;
+                nothing has changed.
             RuntimeError: not reset yet, or a run is over that nothing resets.
         """
-        numbers = np.asarray(actions)
-        if numbers.shape != (self.num_envs,) or numbers.dtype.kind not in "iu":
-            raise ValueError(f"actions must be {self.num_envs} integers, not {numbers.dtype} {numbers.shape}")
+        numbers = self._whole_numbers(actions)
         resets = self._over if self._any_over else None
         if resets is not None and not (self._resets_next and self._seeded.all()):
-            raise RuntimeError(f"the runs of lanes {np.flatnonzero(resets)[:8]} are over: call reset() before step()")
+            raise RuntimeError(self._needs_reset())
+        if self.interface.illegal == "raise":
+            self._check_legal(numbers)
         self.lanes.action[:] = numbers
         self._fresh_observation()
         remarkable = self._drive(STEP_OR_NEXT if self._resets_next else STEP)
         if remarkable < 0:
             self._drive(OBSERVE)
-            raise ValueError(f"actions must be 0..{self.lanes.vcpus}, not {numbers.min()}..{numbers.max()}")
+            raise ValueError(self._outside(numbers))
         # In most steps nothing else happens. Then no numpy arithmetic: its code is out of the cache, and costs 10 us.
         result = self.lanes.result
         rewards = result[state.RESULT_REWARD].copy()
@@ -177,28 +202,35 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         if remarkable:
             status, illegal = result[state.RESULT_STATUS], result[state.RESULT_ILLEGAL]
             terminations, truncations = status == state.FINISHED, status == state.TIMED_OUT
-            if illegal.any():
+            if illegal.any() and self._is_sparse:
                 infos["illegal_action"], infos["_illegal_action"] = illegal != 0, illegal != 0
-        if self.max_episode_steps is not None:
-            self._steps += 1
-            if resets is not None:
-                self._steps[resets] = 0
-            truncations |= (self._steps >= self.max_episode_steps) & ~terminations
+        self._clock += 1
         if resets is not None:
+            self._begun[resets] = self._clock
             self._check_started(np.flatnonzero(resets))
+        if not self._is_sparse:
+            self._name_worlds(infos, self._all)
+            infos["illegal_action"], infos["_illegal_action"] = result[state.RESULT_ILLEGAL] != 0, self._all.copy()
+        elif resets is not None:
             self._name_worlds(infos, resets)
-        if remarkable or resets is not None or self.max_episode_steps is not None:
+        is_due = self._clock >= self._due
+        if is_due:
+            truncations |= (self._clock - self._begun >= self._most_steps) & ~terminations
+        if remarkable or resets is not None or is_due:
             self._over = terminations | truncations
             self._any_over = bool(self._over.any())
             if self._any_over:
                 self._end(infos)
+        if is_due:
+            self._look_ahead()
         return self.interface.arrange(self.lanes.observation), rewards, terminations, truncations, infos
 
-    def render(self) -> tuple[npt.NDArray[np.uint8], ...] | None:
+    def render(self) -> tuple[Any, ...] | None:
         """The last milliseconds of each lane as a timeline; None without a render mode."""
-        if self._traces is None:
+        if self._traces is None or self.render_mode is None:
             return None
-        return tuple(render.timeline_rgb(*picture_of(self.lanes, i, ring)) for i, ring in enumerate(self._traces))
+        draw = DRAWINGS[self.render_mode]
+        return tuple(draw(*picture_of(self.lanes, i, ring)) for i, ring in enumerate(self._traces))
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the threads. Gymnasium 1.2 closes even what could not be made."""
@@ -248,26 +280,41 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         chosen[targets] = True
         self.lanes.rows[chosen] = self.lanes.rows[source]
         self._fresh_observation()
-        steps = self._steps[source]
+        begun = self._begun[source]
         self._seeded[chosen] = self._seeded[source]
         presented = self._present(chosen)
-        self._steps[chosen] = steps
+        self._begun[chosen] = begun
+        self._look_ahead()
         return presented
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What copies and pickles hold: the options and the exact states, none of the addresses in this process."""
-        options = {name: getattr(self.interface, name) for name in self.interface.__dataclass_fields__}
-        options |= {name: getattr(self, name) for name in ("num_envs", "autoreset_mode", "max_episode_steps")}
-        options |= {"threads": self.threads, "render_mode": self.render_mode}
-        kept = {name: getattr(self, name) for name in ("_seeded", "_over", "_any_over", "_steps", "_np_random")}
-        return {"options": options, "kept": kept, "rows": self.lanes.rows}
+    def episode_record(self, lane: int) -> dict[str, Any]:
+        """The record of a lane's run so far: what `ple_episode` holds when it has ended."""
+        return episode_of(self.lanes, self._lane(lane))
 
-    def __setstate__(self, pickled: dict[str, Any]) -> None:
-        """Build the environment anew; traces for rendering begin here."""
-        self.__init__(**pickled["options"])  # type: ignore[misc]
-        self.__dict__.update(pickled["kept"])
-        self.lanes.rows[:] = pickled["rows"]
-        self._drive(OBSERVE)
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: all attributes and the exact states, none of the addresses in this process."""
+        kept = {name: value for name, value in self.__dict__.items() if name not in _BOUND}
+        return kept | {"_saved": [self.lanes.save(lane) if on else None for lane, on in enumerate(self._seeded)]}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        """Take the attributes, and make machines in those states.
+
+        Raises:
+            ValueError: a state that does not fit.
+        """
+        self.__dict__.update({name: value for name, value in kept.items() if name != "_saved"})
+        # A shallow copy shares no array that is written to.
+        self._seeded = np.array([saved is not None for saved in kept["_saved"]])
+        self._begun = self._begun.copy()
+        self.ends = dict(self.ends)
+        if self._traces is not None:
+            self._traces = np.array(self._traces, np.int64, order="C").reshape(self.num_envs, -1, state.TRACE_WIDTH)
+        self._bind()
+        for lane, saved in enumerate(kept["_saved"]):
+            if saved is not None:
+                self.lanes.restore(lane, saved)
+        self._over = self.lanes.world["status"] != state.DECIDE
+        self._any_over = bool(self._over.any())
 
     # ------------------------------------------------------------------------------------------------------- helpers
 
@@ -285,6 +332,45 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
     def _fresh_observation(self) -> None:
         """Let observations go to an array that nobody has yet, and spare a copy."""
         self.lanes.observation = np.empty_like(self.lanes.observation)
+
+    def _look_ahead(self) -> None:
+        """When a lane may be cut off next, at the earliest."""
+        self._due = int(self._begun.min()) + self._most_steps
+
+    def _whole_numbers(self, actions: npt.ArrayLike) -> npt.NDArray[np.integer[Any]]:
+        """The actions as an array, of whichever whole numbers."""
+        try:
+            numbers = np.asarray(actions)
+        except (ValueError, TypeError):  # ragged, or not on this machine
+            numbers = np.empty(0, object)
+        if numbers.shape != (self.num_envs,) or numbers.dtype.kind not in "iu":
+            kind = f"{numbers.dtype} {numbers.shape}" if numbers.dtype != object else show(actions)
+            raise ValueError(
+                f"actions must be {self.num_envs} integers, not {kind}; each must be 0..{self.lanes.vcpus}"
+            )
+        return numbers
+
+    def _outside(self, numbers: npt.NDArray[np.integer[Any]]) -> str:
+        """Says which actions are not in the space."""
+        lanes = np.flatnonzero((numbers < 0) | (numbers > self.lanes.vcpus))
+        where = f"lane {lanes[0]}" if len(lanes) == 1 else f"{len(lanes)} lanes, the first of them {lanes[0]}"
+        return f"actions must be 0..{self.lanes.vcpus}, not {numbers.min()}..{numbers.max()}: see {where}"
+
+    def _check_legal(self, numbers: npt.NDArray[np.integer[Any]]) -> None:
+        """Raise ValueError if an action is illegal, of a lane that has something to decide."""
+        inside = (numbers >= 0) & (numbers <= self.lanes.vcpus)
+        legal = self.lanes.mask[np.arange(self.num_envs), np.where(inside, numbers, 0)] != 0
+        wrong = np.flatnonzero(inside & ~legal & ~self._over)
+        if len(wrong):
+            lane = int(wrong[0])
+            allowed = ", ".join(str(one) for one in np.flatnonzero(self.lanes.mask[lane]))
+            raise ValueError(f"action {numbers[lane]} of lane {lane} is not legal here; legal are {allowed}")
+
+    def _needs_reset(self) -> str:
+        """Says why there is nothing to step."""
+        if not self._seeded.all():
+            return f"lanes {np.flatnonzero(~self._seeded)[:8]} are not reset yet: call reset() before step()"
+        return f"the runs of lanes {np.flatnonzero(self._over)[:8]} are over: call reset() before step()"
 
     def _lane(self, lane: int) -> int:
         if not 0 <= lane < self.num_envs:
@@ -361,11 +447,14 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         self._drive(OBSERVE)
         self._over[chosen] = self.lanes.world["status"][chosen] != state.DECIDE
         self._any_over = bool(self._over.any())
-        self._steps[chosen] = 0
+        self._begun[chosen] = self._clock
+        self._look_ahead()
         self.ends = {}
         infos = self._infos(np.where(chosen, self.lanes.result[state.RESULT_ELAPSED], 0))
         infos["_elapsed_cycles"] = chosen.copy()
         self._name_worlds(infos, chosen)
+        if not self._is_sparse:
+            infos["illegal_action"], infos["_illegal_action"] = np.zeros(self.num_envs, np.bool_), chosen.copy()
         return self.interface.arrange(self.lanes.observation), infos
 
     def _infos(self, elapsed: npt.NDArray[np.float64]) -> Infos:
@@ -387,8 +476,9 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         """Say what came of the runs that have just ended, and start the next ones where the mode is `SameStep`."""
         ended = np.flatnonzero(self._over).tolist()
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
-            for lane in ended:
-                nest(infos, {"ple_episode": episode_of(self.lanes, lane)}, lane, self.num_envs)
+            if self._is_sparse:
+                for lane in ended:
+                    nest(infos, {"ple_episode": episode_of(self.lanes, lane)}, lane, self.num_envs)
             status = self.lanes.world["status"]
             status[self._over & (status == state.DECIDE)] = state.CUT_OFF
             return
@@ -402,14 +492,19 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             nest(infos, {"final_info": info}, lane, self.num_envs)
             self._drive_lane(lane, NEXT)
         self._check_started(np.array(ended))
-        self._name_worlds(infos, self._over)
+        self._name_worlds(infos, self._over if self._is_sparse else self._all)
         infos["action_mask"][ended] = self.lanes.mask[ended]
-        infos["elapsed_cycles"][ended] = self._steps[ended] = 0
+        infos["elapsed_cycles"][ended] = 0
+        self._begun[ended] = self._clock
         self._over[:] = self._any_over = False
 
     def _final_info(self, lane: int, infos: Infos) -> Infos:
         """What `PleEnv` would tell with a lane's last step, which is taken out of the infos of all."""
         info = {"action_mask": infos["action_mask"][lane].copy(), "elapsed_cycles": int(infos["elapsed_cycles"][lane])}
+        if not self._is_sparse:
+            info |= {name: infos[name][lane].item() for name in ("illegal_action", "seed", "index")}
+            infos["illegal_action"][lane] = False
+            return info
         if "illegal_action" in infos and infos["_illegal_action"][lane]:
             info["illegal_action"] = True
             infos["illegal_action"][lane] = infos["_illegal_action"][lane] = False

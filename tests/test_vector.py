@@ -98,7 +98,11 @@ def singles(count: int, mode: AutoresetMode, max_steps: int | None = None, **opt
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("options", [{}, {"observation": "tokens", "information": "oracle", "reward": "fair"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"observation": "tokens", "information": "oracle", "reward": "fair"}, {"infos": "uniform"}],
+    ids=str,
+)
 def test_lanes_are_single_environments(mode: AutoresetMode, threads: int, options: dict[str, Any]) -> None:
     """Observations, rewards, flags and infos, bit for bit, in every mode, with any number of threads."""
     options = {"scenario": "Storm", "overrides": SHORT, **options}
@@ -124,14 +128,16 @@ def test_lanes_are_single_environments_in_random_worlds(scenario: Scenario, seed
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
-def test_a_step_limit_truncates(mode: AutoresetMode) -> None:
+@pytest.mark.parametrize("overrides", [{}, SHORT], ids=["all cut off", "some finish"])
+def test_a_step_limit_truncates(mode: AutoresetMode, overrides: dict[str, Any]) -> None:
     """As Gymnasium's TimeLimit does; what became of the run is told too."""
-    ours = PleVectorEnv(num_envs=3, scenario="Storm", autoreset_mode=mode, max_episode_steps=7)
-    theirs = singles(3, mode, max_steps=7, scenario="Storm")
-    for one, two in zip(walk(ours, 50, seed=1), walk(theirs, 50, seed=1), strict=True):
+    most = 40 if overrides else 7
+    ours = PleVectorEnv(3, "Storm", autoreset_mode=mode, max_episode_steps=most, overrides=overrides)
+    theirs = singles(3, mode, max_steps=most, scenario="Storm", overrides=overrides)
+    for one, two in zip(walk(ours, 300, seed=1), walk(theirs, 300, seed=1), strict=True):
         assert all(same(a, b) for a, b in zip(one[:-1], two[:-1], strict=True))
         assert same(one[-1]["action_mask"], two[-1]["action_mask"])
-        if len(one) == 5 and one[3].any():
+        if len(one) == 5 and one[3].all():
             infos = one[-1]["final_info"] if mode is AutoresetMode.SAME_STEP else one[-1]
             assert not infos["ple_episode"]["finished"].any()
 
@@ -219,7 +225,7 @@ def test_what_is_wrong_is_named_and_changes_nothing(options: dict[str, Any], cal
 
 
 def test_a_step_needs_a_reset() -> None:
-    with pytest.raises(RuntimeError, match=r"lanes \[0 1\] are over: call reset"):
+    with pytest.raises(RuntimeError, match=r"lanes \[0 1\] are not reset yet: call reset"):
         PleVectorEnv(num_envs=2).step([0, 0])
     envs = PleVectorEnv(num_envs=2, scenario="HolderPreempted", autoreset_mode="Disabled")
     envs.reset(seed=0)

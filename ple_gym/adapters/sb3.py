@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode
 
 from ple_gym.infos import Infos
 from ple_gym.interface import Observation, checked_options
+from ple_gym.registration import registered_limit
 from ple_gym.scenario import Scenario
 from ple_gym.vector import Bools, PleVectorEnv
 
@@ -41,13 +42,13 @@ def make_sb3(
         num_envs: number of machines N.
         seed: of the first machine in the first reset (machine i gets `seed + i`); None: any. A learner's own `seed`
             takes its place.
-        options: `information`, `observation`, `reward`, `start`, `overrides`, `threads`, `max_episode_steps` and
-            `render_mode`, as in `PleVectorEnv`.
+        options: those of `PleVectorEnv`, but for the autoreset mode. `max_episode_steps` is the registered one of a
+            built-in scenario that is given by name or id, otherwise None.
 
     Raises:
-        ScenarioError: an unknown name, or a parameter out of its range.
-        ValueError: a number that is too small.
+        ScenarioError: an unknown name, or a number out of its range.
     """
+    options.setdefault("max_episode_steps", registered_limit(scenario))
     envs = PleVecEnv(PleVectorEnv(num_envs, scenario, autoreset_mode=AutoresetMode.SAME_STEP, **options))
     if seed is not None:
         envs.seed(seed)
