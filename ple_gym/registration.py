@@ -9,10 +9,10 @@ import gymnasium as gym
 
 from ple_gym.scenarios import SCENARIOS
 
-#: Decisions after which an episode of a registered id is cut off, so that the evaluation of no policy goes on for ever:
-#: what defers or resumes at every exit makes up to ten million (docs/vector.md, "Step limits", has the numbers).
-#: At least ten times as many as `random` or a rule that names a vCPU ever made, in 300 worlds from either start; and so
-#: many that whoever is cut off has lost more than those lose in a whole run: it does not pay to be cut off.
+#: Decisions after which an episode of a registered id is cut off, so that evaluating a policy always comes to an end:
+#: whoever defers or resumes at every exit makes up to ten million. The limits are at least seven times as long as the
+#: longest of 300 runs in which actions were drawn among the legal ones, and so long that who is cut off has lost more
+#: than others lose in a whole run, so that it does not pay (docs/vector.md, "Step limits", has the numbers).
 MAX_EPISODE_STEPS: Mapping[str, int] = MappingProxyType(
     {
         "Tiny": 20_000,

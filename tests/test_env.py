@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.env_match import check_environments_match
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from worlds import scenarios
 
 import ple_gym
 from agents.paper_heuristic import PaperHeuristic
@@ -18,7 +22,9 @@ from ple_gym.drive import OBSERVE
 from ple_gym.env import PleEnv
 from ple_gym.lanes import Lanes
 from ple_gym.policies import RULES
-from ple_gym.registration import environment_id
+from ple_gym.registration import MAX_EPISODE_STEPS, environment_id, registered_limit
+from ple_gym.scenario import never_decides
+from ple_gym.vector import PleVectorEnv
 
 IDS = [environment_id(name) for name in ple_gym.SCENARIOS]
 FORMS = [("flat", "hypervisor"), ("tokens", "introspection"), ("flat", "oracle")]
@@ -110,10 +116,48 @@ def test_worlds_without_a_decision_are_replaced_and_counted() -> None:
     assert env.observation_space.contains(again)
 
 
-def test_a_scenario_that_never_exits_says_so() -> None:
-    env = PleEnv("Tiny", overrides={"ple.gap": 32, "guest.transactions": 3})
-    with pytest.raises(RuntimeError, match="nothing to decide"):
+NEVER: list[tuple[dict[str, object], str]] = [
+    ({"ple.gap": 32}, r"guest\.spin_period = 50: longer than ple\.gap = 32"),
+    ({"ple.gap": 0}, r"ple\.gap = 0: pause-loop exiting is off"),
+    ({"ple.kind": "count", "ple.count": 0}, r"ple\.count = 0: pause-loop exiting is off"),
+    ({"ple.kind": "count", "ple.gap": 32}, r"longer than ple\.gap = 32"),
+    ({"guest.spin_in_user_mode": True}, "user mode"),
+    ({"guest.vcpus": 1}, r"guest\.vcpus = 1"),
+    ({"guest.locks": 0, "guest.start": "fresh"}, "never takes a shared lock"),
+    ({"guest.lock_probability": 0, "guest.start": "fresh"}, "never takes a shared lock"),
+    ({"limit.simulated_s": 1e-6}, r"limit\.simulated_s = 1e-06: over before"),
+]
+
+
+@pytest.mark.parametrize("kind", [PleEnv, lambda *args, **options: PleVectorEnv(2, *args, **options)], ids=["one", "N"])
+@pytest.mark.parametrize(("overrides", "why"), NEVER, ids=lambda value: str(value)[:40])
+def test_a_scenario_that_never_exits_says_so_at_once(
+    overrides: dict[str, object], why: str, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a world being tried, of which there may be a thousand that take hours each."""
+    env = kind("Paper8", overrides=overrides)
+    monkeypatch.setattr(env.lanes, "_drive", None)
+    with pytest.raises(RuntimeError, match=f"Paper8: there is nothing to decide: .*{why}"):
         env.reset(seed=0)
+
+
+def test_a_scenario_that_just_happens_not_to_exit_is_found_out() -> None:
+    env = PleEnv("Tiny", overrides={"limit.simulated_s": 0.000002})  # the window ends just before
+    with pytest.raises(RuntimeError, match=r"worlds 0\.\.1000 of seed 0 have no PLE exit: there is nothing to decide"):
+        env.reset(seed=0)
+
+
+@settings(max_examples=300)
+@given(scenarios(), st.integers(0, 2**62))
+def test_where_nothing_can_be_decided_nothing_ever_is(scenario: ple_gym.Scenario, seed: int) -> None:
+    assume(never_decides(scenario) is not None)
+    lanes = Lanes(scenario, 1)
+    lanes.run(0, seed, RULES["continue"].code)
+    assert lanes.totals(0)["exits"] == 0
+
+
+def test_in_every_built_in_scenario_something_can_be_decided() -> None:
+    assert [never_decides(scenario) for scenario in ple_gym.SCENARIOS.values()] == [None] * len(ple_gym.SCENARIOS)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])
@@ -123,7 +167,7 @@ def test_seeds_outside_the_range_are_refused(seed: int) -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    for keyword in ("information", "observation", "reward", "illegal", "render_mode"):
+    for keyword in ("information", "observation", "reward", "start", "illegal", "infos", "render_mode"):
         with pytest.raises(ValueError, match="'nonsense'"):
             PleEnv("Tiny", **{keyword: "nonsense"})
     with pytest.raises(ple_gym.ScenarioError, match=r"host\.ratelimit_us = 50"):
@@ -153,6 +197,53 @@ def test_masks_tell_the_legal_actions(actuator: str) -> None:
         _, _, terminated, truncated, info = env.step(rng.choice(np.flatnonzero(mask)))
         if terminated or truncated:
             _, info = env.reset()
+
+
+class Wrapped:
+    """A number that is none of Python's or NumPy's, such as a tensor."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __index__(self) -> int:
+        return self.number
+
+
+@pytest.mark.parametrize(
+    "action",
+    [2.7, -0.5, 0.5, 2.0, np.float32(1), np.nan, np.inf, -1, 33, 10**30, -(10**30), np.int64(-3), np.uint64(2**64 - 1),
+     np.array([1]), np.array([1, 2]), np.array(1.0), np.array("1"), np.zeros((2, 2, 40)), [1], (1,), "1", b"1", None,
+     {}, 1j, np.timedelta64(1), np.bool_(True)],
+    ids=lambda action: repr(action)[:30],
+)  # fmt: skip
+@pytest.mark.parametrize("illegal", ["defer", "raise"])
+def test_what_is_not_in_the_space_is_refused_and_changes_nothing(action: Any, illegal: str) -> None:
+    env = PleEnv("Storm", illegal=illegal)
+    env.reset(seed=0)
+    assert action is None or not env.action_space.contains(action) or isinstance(action, np.bool_)
+    before = env.get_state()
+    with pytest.raises(ValueError, match=r"^action .*is not legal: it must be a whole number, 0\.\.32$") as raised:
+        env.step(action)
+    assert len(str(raised.value)) < 300 and "\n" not in str(raised.value)
+    assert env.get_state() == before
+
+
+@pytest.mark.parametrize(
+    "action", [3, True, np.int8(3), np.uint64(3), np.int64(3), np.array(3), Wrapped(3)], ids=lambda action: repr(action)
+)
+def test_whole_numbers_of_all_kinds_are_actions(action: Any) -> None:
+    one, two = PleEnv("Storm"), PleEnv("Storm")
+    one.reset(seed=0)
+    two.reset(seed=0)
+    one.step(action)
+    two.step(1 if action is True else 3)
+    assert one.get_state() == two.get_state()
+
+
+def test_a_step_before_the_first_reset_says_so() -> None:
+    for env in (PleEnv("Tiny"), gym.make("PLE/Tiny-v0").unwrapped):
+        with pytest.raises(RuntimeError, match=r"^not reset yet: call reset\(\) before step\(\)$"):
+            env.step(0)
 
 
 def test_an_illegal_action_defers_and_is_reported() -> None:
@@ -291,6 +382,83 @@ def test_running_the_neighbour_is_charged() -> None:
                 break
         returns[favour] = total * 1e3 / env.lanes.world["now"][0]  # per simulated time
     assert returns[True] < returns[False]
+
+
+def test_every_id_ends_within_its_step_limit() -> None:
+    """Of those that defer at every exit, too, who otherwise make up to a million and a half steps."""
+    for name, limit in MAX_EPISODE_STEPS.items():
+        assert gym.spec(environment_id(name)).max_episode_steps == registered_limit(name) == limit
+        env = gym.make(environment_id(name))
+        assert env.spec is not None and env.spec.max_episode_steps == limit
+        env.reset(seed=0)
+        steps, over = 0, False
+        while not over:
+            *_, terminated, truncated, _ = env.step(env.unwrapped.action_space.n - 1)
+            steps, over = steps + 1, terminated or truncated
+        assert steps <= limit
+        assert truncated == (steps == limit) == (name not in ("HolderPreempted", "Paper32"))
+    assert set(MAX_EPISODE_STEPS) == set(ple_gym.SCENARIOS)
+    assert registered_limit(ple_gym.SCENARIOS["Storm"]) is registered_limit("storm.toml") is None
+
+
+@pytest.mark.parametrize("rule", ["random", "longest-waiting", "kvm", "spin-age", "two-patience", "oracle"])
+def test_no_rule_that_names_a_vcpu_reaches_a_tenth_of_the_step_limit(rule: str) -> None:
+    """In most worlds; docs/vector.md has the numbers of 300."""
+    for name, limit in MAX_EPISODE_STEPS.items():
+        lanes = Lanes(ple_gym.SCENARIOS[name], 1)
+        for seed in range(3):
+            before = lanes.run_from_start(0, seed, RULES[rule].code)["exits"]
+            assert 10 * (lanes.totals(0)["exits"] - before + 1) <= limit
+
+
+def test_the_step_limit_can_be_chosen() -> None:
+    assert isinstance(gym.make("PLE/Tiny-v0", max_episode_steps=-1), PleEnv)
+    for limit, seen in ((None, 20_000), (7, 7), (-1, None)):
+        assert gym.make("PLE/Tiny-v0", max_episode_steps=limit).spec.max_episode_steps == seen
+    assert gym.make_vec("PLE/Tiny-v0").max_episode_steps == 20_000
+    assert gym.make_vec("PLE/Tiny-v0", max_episode_steps=7).max_episode_steps == 7
+    for none in (None, -1):
+        assert gym.make_vec("PLE/Tiny-v0", max_episode_steps=none).max_episode_steps is None
+
+
+# --- infos ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["HolderPreempted", "Storm"])
+def test_uniform_infos_have_the_same_keys_and_kinds_always(name: str) -> None:
+    env = PleEnv(name, infos="uniform", overrides={"guest.vcpus": 2})
+    rng, forms, ends = np.random.default_rng(0), set(), 0
+    _, info = env.reset(seed=1)
+    for _ in range(300):
+        forms.add(tuple((key, type(value), np.shape(value)) for key, value in info.items()))
+        *_, terminated, truncated, info = env.step(rng.integers(env.action_space.n))  # some of them illegal
+        if terminated or truncated:
+            ends += 1
+            assert env.episode_record()["finished"] == terminated
+            forms.add(tuple((key, type(value), np.shape(value)) for key, value in info.items()))
+            _, info = env.reset()
+    assert ends
+    assert [[key for key, *_ in form] for form in forms] == [
+        ["action_mask", "elapsed_cycles", "illegal_action", "seed", "index"]
+    ]
+
+
+def test_uniform_infos_say_what_the_others_do() -> None:
+    sparse, uniform = (
+        PleEnv("Storm", infos=infos, overrides={"guest.transactions": 9}) for infos in ("sparse", "uniform")
+    )
+    rng = np.random.default_rng(3)
+    (_, one), (_, two) = sparse.reset(seed=3), uniform.reset(seed=3)
+    for _ in range(400):
+        named = {key: two[key] for key in ("seed", "index")}
+        assert all(np.array_equal(two[key], value) for key, value in one.items())
+        action = rng.integers(33)
+        (*_, terminated, truncated, one), (*_, two) = sparse.step(action), uniform.step(action)
+        assert two["illegal_action"] == one.get("illegal_action", False)
+        assert {key: two[key] for key in named} == named
+        if terminated or truncated:
+            assert uniform.episode_record() == one["ple_episode"]
+            (_, one), (_, two) = sparse.reset(), uniform.reset()
 
 
 def test_truncation_is_not_termination() -> None:

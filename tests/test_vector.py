@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import subprocess
 import sys
@@ -206,9 +207,28 @@ def test_a_wrong_reset_mask_changes_nothing(mask: Any, error: type[Exception], w
         (lambda envs: envs.reset(seed=1, options={"state": b""}), "takes no seed"),
         (lambda envs: envs.step([0, 1]), "4 integers"),
         (lambda envs: envs.step(np.zeros(4)), "4 integers, not float64"),
-        (lambda envs: envs.step([0, 0, 33, -1]), r"0\.\.32, not -1\.\.33"),
+        (lambda envs: envs.step([0, 0, 33, -1]), r"0\.\.32, not -1\.\.33: see 2 lanes, the first of them 2"),
+        (lambda envs: envs.step([0, 0, 33, 1]), r"0\.\.32, not 0\.\.33: see lane 2"),
+        (lambda envs: envs.step(np.array([0, 0, 0, 2**64 - 1], np.uint64)), r"0\.\.32, not 0\.\.18446744073709551615"),
+        (lambda envs: envs.step([0, 0.5, 0, 0]), r"4 integers, not float64 \(4,\); each must be 0\.\.32"),
+        (lambda envs: envs.step([0, np.nan, 0, 0]), "4 integers, not float64"),
+        (lambda envs: envs.step(np.zeros(4, np.bool_)), "4 integers, not bool"),
+        (lambda envs: envs.step(np.zeros((4, 1), int)), r"4 integers, not int64 \(4, 1\)"),
+        (lambda envs: envs.step([[0], [0, 1], 0, 0]), r"4 integers, not \[\[0\], \[0, 1\], 0, 0\]"),
+        (lambda envs: envs.step([10**30, 0, 0, 0]), "4 integers, not \\[1000000"),
+        (lambda envs: envs.step(["0", "0", "0", "0"]), "4 integers, not <U1"),
+        (lambda envs: envs.step(None), "4 integers, not None"),
+        (lambda envs: envs.step(0), r"4 integers, not int64 \(\)"),
         (lambda envs: PleVectorEnv(num_envs=0), "num_envs = 0: must be at least 1"),
-        (lambda envs: PleVectorEnv(max_episode_steps=0), "max_episode_steps = 0"),
+        (lambda envs: PleVectorEnv(num_envs=2.0), r"num_envs = 2\.0: must be a whole number, at least 1"),
+        (lambda envs: PleVectorEnv(num_envs=True), "num_envs = True: must be a whole number"),
+        (lambda envs: PleVectorEnv(threads=-1), "threads = -1: must be at least 0"),
+        (lambda envs: PleVectorEnv(threads=1.5), r"threads = 1\.5: must be a whole number"),
+        (lambda envs: PleVectorEnv(max_episode_steps=0), "max_episode_steps = 0: must be at least 1"),
+        (lambda envs: PleVectorEnv(max_episode_steps=float("nan")), "max_episode_steps = nan: must be a whole number"),
+        (lambda envs: PleVectorEnv(illegal="ignore"), "treatment of illegal actions 'ignore'"),
+        (lambda envs: PleVectorEnv(infos="none"), "form of infos 'none'"),
+        (lambda envs: PleVectorEnv(observation=["flat"]), r"observation \['flat'\]"),
         (lambda envs: PleVectorEnv(autoreset_mode="Never"), "autoreset mode 'Never'"),
         (lambda envs: PleVectorEnv(render_mode="human"), "render mode 'human'"),
     ],
@@ -381,6 +401,51 @@ def test_no_storm_to_be_found() -> None:
 # ------------------------------------------------------------------------------------------------------------ the rest
 
 
+def test_lanes_take_every_option_of_a_single_environment() -> None:
+    single, lanes = (inspect.signature(kind).parameters for kind in (PleEnv, PleVectorEnv))
+    assert set(single) < set(lanes)
+    assert {name: option.default for name, option in single.items()} == {name: lanes[name].default for name in single}
+    options = {
+        "information": "oracle", "observation": "tokens", "reward": "fair", "start": "storm", "illegal": "raise",
+        "infos": "uniform", "overrides": SHORT, "render_mode": "ansi",
+    }  # fmt: skip
+    assert set(options) == set(single) - {"scenario"}
+    gym.make("PLE/Storm-v0", **options).reset(seed=0)
+    gym.make_vec("PLE/Storm-v0", num_envs=2, **options).reset(seed=0)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+def test_an_illegal_action_stops_all_lanes_if_it_is_to_raise(mode: AutoresetMode) -> None:
+    raising, plain = (
+        PleVectorEnv(4, "Storm", illegal=illegal, autoreset_mode=mode, overrides=SHORT, threads=2)
+        for illegal in ("raise", "defer")
+    )
+    rng, refused = np.random.default_rng(0), 0
+    (_, infos), over = raising.reset(seed=0), np.zeros(4, np.bool_)
+    plain.reset(seed=0)
+    for _ in range(300):
+        mask = infos["action_mask"]
+        actions = np.where(rng.random(mask.shape) < np.where(mask, 1, 0.02), rng.random(mask.shape), -1).argmax(axis=1)
+        wrong = np.flatnonzero((mask[np.arange(4), actions] == 0) & ~over)  # a lane that has ended ignores its action
+        if len(wrong):
+            refused += 1
+            before = [array.copy() for array in (raising.lanes.rows, raising.lanes.observation, raising.lanes.mask)]
+            with pytest.raises(ValueError, match=f"action {actions[wrong[0]]} of lane {wrong[0]} is not legal here; "):
+                raising.step(actions)
+            after = (raising.lanes.rows, raising.lanes.observation, raising.lanes.mask)
+            assert all(np.array_equal(one, two) for one, two in zip(before, after, strict=True))
+            actions[wrong] = 8
+        one, two = raising.step(actions), plain.step(actions)
+        assert same(one, two)
+        infos, over = one[4], one[2] | one[3]
+        if mode is AutoresetMode.SAME_STEP:
+            over[:] = False
+        if mode is AutoresetMode.DISABLED and over.any():
+            fresh = [envs.reset(options={"reset_mask": over})[1] for envs in (raising, plain)]
+            infos, over = fresh[0], np.zeros(4, np.bool_)
+    assert refused > 10
+
+
 def test_make_vec_makes_it() -> None:
     metadata = copy.deepcopy(VectorEnv.metadata)
     envs = gym.make_vec("PLE/TicketOrder-v0", num_envs=3, information="oracle", autoreset_mode="SameStep")
@@ -424,6 +489,13 @@ def test_pictures_of_all_lanes() -> None:
         actions = envs.sample_actions()
         envs.step(actions)
         single.step(actions[1])
+    texts = PleVectorEnv(num_envs=2, render_mode="ansi")
+    alone = PleEnv("Storm", render_mode="ansi")
+    for one in (texts, alone):
+        one.reset(seed=1)
+        for _ in range(50):
+            one.step([32, 32] if one is texts else 32)
+    assert texts.render()[0] == alone.render() and "!" in alone.render()
     pictures = envs.render()
     assert all(picture.dtype == np.uint8 and picture.ndim == 3 for picture in pictures)
     assert np.array_equal(pictures[1], single.render()) and not np.array_equal(*pictures)
