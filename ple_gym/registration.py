@@ -10,9 +10,9 @@ import gymnasium as gym
 from ple_gym.scenarios import SCENARIOS
 
 #: Decisions after which an episode of a registered id is cut off, so that evaluating a policy always comes to an end:
-#: whoever defers or resumes at every exit makes up to ten million. The limits are at least seven times as long as the
-#: longest of 300 runs in which actions were drawn among the legal ones, and so long that who is cut off has lost more
-#: than others lose in a whole run, so that it does not pay (docs/vector.md, "Step limits", has the numbers).
+#: whoever resumes at every exit makes up to ten million. The limits are at least seven times as long as the longest of
+#: 300 runs in which actions were drawn among the legal ones, and so long that who is cut off has lost more than others
+#: lose in the whole of a usual run, so that it does not pay (docs/vector.md, "Step limits", has the numbers).
 MAX_EPISODE_STEPS: Mapping[str, int] = MappingProxyType(
     {
         "Tiny": 20_000,

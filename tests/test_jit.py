@@ -1,4 +1,4 @@
-"""Compilation: one variant for all sizes, and a place for the cache is not needed."""
+"""Compilation: one variant for all sizes; whatever becomes of the cache costs no more than compiling again."""
 
 from __future__ import annotations
 
@@ -6,39 +6,221 @@ import inspect
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ple_gym.drive import drive
 from ple_gym.lanes import Lanes
 from ple_gym.scenarios import SCENARIOS
-from ple_gym.sim.jit import JIT_ENABLED, compiled_sources
+from ple_gym.sim.cache import CompiledCache
+from ple_gym.sim.jit import JIT_ENABLED, cache_of, compiled_sources
 
+pytestmark = pytest.mark.skipif(not JIT_ENABLED, reason="nothing is compiled")
+
+#: A function that is compiled and kept as the simulator is, but in a moment.
+TINY = """
+from ple_gym.sim.jit import cache_of, entry_point
+
+def make(fingerprint):
+    def double(x):
+        _ = fingerprint
+        return 2 * x
+    return entry_point(double)
+
+double = make(7)
+assert double(21) == 42
+cache = cache_of(double)
+print("loaded" if cache.loaded else "compiled", cache.folder)
+"""
+#: As where the installation and the home cannot be written to; root can write everywhere, so that modes do not do it.
 READ_ONLY = """
+import errno
 from numba.core import caching
-for name in vars(caching):
-    kind = getattr(caching, name)
-    if isinstance(kind, type) and hasattr(kind, "_locator_classes"):
-        kind._locator_classes = []  # as numba finds things where it can write nowhere
+def refuse(self):
+    raise OSError(errno.EROFS, "Read-only file system")
+caching._CacheLocator.ensure_cache_path = refuse
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.py").write_text(TINY)
+    return tmp_path
+
+
+def run(folder: Path, before: str = "", **variables: str) -> tuple[str, list[str]]:
+    """What a fresh process prints that calls the function, and its lines on stderr."""
+    kept = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{before}\nimport tiny"],
+        env={**kept, "XDG_CACHE_HOME": str(folder / "home"), **variables, "PYTHONPATH": f"{folder}:{package_root()}"},
+        capture_output=True,
+        text=True,
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), done.stderr.splitlines()
+
+
+def package_root() -> Path:
+    return Path(inspect.getfile(CompiledCache)).parents[2]
+
+
+def kept_in(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.nbc"))
+
+
+def test_what_was_compiled_is_loaded_in_the_next_process(tiny: Path) -> None:
+    assert run(tiny) == (f"compiled {tiny / '__pycache__'}", [])
+    assert run(tiny) == (f"loaded {tiny / '__pycache__'}", [])
+    (tiny / "tiny.py").write_text(TINY.replace("make(7)", "make(8)"))
+    assert run(tiny)[0].startswith("compiled")
+
+
+#: What a power cut, a full disk or a bad block leaves of a file.
+DAMAGES = r"""
+import pathlib, sys
+from tiny import cache, cache_of, make
+(file,) = pathlib.Path("__pycache__").glob("*.nbc")
+good = file.read_bytes()
+half = len(good) // 2
+for how, data in {
+    "empty": b"",
+    "one byte": good[:1],
+    "half": good[:half],
+    "all but one": good[:-1],
+    "longer": good + bytes(1),
+    "zeros": bytes(len(good)),
+    "a pickle": b"\x80\x04N.",
+    "flipped in the checksum": bytes([good[0] ^ 1]) + good[1:],
+    "flipped in the code": good[:half] + bytes([good[half] ^ 64]) + good[half + 1 :],
+    "flipped at the end": good[:-1] + bytes([good[-1] ^ 128]),
+}.items():
+    file.write_bytes(data)
+    for expected in ("compiled", "loaded"):
+        double = make(7)
+        print(f"{how}, {expected}:", file=sys.stderr)
+        assert double(21) == 42
+        assert (cache_of(double).loaded == file.resolve()) == (expected == "loaded"), how
+"""
+
+
+def test_a_damaged_cache_costs_one_compilation_and_one_line(tiny: Path) -> None:
+    run(tiny)
+    _, lines = run(tiny, f"import tiny\n{DAMAGES}")
+    assert len(lines) == 30
+    for before, line, after in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
+        assert before.endswith(", compiled:") and after.endswith(", loaded:")
+        assert "damaged" in line and str(tiny / "__pycache__") in line
+
+
+def test_a_full_disk_costs_the_cache_and_one_line(tiny: Path) -> None:
+    full = (
+        "import builtins, errno; real = open\n"
+        "class Full:\n"
+        "    def __init__(self, path): self.file = real(path, 'xb')\n"
+        "    def __enter__(self): return self\n"
+        "    def __exit__(self, *_): self.file.close()\n"
+        "    def write(self, data):\n"
+        "        self.file.write(data[:100]); raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "from ple_gym.sim import cache\n"
+        "cache.open = lambda path, mode: Full(path)\n"
+    )
+    for _ in range(2):
+        printed, lines = run(tiny, full)
+        assert printed == f"compiled {tiny / '__pycache__'}"
+        assert len(lines) == 1 and str(tiny / "__pycache__") in lines[0]
+        assert "No space left on device" in lines[0] and "NUMBA_CACHE_DIR" in lines[0]
+        assert list((tiny / "__pycache__").glob("*.nbc*")) == []
+    assert run(tiny) == (f"compiled {tiny / '__pycache__'}", [])
+
+
+def test_with_nowhere_to_write_a_line_says_so_and_what_helps(tiny: Path) -> None:
+    for _ in range(2):
+        printed, lines = run(tiny, READ_ONLY)
+        assert printed == "compiled None"
+        assert len(lines) == 1 and "can be written to" in lines[0] and "NUMBA_CACHE_DIR" in lines[0]
+
+
+def test_a_warm_cache_beside_the_code_is_used_though_nothing_can_be_written(tiny: Path) -> None:
+    run(tiny)
+    assert run(tiny, READ_ONLY) == ("loaded None", [])
+
+
+def test_a_warm_cache_beside_the_code_is_used_though_only_the_home_can_be_written(tiny: Path) -> None:
+    """An image that is built by one user and run by others."""
+    run(tiny)
+    beside = (
+        "from numba.core.caching import InTreeCacheLocator\n"
+        "InTreeCacheLocator.from_function = classmethod(lambda *_: None)\n"
+        "import ple_gym.sim.cache\n"
+    )
+    printed, lines = run(tiny, beside)
+    assert printed.startswith(f"loaded {tiny / 'home' / 'numba'}") and not lines
+    for file in kept_in(tiny / "__pycache__"):
+        file.unlink()
+    assert run(tiny, beside)[0].startswith("compiled")
+    assert run(tiny, beside)[0].startswith("loaded") and len(kept_in(tiny / "home")) == 1
+
+
+def test_a_folder_that_is_named_is_the_only_one(tiny: Path) -> None:
+    run(tiny)
+    elsewhere = tiny / "elsewhere"
+    for expected in ("compiled", "loaded"):
+        printed, lines = run(tiny, NUMBA_CACHE_DIR=str(elsewhere))
+        assert printed.startswith(f"{expected} {elsewhere}") and not lines
+    assert kept_in(elsewhere)
+
+
+def test_a_folder_that_is_named_and_cannot_be_made_is_left_for_the_next_place(tiny: Path) -> None:
+    (tiny / "file").write_text("")
+    assert run(tiny, NUMBA_CACHE_DIR=str(tiny / "file" / "cache")) == (f"compiled {tiny / '__pycache__'}", [])
+
+
+def test_old_files_do_not_pile_up(tiny: Path) -> None:
+    for number in range(10):
+        (tiny / "tiny.py").write_text(TINY.replace("make(7)", f"make({number})"))
+        run(tiny)
+    assert len(kept_in(tiny)) == 8
+    assert run(tiny)[0].startswith("loaded")
+
+
+def test_many_processes_at_once_leave_one_good_file(tiny: Path) -> None:
+    command = [sys.executable, "-c", "import tiny"]
+    environment = {**os.environ, "PYTHONPATH": f"{tiny}:{package_root()}"}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    started = [subprocess.Popen(command, env=environment, cwd=tiny, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+               for _ in range(4)]  # fmt: skip
+    assert [one.communicate()[1] for one in started] == [b""] * 4 and not any(one.returncode for one in started)
+    assert len(kept_in(tiny)) == 1 and not list(tiny.rglob("*.tmp"))
+    assert run(tiny)[0].startswith("loaded")
+
+
+SIMULATOR = """
 from ple_gym import evaluate
+from ple_gym.drive import drive
+from ple_gym.sim.jit import cache_of
 assert evaluate.cache_folder() is None
+cache_of(drive)._readable.clear()  # whatever lies beside the code
 print(evaluate.simulate("HolderPreempted", "xen-4.5", [0])[0]["ple_exits"])
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not JIT_ENABLED, reason="nothing is compiled")
-def test_a_read_only_installation_with_a_read_only_home_still_works() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", READ_ONLY],
-        env={**os.environ, "NUMBA_OPT": "0"},  # compiled anew in every such process: here as quickly as it goes
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout == "484\n", done.stderr
+def test_a_read_only_installation_with_a_read_only_home_still_works(tmp_path: Path) -> None:
+    """It is compiled anew in every such process: here as quickly as it goes."""
+    (tmp_path / "tiny.py").write_text(SIMULATOR)
+    printed, lines = run(tmp_path, READ_ONLY, NUMBA_OPT="0")
+    assert printed == "484" and len(lines) == 1 and "NUMBA_CACHE_DIR" in lines[0]
 
 
-@pytest.mark.skipif(not JIT_ENABLED, reason="nothing is compiled")
+def test_the_simulator_is_kept_this_way() -> None:
+    cache = cache_of(drive)
+    assert cache is not None and cache.folder is not None
+    assert drive.stats.cache_path == str(cache.folder)
+
+
 def test_an_edit_of_any_compiled_source_is_noticed() -> None:
     modules = [module for name, module in sys.modules.items() if name.startswith("ple_gym.")]
     dispatchers = [value for module in modules for value in vars(module).values() if hasattr(value, "py_func")]
@@ -48,7 +230,6 @@ def test_an_edit_of_any_compiled_source_is_noticed() -> None:
     assert sources <= keyed
 
 
-@pytest.mark.skipif(not JIT_ENABLED, reason="nothing is compiled")
 def test_another_number_of_pcpus_vcpus_or_locks_does_not_compile_again() -> None:
     for scenario in SCENARIOS.values():
         for overrides in ({}, {"host.pcpus": 7, "guest.vcpus": 11, "guest.locks": 5}):

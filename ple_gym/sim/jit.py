@@ -2,10 +2,12 @@
 
 Only the entry point is cached. Numba keys its cache on the entry point's own file, so that an edited helper in another
 file would go unnoticed; the entry point therefore closes over a fingerprint of all compiled sources, part of the key.
+`sim/cache.py` keeps the files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Any
 
 import numba
 import numpy as np
+
+from ple_gym.sim.cache import CompiledCache
 
 JIT_ENABLED: bool = not numba.config.DISABLE_JIT
 
@@ -31,7 +35,9 @@ def compiled_sources() -> list[Path]:
     """Every source file that takes part in compilation, besides the entry point's own."""
     package = Path(__file__).resolve().parent.parent
     others = ("observe.py", "policies/network.py", "policies/rules.py")
-    return sorted([*package.glob("sim/**/*.py"), *(package / name for name in others)])
+    # How compiled code is kept does not change it.
+    simulator = [path for path in package.glob("sim/**/*.py") if path.name != "cache.py"]
+    return sorted([*simulator, *(package / name for name in others)])
 
 
 def source_fingerprint() -> int:
@@ -43,18 +49,21 @@ def source_fingerprint() -> int:
 
 
 def entry_point(function: Callable[..., Any]) -> Any:
-    """Compile `function`, cached on disk where there is a folder to write to.
+    """Compile `function` when it is first needed, or load what was compiled before (sim/cache.py).
 
-    With a read-only installation and a read-only home numba finds no place for its cache and raises at decoration;
-    then the function is compiled in every process (set `NUMBA_CACHE_DIR` to avoid that). So it is with checked indices:
-    numba cannot cache what raises IndexError.
+    Not with checked indices: numba cannot cache what raises IndexError.
     """
-    if numba.config.BOUNDSCHECK:
-        return numba.njit(**_OPTIONS)(function)
-    try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:
-        return numba.njit(**_OPTIONS)(function)
+    dispatcher = numba.njit(**_OPTIONS)(function)
+    if JIT_ENABLED and not numba.config.BOUNDSCHECK:
+        with contextlib.suppress(RuntimeError):  # not even a place to look in: compiled in every process
+            dispatcher._cache = CompiledCache(function)
+    return dispatcher
+
+
+def cache_of(function: Any) -> CompiledCache | None:
+    """Where an entry point's compiled code is kept, and whether it came from there; None where nothing is cached."""
+    cache = getattr(function, "_cache", None)
+    return cache if isinstance(cache, CompiledCache) else None
 
 
 def compiled(function: Any, *arguments: Any) -> Callable[..., Any]:
