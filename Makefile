@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo train test test-gymnasium-floor test-rllib test-cluster explore reproduce reproduce-quick format lint type docs bench boundscheck nojit clean
+.PHONY: help setup demo train test test-gymnasium-floor test-rllib test-clients test-cluster explore reproduce reproduce-quick format lint type docs bench boundscheck nojit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,10 @@ test-rllib: .venv-rllib/.stamp ## Run the RLlib tests (own environment: Ray pins
 	.venv-rllib/bin/ple-gym warmup
 	.venv-rllib/bin/python -m pytest tests/bridges/test_rllib.py tests/bridges/test_masks.py
 
+test-clients: .venv-clients/.stamp ## Run the tests of RL Zoo, Tianshou and Minari's collector (own environment)
+	.venv-clients/bin/ple-gym warmup
+	.venv-clients/bin/python -m pytest tests/bridges/test_rl_zoo3.py tests/bridges/test_tianshou.py tests/bridges/test_minari.py
+
 format: $(VENV)/.dev-stamp ## Format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -91,10 +95,10 @@ nojit: $(VENV)/.dev-stamp ## Run the kernel tests as plain Python
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m kernel
 
 clean: ## Remove .venv, caches and build products
-	rm -rf $(VENV) .venv-floor .venv-rllib build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache demo-timeline.png
+	rm -rf $(VENV) .venv-floor .venv-rllib .venv-clients build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache demo-timeline.png
 	find . -path ./.git -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
-$(BIN)/python .venv-floor/bin/python .venv-rllib/bin/python:
+$(BIN)/python .venv-floor/bin/python .venv-rllib/bin/python .venv-clients/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed. Name one: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(patsubst %/bin/python,%,$@)
@@ -124,4 +128,9 @@ $(VENV)/.dev-stamp: pyproject.toml $(CONSTRAINTS) constraints/pins.txt | $(BIN)/
 .venv-rllib/.stamp: pyproject.toml constraints/rllib.txt constraints/floor.txt constraints/pins.txt | .venv-rllib/bin/python
 	@echo "Installing ple-gym with RLlib into .venv-rllib (once, about two minutes, 2 GB)"
 	.venv-rllib/bin/python -m pip install -q -c constraints/rllib.txt -e '.[rllib]' pytest hypothesis
+	@touch $@
+
+.venv-clients/.stamp: pyproject.toml $(CONSTRAINTS) constraints/pins.txt | .venv-clients/bin/python
+	@echo "Installing ple-gym with RL Zoo, Tianshou and Minari into .venv-clients (once, about two minutes, 2.3 GB)"
+	.venv-clients/bin/python -m pip install -q -c $(CONSTRAINTS) -e '.[clients]' pytest hypothesis
 	@touch $@

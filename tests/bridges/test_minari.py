@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from pages import example
 
 import ple_gym  # noqa: F401
 from ple_gym.adapters.minari import export_minari
@@ -103,3 +104,32 @@ def test_the_environment_of_a_data_set_is_the_one_it_came_from() -> None:
     export_minari(ID, "PLE/TicketOrder-v0", Random(), [1], env_options={"overrides": {"host.pcpus": 3}})
     env = minari.load_dataset(ID).recover_environment()
     assert isinstance(env, gym.Env) and env.unwrapped.scenario.host.pcpus == 3
+
+
+@pytest.mark.parametrize("infos", ["uniform", "sparse"])
+def test_minaris_own_collector_stores_uniform_infos(infos: str) -> None:
+    """The others' keys change from step to step, which it cannot store."""
+    pytest.importorskip("jax", reason="Minari's collector needs JAX: make test-clients")
+    names: dict[str, Any] = {"gym": gym}
+    exec(example("DataCollector").replace("uniform", infos), names)
+    env, rng, told = names["env"], np.random.default_rng(0), []
+    try:
+        for seed in range(6):
+            _, info = env.reset(seed=seed)
+            told.append([info])
+            over = False
+            while not over:
+                # Deferring always is cut off by the limit.
+                action = 2 if seed == 0 else rng.choice(np.flatnonzero(info["action_mask"]))
+                *_, terminated, truncated, info = env.step(int(action))
+                told[-1].append(info)
+                over = terminated or truncated
+    except ValueError as error:
+        assert infos == "sparse" and "pytree" in str(error)
+        return
+    assert infos == "uniform"
+    episodes = list(env.create_dataset(ID).iterate_episodes())
+    assert len(episodes[0]) == 30 and [len(episode) + 1 for episode in episodes] == [len(steps) for steps in told]
+    for episode, steps in zip(episodes, told, strict=True):
+        for name, column in episode.infos.items():
+            np.testing.assert_array_equal(column, [info[name] for info in steps])

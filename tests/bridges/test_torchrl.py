@@ -15,7 +15,7 @@ pytest.importorskip("torchrl")
 torch = pytest.importorskip("torch")
 
 from tensordict.nn import TensorDictModule  # noqa: E402
-from torchrl.envs import ActionMask, GymWrapper, TransformedEnv, check_env_specs  # noqa: E402
+from torchrl.envs import ActionMask, GymEnv, GymWrapper, TransformedEnv, check_env_specs  # noqa: E402
 from torchrl.modules import MaskedCategorical, ProbabilisticActor  # noqa: E402
 
 
@@ -65,3 +65,27 @@ def test_a_masked_policy_is_legal_and_its_rollout_is_what_the_lanes_gave() -> No
         np.testing.assert_array_equal(rollout["observations"][:, t], observations)
         observations, rewards, *_ = direct.step(rollout["action"][:, t].numpy())
         np.testing.assert_array_equal(rollout["next", "reward"][:, t, 0], rewards.astype(np.float32))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the processes are TorchRL's business
+def test_environments_made_from_an_id_in_processes_of_their_own_go_on_through_many_episodes() -> None:
+    env = GymEnv("ple_gym:PLE/HolderPreempted-v0", num_envs=3, infos="uniform")
+    rollout = env.rollout(30, break_when_any_done=False)
+    env.close()
+    assert rollout.batch_size == (3, 30) and rollout["next", "done"].sum() > 6
+    assert rollout["action_mask"].shape == (3, 30, 3) and rollout["action_mask"][..., -1].all()
+    seeds = rollout["seed"]
+    assert all(
+        len(lane.unique()) == over.sum() + 1
+        for lane, over in zip(seeds, rollout["next", "done"][:, :-1].squeeze(-1), strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", ["single", "many"])
+def test_an_id_is_enough(kind: str) -> None:
+    env = (
+        GymWrapper(gym.make("PLE/HolderPreempted-v0")) if kind == "single" else GymWrapper(lanes(max_episode_steps=10))
+    )
+    check_env_specs(env)
+    assert env.rollout(30, break_when_any_done=False)["next", "done"].any()
