@@ -82,6 +82,17 @@ def test_environments_made_from_an_id_in_processes_of_their_own_go_on_through_ma
     )
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:torchrl")
+def test_lanes_that_are_reset_in_the_step_of_their_end_need_uniform_infos() -> None:
+    env = GymWrapper(
+        mask_in_observation(
+            gym.make_vec("PLE/HolderPreempted-v0", num_envs=4, autoreset_mode="SameStep", infos="uniform")
+        )
+    )
+    rollout = env.rollout(30, break_when_any_done=False)
+    assert rollout.batch_size == (4, 30) and rollout["next", "done"].sum() > 10
+
+
 @pytest.mark.parametrize("kind", ["single", "many"])
 def test_an_id_is_enough(kind: str) -> None:
     env = (
