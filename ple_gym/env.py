@@ -22,7 +22,8 @@ from ple_gym.interface import (
     picture_of,
 )
 from ple_gym.lanes import STARTS, never_starts
-from ple_gym.parameters import MAX_SEED, checked_seed, show
+from ple_gym.messages import show
+from ple_gym.parameters import MAX_SEED, checked_seed
 from ple_gym.scenario import Scenario, never_decides
 from ple_gym.sim import state
 from ple_gym.trace import unrolled

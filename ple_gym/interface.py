@@ -13,7 +13,8 @@ from gymnasium import spaces
 
 from ple_gym import observe, scenarios
 from ple_gym.lanes import INFORMATION, REWARDS, STARTS, Lanes
-from ple_gym.parameters import ScenarioError, show, unknown
+from ple_gym.messages import show
+from ple_gym.parameters import ScenarioError, unknown
 from ple_gym.scenario import Scenario
 from ple_gym.trace import Ints, unrolled
 

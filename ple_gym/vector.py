@@ -29,7 +29,8 @@ from ple_gym.interface import (
     whole_number,
 )
 from ple_gym.lanes import NO_TRACE, STARTS, never_starts
-from ple_gym.parameters import MAX_SEED, checked_seed, show
+from ple_gym.messages import show
+from ple_gym.parameters import MAX_SEED, checked_seed
 from ple_gym.pool import Pool
 from ple_gym.scenario import Scenario, never_decides
 from ple_gym.sim import state

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.wrappers import TimeLimit
@@ -80,6 +81,29 @@ def walk(envs: VecEnv, steps: int, seed: int) -> Iterator[tuple]:
         actions = np.where(masks | (rng.random(masks.shape) < 0.03), rng.random(masks.shape), -1).argmax(axis=1)
         observation, rewards, dones, infos = envs.step(actions)
         yield observation, rewards.astype(np.float32), dones, infos, masks, envs.reset_infos
+
+
+class Deferring:
+    """A policy that defers at every exit, as one that has learned nothing may."""
+
+    def predict(self, observation: Any, state: Any = None, **_: Any) -> tuple[np.ndarray, Any]:
+        return np.full(len(observation), 6), state
+
+
+@pytest.mark.parametrize("name", ["PLE/TicketOrder-v0", "TicketOrder"])
+def test_the_evaluation_of_a_policy_that_defers_always_ends_at_the_step_limit_of_the_id(name: str) -> None:
+    lanes = VecMonitor(make_sb3(name, 2, seed=0))
+    singles = DummyVecEnv([lambda: Monitor(gym.make("PLE/TicketOrder-v0"))])
+    for envs in (lanes, singles):
+        _, lengths = evaluate_policy(Deferring(), envs, n_eval_episodes=2, return_episode_rewards=True)
+        assert lengths == [2000, 2000]
+
+
+def test_a_scenario_of_ones_own_has_the_limit_that_is_asked_for() -> None:
+    for given, expected in ((SCENARIOS["Tiny"], None), ("Tiny", 20_000), ("PLE/Tiny-v0", 20_000)):
+        assert make_sb3(given, 1).envs.max_episode_steps == expected
+        assert make_sb3(given, 1, max_episode_steps=5).envs.max_episode_steps == 5
+        assert make_sb3(given, 1, max_episode_steps=None).envs.max_episode_steps is None
 
 
 # ------------------------------------------------------------------------------------------------ lanes against singles

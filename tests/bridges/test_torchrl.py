@@ -93,6 +93,18 @@ def test_lanes_that_are_reset_in_the_step_of_their_end_need_uniform_infos() -> N
     assert rollout.batch_size == (4, 30) and rollout["next", "done"].sum() > 10
 
 
+@pytest.mark.parametrize("many", [False, True], ids=["single", "many"])
+def test_a_rollout_of_a_policy_that_defers_always_ends_at_the_step_limit_of_the_id(many: bool) -> None:
+    if many:
+        made = gym.make_vec("PLE/TicketOrder-v0", num_envs=2, autoreset_mode="Disabled")
+    else:
+        made = gym.make("PLE/TicketOrder-v0")
+    env = GymWrapper(made, categorical_action_encoding=True)
+    rollout = env.rollout(5000, lambda data: data.set("action", torch.full(env.batch_size, 6)))
+    assert rollout.shape[-1] == 2000
+    assert rollout["next", "truncated"][..., -1, :].all() and not rollout["next", "terminated"].any()
+
+
 @pytest.mark.parametrize("kind", ["single", "many"])
 def test_an_id_is_enough(kind: str) -> None:
     env = (
