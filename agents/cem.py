@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from ple_gym.policies.rules import LEARNED
 NAME = "cem"
 STATE = "state of cem, format 1"
 MAX_STATE_BYTES = 2**26
+TOLERANCE = 0.1  # share of --steps by which a generation may go beyond them
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Options(common.Options):
     """The cross-entropy method on a linear scorer. --steps counts decisions, as everywhere; --lanes is not used."""
 
     steps: int = 5_000_000
-    """decisions to train for, of all runs together"""
+    """decisions to train for, of all runs together; a generation is finished if that takes no more than a tenth above
+    them, and is given up where it would take more. A run is never cut short for it"""
     population: int = 40
     """policies of a generation"""
     elite: int = 8
@@ -81,9 +84,11 @@ class Search:
         self.generation = self.decisions = 0
         self.cycles = 0.0
 
-    def cost(self, theta: npt.NDArray[np.float64], seeds: range) -> tuple[float, int, int]:
+    def cost(self, theta: npt.NDArray[np.float64], seeds: range, allowance: float) -> tuple[float, int, int]:
         """Mean log(makespan / ideal) on some worlds, decisions and simulated cycles; a run that was cut off is
         charged for the work it left at the pace it had, up to ten times the limit.
+
+        After more decisions than the allowance no further run is begun.
         """
         lanes = Lanes(self.world, 1, start=self.options.start, network=linear(theta, self.options))
         logs, decisions, cycles = [], 0, 0
@@ -94,20 +99,33 @@ class Search:
             done = (after["cycles"]["useful"] - before["cycles"]["useful"]) / self.world.host.pcpus
             logs.append(np.log(took / max(done, took / (10 * self.options.limit_ideals))))
             decisions, cycles = decisions + after["exits"] - before["exits"], cycles + took
+            if decisions > allowance:
+                break
         return float(np.mean(logs)), decisions, cycles
 
     def advance(self) -> list[float]:
-        """One generation; the costs of its elite."""
+        """One generation; the costs of its elite, or none if it had to be given up, which ends the search."""
         options = self.options
         rng = np.random.default_rng((options.seed, self.generation))
         first = options.first_world() + self.generation * options.worlds % common.WORLDS_PER_RUN
         first = min(first, options.first_world() + common.WORLDS_PER_RUN - options.worlds)
         thetas = self.mean + self.deviation * rng.normal(size=(options.population, len(self.mean)))
+        worlds = range(first, first + options.worlds)
+        allowance = (1 + TOLERANCE) * options.steps - self.decisions
+        results, spent, place = [], 0, 0
         with ThreadPoolExecutor(options.threads) as pool:
-            results = list(pool.map(lambda theta: self.cost(theta, range(first, first + options.worlds)), thetas))
-        order = np.argsort([cost for cost, _, _ in results], kind="stable")[: options.elite]
-        self.decisions += sum(decisions for _, decisions, _ in results)
+            while place < len(thetas) and spent <= allowance:
+                batch = thetas[place : place + options.threads]
+                for result in pool.map(partial(self.cost, seeds=worlds, allowance=allowance), batch):
+                    if spent <= allowance:  # so that the number of threads makes no difference
+                        results.append(result)
+                        spent += result[1]
+                place += len(batch)
+        self.decisions += spent
         self.cycles += sum(cycles for _, _, cycles in results)
+        if spent > allowance:
+            return []
+        order = np.argsort([cost for cost, _, _ in results], kind="stable")[: options.elite]
         self.generation += 1
         left = max(0.0, 1 - self.decisions / options.steps)
         self.mean = thetas[order].mean(axis=0)
@@ -131,7 +149,8 @@ def train(options: Options) -> Path:
         while search.decisions < options.steps:
             costs = search.advance()
             done = [search.decisions, search.cycles / search.world.host.tsc_hz, round(run.wall_s(), 2)]
-            run.curve.append([*done, options.population * options.worlds, None, percent(costs), None])
+            episodes, above = (options.population * options.worlds, percent(costs)) if costs else (None, None)
+            run.curve.append([*done, episodes, None, above, None])
             _save(search, run)
             bar.update(task, completed=search.decisions)
     found = linear(search.mean, options)

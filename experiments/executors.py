@@ -78,7 +78,7 @@ def _on_ray(measure: Measure, columns: Sequence[str], batches: Batches, where: W
     try:
         import ray
     except ImportError:
-        raise ScenarioError("--ray: Ray is not installed; pip install '.[cluster]'") from None
+        raise ScenarioError("--ray: Ray is not installed; pip install 'ple-gym[cluster]'") from None
     warm_up()
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if where.ray == LOCAL:

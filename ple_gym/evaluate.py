@@ -14,11 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TypeAlias
+from numbers import Integral
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from ple_gym import progress as shown
 from ple_gym.comparison import Comparison, Row, Run
 from ple_gym.drive import drive
 from ple_gym.episode import summarise
@@ -51,9 +54,11 @@ __all__ = [
 ]
 
 Progress: TypeAlias = Callable[[int], None]
+Seeds: TypeAlias = Iterable[int] | int | str
 
 MAX_SEEDS = 1_000_000  # of one call
 TRACE_EVENTS = 1 << 22  # 168 MB if all are used, which takes a second of storm
+NO_CACHE = "no folder to keep it in can be written to: set NUMBA_CACHE_DIR to one"
 _ALLOWED_SEEDS = f"must be START:STOP (without STOP) or one number, START < STOP, seeds 0..{MAX_SEED}"
 
 # ---------------------------------------------------------------------------------------------------------------- runs
@@ -62,9 +67,9 @@ _ALLOWED_SEEDS = f"must be START:STOP (without STOP) or one number, START < STOP
 def simulate(
     scenario: str | Scenario,
     policy: str = "host",
-    seeds: Iterable[int] = range(1),
+    seeds: Seeds = range(1),
     overrides: Mapping[str, object] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool = False,
     threads: int | None = None,
 ) -> list[Run]:
     """Run a scenario to its end once per seed.
@@ -72,9 +77,10 @@ def simulate(
     Args:
         scenario: a scenario, or the name, id or file of one.
         policy: the rule that decides at every PLE exit.
-        seeds: whole numbers 0..2^63-1.
+        seeds: whole numbers 0..2^63-1; or one of them; or text, as on the command line: "0:16".
         overrides: dotted parameter name -> value, as in `Scenario.with_overrides`.
-        progress: called with the number of runs that are done, in the caller's thread.
+        progress: True shows a bar on stderr; a function is called with the number of runs that are done, in the
+            caller's thread.
         threads: workers; one per CPU if None.
 
     Returns:
@@ -84,7 +90,7 @@ def simulate(
         ScenarioError: an unknown name or a wrong value.
     """
     world = _resolve(scenario, overrides)
-    rule = load_rule(policy)
+    rule = load_rule(_name(policy))
     jobs = [_Job(world, rule, seed) for seed in _checked(seeds)]
     return [outcome.run for outcome in _run_all(jobs, progress, threads)]
 
@@ -108,10 +114,35 @@ def parse_seeds(text: str) -> range:
 
 
 def warm_up() -> float:
-    """Load the kernel from its cache, or compile it (about half a minute); return the seconds that took."""
+    """Load the kernel from its cache, or compile it (half a minute to two of CPU time); return the seconds that took.
+
+    It is done in a thread of its own, so that Ctrl-C interrupts the caller at once: nothing can stop the compiler.
+    """
     started = time.perf_counter()
-    Lanes(SCENARIOS["HolderPreempted"], 1).run(0, 0, RULES["oracle"].code)
+    if is_warm():
+        return 0.0
+    failures: list[BaseException] = []
+
+    def compile_all() -> None:
+        try:
+            Lanes(SCENARIOS["HolderPreempted"], 1).run(0, 0, RULES["oracle"].code)
+        except BaseException as error:  # told to the caller below
+            failures.append(error)
+
+    thread = threading.Thread(target=compile_all, name=shown.COMPILER, daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
     return time.perf_counter() - started
+
+
+def compiling() -> str | None:
+    """What to tell while `warm_up` takes long; None if it does not compile."""
+    if is_warm():
+        return None
+    lasting = "once" if cache_folder() else f"in every process, as {NO_CACHE}"
+    return f"compiling the simulator: half a minute to two minutes of CPU time, {lasting}"
 
 
 def is_warm() -> bool:
@@ -177,24 +208,32 @@ def _resolve(scenario: str | Scenario, overrides: Mapping[str, object] | None) -
     return world
 
 
-def _checked(seeds: Iterable[int]) -> list[int]:
+def _checked(seeds: Seeds) -> list[int]:
     """The seeds as a list.
 
     Raises:
         ScenarioError: there is none, or one is not a whole number 0..2^63-1.
     """
+    if isinstance(seeds, str):
+        return list(parse_seeds(seeds))
+    if not isinstance(seeds, Iterable):
+        seeds = [seeds]
     checked = [checked_seed(seed) for seed in seeds]
     if not checked:
         raise ScenarioError("seeds: there must be at least one")
     return checked
 
 
-def _run_all(jobs: Sequence[_Job], progress: Progress | None, threads: int | None) -> list[_Outcome]:
+def _run_all(jobs: Sequence[_Job], progress: Progress | bool | None, threads: int | None) -> list[_Outcome]:
     """Run jobs on a pool of threads; outcomes are in the order of the jobs."""
-    if threads is not None and threads < 1:
-        raise ScenarioError(f"threads = {threads}: must be at least 1")
-    if not is_warm():
-        warm_up()  # here, where Ctrl-C ends a compilation, and not in all threads at once
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1):
+        raise ScenarioError(f"threads = {show(threads)}: must be at least 1")
+    if not is_warm():  # here, where Ctrl-C ends a compilation, and not in all threads at once
+        with shown.waiting(compiling) if progress is True else nullcontext():
+            warm_up()
+    if progress is True:
+        with shown.bar("runs", len(jobs)) as report:
+            return _run_all(jobs, report, threads)
     own = threading.local()
     stopping = threading.Event()
 
@@ -250,17 +289,17 @@ class Group:
         if not self.policies:
             raise ScenarioError(f"group {self.name}: there must be at least one policy")
         for policy in self.policies:
-            if not policy.startswith(PREFIX):
+            if not _name(policy).startswith(PREFIX):
                 raise ScenarioError(f"group {self.name}: {show(policy)} must be {PREFIX}NAME or {PREFIX}FILE.npz")
         _refuse_repeats(f"group {self.name}", self.policies)
 
 
 def compare(
     scenario: str | Scenario,
-    policies: Iterable[str | Group] | None = None,
-    seeds: Iterable[int] = range(20),
+    policies: Iterable[str | Group] | str | Group | None = None,
+    seeds: Seeds = range(20),
     overrides: Mapping[str, object] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool = False,
     threads: int | None = None,
 ) -> Comparison:
     """Run a scenario under several policies (all rules if None) on equal seeds.
@@ -273,10 +312,10 @@ def compare(
 
 def compare_all(
     scenarios: Iterable[str | Scenario],
-    policies: Iterable[str | Group] | None = None,
-    seeds: Iterable[int] = range(20),
+    policies: Iterable[str | Group] | str | Group | None = None,
+    seeds: Seeds = range(20),
     overrides: Mapping[str, object] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool = False,
     threads: int | None = None,
 ) -> list[Comparison]:
     """As `compare` for several scenarios; all runs are one list of jobs, so that progress is even."""
@@ -295,13 +334,39 @@ def compare_all(
     return comparisons
 
 
-def _members(policies: Iterable[str | Group]) -> dict[str, tuple[str, ...]]:
+def doubts(comparison: Comparison) -> list[str]:
+    """What makes a comparison say less than it seems to, a line each."""
+    scenario, policies = comparison.scenario, comparison.runs
+    longest = max(run["simulated_s"] for runs in policies.values() for run in runs)
+    slice_ms = scenario.host.timeslice_ms
+    if longest * 1000 < slice_ms and all(vm.start == "fresh" for vm in scenario.vms().values()):
+        exits = sum(run["ple_exits"] for runs in policies.values() for run in runs)
+        return [
+            f"{scenario.name}: the longest run ends after {longest * 1000:.3g} ms, before one time slice "
+            f"(host.timeslice_ms = {slice_ms}) is over, with {exits:,} PLE exits in all: too short to compare policies"
+        ]
+    return []
+
+
+def _name(policy: object) -> str:
+    """The name of a policy.
+
+    Raises:
+        ScenarioError: it is no text: only what the kernel can run has a name.
+    """
+    if not isinstance(policy, str):
+        raise ScenarioError(f"policy {show(policy)}: must be the name of a rule, or learned:NAME or learned:FILE.npz")
+    return policy
+
+
+def _members(policies: Iterable[str | Group] | str | Group) -> dict[str, tuple[str, ...]]:
     """Row -> the policies that it stands for.
 
     Raises:
-        ScenarioError: there is no row, or two have one name.
+        ScenarioError: there is no row, two have one name, or a policy is no text.
     """
-    rows = [(one.name, tuple(one.policies)) if isinstance(one, Group) else (one, (one,)) for one in policies]
+    each: Any = [policies] if isinstance(policies, str | Group) or not isinstance(policies, Iterable) else policies
+    rows = [(one.name, tuple(one.policies)) if isinstance(one, Group) else (_name(one), (one,)) for one in each]
     if not rows:
         raise ScenarioError("policies: there must be at least one")
     _refuse_repeats("policies", [name for name, _ in rows])

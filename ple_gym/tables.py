@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
-
-from rich import box
-from rich.console import Console, ConsoleOptions
-from rich.table import Table
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from ple_gym.comparison import HOST, Comparison, Row, Run
-from ple_gym.policies import RULES
+from ple_gym.grid import Column, Grid
+from ple_gym.policies import known_policies
+from ple_gym.policies.exported import PREFIX
 from ple_gym.registration import environment_id
-from ple_gym.scenario import Scenario
+from ple_gym.scenario import Scenario, describe_parameters
 from ple_gym.scenarios import SCENARIOS, SUITES
 from ple_gym.statistics import Estimate
 
@@ -33,56 +32,75 @@ Percent above the ideal makespan (useful work / pCPUs), geometric mean over the 
 <: a shorter makespan than `oracle` on the same seeds, which is a privileged rule and not a bound."""
 
 
-# Only a line below the heads; ASCII, so that it can be printed anywhere.
-RULE_UNDER_HEAD = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-
-
 def vcpus(scenario: Scenario) -> int:
     """VCPUs of all VMs."""
     return sum(vm.vcpus for vm in scenario.vms().values())
 
 
-def scenario_table() -> Table:
+def scenario_table() -> Grid:
     """Every built-in scenario."""
-    table = _table("scenario", "suite", ">pCPUs", ">vCPUs", "what it is", wide=["what it is"])
-    for name, scenario in SCENARIOS.items():
-        size = (str(scenario.host.pcpus), str(vcpus(scenario)))
-        table.add_row(environment_id(name), SUITES[name], *size, scenario.description)
-    return table
-
-
-def policy_table() -> Table:
-    """Every compiled rule."""
-    table = _table(
-        "policy", "what it does", "information", "actuator", "source", wide=["what it does", "information", "source"]
+    scenarios = SCENARIOS.values()
+    return Grid(
+        Column("scenario", [environment_id(name) for name in SCENARIOS]),
+        [
+            Column("suite", [SUITES[name] for name in SCENARIOS]),
+            Column("pCPUs", [str(scenario.host.pcpus) for scenario in scenarios], right=True),
+            Column("vCPUs", [str(vcpus(scenario)) for scenario in scenarios], right=True),
+            Column("what it is", [scenario.description for scenario in scenarios], prose=True),
+        ],
     )
-    for rule in RULES.values():
-        table.add_row(rule.name, rule.summary, rule.information, rule.actuator, rule.source)
-    return table
 
 
-def run_table(runs: Sequence[Run]) -> Table:
+def policy_table() -> Grid:
+    """Everything that can be named as a policy."""
+    rules = known_policies()
+    return Grid(
+        Column("policy", [rule.name for rule in rules]),
+        [
+            Column("what it does", [rule.summary for rule in rules], prose=True),
+            Column("information", [rule.information for rule in rules]),
+            Column("reads", [rule.reads for rule in rules], prose=True),
+            Column("actuator", [rule.actuator for rule in rules]),
+            Column("source", [rule.source for rule in rules], prose=True),
+        ],
+    )
+
+
+def parameter_table() -> Grid:
+    """Every parameter of a scenario, with its default."""
+    parameters, defaults = describe_parameters(), Scenario().parameters()
+    return Grid(
+        Column("parameter", list(parameters)),
+        [
+            Column("default", [_default(defaults[name]) for name in parameters], prose=True),
+            Column("allowed", [allowed for allowed, _ in parameters.values()], prose=True),
+            Column("what it is", [text for _, text in parameters.values()], prose=True),
+        ],
+    )
+
+
+def run_table(runs: Sequence[Run]) -> Grid:
     """A line per run, of the first `MOST_RUNS`; times in ms unless the head says otherwise."""
-    table = _table(
-        ">seed", ">makespan", ">ideal", ">exits", ">most", ">LHP", ">LWP", ">p99 us", ">max us", ">waste"
-    )  # fmt: skip
-    for run in runs[:MOST_RUNS]:
-        wait, cycles = run["acquire_wait_us"], run["cycles"]
-        table.add_row(
-            str(run["seed"]),
-            number(run["simulated_s"] * 1e3) + ("" if run["finished"] else " *"),
-            number(run["ideal_s"] * 1e3),
-            f"{run['ple_exits']:,}",
-            f"{run['ple_per_acquisition']['max']:,}",
-            f"{run['lhp_events']:,}",
-            f"{run['lwp_events']:,}",
-            number(wait["p99"]),
-            number(wait["max"]),
-            f"{100 * (cycles['spin'] + cycles['exit']) / sum(cycles.values()):.2f}",
-        )
-    if len(runs) > MOST_RUNS:
-        table.add_row("...", f"{len(runs) - MOST_RUNS} more")
-    return table
+    shown = runs[:MOST_RUNS]
+    left = len(runs) - len(shown)
+
+    def column(head: str, cell: Callable[[Run], str]) -> Column:
+        return Column(head, [*map(cell, shown), *([""] if left else [])], right=True)
+
+    return Grid(
+        Column("seed", [*(str(run["seed"]) for run in shown), *([f"and {left} more"] if left else [])], right=True),
+        [
+            column("makespan", lambda run: number(run["simulated_s"] * 1e3) + ("" if run["finished"] else " *")),
+            column("ideal", lambda run: number(run["ideal_s"] * 1e3)),
+            column("exits", lambda run: f"{run['ple_exits']:,}"),
+            column("most", lambda run: f"{run['ple_per_acquisition']['max']:,}"),
+            column("LHP", lambda run: f"{run['lhp_events']:,}"),
+            column("LWP", lambda run: f"{run['lwp_events']:,}"),
+            column("p99 us", lambda run: number(run["acquire_wait_us"]["p99"])),
+            column("max us", lambda run: number(run["acquire_wait_us"]["max"])),
+            column("waste", lambda run: f"{100 * _wasted(run['cycles']):.2f}"),
+        ],
+    )
 
 
 def summary(row: Row) -> str:
@@ -94,59 +112,37 @@ def summary(row: Row) -> str:
     )
 
 
-class ComparisonTable:
-    """A line per row of a comparison; where that is too wide, two tables below each other, with half the columns each.
+def comparison_table(comparison: Comparison) -> Grid:
+    """A line per row of a comparison: what came out, then how it compares and how long it took."""
+    rows = comparison.rows()
+    runs = len(comparison.seeds)
 
-    What came out is in the first; how it compares, and how long it took, in the second.
-    """
+    def column(head: str, cell: Callable[[Row], str]) -> Column:
+        return Column(head, [cell(row) for row in rows], right=True)
 
-    def __init__(self, comparison: Comparison) -> None:
-        rows = comparison.rows()
-        runs = len(comparison.seeds)
-        self.title = f"{comparison.scenario.name}: {runs} seed{'s'[: runs > 1]}, times in ms"
-        names = ["policy", *(_name(row) for row in rows)]
-        self.outcome = [
-            names,
-            [">makespan", *(interval(row.makespan_s, 1e3) for row in rows)],
-            [">p95", *(number(row.p95_s * 1e3) for row in rows)],
-            [">p99", *(number(row.p99_s * 1e3) for row in rows)],
-            [">CVaR10", *(number(row.cvar10_s * 1e3) for row in rows)],
-            [">waste/s", *(f"{row.waste_ms_per_s:,.1f}" for row in rows)],
-            [">exits", *(count(row.ple_exits) for row in rows)],
-        ]
-        if any(row.capped for row in rows):
-            self.outcome.append([">capped", *(str(row.capped) for row in rows)])
-        self.compared = [
-            names,
-            [f">{_against(comparison)}", *(ratio(row.log_ratio) for row in rows)],
-            [">vs best", *(ratio(row.best_ratio) for row in rows)],
-            [">score", *("-" if row.score is None else f"{round(row.score.mean, 2) + 0.0:.2f}" for row in rows)],
-            [">wall s", *(f"{row.wall_s:.2f}" for row in rows)],
-        ]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table | str]:
-        whole = self.outcome + self.compared[1:]
-        if sum(max(map(len, column)) + 1 for column in whole) - 1 <= options.max_width:
-            yield self._table(whole, self.title)
-        else:
-            yield self._table(self.outcome, self.title)
-            yield ""
-            yield self._table(self.compared)
-
-    @staticmethod
-    def _table(columns: Sequence[Sequence[str]], title: str | None = None) -> Table:
-        heads = [column[0] for column in columns]
-        table = _table(
-            *heads, wide=[heads[0], *(head[1:] for head in heads if head[1:].startswith(("vs", "makespan")))]
-        )
-        table.title = title
-        for cells in zip(*(column[1:] for column in columns), strict=True):
-            table.add_row(*cells)
-        return table
+    outcome = [
+        column("makespan", lambda row: interval(row.makespan_s, 1e3)),
+        column("p95", lambda row: number(row.p95_s * 1e3)),
+        column("p99", lambda row: number(row.p99_s * 1e3)),
+        column("CVaR10", lambda row: number(row.cvar10_s * 1e3)),
+        column("waste/s", lambda row: f"{row.waste_ms_per_s:,.1f}"),
+        column("exits", lambda row: count(row.ple_exits)),
+    ]
+    if any(row.capped for row in rows):
+        outcome.append(column("capped", lambda row: str(row.capped)))
+    compared = [
+        column(_against(comparison), lambda row: ratio(row.log_ratio)),
+        column("vs best", lambda row: ratio(row.best_ratio)),
+        column("score", lambda row: "-" if row.score is None else f"{round(row.score.mean, 2) + 0.0:.2f}"),
+        column("wall s", lambda row: f"{row.wall_s:,.2f}"),
+    ]
+    title = f"{comparison.scenario.name}: {runs} seed{'s'[: runs > 1]}, times in ms"
+    return Grid(_policy_column([row.policy for row in rows], [_trainings(row) for row in rows]), outcome, compared,
+                title=title)  # fmt: skip
 
 
 def comparison_note(comparison: Comparison) -> str:
-    """What the columns of `ComparisonTable` mean, and how long the runs took."""
+    """What the columns of `comparison_table` mean, and how long the runs took."""
     baseline, best = comparison.baseline, comparison.best_rule
     who = "the scenario's own scheduler" if baseline == HOST else baseline
     rule = f"{best}, the best rule here that knows no more than a hypervisor" if best else "no rule, as none is here"
@@ -167,13 +163,14 @@ def comparison_note(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def ideal_table(comparisons: Sequence[Comparison]) -> Table:
+def ideal_table(comparisons: Sequence[Comparison]) -> Grid:
     """Rules down, scenarios across: percent above the ideal."""
-    names = [comparison.scenario.name for comparison in comparisons]
-    table = _table("policy", *(f">{name}" for name in names), wide=names)
-    for policy in comparisons[0].members:
-        table.add_row(policy, *(_ideal_cell(comparison, policy) for comparison in comparisons))
-    return table
+    policies = list(comparisons[0].members)
+    columns = [
+        Column(comparison.scenario.name, [_ideal_cell(comparison, policy) for policy in policies], right=True)
+        for comparison in comparisons
+    ]
+    return Grid(_policy_column(policies), columns)
 
 
 def better_than_oracle(comparisons: Iterable[Comparison]) -> list[str]:
@@ -190,13 +187,19 @@ def better_than_oracle(comparisons: Iterable[Comparison]) -> list[str]:
     return remarks
 
 
-def bench_table(report: Report) -> Table:
+def bench_table(report: Report) -> Grid:
     """A line per measurement."""
-    table = _table("measured", ">value", "unit", ">target", "met", "beside it", wide=["measured", "beside it"])
-    for row in report.rows:
-        met = {None: "", True: "yes", False: "NO"}[row.met]
-        table.add_row(row.name, "-" if row.value is None else number(row.value), row.unit, row.target, met, row.note)
-    return table
+    rows, met = report.rows, {None: "", True: "yes", False: "NO"}
+    return Grid(
+        Column("measured", [row.name for row in rows], prose=True),
+        [
+            Column("value", ["-" if row.value is None else number(row.value) for row in rows], right=True),
+            Column("unit", [row.unit for row in rows]),
+            Column("target", [row.target for row in rows], right=True),
+            Column("met", [met[row.met] for row in rows]),
+            Column("beside it", [row.note for row in rows], prose=True),
+        ],
+    )
 
 
 def number(value: float) -> str:
@@ -234,9 +237,52 @@ def ratio(value: Estimate | None, decimals: int = 1) -> str:
     return texts[0] if len(texts) == 1 else f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
-def _name(row: Row) -> str:
-    """A row's, and how many trained policies it stands for."""
-    return row.policy if len(row.members) == 1 else f"{row.policy} ({len(row.members)} trainings)"
+def short_names(names: Sequence[str]) -> list[str]:
+    """Names for narrow tables: of a learned policy's file, as much of the end of its path as tells it from the others.
+
+    `learned:runs/a/policy.npz` becomes `learned:a/policy`, as `policy` alone says nothing; others stay as they are.
+    """
+    files = {name: PurePath(name.removeprefix(PREFIX)).with_suffix("").parts for name in names if _is_file(name)}
+    taken = {name for name in names if not _is_file(name)}
+    short = {}
+    for name, parts in files.items():
+        others = [other for known, other in files.items() if known != name]
+        ends = (parts[-length:] for length in range(1 + (parts[-1] == "policy"), len(parts) + 1))
+        tellings = (
+            PREFIX + "/".join(end)
+            for end in ends
+            if PREFIX + "/".join(end) not in taken and all(other[-len(end) :] != end for other in others)
+        )
+        short[name] = next(tellings, name)
+    return [short.get(name, name) for name in names]
+
+
+def _is_file(name: str) -> bool:
+    """Whether a policy is named by its file."""
+    return name.startswith(PREFIX) and PurePath(name.removeprefix(PREFIX)).suffix == ".npz"
+
+
+def _policy_column(names: Sequence[str], notes: Sequence[str] = ()) -> Column:
+    """The first column of a table with a row per policy; a note follows each name."""
+    notes = notes or [""] * len(names)
+    full, short = (
+        [name + note for name, note in zip(each, notes, strict=True)] for each in (names, short_names(names))
+    )
+    return Column("policy", full, short=short)
+
+
+def _trainings(row: Row) -> str:
+    """How many trained policies a row stands for."""
+    return "" if len(row.members) == 1 else f" ({len(row.members)} trainings)"
+
+
+def _wasted(cycles: dict[str, int]) -> float:
+    """Share of pCPU time in spin and exit; 0 of a run that ended before its first cycle."""
+    return (cycles["spin"] + cycles["exit"]) / (sum(cycles.values()) or 1)
+
+
+def _default(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value) or "-"
 
 
 def _against(comparison: Comparison) -> str:
@@ -254,18 +300,3 @@ def _ideal_cell(comparison: Comparison, policy: str) -> str:
     capped = comparison.capped(policy)
     better = "<" if _beats_oracle(comparison, policy) else ""
     return f"{better}{percent(comparison.ideal_percent(policy))}" + (f" *{capped}" if capped else "")
-
-
-def _table(*heads: str, wide: Sequence[str] = ()) -> Table:
-    """A table with these columns; > before a head aligns it to the right, and only the wide ones give way."""
-    style: dict[str, Any] = {"title_justify": "left", "title_style": "bold"}
-    table = Table(box=RULE_UNDER_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), **style)
-    for head in heads:
-        name = head.lstrip(">")
-        table.add_column(
-            name,
-            justify="right" if head.startswith(">") else "left",
-            no_wrap=name not in wide,
-            overflow="fold",  # an ellipsis would cut a number off, and is not ASCII
-        )
-    return table

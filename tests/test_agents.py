@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import zipfile
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,14 @@ from agents import (  # noqa: E402
     set_ppo,
     torch_policy,
 )
+from agents.commands import LEARNERS, learner  # noqa: E402
+from agents.common import AgentError  # noqa: E402
+from agents.ranges import RANGES, check_ranges  # noqa: E402
 from agents.set_network import Actor  # noqa: E402
 from agents.torch_policy import TorchPolicy, read_policy  # noqa: E402
 from ple_gym import evaluate, files, make_sb3  # noqa: E402
 from ple_gym.adapters.semi_markov import semi_markov  # noqa: E402
+from ple_gym.cli.parsing import STYLE  # noqa: E402
 from ple_gym.drive import NEXT, RESET, STEP  # noqa: E402
 from ple_gym.env import PleEnv  # noqa: E402
 from ple_gym.lanes import Lanes  # noqa: E402
@@ -77,7 +81,7 @@ def test_a_card_s_command_trains_with_the_same_options() -> None:
     options = set_ppo.Options(scenario="Paper8", seed=3, overrides=overrides, privileged_critic=True, ent_coef=0.1)
     python, dash_m, agents, train, name, *rest = shlex.split(common.command_of("set-ppo", options))
     assert (python, dash_m, agents, train, name) == ("python", "-m", "agents", "train", "set-ppo")
-    assert tyro.cli(set_ppo.Options, args=rest, config=command.STYLE) == options
+    assert tyro.cli(set_ppo.Options, args=rest, config=STYLE) == options
 
 
 @pytest.mark.parametrize(
@@ -88,6 +92,16 @@ def test_a_card_s_command_trains_with_the_same_options() -> None:
         ("set-ppo --temperature -1", "temperature = -1.0: must be 0..1000"),
         ("ppo-unmasked --start storm", "--start storm: must be first"),
         ("recurrent-ppo --start storm", "--start storm: must be first"),
+        ("set-ppo --seed -1", "--seed -1: must be 0..999"),
+        ("set-ppo --steps 0", "--steps 0: must be 1.."),
+        ("cem --steps -5", "--steps -5: must be 1.."),
+        ("dqn --lanes 0", "--lanes 0: must be 1..1000"),
+        ("bc --learning-rate nan", "--learning-rate nan: must be above 0, 10 at most"),
+        ("maskable-ppo --n-steps 1 --lanes 1", "--n-steps 1: must be 2 at least with --lanes 1"),
+        ("cem --worlds 1001", "--worlds 1001: must be 1..1000"),
+        ("cem --steps many", "Error parsing --steps"),
+        ("cem --what", "Unrecognized options: --what"),
+        ("set-ppo --overrides host.pcpus", "--overrides host.pcpus: must be NAME=VALUE"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line_before_anything_is_learned(
@@ -97,6 +111,27 @@ def test_wrong_options_are_refused_in_one_line_before_anything_is_learned(
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not list(tmp_path.glob("run/*.pt")) and not list(tmp_path.glob("run/*.npz"))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_every_number_among_the_options_has_a_range_that_holds_its_default(name: str) -> None:
+    options = learner(name).Options()
+    check_ranges(options)
+    for option in fields(options):
+        if isinstance(option.default, int | float) and not isinstance(option.default, bool):
+            for wrong in (RANGES[option.name][0] - 1, RANGES[option.name][1] * 2 + 1, float("nan")):
+                with pytest.raises(AgentError, match=f"^--{option.name.replace('_', '-')} .*: must be"):
+                    check_ranges(replace(options, **{option.name: wrong}))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_search_makes_about_the_decisions_that_it_is_asked_for(tmp_path: Path, threads: int) -> None:
+    """Of one generation there would be some 40 x 4 runs: 10 decisions end within the first run."""
+    few = cem.train(cem.Options(**TINY, folder=str(tmp_path / "few"), steps=10, threads=threads))
+    one_run = evaluate.simulate("Tiny", "continue", common.TRAIN[:1], {"limit.simulated_s": 0.1})[0]["decisions"]
+    assert 0 < read_network(few).card["steps"] <= max(one_run, 1000)
+    some = cem.train(cem.Options(**TINY, folder=str(tmp_path / "some"), steps=2000, population=6, elite=2, worlds=2))
+    assert 2000 <= read_network(some).card["steps"] <= 2000 * 1.1 + max(one_run, 1000)
 
 
 @pytest.mark.slow

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+import ple_gym
 from ple_gym import cli, evaluate, tables
+from ple_gym.documented import documented_toml
 from ple_gym.evaluate import Comparison, Estimate
-from ple_gym.policies import RULES
-from ple_gym.scenario import ScenarioError
-from ple_gym.scenarios import SCENARIOS
+from ple_gym.interface import LEVELS
+from ple_gym.policies import RULES, load_rule
+from ple_gym.policies.exported import learned_names
+from ple_gym.scenario import Scenario, ScenarioError, Vm, describe_parameters
+from ple_gym.scenarios import SCENARIOS, load
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("list", "simulate", "compare", "table", "bench", "warmup")
+COMMANDS = ("list", "show", "simulate", "compare", "table", "bench", "warmup")
 PNG = b"\x89PNG"
 
 
@@ -34,7 +38,11 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def document(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:
     """The one JSON document that this command line prints; nothing else may be on stdout."""
     assert cli.main(argv) == 0
-    return json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
+    provenance = printed.pop("provenance")
+    assert set(provenance) - {"commit"} == {"ple_gym", "command", "date"}
+    assert provenance["command"] == shlex.join(["ple-gym", *argv])
+    return printed
 
 
 def run_process(*argv: str) -> subprocess.CompletedProcess[str]:
@@ -53,20 +61,61 @@ def run_process(*argv: str) -> subprocess.CompletedProcess[str]:
 
 def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     listed = document(capsys, "list", "--json", "-")
-    assert set(listed) == {"scenarios", "policies"}
+    assert set(listed) == {"scenarios", "policies", "parameters"}
     assert [one["id"] for one in listed["scenarios"]] == [f"PLE/{name}-v0" for name in SCENARIOS]
-    assert [one["name"] for one in listed["policies"]] == list(RULES)
-    assert all(set(one) == {"id", "suite", "pcpus", "vcpus", "verdict"} for one in listed["scenarios"])
-    assert all(set(one) == {"name", "information", "actuator", "red_team", "source"} for one in listed["policies"])
+    assert [one["name"] for one in listed["policies"]] == [*RULES, *learned_names()]
+    assert {one["information"] for one in listed["policies"]} <= set(LEVELS)
+    assert [one["name"] for one in listed["parameters"]] == list(describe_parameters())
+    described = {"id", "suite", "pcpus", "vcpus", "description"}
+    assert all(set(one) == described for one in listed["scenarios"])
+    described = {"name", "summary", "information", "reads", "actuator", "source"}
+    assert all(set(one) == described and all(one.values()) for one in listed["policies"])
     storm_entry = listed["scenarios"][3]
-    assert storm_entry == {"id": "PLE/Storm-v0", "suite": "train", "pcpus": 4, "vcpus": 32, "verdict": None}
+    assert {**storm_entry, "description": ""} == {
+        "id": "PLE/Storm-v0", "suite": "train", "pcpus": 4, "vcpus": 32, "description": "",
+    }  # fmt: skip
+
+
+def test_every_name_that_is_listed_can_be_passed(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = document(capsys, "list", "--json", "-")
+    for policy in listed["policies"]:
+        assert load_rule(policy["name"]).information == policy["information"]
+    for scenario in listed["scenarios"]:
+        assert load(scenario["id"]).host.pcpus == scenario["pcpus"]
+    parameters = Scenario().parameters()
+    for parameter in listed["parameters"]:
+        assert parameters[parameter["name"]] == parameter["default"]
+        Scenario().with_overrides({parameter["name"]: str(parameter["default"]).lower()})
 
 
 def test_list_as_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list"]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in (*SCENARIOS, *RULES))
+    assert all(name in out for name in (*SCENARIOS, *RULES, *learned_names()))
     assert out.isascii()
+    assert cli.main(["list", "--parameters"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out and allowed.split()[0] in out for name, (allowed, _) in describe_parameters().items())
+    assert out.isascii()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_that_is_shown_reads_back_as_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["show", name]) == 0
+    Path("mine.toml").write_text(text := capsys.readouterr().out, encoding="utf-8")
+    assert load("mine.toml") == SCENARIOS[name]
+    for described, (allowed, what) in describe_parameters().items():
+        key = described.rpartition(".")[2]
+        assert f"\n# {what}: {allowed}\n{key} = " in text
+    assert cli.main(["show", "mine.toml", "--set", "host.pcpus=3"]) == 0
+    assert Scenario.from_toml(capsys.readouterr().out) == SCENARIOS[name].with_overrides({"host.pcpus": 3})
+
+
+def test_a_scenario_that_is_shown_keeps_its_neighbours(capsys: pytest.CaptureFixture[str]) -> None:
+    guest, many = SCENARIOS["Tiny"].guest, replace(SCENARIOS["Paper32"], neighbours=(Vm(vcpus=2), Vm(), Vm(vcpus=3)))
+    assert Scenario.from_toml(documented_toml(many)) == many
+    odd = replace(many, name='[guest] "x" # = y', description="[[neighbours]]", guest=guest)
+    assert Scenario.from_toml(documented_toml(odd)) == odd
 
 
 def test_simulate_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,7 +143,9 @@ def test_documents_go_to_files(tmp_path: Path, capsys: pytest.CaptureFixture[str
     Path("runs.json").write_text("older")
     assert cli.main([*argv, "runs.json"]) == 0
     capsys.readouterr()
-    assert json.loads(Path("runs.json").read_text()) == document(capsys, *argv, "-")
+    kept = json.loads(Path("runs.json").read_text())
+    assert kept.pop("provenance")["ple_gym"] == ple_gym.__version__
+    assert kept == document(capsys, *argv, "-")
     assert os.listdir(tmp_path) == ["runs.json"]
 
 
@@ -148,29 +199,12 @@ def test_compare_takes_every_policy_by_default(
             assert " ".join(shown).count("[") == 2 + (row["policy"] != "host")
 
 
-def test_a_long_name_is_folded_and_nothing_is_cut_off() -> None:
-    """Also not where the numbers are long and runs were capped."""
-    runs_of = {name: made_up_runs(2.0, 3.0) for name in ("learned:" + "z" * 60, "host")}
-    for run in runs_of["host"]:
-        run |= {"finished": False, "ple_exits": 179_091}
-    comparison = Comparison(SCENARIOS["Tiny"], (0, 1), runs_of, dict.fromkeys(runs_of, 0.0))
-    console = Console(file=io.StringIO(), width=80)
-    console.print(tables.ComparisonTable(comparison))
-    out = console.file.getvalue()
-    assert out.isascii()
-    assert out.count("z") == 2 * 60  # in either half
-    assert out.count("2,500") == 2
-    assert "179,091       2" in out
-    for head in ("waste/s    exits  capped", "vs host", "vs best  score  wall s"):
-        assert head in out
-
-
 def test_the_note_names_who_is_compared_to() -> None:
     runs_of = {name: made_up_runs(2.0, 3.0) for name in ("kvm", "a", "b", "oracle")}
     walls = dict.fromkeys(runs_of, 0.0)
     members = {"kvm": ("kvm",), "ppo": ("a", "b"), "oracle": ("oracle",)}
     comparison = Comparison(SCENARIOS["Tiny"], (0, 1), runs_of, walls, members)
-    assert tables.ComparisonTable(comparison).outcome[0] == ["policy", "kvm", "ppo (2 trainings)", "oracle"]
+    assert tables.comparison_table(comparison).key.cells == ["kvm", "ppo (2 trainings)", "oracle"]
     note = tables.comparison_note(comparison)
     assert "against kvm and against kvm, the best rule here" in note
     assert "score: 0 = kvm, 1 = the ideal" in note
@@ -219,12 +253,12 @@ TINY = ("simulate", "Tiny", "--policy", "kvm")
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ((), "Expected one of {list, simulate"),
+        ((), "Expected one of {list, show, simulate"),
         (("nothing",), "Unrecognized options: nothing"),
         (("simulate",), "Missing from ple-gym simulate: SCENARIO"),
         ((*TINY, "--polcy", "kvm"), "Unrecognized options: --polcy"),
         ((*TINY, "--threads", "many"), "Error parsing --threads"),
-        ((*TINY, "--threads", "-1"), "threads = -1: must be at least 1"),
+        ((*TINY, "--threads", "-1"), "--threads -1: must be 0 (one per CPU) or more"),
         (("simulate", "Nope"), "unknown scenario 'Nope'"),
         (("simulate", "no.toml"), "no.toml: No such file"),
         (("simulate", "Tiny", "--policy", "nope"), "unknown policy 'nope'"),
@@ -243,6 +277,13 @@ TINY = ("simulate", "Tiny", "--policy", "kvm")
         (("compare", "Tiny", "--json", "no/where.json"), "no/where.json: cannot be written"),
         (("table", "--scenarios", "Nope"), "unknown scenario 'Nope'"),
         (("list", "--json"), "Missing value for argument '--json'"),
+        (("list", "--json", ""), "Error parsing --json: must not be empty"),
+        ((*TINY, "--timeline", ""), "Error parsing --timeline: must not be empty"),
+        ((*TINY, "--set"), "--set: must be NAME=VALUE"),
+        ((*TINY, "--set", "x" * 10_000), "--set " + "x" * 80 + "...: must be NAME=VALUE"),
+        (("compare", "Tiny", "--policies"), "Error parsing --policies: must be one name at least"),
+        (("table", "--scenarios"), "Error parsing --scenarios: must be one name at least"),
+        (("show", "Nope"), "unknown scenario 'Nope'"),
         (("bench", "--fast"), "Unrecognized options: --fast"),
     ],
 )
@@ -272,7 +313,7 @@ def test_a_link_or_device_is_not_replaced(tmp_path: Path, capsys: pytest.Capture
 def test_outputs_are_checked_before_the_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(evaluate, "compare", lambda *_, **__: pytest.fail("the work has begun"))
+    monkeypatch.setattr(evaluate, "compare_all", lambda *_, **__: pytest.fail("the work has begun"))
     assert cli.main([*TINY, "--json", "no/where.json"]) == 2
     assert "no/where.json" in capsys.readouterr().err
 
@@ -302,7 +343,7 @@ def test_an_interrupt_gives_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate, "compare", interrupted)
+    monkeypatch.setattr(evaluate, "compare_all", interrupted)
     assert cli.main(TINY) == 130
     assert capsys.readouterr().err == "ple-gym: interrupted\n"
 

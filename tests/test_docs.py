@@ -14,7 +14,7 @@ from rich.console import Console
 from ple_gym.comparison import Comparison
 from ple_gym.scenario import describe_parameters
 from ple_gym.scenarios import SCENARIOS
-from ple_gym.tables import ComparisonTable
+from ple_gym.tables import comparison_table
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -147,7 +147,7 @@ def test_the_readme_shows_the_demo_as_it_prints_now(capsys: pytest.CaptureFixtur
     seeds = range(int(demo["seeds"]))
     runs = {policy: [run] * len(seeds) for policy in policies}
     comparison = Comparison(SCENARIOS["Paper8"], tuple(seeds), runs, dict.fromkeys(policies, 1.0))
-    Console(width=80).print(ComparisonTable(comparison))
+    Console(width=80).print(comparison_table(comparison))
     shown = README.read_text(encoding="utf-8").split("```\nPaper8")[1].split("```")[0]
     assert without_numbers("Paper8" + shown) == without_numbers(capsys.readouterr().out)
 

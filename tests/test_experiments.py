@@ -18,7 +18,7 @@ pytest.importorskip("joblib")
 pytest.importorskip("optuna")
 
 from experiments import __main__ as command
-from experiments import catalog, fit, lab, replay, seeds, statistics
+from experiments import catalog, commands, fit, lab, replay, seeds, statistics
 from experiments.executors import Where
 from experiments.lab import Experiment, Folders, Partial, Table, Task, sweep, tasks
 from experiments.report import MATRIX, within
@@ -353,7 +353,7 @@ def test_a_replay_finds_one_wrong_integer(tmp_path, monkeypatch):
 
 def test_every_row_of_the_matrix_is_measured_and_the_page_is_what_the_data_say():
     tables = {name: Table.read(lab.RESULTS / f"{name}.csv") for name in catalog.NAMES}
-    page = command.results_text(tables)
+    page = commands.results_text(tables)
     assert page == (lab.HERE / "RESULTS.md").read_text(), "run: python -m experiments results"
     for row in MATRIX:
         assert re.search(rf"^\| {row} \| .* \| [1-9]\d* of [1-9]\d* \|", page, re.MULTILINE), f"{row} is not measured"

@@ -22,11 +22,17 @@ from ple_gym.bench.processes import process_rows
 from ple_gym.bench.report import Measurement, Report, at_most
 from ple_gym.bench.single import single_rows
 
-__all__ = ["Measurement", "Report", "measure", "storm"]
+__all__ = ["Measurement", "Report", "measure", "storm", "subjects"]
 
 COMPARED_LANES = 64  # of ours, beside others: where a decision is cheapest
 TRAINING = "environment's share of MaskablePPO, 64 lanes"
 PACKAGES = ("numba", "numpy", "gymnasium", "envpool", "simpy", "sb3-contrib", "torch")
+
+
+def subjects(quick: bool = False) -> list[str]:
+    """What `measure` announces, in this order."""
+    names = ["kernel", "single steps through Python", "many lanes together", "decisions of learned policies", "peers"]
+    return [*names, "fresh processes"] if quick else [*names, "training", "fresh processes, one of which compiles"]
 
 
 def measure(quick: bool = False, announce: Callable[[str], None] = lambda name: None) -> Report:
@@ -34,30 +40,30 @@ def measure(quick: bool = False, announce: Callable[[str], None] = lambda name: 
 
     Args:
         quick: take some seconds: fewer repetitions and lanes, no training, no cold compilation.
-        announce: called with what is measured next.
+        announce: called with what is measured next (`subjects`).
     """
-    before = os.getloadavg()
-    announce("kernel")
+    before, names = os.getloadavg(), iter(subjects(quick))
+    announce(next(names))
     rows = kernel_rows(repeats=3 if quick else 9, seconds=0.02 if quick else 0.1)
-    announce("single steps through Python")
+    announce(next(names))
     rows += single_rows(repeats=3 if quick else 9)
-    announce("many lanes together")
+    announce(next(names))
     states, decisions, repeats = mixed_states(), 16_384 if quick else 131_072, 3 if quick else 7
     replays = {lanes: Replay(lanes, states, decisions) for lanes in (FLOOR_LANES if quick else LANES)}
     rows += batched_rows(replays, repeats)
     rows += [threads_row(replays[lanes], repeats) for lanes in sorted({1024, max(replays)})]
     rows.append(memory_row(4096))
-    announce("decisions of learned policies")
+    announce(next(names))
     rows += decision_rows(states, repeats)
-    announce("peers")
+    announce(next(names))
     ours = replays[COMPARED_LANES]
     rows += [envpool_row(ours, repeats), *cartpole_rows(ours, repeats), simpy_row(repeats)]
     rows.append(signatures_row())  # after everything that might have compiled another
     replays.clear()
     if not quick:
-        announce("training")
+        announce(next(names))
     rows.append(_training_row(quick))
-    announce("fresh processes" if quick else "fresh processes, one of which compiles")
+    announce(next(names))
     rows += process_rows(quick)
     return Report(rows, _machine() | {"load_before": before, "load_after": os.getloadavg()})
 

@@ -19,7 +19,7 @@ class Rule:
     Attributes:
         name: what users type.
         code: its number in the kernel.
-        information: what it reads; `hypervisor` rules are not handed the guest's state.
+        reads: what it decides by.
         actuator: `yield` (the host's own scheduler picks), `resume` (never switches), `local` (own queue, and work
             from elsewhere only where the host itself would bring it) or `pull`.
         source: where the rule was published.
@@ -30,12 +30,19 @@ class Rule:
 
     name: str
     code: int
-    information: str
+    reads: str
     actuator: str
     source: str
     summary: str
     network: Network | None = None
     privileged: bool = False
+
+    @property
+    def information(self) -> str:
+        """The level that it needs: `hypervisor`, `introspection` or `oracle`, as of an environment's observations."""
+        if self.network:
+            return self.network.information
+        return "oracle" if self.privileged else "hypervisor"
 
 
 _ALL = (
@@ -101,9 +108,12 @@ def load_rule(name: str) -> Rule:
         network = load_network(name)
         summary = f"{network.kind} network, trained on {plain(network.card.get('scenario', 'an unnamed scenario'))}"
         privileged = network.information == "oracle"
-        return Rule(
-            name, rules.LEARNED, network.information, "pull", "agents/checkpoints", summary, network, privileged
-        )
+        return Rule(name, rules.LEARNED, "its observation", "pull", "agents/checkpoints", summary, network, privileged)
     if name not in RULES:
         raise unknown("policy", name, [*RULES, *learned_names()], list_all=True)
     return RULES[name]
+
+
+def known_policies() -> list[Rule]:
+    """Every policy that has a name: the rules, and the learned ones that are shipped."""
+    return [*RULES.values(), *(load_rule(name) for name in learned_names())]

@@ -1,0 +1,195 @@
+"""`python -m agents list | train | evaluate | export`: from a checkout, with `pip install 'ple-gym[agents]'`.
+
+Exit codes: 0, 2 for whatever the user can put right (one line says what), 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+import ple_gym
+from agents import evaluation
+from agents.common import TEST, AgentError
+from agents.ranges import check_ranges
+from agents.torch_policy import TorchPolicy, read_policy
+from ple_gym import evaluate, progress, tables
+from ple_gym.cli.outputs import console_for
+from ple_gym.cli.parsing import UsageError, parse
+from ple_gym.cli.process import discard_stdout, missing_library, mistake
+from ple_gym.messages import show
+from ple_gym.policies.exported import FOLDER, PREFIX, Network, read_network, write_network
+from ple_gym.scenario import ScenarioError
+
+#: Each is a module with `Options` and `train(options)`.
+LEARNERS = ("maskable-ppo", "set-ppo", "dqn", "ppo-unmasked", "recurrent-ppo", "bc", "cem")
+USAGE = """usage: python -m agents COMMAND
+
+  list                         the learners and the policies that are shipped
+  train LEARNER [OPTIONS]      train one; its options: python -m agents train LEARNER --help
+  evaluate SCENARIO [AGENTS]   agents and rules in one table, on test seeds
+  export FILE --name NAME      ship a trained policy in ple_gym, as learned:NAME
+"""
+PROGRAM = "python -m agents"
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Compare agents and rules on test seeds, inside the kernel where it can run them.
+
+    Example: python -m agents evaluate Storm runs/set-ppo-Storm-* --policies xen-4.8 kvm oracle
+    """
+
+    scenario: Annotated[Positional[str], arg(metavar="SCENARIO")]
+    """name, id, or .toml or .json file"""
+    agents: Annotated[Positional[tuple[str, ...]], arg(metavar="AGENT ...")] = ()
+    """folders of trainings, .npz files, or names of policies that are shipped; trainings that differ in nothing but the
+    seed are one row"""
+    each: bool = False
+    """one row per training"""
+    policies: tuple[str, ...] = ("host", "xen-4.8", "paper", "kvm", "spin-age-self", "two-patience", "oracle")
+    """rules to compare with; everything is compared to host, or else to the first"""
+    seeds: str = f"{TEST[0]}:{TEST[0] + 100}"
+    """START:STOP; tune on validation seeds, 1000000:1001000, never on these"""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Ship a trained policy in ple_gym, where it runs as `--policies learned:NAME` without torch.
+
+    Example: python -m agents export runs/set-ppo-Storm-0 --name storm-set
+    """
+
+    checkpoint: Annotated[Positional[str], arg(metavar="CHECKPOINT")]
+    """folder of a training, or .npz file"""
+    name: str
+    """letters, digits and -"""
+    to: str = str(FOLDER)
+    """folder that it is written to"""
+
+
+def execute(argv: Sequence[str]) -> int:
+    """Run a command; the exit code.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
+    command, *rest = argv or ["--help"]
+    try:
+        if command == "list":
+            refuse(rest)
+            show_list()
+        elif command == "train":
+            train(rest)
+        elif command == "evaluate":
+            if evaluation_asked := parse(Evaluate, rest, f"{PROGRAM} evaluate"):
+                run_evaluate(evaluation_asked)
+        elif command == "export":
+            if export_asked := parse(Export, rest, f"{PROGRAM} export"):
+                run_export(export_asked)
+        elif command in ("-h", "--help"):
+            print(USAGE, end="")
+        elif command == "--version":
+            print(f"ple-gym {ple_gym.__version__}")
+        else:
+            raise AgentError(f"unknown command {show(command)}: must be list, train, evaluate or export")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough
+        discard_stdout()
+    except (AgentError, ScenarioError, UsageError, RuntimeError) as error:
+        return mistake("agents", str(error))
+    except MemoryError:
+        return mistake("agents", "out of memory")
+    except ModuleNotFoundError as error:
+        return mistake("agents", missing_library(error))
+    except OSError as error:
+        return mistake("agents", f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    return 0
+
+
+def refuse(arguments: Sequence[str]) -> None:
+    """Raise AgentError if there are any."""
+    if arguments:
+        raise AgentError(f"{show(arguments[0])}: there is no such option")
+
+
+def learner(name: str) -> Any:
+    """The module of a learner."""
+    if name not in LEARNERS:
+        raise AgentError(f"unknown learner {show(name)}: must be one of {', '.join(LEARNERS)}")
+    return importlib.import_module(f"agents.{name.replace('-', '_')}")
+
+
+def show_list() -> None:
+    """Print learners and shipped policies."""
+    for name in LEARNERS:
+        source = Path(__file__).with_name(f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
+        purpose = (ast.get_docstring(ast.parse(source)) or "").split("\n\n")[0].replace("\n", " ")
+        print(f"{name:15} {purpose}")
+    for path in sorted(FOLDER.glob("*.npz")):
+        card = read_network(path).card
+        origin = f"{card.get('learner')} on {card.get('scenario')}"
+        print(f"{PREFIX + path.stem:15} {origin}, {card.get('steps', 0):,} decisions")
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train a learner, and show how it does on test seeds."""
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print(f"usage: python -m agents train LEARNER [OPTIONS]; learners: {', '.join(LEARNERS)}")
+        return
+    module = learner(name)
+    options = parse(module.Options, rest, f"{PROGRAM} train {name}")
+    if options is None:
+        return
+    options.world()
+    check_ranges(options)
+    with progress.waiting(evaluate.compiling):
+        evaluate.warm_up()
+    path = module.train(options)
+    print(f"{path}: {describe(read_policy(path))}")
+    if not options.quiet:
+        print(f"compare it: {shlex.join(['python', '-m', 'agents', 'evaluate', options.scenario, str(path.parent)])}")
+
+
+def describe(policy: Network | TorchPolicy) -> str:
+    """A card in a line."""
+    card = policy.card
+    score = (card.get("validation") or {}).get("above_ideal_percent")
+    told = "" if score is None else f", {score:+.1f} % above the ideal on validation seeds"
+    return f"{policy.kind} network of {card.get('learner')}, best after {card.get('steps', 0):,} decisions{told}"
+
+
+def run_evaluate(command: Evaluate) -> None:
+    """Print the table."""
+    rows = [*command.policies, *evaluation.agent_rows(command.agents, command.each)]
+    comparison = evaluation.compare(
+        command.scenario, rows, evaluate.parse_seeds(command.seeds),
+        lambda name: print(f"running {name} in torch", file=sys.stderr),
+    )  # fmt: skip
+    console = console_for()
+    console.print(tables.comparison_table(comparison))
+    console.print(tables.comparison_note(comparison))
+
+
+def run_export(command: Export) -> None:
+    """Write the file."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,39}", command.name):
+        raise AgentError(f"--name {command.name}: must be letters, digits, - and .")
+    source = evaluation.checkpoint(command.checkpoint)
+    policy = read_policy(source)
+    if isinstance(policy, TorchPolicy):
+        raise AgentError(f"{source}: the kernel cannot run a {policy.kind}, so it cannot be shipped")
+    path = Path(command.to) / f"{command.name}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_network(path, policy)
+    print(f"{path}: {describe(policy)}; run it: ple-gym compare Storm --policies xen-4.8 {PREFIX}{command.name}")

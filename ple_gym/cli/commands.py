@@ -1,0 +1,391 @@
+"""The commands `ple-gym list | show | simulate | compare | table | bench | warmup`.
+
+Results go to stdout, or to stderr while `--json -` has stdout; progress and messages go to stderr. Exit codes: 0, 2 for
+whatever the user can put right (one line says what), 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+from tyro.conf import Positional, UseAppendAction, arg, subcommand
+from tyro.constructors import PrimitiveConstructorSpec
+
+import ple_gym
+from ple_gym import evaluate, progress
+from ple_gym.cli.outputs import check_outputs, check_writable, console_for, write_json
+from ple_gym.cli.parsing import UsageError, parse
+from ple_gym.cli.process import discard_stdout, missing_library, mistake, open_streams
+from ple_gym.cli.timeline import TIMELINE_MS, draw_timeline
+from ple_gym.comparison import Comparison
+from ple_gym.documented import documented_toml
+from ple_gym.messages import plain
+from ple_gym.policies import RULES, known_policies
+from ple_gym.registration import environment_id
+from ple_gym.scenario import Scenario, ScenarioError, describe_parameters
+from ple_gym.scenarios import SCENARIOS, SUITES, load
+from ple_gym.tables import (
+    IDEAL_NOTE,
+    RUN_NOTE,
+    bench_table,
+    better_than_oracle,
+    comparison_note,
+    comparison_table,
+    ideal_table,
+    parameter_table,
+    policy_table,
+    run_table,
+    scenario_table,
+    summary,
+    vcpus,
+)
+
+PROGRAM = "ple-gym"
+DESCRIPTION = "Hypervisor vCPU scheduling at pause-loop exits: simulate, compare, measure. Version: ple-gym --version"
+
+
+def _one(texts: Sequence[str]) -> str:
+    if not texts[0]:
+        raise ValueError("must not be empty")
+    return texts[0]
+
+
+def _some(texts: Sequence[str]) -> tuple[str, ...]:
+    if not texts:
+        raise ValueError("must be one name at least")
+    return tuple(texts)
+
+
+def _file(metavar: str) -> PrimitiveConstructorSpec[str]:
+    """The name of a file, which must not be empty; the default may be, and stands for none."""
+    return PrimitiveConstructorSpec(
+        nargs=1, metavar=metavar, instance_from_str=_one, is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+    )  # fmt: skip
+
+
+def _names(metavar: str) -> PrimitiveConstructorSpec[tuple[str, ...]]:
+    """Some names, one at least; the default may be none, and stands for all."""
+    return PrimitiveConstructorSpec(
+        nargs="*", metavar=metavar, instance_from_str=_some, is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=list,
+    )  # fmt: skip
+
+
+ScenarioName: TypeAlias = Annotated[
+    str, Positional, arg(metavar="SCENARIO", help="name, id (PLE/Storm-v0), or .toml or .json file of a scenario")
+]
+Policies: TypeAlias = Annotated[
+    tuple[str, ...],
+    _names("NAME ..."),
+    arg(
+        help="rules or learned:NAME; compared to host, or else to the first",
+        help_behavior_hint="(default: all rules)",
+    ),
+]
+Seeds: TypeAlias = Annotated[str, arg(metavar="START:STOP", help="seeds, without STOP; or one number")]
+Overrides: TypeAlias = Annotated[
+    tuple[tuple[str, ...], ...],
+    UseAppendAction,
+    arg(
+        name="set", metavar="NAME=VALUE ...", help="parameters to change: host.ratelimit_us=500", help_behavior_hint=""
+    ),
+]
+JsonFile: TypeAlias = Annotated[
+    str, _file("FILE"), arg(name="json", help="write one JSON document there; - is stdout", help_behavior_hint="")
+]
+TimelineFile: TypeAlias = Annotated[
+    str, _file("FILE.png"), arg(help=f"draw the {TIMELINE_MS} ms with most PLE exits", help_behavior_hint="")
+]
+Threads: TypeAlias = Annotated[int, arg(metavar="N", help="worker threads; 0: one per CPU")]
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+@dataclass(frozen=True)
+class List:
+    """List the scenarios and the policies, or the parameters of scenarios.
+
+    Example: ple-gym list --json -
+    """
+
+    parameters: Annotated[bool, arg(help="the parameters that --set and a scenario's file can change")] = False
+    json_file: JsonFile = ""
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Print the tables."""
+        check_writable(self.json_file)
+        console = console_for(self.json_file)
+        if self.parameters:
+            console.print(parameter_table())
+        else:
+            console.print(scenario_table())
+            console.print()
+            console.print(policy_table())
+        write_json(self.json_file, _catalogue, argv)
+
+
+@dataclass(frozen=True)
+class Show:
+    """Print a scenario as a TOML file to edit: every parameter, what it is and what is allowed.
+
+    Example: ple-gym show PLE/Paper8-v0 > mine.toml
+    """
+
+    scenario: ScenarioName
+    overrides: Overrides = ()
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Print the file."""
+        sys.stdout.write(documented_toml(_scenario(self.scenario, self.overrides)))
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """Run a scenario under one policy, once per seed.
+
+    Example: ple-gym simulate PLE/Paper8-v0 --policy xen-4.5 --seeds 0:16 --set host.ratelimit_us=500 --json runs.json
+    """
+
+    scenario: ScenarioName
+    policy: Annotated[str, arg(metavar="NAME", help="the rule, or learned:NAME, that decides at a PLE exit")] = "host"
+    seeds: Seeds = "0:16"
+    overrides: Overrides = ()
+    json_file: JsonFile = ""
+    timeline: TimelineFile = ""
+    threads: Threads = 0
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Simulate, print a table, write what is asked for."""
+        check_outputs(self.json_file, self.timeline)
+        comparison = _compare([_scenario(self.scenario, self.overrides)], [self.policy], self.seeds, self.threads)[0]
+        runs = comparison.runs[self.policy]
+        console = console_for(self.json_file)
+        console.print(run_table(runs))
+        console.print(RUN_NOTE)
+        console.print(summary(comparison.rows()[0]))
+        if self.timeline:
+            console.print(draw_timeline(self.timeline, comparison))
+        write_json(
+            self.json_file,
+            lambda: {
+                "scenario": comparison.scenario.name,
+                "policy": self.policy,
+                "parameters": comparison.scenario.parameters(),
+                "runs": list(runs),
+            },
+            argv,
+        )
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare policies on one scenario, on the same seeds.
+
+    Example: ple-gym compare PLE/Paper8-v0 --policies xen-4.5 paper oracle --seeds 0:20 --timeline timeline.png
+    """
+
+    scenario: ScenarioName
+    policies: Policies = ()
+    seeds: Seeds = "0:20"
+    overrides: Overrides = ()
+    json_file: JsonFile = ""
+    timeline: TimelineFile = ""
+    threads: Threads = 0
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Simulate, print a table, write what is asked for."""
+        check_outputs(self.json_file, self.timeline)
+        scenario = _scenario(self.scenario, self.overrides)
+        comparison = _compare([scenario], self.policies or tuple(RULES), self.seeds, self.threads)[0]
+        console = console_for(self.json_file)
+        console.print(comparison_table(comparison))
+        console.print(comparison_note(comparison))
+        if self.timeline:
+            console.print(draw_timeline(self.timeline, comparison))
+        write_json(self.json_file, comparison.to_dict, argv)
+
+
+@dataclass(frozen=True)
+class Tabulate:
+    """Print how far every policy is from the ideal (useful work / pCPUs) on every scenario.
+
+    Example: ple-gym table --seeds 0:20
+    """
+
+    scenarios: Annotated[
+        tuple[str, ...],
+        _names("SCENARIO ..."),
+        arg(help="names, ids or files", help_behavior_hint="(default: all)"),
+    ] = ()
+    policies: Policies = ()
+    seeds: Seeds = "0:20"
+    json_file: JsonFile = ""
+    threads: Threads = 0
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Simulate, print the table and what it says about the oracle."""
+        check_writable(self.json_file)
+        scenarios = [_scenario(name, ()) for name in self.scenarios] or list(SCENARIOS.values())
+        comparisons = _compare(scenarios, self.policies or tuple(RULES), self.seeds, self.threads)
+        console = console_for(self.json_file)
+        console.print(ideal_table(comparisons))
+        console.print(IDEAL_NOTE)
+        for line in better_than_oracle(comparisons):
+            console.print(line)
+        write_json(self.json_file, lambda: {"scenarios": [comparison.to_dict() for comparison in comparisons]}, argv)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure speed, next to what it should be.
+
+    Example: ple-gym bench --quick
+    """
+
+    quick: Annotated[bool, arg(help="fewer repetitions and lanes; no training, no cold compilation")] = False
+    json_file: JsonFile = ""
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Measure, print a table."""
+        check_writable(self.json_file)
+        with progress.waiting(evaluate.compiling):
+            evaluate.warm_up()
+            from ple_gym import bench
+        with progress.steps("measuring", len(bench.subjects(self.quick))) as announce:
+            report = bench.measure(self.quick, announce)
+        console_for(self.json_file).print(bench_table(report), report.machine_line(), sep="\n")
+        write_json(self.json_file, report.to_dict, argv)
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """Compile the simulator once, so that nothing later has to wait for it.
+
+    Example: ple-gym warmup
+    """
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Compile, say how long it took and where the result is kept."""
+        with progress.waiting(evaluate.compiling):
+            seconds = evaluate.warm_up()
+        print(f"ready after {seconds:.1f} s; cache: {evaluate.cache_folder() or f'none ({evaluate.NO_CACHE})'}")
+
+
+Command: TypeAlias = (
+    Annotated[List, subcommand(name="list")]
+    | Annotated[Show, subcommand(name="show")]
+    | Annotated[Simulate, subcommand(name="simulate")]
+    | Annotated[Compare, subcommand(name="compare")]
+    | Annotated[Tabulate, subcommand(name="table")]
+    | Annotated[Bench, subcommand(name="bench")]
+    | Annotated[Warmup, subcommand(name="warmup")]
+)
+
+# ---------------------------------------------------------------------------------------------------------------- main
+
+
+def execute(argv: Sequence[str] | None = None) -> int:
+    """Run a command line (that of the process if None) and return its exit code.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not open_streams():
+        return mistake(PROGRAM, "stdout: is closed")
+    try:
+        if arguments == ["--version"]:
+            print(f"{PROGRAM} {ple_gym.__version__}")
+        elif (command := parse(Command, arguments, PROGRAM, DESCRIPTION)) is not None:
+            command.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough
+        discard_stdout()
+        return 0
+    except (UsageError, ScenarioError) as error:
+        return mistake(PROGRAM, str(error))
+    except MemoryError:
+        return mistake(PROGRAM, "out of memory")
+    except ModuleNotFoundError as error:
+        return mistake(PROGRAM, missing_library(error))
+    except OSError as error:
+        discard_stdout()
+        return mistake(PROGRAM, f"{error.filename or 'stdout'}: {error.strerror or error}")
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------------------- the work
+
+
+def _scenario(name: str, overrides: Sequence[Sequence[str]]) -> Scenario:
+    """The scenario with its overrides; what it warns of goes to stderr."""
+    changes: dict[str, object] = {}
+    if () in overrides:
+        raise UsageError("--set: must be NAME=VALUE")
+    for text in (text for texts in overrides for text in texts):
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set {plain(text)}: must be NAME=VALUE")
+        if key in changes:
+            raise UsageError(f"--set {plain(text)}: {plain(key)} is set twice")
+        changes[key] = value
+    scenario = load(name)
+    if scenario == Scenario():
+        _warn(f"{name}: sets no parameter, so that every one has its default (ple-gym list --parameters)")
+    scenario = scenario.with_overrides(changes)
+    for warning in scenario.warnings():
+        _warn(warning)
+    return scenario
+
+
+def _compare(scenarios: Sequence[Scenario], policies: Sequence[str], seeds: str, threads: int) -> list[Comparison]:
+    """Run everything with a bar; what the results warn of goes to stderr."""
+    numbers = evaluate.parse_seeds(seeds)
+    if threads < 0:
+        raise UsageError(f"--threads {threads}: must be 0 (one per CPU) or more")
+    comparisons = evaluate.compare_all(scenarios, policies, numbers, progress=True, threads=threads or None)
+    for comparison in comparisons:
+        for warning in evaluate.doubts(comparison):
+            _warn(warning)
+    return comparisons
+
+
+def _warn(text: str) -> None:
+    print(f"{PROGRAM}: warning: {text}", file=sys.stderr)
+
+
+def _catalogue() -> dict[str, Any]:
+    """What `list --json` prints."""
+    parameters, defaults = describe_parameters(), Scenario().parameters()
+    return {
+        "scenarios": [
+            {
+                "id": environment_id(name),
+                "suite": SUITES[name],
+                "pcpus": scenario.host.pcpus,
+                "vcpus": vcpus(scenario),
+                "description": scenario.description,
+            }
+            for name, scenario in SCENARIOS.items()
+        ],
+        "policies": [
+            {
+                "name": rule.name,
+                "summary": rule.summary,
+                "information": rule.information,
+                "reads": rule.reads,
+                "actuator": rule.actuator,
+                "source": rule.source,
+            }
+            for rule in known_policies()
+        ],
+        "parameters": [
+            {"name": name, "default": defaults[name], "allowed": allowed, "help": text}
+            for name, (allowed, text) in parameters.items()
+        ],
+    }
