@@ -14,6 +14,10 @@ def main(argv: Sequence[str]) -> int:
         from agents.commands import execute
 
         return execute(argv)
+    except ModuleNotFoundError as error:
+        from ple_gym.cli.process import missing_library, mistake
+
+        return mistake("agents", missing_library(error))
     except KeyboardInterrupt:
         print(f"agents: interrupted{ADVICE if argv[:1] == ['train'] else ''}", file=sys.stderr)
         return 130

@@ -25,7 +25,7 @@ from agents.torch_policy import TorchPolicy, read_policy
 from ple_gym import evaluate, progress, tables
 from ple_gym.cli.outputs import console_for
 from ple_gym.cli.parsing import UsageError, parse
-from ple_gym.cli.process import discard_stdout, missing_library, mistake
+from ple_gym.cli.process import discard_stdout, mistake
 from ple_gym.messages import show
 from ple_gym.policies.exported import FOLDER, PREFIX, Network, read_network, write_network
 from ple_gym.scenario import ScenarioError
@@ -82,6 +82,7 @@ def execute(argv: Sequence[str]) -> int:
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
+        ModuleNotFoundError: a library of an extra is not installed.
     """
     command, *rest = argv or ["--help"]
     try:
@@ -109,8 +110,6 @@ def execute(argv: Sequence[str]) -> int:
         return mistake("agents", str(error))
     except MemoryError:
         return mistake("agents", "out of memory")
-    except ModuleNotFoundError as error:
-        return mistake("agents", missing_library(error))
     except OSError as error:
         return mistake("agents", f"{error.filename}: {error.strerror}" if error.filename else str(error))
     return 0

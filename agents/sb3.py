@@ -5,6 +5,7 @@ A learner's file says what is learned and how; this one does what is the same fo
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import random
 import threading
@@ -38,6 +39,9 @@ STATE = "state of a training, format 1"
 MAX_ARRAYS = 10_000
 _WORD = whole(0, 2**32 - 1)
 _ENDED = record({"reward": number(-1e30, 1e30), "finished": FLAG, "simulated_s": SECONDS, "ideal_s": SECONDS})
+
+if importlib.util.find_spec("tensorboard") is None:  # SB3 would fail on an assertion, once it has begun
+    raise ModuleNotFoundError("tensorboard is not installed", name="tensorboard")
 
 PolicyOf = Callable[[Any], Network | TorchPolicy]
 

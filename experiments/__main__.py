@@ -12,6 +12,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from experiments.commands import execute
 
         return execute(argv)
+    except ModuleNotFoundError as error:
+        from ple_gym.cli.process import missing_library, mistake
+
+        return mistake("experiments", missing_library(error))
     except KeyboardInterrupt:
         print("experiments: interrupted; the same command goes on from here", file=sys.stderr)
         return 130

@@ -26,7 +26,7 @@ from experiments.worlds import PROFILES
 from ple_gym import evaluate
 from ple_gym.cli.outputs import console_for
 from ple_gym.cli.parsing import UsageError, parse
-from ple_gym.cli.process import discard_stdout, missing_library, mistake
+from ple_gym.cli.process import discard_stdout, mistake
 from ple_gym.files import write_whole
 from ple_gym.grid import Column, Grid
 from ple_gym.parameters import unknown
@@ -102,6 +102,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
+        ModuleNotFoundError: a library of an extra is not installed.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -122,8 +123,6 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         return mistake("experiments", str(error))
     except MemoryError:
         return mistake("experiments", "out of memory")
-    except ModuleNotFoundError as error:
-        return mistake("experiments", missing_library(error))
     except OSError as error:
         return mistake("experiments", f"{error.filename}: {error.strerror}" if error.filename else str(error))
 

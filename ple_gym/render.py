@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ple_gym.extras import needs
 from ple_gym.files import write_whole
 from ple_gym.trace import (
     HOLDING,
@@ -314,7 +315,8 @@ def timeline_figure(
     holds of at least `LONG_HOLD` cycles. Beyond the paper: a pale bar says that the vCPU is on a pCPU, a thin orange
     line that it waits for a lock without being on one, a red line that it holds a lock without being on one.
     """
-    from matplotlib.figure import Figure
+    with needs("viz"):
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 7), dpi=100, layout="constrained")
     heights = [1, min(max(1.5 * vcpus / max(pcpus, 1), 2), 4)]

@@ -431,9 +431,13 @@ def _doubts(scenario: Scenario) -> Iterable[str]:
         yield f"ple.{switch} = 0: pause-loop exiting is off, nothing is ever decided"
     elif ple.kind == "window" and ple.window >= timeslice:
         yield f"ple.window = {ple.window}: not shorter than a time slice ({timeslice} cycles), PLE is silently dead"
+    alike: dict[Vm, list[str]] = {}
     for name, vm in vms.items():
+        alike.setdefault(vm, []).append(name)
+    for vm, names in alike.items():
         if not vm.locks:
             continue
+        name = names[0] if len(names) == 1 else f"{names[0]} (and {len(names) - 1} like it)"
         halt = vm.pv_spin_threshold * vm.spin_period
         if vm.spin_period > ple.gap > 0:
             yield f"{name}.spin_period = {vm.spin_period}: longer than ple.gap = {ple.gap}, PLE is silently dead"

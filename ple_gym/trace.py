@@ -9,13 +9,13 @@ the order of cause and effect: `STOP` before the `RUN` or `NOISE_BEGIN` it makes
 
 from __future__ import annotations
 
-import json
 import os
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from ple_gym import columns
 from ple_gym.files import write_whole
 from ple_gym.sim.state import (
     ACQUIRED,
@@ -208,39 +208,57 @@ def to_chrome_json(trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None
     """
     first, last = (int(trace[0, 0]), int(trace[-1, 0])) if len(trace) else (0, 0)
     pcpus, vcpus = (int(trace[:, column].max(initial=-1)) + 1 for column in (2, 3))
-    events: list[dict[str, Any]] = []
+    events: list[str] = []
     for pid, (name, count) in enumerate((("pCPU", pcpus), ("vCPU", vcpus))):
-        events.append({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": f"{name}s"}})
-        for tid in range(count):
-            events.append({"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": f"{name} {tid}"}})
+        events.append(f'{{"ph":"M","name":"process_name","pid":{pid},"args":{{"name":"{name}s"}}}}')
+        events += [
+            f'{{"ph":"M","name":"thread_name","pid":{pid},"tid":{tid},"args":{{"name":"{name} {tid}"}}}}'
+            for tid in range(count)
+        ]
 
-    def microseconds(time: int) -> float:
-        return round((min(max(time, first), last) - first) * 1e6 / tsc_hz, 3)
+    # The rest is put together from columns of numbers: a dict per event, and a general encoder, are ten times slower.
+    parts: list[str] = []
 
-    def add(pid: int, tid: int, name: str, start: int, stop: int, **args: int) -> None:
-        begin, end = microseconds(start), microseconds(stop)
-        if begin < end:
-            duration = round(end - begin, 3)
-            events.append({"ph": "X", "name": name, "pid": pid, "tid": tid, "ts": begin, "dur": duration, "args": args})
+    def times(time: Ints) -> Ints:
+        return columns.rounded((np.clip(time, first, last) - first) * 1e6 / tsc_hz)
 
-    for pcpu, who, start, stop in occupancy(trace, pcpus).tolist():
-        if who != IDLE:
-            add(0, pcpu, "host noise" if who == NOISE else f"vCPU {who}", start, stop)
-    for vcpu, lock, start, stop, exits in waits(trace, partial=True).tolist():
-        add(1, vcpu, f"wait for lock {lock}", start, stop, lock=lock, ples=exits)
-    for vcpu, lock, start, stop in holds(trace, partial=True).tolist():
-        add(1, vcpu, f"hold lock {lock}", start, stop, lock=lock)
-    for vcpu, state, start, stop in states(trace, vcpus).tolist():
-        if state == PREEMPTED:
-            add(1, vcpu, "holder preempted", start, stop)
-    for time, _, pcpu, vcpu, lock in trace[trace[:, 1] == PLE].tolist():
-        args = {"pcpu": pcpu, "lock": lock}
-        events.append(
-            {"ph": "i", "name": "PLE", "s": "t", "pid": 1, "tid": vcpu, "ts": microseconds(time), "args": args}
-        )
+    def add(pid: int, rows: Ints, name: columns.Texts | str, *arguments: columns.Texts | str) -> None:
+        """Slices; rows: tid, ..., start, stop. Those that are too short to be seen are left out."""
+        begin, end = times(rows[:, -2]), times(rows[:, -1])
+        seen = begin < end
+        name, *others = (part if isinstance(part, str) else part[seen] for part in (name, *arguments))
+        tid, begin, duration = columns.whole(rows[seen, 0]), begin[seen], (end - begin)[seen]
+        parts.extend(
+            columns.lines(
+                len(begin), ',{"ph":"X","name":"', name, f'","pid":{pid},"tid":', tid, ',"ts":', columns.decimal(begin),
+                ',"dur":', columns.decimal(duration), ',"args":{', *others, "}}",
+            )
+        )  # fmt: skip
 
-    document = {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"tsc_hz": tsc_hz, "first_tsc": first}}
-    text = json.dumps(document, separators=(",", ":"))
+    rows = occupancy(trace, pcpus)
+    rows = rows[rows[:, 1] != IDLE]
+    noise, count = rows[:, 1] == NOISE, len(rows)
+    vcpu = np.column_stack([columns.constant("vCPU ", count), columns.whole(np.maximum(rows[:, 1], 0))])
+    add(0, rows, columns.either(noise, columns.constant("host noise", count), vcpu))
+    rows = waits(trace, partial=True)
+    lock, exits = columns.whole(rows[:, 1]), columns.whole(rows[:, 4])
+    title = np.column_stack([columns.constant("wait for lock ", len(rows)), lock])
+    add(1, rows[:, :4], title, '"lock":', lock, ',"ples":', exits)
+    rows = holds(trace, partial=True)
+    lock = columns.whole(rows[:, 1])
+    title = np.column_stack([columns.constant("hold lock ", len(rows)), lock])
+    add(1, rows, title, '"lock":', lock)
+    rows = states(trace, vcpus)
+    add(1, rows[rows[:, 1] == PREEMPTED], "holder preempted")
+    rows = trace[trace[:, 1] == PLE]
+    pcpu, vcpu, lock = (columns.whole(rows[:, column]) for column in (2, 3, 4))
+    parts += columns.lines(
+        len(rows), ',{"ph":"i","name":"PLE","s":"t","pid":1,"tid":', vcpu, ',"ts":',
+        columns.decimal(times(rows[:, 0])), ',"args":{"pcpu":', pcpu, ',"lock":', lock, "}}",
+    )  # fmt: skip
+
+    others = f'"displayTimeUnit":"ns","otherData":{{"tsc_hz":{tsc_hz},"first_tsc":{first}}}'
+    text = "".join(['{"traceEvents":[', ",".join(events), *parts, "],", others, "}"])
     if path is not None:
         write_whole(path, text.encode())
     return text

@@ -339,6 +339,44 @@ def test_doubts_about_a_scenario_are_told(capsys: pytest.CaptureFixture[str]) ->
     )
 
 
+def test_a_doubt_about_equal_vms_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    six = replace(SCENARIOS["Tiny"], name="six", neighbours=(SCENARIOS["Tiny"].guest,) * 5)
+    Path("six.toml").write_text(six.to_toml(), encoding="utf-8")
+    assert cli.main(["show", "six.toml", "--set", "ple.gap=32"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert [line for line in told if "silently dead" in line] == [
+        "ple-gym: warning: guest (and 5 like it).spin_period = 50: longer than ple.gap = 32, PLE is silently dead"
+    ]
+    assert cli.main(["show", "six.toml", "--set", "ple.gap=32", "neighbours.4.spin_period=40"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "silently dead" in line]
+    assert [line.partition(" = ")[0] for line in told] == [
+        "ple-gym: warning: guest (and 4 like it).spin_period", "ple-gym: warning: neighbours.4.spin_period",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [["simulate"], ["compare"], ["show"], ["table", "--scenarios"]])
+def test_an_empty_scenario_and_one_that_is_too_short_are_told_of(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.toml").write_text("# nothing\n")
+    seeds = [] if command == ["show"] else ["--seeds", "0:2"]
+    assert cli.main([*command, "mine.toml", *seeds]) == 0
+    told = capsys.readouterr().err
+    assert "ple-gym: warning: mine.toml: sets no parameter, so that every one has its default" in told
+    if seeds:
+        assert "before one time slice (host.timeslice_ms = 30) is over" in told
+
+
+def test_the_version_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ple-gym {ple_gym.__version__}\n"
+
+
+def test_the_package_lists_what_it_offers() -> None:
+    assert {*ple_gym.__all__, "make_sb3"} <= set(dir(ple_gym))
+    assert not {"Any", "TYPE_CHECKING", "register_environments"} & set(dir(ple_gym))
+
+
 def test_an_interrupt_gives_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -376,6 +414,21 @@ def test_only_a_timeline_loads_big_libraries() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "[]\n"
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_a_process_without_its_streams_ends_in_order(streams: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -m ple_gym.cli list {streams}'],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    closed = streams.startswith(">&-")
+    assert done.returncode == (2 if closed else 0)
+    assert done.stderr == ("ple-gym: error: stdout: is closed\n" if streams == ">&-" else "")
+    assert ("PLE/Storm-v0" in done.stdout) != closed
 
 
 @pytest.mark.slow

@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 from test_exported import random_network
 
+from ple_gym import progress
 from ple_gym.evaluate import (
     Group,
     busiest_window,
     compare,
     compare_all,
+    doubts,
     parse_seeds,
     record,
     simulate,
 )
 from ple_gym.policies import RULES
 from ple_gym.policies.exported import write_network
-from ple_gym.scenario import ScenarioError
+from ple_gym.scenario import Scenario, ScenarioError
 from ple_gym.scenarios import SCENARIOS, SUITES, load
 from ple_gym.trace import ACQUIRE, PLE
 
@@ -114,13 +116,51 @@ def test_overrides_are_applied() -> None:
         ({"seeds": [-1]}, "seed = -1: must be a whole number, 0..9223372036854775807"),
         ({"seeds": [2**63]}, "seed = 9223372036854775808: must be"),
         ({"seeds": [0.5]}, "seed = 0.5: must be"),
+        ({"seeds": -1}, "seed = -1: must be a whole number, 0..9223372036854775807"),
+        ({"seeds": True}, "seed = True: must be a whole number"),
+        ({"seeds": 1.5}, "seed = 1.5: must be a whole number"),
+        ({"seeds": None}, "seed = None: must be a whole number"),
+        ({"seeds": "5:0"}, "seeds = '5:0': must be START:STOP"),
         ({"threads": 0}, "threads = 0: must be at least 1"),
+        ({"threads": True}, "threads = True: must be at least 1"),
+        ({"threads": "2"}, "threads = '2': must be at least 1"),
+        ({"policy": 5}, "policy 5: must be the name of a rule, or learned:NAME"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ScenarioError) as error:
         simulate(**{"scenario": "Tiny", **arguments})
     assert str(error.value).startswith(message)
+
+
+def test_seeds_may_be_given_as_on_the_command_line() -> None:
+    assert simulate("Tiny", "kvm", 5) == simulate("Tiny", "kvm", [5]) == simulate("Tiny", "kvm", "5")
+    assert simulate("Tiny", "kvm", np.int64(5)) == simulate("Tiny", "kvm", [5])
+    assert simulate("Tiny", "kvm", "2:4") == simulate("Tiny", "kvm", [2, 3])
+    assert compare("Tiny", "kvm", "2:4").seeds == (2, 3)
+    assert compare("Tiny", ["kvm"], 7).seeds == (7,)
+
+
+def test_an_object_that_is_no_name_is_refused_as_a_policy() -> None:
+    """Only rules and exported networks run inside the kernel."""
+    with pytest.raises(ScenarioError, match=r"^policy <object object .*>: must be the name of a rule"):
+        compare("Tiny", ["kvm", object()])
+    with pytest.raises(ScenarioError, match=r"^policy 3: must be"):
+        Group("x", [3])
+
+
+def test_progress_may_be_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "QUIET_S", 0.0)
+    compare("HolderPreempted", ["kvm", "oracle"], range(2), progress=True)
+    assert capsys.readouterr().err.splitlines()[-1] == "runs: 4 of 4"
+
+
+def test_runs_that_are_too_short_to_compare_are_told_of() -> None:
+    fresh = Scenario().with_overrides({"guest.transactions": 10})
+    (told,) = doubts(compare(fresh, ["kvm", "xen-4.8"], range(2)))
+    assert "before one time slice (host.timeslice_ms = 30) is over, with 0 PLE exits" in told
+    assert doubts(compare("Storm", ["kvm"], range(2))) == []  # short, but begins in the midst of it
+    assert doubts(compare("TicketOrder", ["kvm"], range(2))) == []
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------

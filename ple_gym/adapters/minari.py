@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 import ple_gym
 from ple_gym.episode import episode_of
+from ple_gym.extras import needs
 from ple_gym.vector import PleVectorEnv
 
 if TYPE_CHECKING:
@@ -50,10 +51,11 @@ def export_minari(
         metadata: what `minari.create_dataset_from_buffers` takes: `algorithm_name`, `author`, `description` and so on.
 
     Raises:
-        ImportError: Minari is not installed.
+        ModuleNotFoundError: Minari is not installed.
         ValueError: no seeds, or there is such a data set already; nothing has been run.
     """
-    import minari
+    with needs("minari"):
+        import minari
 
     if not seeds:
         raise ValueError("export_minari: no seeds")
@@ -102,7 +104,8 @@ def _episodes(
 
 def _buffer(seed: int, lane: int, seen: list[tuple[Any, ...]], done: list[tuple[Any, ...]]) -> EpisodeBuffer:
     """The part of one lane in steps of all lanes."""
-    from minari.data_collector import EpisodeBuffer
+    with needs("minari"):
+        from minari.data_collector import EpisodeBuffer
 
     observations, masks, elapsed = zip(*seen, strict=True)
     actions, rewards, terminations, truncations = (

@@ -14,18 +14,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
-import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
-from ray.rllib.core.columns import Columns
-from ray.rllib.core.rl_module.apis import ValueFunctionAPI
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from ray.rllib.core.rl_module.torch import TorchRLModule
-from ray.tune.registry import register_env
-from torch import nn
 
 import ple_gym  # noqa: F401  registers the ids, in RLlib's workers too
 from ple_gym.adapters.masks import ACTION_MASK, OBSERVATIONS, mask_in_observation
+from ple_gym.extras import needs
+
+with needs("rllib"):
+    import torch
+    from ray.rllib.core.columns import Columns
+    from ray.rllib.core.rl_module.apis import ValueFunctionAPI
+    from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+    from ray.rllib.core.rl_module.torch import TorchRLModule
+    from ray.tune.registry import register_env
+    from torch import nn
 
 MASKED = "ple_gym-masked"  # what `config.environment` is given
 

@@ -16,17 +16,16 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 
+from ple_gym.extras import needs
 from ple_gym.infos import Infos
 from ple_gym.interface import Observation, checked_options
 from ple_gym.registration import registered_limit
 from ple_gym.scenario import Scenario
 from ple_gym.vector import Bools, PleVectorEnv
 
-try:
+with needs("agents"):
     from stable_baselines3.common.vec_env import VecEnv
     from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(f"{error}: this needs Stable-Baselines3 (pip install 'ple-gym[agents]')") from error
 
 
 RESET_INFOS = ("action_mask", "elapsed_cycles", "seed", "index")  # what `PleEnv.reset` tells

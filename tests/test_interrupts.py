@@ -1,0 +1,99 @@
+"""Ctrl-C ends any command at once: exit code 130 and one line, whatever it is at."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOON_S = 1.0
+PROGRAMS = {
+    "ple-gym": "from ple_gym_main import main; sys.argv[0] = 'ple-gym'; main()",
+    "agents": "import runpy; runpy.run_module('agents', run_name='__main__', alter_sys=True)",
+    "experiments": "import runpy; runpy.run_module('experiments', run_name='__main__', alter_sys=True)",
+}
+# Sends the signal to itself when the module is about to be imported.
+AT_IMPORT = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def start(program: str, arguments: list[str], cwd: Path, before: str = "", **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import sys\n{before}\n{PROGRAMS[program]}", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def interrupt(process: subprocess.Popen[str]) -> tuple[float, str, str]:
+    """Send Ctrl-C to all processes of the command, as a terminal does: seconds until the end, stdout, stderr."""
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=200)
+    return time.monotonic() - began, out, err
+
+
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        ("ple-gym", "gymnasium"),
+        ("ple-gym", "numba"),
+        ("ple-gym", "tyro"),
+        ("ple-gym", "ple_gym.cli.commands"),
+        ("agents", "ple_gym"),
+        ("agents", "numba"),
+        ("agents", "sb3_contrib"),
+        ("experiments", "gymnasium"),
+        ("experiments", "optuna"),
+    ],
+)
+def test_an_interrupt_during_the_imports(program: str, module: str, tmp_path: Path) -> None:
+    arguments = {"ple-gym": ["list"], "agents": ["train", "set-ppo"], "experiments": ["list"]}[program]
+    process = start(program, arguments, tmp_path, AT_IMPORT.format(module=module))
+    out, err = process.communicate(timeout=200)
+    assert (process.returncode, out) == (130, "")
+    assert err.startswith(f"{program}: interrupted")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [
+        ("ple-gym", ["warmup"]),
+        ("ple-gym", ["compare", "Tiny", "--seeds", "0:2"]),
+        ("ple-gym", ["bench", "--quick"]),
+        ("agents", ["train", "cem", "--folder", "run"]),
+        ("agents", ["evaluate", "Tiny"]),
+        ("experiments", ["figure1", "--quick", "--out", "out"]),
+    ],
+)
+def test_an_interrupt_while_the_simulator_is_compiled(program: str, arguments: list[str], tmp_path: Path) -> None:
+    process = start(program, arguments, tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("compiling the simulator: half a minute to two minutes of CPU")
+    took, out, err = interrupt(process)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1].startswith(f"{program}: interrupted")
+    assert "Traceback" not in err
+    assert took < SOON_S
