@@ -25,6 +25,5 @@ def main(argv: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     code = main(sys.argv[1:])
-    from ple_gym.cli.process import leave
-
-    leave(code)
+    # `leave`, if it came to that: an interrupted import is not begun again.
+    getattr(sys.modules.get("ple_gym.cli.process"), "leave", sys.exit)(code)

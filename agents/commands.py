@@ -173,7 +173,7 @@ def run_evaluate(command: Evaluate) -> None:
     rows = [*command.policies, *evaluation.agent_rows(command.agents, command.each)]
     comparison = evaluation.compare(
         command.scenario, rows, evaluate.parse_seeds(command.seeds),
-        lambda name: print(f"running {name} in torch", file=sys.stderr),
+        lambda name: print(f"running {name} in torch", file=sys.stderr), progress=True,
     )  # fmt: skip
     console = console_for()
     console.print(tables.comparison_table(comparison))

@@ -69,6 +69,7 @@ def compare(
     rows: Sequence[str | Group],
     seeds: Iterable[int],
     announce: Callable[[str], None] = lambda name: None,
+    progress: bool = False,
 ) -> Comparison:
     """As `ple_gym.evaluate.compare`, also of policies that only torch can run, one after the other: `announce` is told
     of each.
@@ -77,7 +78,7 @@ def compare(
     members = {row.name if isinstance(row, Group) else row: _policies(row) for row in rows}
     torch = {policy: found for each in members.values() for policy in each if (found := _torch_policy(policy))}
     in_kernel = [row for row in rows if torch.keys().isdisjoint(_policies(row))]
-    comparison = evaluate.compare(scenario, in_kernel, numbers)
+    comparison = evaluate.compare(scenario, in_kernel, numbers, progress=progress)
     runs, wall = dict(comparison.runs), dict(comparison.wall_s)
     for name, policy in torch.items():
         announce(name)

@@ -23,6 +23,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     code = main()
-    from ple_gym.cli.process import leave
-
-    leave(code)
+    # `leave`, if it came to that: an interrupted import is not begun again.
+    getattr(sys.modules.get("ple_gym.cli.process"), "leave", sys.exit)(code)

@@ -122,8 +122,8 @@ def waiting(text: str | Callable[[], str | None], patience_s: float = PATIENCE_S
             timer.cancel()
             if shown:
                 shown.stop()
-            elif told:
-                print(f"{told.partition(':')[0]}: done after {time.monotonic() - began:.0f} s", file=sys.stderr)
+    if told and not shown:
+        print(f"{told.partition(':')[0]}: done after {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
 def _live() -> bool:

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOON_S = 1.0
+STARTED: list[subprocess.Popen[str]] = []
 PROGRAMS = {
     "ple-gym": "from ple_gym_main import main; sys.argv[0] = 'ple-gym'; main()",
     "agents": "import runpy; runpy.run_module('agents', run_name='__main__', alter_sys=True)",
@@ -31,8 +33,19 @@ sys.meta_path.insert(0, Finder())
 """
 
 
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+            pytest.fail("the command went on")
+
+
 def start(program: str, arguments: list[str], cwd: Path, before: str = "", **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", f"import sys\n{before}\n{PROGRAMS[program]}", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
         cwd=cwd,
@@ -43,6 +56,8 @@ def start(program: str, arguments: list[str], cwd: Path, before: str = "", **var
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
+    STARTED.append(process)
+    return process
 
 
 def interrupt(process: subprocess.Popen[str]) -> tuple[float, str, str]:
@@ -64,7 +79,7 @@ def interrupt(process: subprocess.Popen[str]) -> tuple[float, str, str]:
         ("agents", "numba"),
         ("agents", "sb3_contrib"),
         ("experiments", "gymnasium"),
-        ("experiments", "optuna"),
+        ("experiments", "numba"),
     ],
 )
 def test_an_interrupt_during_the_imports(program: str, module: str, tmp_path: Path) -> None:
