@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from ple_gym import progress as shown
 from ple_gym.comparison import Comparison, Row, Run
 from ple_gym.drive import drive
@@ -30,10 +28,10 @@ from ple_gym.messages import show
 from ple_gym.parameters import MAX_SEED, checked_seed
 from ple_gym.policies import RULES, Rule, load_rule
 from ple_gym.policies.exported import PREFIX
+from ple_gym.recording import record
 from ple_gym.scenario import Scenario, ScenarioError
 from ple_gym.scenarios import SCENARIOS, load
 from ple_gym.statistics import Estimate, bootstrap_interval, cvar, estimate, quantile, score
-from ple_gym.trace import PLE, TRACE_COLUMNS, Ints, unrolled
 
 __all__ = [
     "Comparison",
@@ -57,7 +55,7 @@ Progress: TypeAlias = Callable[[int], None]
 Seeds: TypeAlias = Iterable[int] | int | str
 
 MAX_SEEDS = 1_000_000  # of one call
-TRACE_EVENTS = 1 << 22  # 168 MB if all are used, which takes a second of storm
+LONG_S = 0.5  # after which a run is told of before it is done, and again and again
 NO_CACHE = "no folder to keep it in can be written to: set NUMBA_CACHE_DIR to one"
 _ALLOWED_SEEDS = f"must be START:STOP (without STOP) or one number, START < STOP, seeds 0..{MAX_SEED}"
 
@@ -156,28 +154,6 @@ def cache_folder() -> str | None:
     return stats.cache_path if stats else None
 
 
-def record(scenario: Scenario, policy: str, seed: int, events: int = TRACE_EVENTS) -> Ints:
-    """Run one seed and return its trace (`ple_gym.trace`): the newest `events` events at most, int64 [n, 5]."""
-    rows = np.zeros((events, len(TRACE_COLUMNS)), np.int64)
-    rule = load_rule(policy)
-    lanes = Lanes(scenario, 1, network=rule.network)
-    lanes.run(0, seed, rule.code, rows)
-    return unrolled(rows, int(lanes.world["traced"][0]))
-
-
-def busiest_window(trace: Ints, length: int) -> tuple[int, int]:
-    """The `length` cycles (start, stop) with most PLE exits, the earliest of equals, after a lead-in of a twentieth.
-
-    Without exits: the trace's first `length` cycles.
-    """
-    exits = trace[trace[:, 1] == PLE, 0]
-    if len(exits) == 0:
-        return 0, length
-    within = np.searchsorted(exits, exits + length - length // 20) - np.arange(len(exits))
-    start = max(0, int(exits[within.argmax()]) - length // 20)
-    return start, start + length
-
-
 @dataclass(frozen=True, slots=True)
 class _Job:
     """One run that is to be made."""
@@ -231,33 +207,51 @@ def _run_all(jobs: Sequence[_Job], progress: Progress | bool | None, threads: in
     if not is_warm():  # here, where Ctrl-C ends a compilation, and not in all threads at once
         with shown.waiting(compiling) if progress is True else nullcontext():
             warm_up()
-    if progress is True:
-        with shown.bar("runs", len(jobs)) as report:
-            return _run_all(jobs, report, threads)
+    with shown.bar("runs", len(jobs)) if progress is True else nullcontext(_told(progress)) as report:
+        return _in_threads(jobs, report, threads or os.cpu_count() or 1)
+
+
+def _told(progress: Progress | bool | None) -> shown.Report:
+    """What a caller's function is told: numbers of runs, and only when one is done."""
+
+    def report(done: float, note: str = "") -> None:
+        if progress and not isinstance(progress, bool) and not note:
+            progress(int(done))
+
+    return report
+
+
+def _in_threads(jobs: Sequence[_Job], report: shown.Report, threads: int) -> list[_Outcome]:
+    """Run jobs; `report` is told of runs that are done and, with a note, how far one is that takes long."""
     own = threading.local()
     stopping = threading.Event()
-
-    def stop_if_asked(lane: int) -> None:
-        if stopping.is_set():
-            raise CancelledError
+    outcomes: list[_Outcome] = []
 
     def work(job: _Job) -> _Outcome:
         # Neighbours in the list share a scenario, so a thread seldom builds new lanes.
         kind = (job.scenario, job.rule.network)
         if getattr(own, "kind", None) != kind:
             own.kind, own.lanes = kind, Lanes(job.scenario, 1, network=job.rule.network)
-        started = time.perf_counter()
-        own.lanes.run(0, job.seed, job.rule.code, between=stop_if_asked)
+        started = told = time.perf_counter()
+
+        def between(lane: int) -> None:
+            nonlocal told
+            if stopping.is_set():
+                raise CancelledError
+            if time.perf_counter() - told > LONG_S:
+                told = time.perf_counter()
+                simulated = own.lanes.world["now"][lane] / job.scenario.host.tsc_hz
+                report(len(outcomes), f"seed {job.seed} under {job.rule.name}: {simulated:.2f} s simulated")
+
+        own.lanes.run(0, job.seed, job.rule.code, between=between)
         run = {"seed": job.seed, **summarise(job.scenario, own.lanes.totals(0))}
         return _Outcome(run, time.perf_counter() - started)
 
-    outcomes = []
-    pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(threads)
     try:
         for outcome in pool.map(work, jobs):
             outcomes.append(outcome)
-            if progress:
-                progress(len(outcomes))
+            report(len(outcomes))
     finally:
         stopping.set()
         pool.shutdown(cancel_futures=True)

@@ -43,7 +43,7 @@ def bar(what: str, total: float, unit: str = "") -> Iterator[Report]:
         yield _lines(what, total, unit)
         return
     columns: tuple[ProgressColumn, ...] = (TextColumn("{task.description}"), BarColumn())
-    columns += (MofNCompleteColumn(),) if unit != "%" else ()
+    columns += (MofNCompleteColumn() if unit != "%" else TextColumn("{task.percentage:>3.0f} %"),)
     columns += (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task(what, total=total, note="")
@@ -55,11 +55,13 @@ def bar(what: str, total: float, unit: str = "") -> Iterator[Report]:
 
 
 def _lines(what: str, total: float, unit: str) -> Report:
-    told = time.monotonic()
+    told, lock = time.monotonic(), threading.Lock()
 
     def report(done: float, note: str = "") -> None:
         nonlocal told
-        if time.monotonic() - told >= QUIET_S:
+        with lock:
+            if time.monotonic() - told < QUIET_S:
+                return
             told = time.monotonic()
             much = f"{100 * done / total:.0f} %" if unit == "%" else f"{done:g} of {total:g}"
             print(f"{what}: {much}{f', {note}' if note else ''}", file=sys.stderr)

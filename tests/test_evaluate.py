@@ -13,19 +13,16 @@ from test_exported import random_network
 from ple_gym import progress
 from ple_gym.evaluate import (
     Group,
-    busiest_window,
     compare,
     compare_all,
     doubts,
     parse_seeds,
-    record,
     simulate,
 )
 from ple_gym.policies import RULES
 from ple_gym.policies.exported import write_network
 from ple_gym.scenario import Scenario, ScenarioError
 from ple_gym.scenarios import SCENARIOS, SUITES, load
-from ple_gym.trace import ACQUIRE, PLE
 
 CAPPED = {"limit.simulated_s": 0.001}  # ends Tiny long before its work is done
 
@@ -288,25 +285,3 @@ def test_two_rows_do_not_share_a_name() -> None:
 
 def test_every_scenario_belongs_to_a_suite() -> None:
     assert set(SUITES) == set(SCENARIOS)
-
-
-# --- traces -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_trace_holds_the_run_and_the_newest_events_if_there_are_too_many() -> None:
-    scenario = load("TicketOrder")
-    run = simulate(scenario, "kvm", [1])[0]
-    trace = record(scenario, "kvm", 1)
-    assert (trace[:, 1] == PLE).sum() == run["ple_exits"]
-    assert (trace[:, 1] == ACQUIRE).sum() >= run["acquisitions"] - 1
-    assert (np.diff(trace[:, 0]) >= 0).all()
-    assert (record(scenario, "kvm", 1, events=100) == trace[-100:]).all()
-
-
-def test_the_busiest_window_holds_most_exits() -> None:
-    trace = np.zeros((6, 5), np.int64)
-    trace[:, 0] = [0, 5000, 5010, 5095, 5900, 9000]
-    trace[:, 1] = [ACQUIRE, PLE, PLE, PLE, PLE, PLE]
-    assert busiest_window(trace, 100) == (4995, 5095)  # starts a twentieth before the first exit
-    assert busiest_window(trace[:1], 100) == (0, 100)
-    assert busiest_window(trace[:0], 100) == (0, 100)

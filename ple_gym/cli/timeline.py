@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ple_gym import evaluate, progress
+from ple_gym import progress
 from ple_gym.cli.parsing import UsageError
 from ple_gym.comparison import Comparison
 from ple_gym.files import writing
+from ple_gym.recording import find_busiest, record_window
 from ple_gym.tables import vcpus
-from ple_gym.trace import window
 
 TIMELINE_MS = 5
 
@@ -18,13 +18,13 @@ def draw_timeline(path: str, comparison: Comparison) -> str:
 
     scenario, policy = comparison.scenario, comparison.baseline
     worst = max(comparison.runs[policy], key=lambda run: run["ple_exits"])
-    hz = scenario.host.tsc_hz
-    trace = evaluate.record(scenario, policy, worst["seed"])
-    start, stop = evaluate.busiest_window(trace, TIMELINE_MS * hz // 1000)
-    stop = min(stop, max(round(worst["simulated_s"] * hz), start + 1))
+    hz, end = scenario.host.tsc_hz, round(worst["simulated_s"] * scenario.host.tsc_hz)
+    with progress.bar("finding the timeline", end, "%") as report:
+        start, stop = find_busiest(scenario, policy, worst["seed"], TIMELINE_MS * hz // 1000, report)
+    stop = min(stop, max(end, start + 1))
+    with progress.bar("recording the timeline", stop, "%") as report:
+        trace = record_window(scenario, policy, worst["seed"], start, stop, report)
     title = f"{scenario.name} under {policy}, seed {worst['seed']}: the {TIMELINE_MS} ms with most PLE exits"
-    # Half a second of the past is enough to know what everybody was doing at the left edge.
-    shown = window(trace, start - hz // 2, stop)
     with writing(path, UsageError), progress.waiting("drawing the timeline"):
-        timeline_figure(shown, scenario.host.pcpus, vcpus(scenario), start, stop, hz, title, path)
+        timeline_figure(trace, scenario.host.pcpus, vcpus(scenario), start, stop, hz, title, path)
     return f"Timeline of seed {worst['seed']} under {policy}: {path}"
