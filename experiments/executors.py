@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import operator
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -71,7 +74,32 @@ def _in_processes(measure: Measure, columns: Sequence[str], batches: Batches, jo
 
     warm_up()  # compile here, once, and not in all processes at the same time
     parallel = Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=f"{PENDING}*n_jobs", return_as="generator_unordered")
-    yield from parallel(delayed(_numbered)(measure, columns, batch, i) for i, batch in enumerate(batches))
+    with without_interrupts():
+        results = parallel(delayed(_numbered)(measure, columns, batch, i) for i, batch in enumerate(batches))
+    yield from results
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Start processes that do not hear Ctrl-C, which a terminal sends to all: this one ends them, without their words.
+
+    They inherit what this thread does not hear now. It hears of it at the end.
+    """
+    from joblib.externals.loky.backend import resource_tracker
+
+    resource_tracker.ensure_running()  # before, as it makes the thread hear again
+    threading.excepthook = _without_executors
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+
+
+def _without_executors(failure: threading.ExceptHookArgs) -> None:
+    """Tell of an exception in a thread, but not in the one that feeds processes which have just been ended."""
+    if failure.thread is None or "ExecutorManager" not in failure.thread.name:
+        threading.__excepthook__(failure)
 
 
 def _on_ray(measure: Measure, columns: Sequence[str], batches: Batches, where: Where) -> Iterator[tuple[int, Rows]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.torch_policy import read_policy
+from experiments.executors import without_interrupts
 from experiments.lab import CHECKPOINTS, HERE
 from ple_gym.files import write_whole
 from ple_gym.scenarios import load
@@ -95,7 +96,9 @@ def train_all(jobs: int, progress: Callable[[int], None], rows: list[Training] =
     kept = len(wanted) - len(missing)
     progress(kept)
     parallel = Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=jobs, return_as="generator_unordered")
-    for number, _ in enumerate(parallel(delayed(_train)(*one) for one in missing), 1):
+    with without_interrupts():
+        trained = parallel(delayed(_train)(*one) for one in missing)
+    for number, _ in enumerate(trained, 1):
         progress(kept + number)
 
 

@@ -12,8 +12,9 @@ import os
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from numbers import Integral
@@ -55,6 +56,7 @@ Progress: TypeAlias = Callable[[int], None]
 Seeds: TypeAlias = Iterable[int] | int | str
 
 MAX_SEEDS = 1_000_000  # of one call
+AHEAD = 50  # jobs that wait for each thread
 LONG_S = 0.5  # after which a run is told of before it is done, and again and again
 NO_CACHE = "no folder to keep it in can be written to: set NUMBA_CACHE_DIR to one"
 _ALLOWED_SEEDS = f"must be START:STOP (without STOP) or one number, START < STOP, seeds 0..{MAX_SEED}"
@@ -127,7 +129,7 @@ def warm_up() -> float:
         except BaseException as error:  # told to the caller below
             failures.append(error)
 
-    thread = threading.Thread(target=compile_all, name=shown.COMPILER, daemon=True)
+    thread = threading.Thread(target=compile_all, name="compiler", daemon=True)
     thread.start()
     thread.join()
     if failures:
@@ -249,9 +251,13 @@ def _in_threads(jobs: Sequence[_Job], report: shown.Report, threads: int) -> lis
 
     pool = ThreadPoolExecutor(threads)
     try:
-        for outcome in pool.map(work, jobs):
-            outcomes.append(outcome)
-            report(len(outcomes))
+        ahead: deque[Future[_Outcome]] = deque()
+        for number in range(len(jobs) + AHEAD * threads):  # not all at once: it takes as long to take them back
+            if number < len(jobs):
+                ahead.append(pool.submit(work, jobs[number]))
+            if ahead and number >= AHEAD * threads:
+                outcomes.append(ahead.popleft().result())
+                report(len(outcomes))
     finally:
         stopping.set()
         pool.shutdown(cancel_futures=True)

@@ -23,7 +23,6 @@ from rich.progress import (
 
 QUIET_S = 10.0  # between two lines where there is no terminal
 PATIENCE_S = 3.0  # before something that may be short is told of
-COMPILER = "ple_gym compiler"  # name of the thread that compiles (`evaluate.warm_up`)
 
 
 class Report(Protocol):

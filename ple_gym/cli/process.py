@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
-import threading
 from typing import NoReturn
 
 from ple_gym.messages import escaped
@@ -51,10 +51,12 @@ def discard_stdout() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process. Nothing can stop a compilation, so one that goes on is not waited for."""
-    from ple_gym.progress import COMPILER
+    """End the process; after Ctrl-C at once. Nothing can stop a compilation, and libraries take seconds to tidy up.
 
-    if any(thread.name == COMPILER for thread in threading.enumerate()):
+    What was registered to be done at the end is done, such as joblib's taking leave of its other processes.
+    """
+    if code == INTERRUPTED:
+        atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
