@@ -504,13 +504,13 @@ def test_a_trained_policy_is_exported_and_compared(tmp_path: Path, capsys: pytes
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Options of a stopped training per learner: copy its folder before use."""
     options = {}
-    for learner, more in ((cem, {"steps": 6_000, "population": 8, "elite": 3, "worlds": 2}),
+    for module, more in ((cem, {"steps": 6_000, "population": 8, "elite": 3, "worlds": 2}),
                           (recurrent_ppo, {"steps": 1_500, "hidden": 4, "lanes": 4})):  # fmt: skip
-        folder = tmp_path_factory.mktemp("stopped") / learner.NAME
+        folder = tmp_path_factory.mktemp("stopped") / module.NAME
         given = {**TINY, "validation_seeds": 2, "save_every_s": 0, "validate": 4, **more}
-        options[learner.NAME] = learner.Options(**given, folder=str(folder))
+        options[module.NAME] = module.Options(**given, folder=str(folder))
         with pytest.MonkeyPatch.context() as patch:
-            train_with_a_kill(learner, options[learner.NAME], patch)
+            train_with_a_kill(module, options[module.NAME], patch)
     return options
 
 
