@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo train test test-gymnasium-floor test-rllib test-clients test-cluster explore reproduce reproduce-quick format lint type docs bench boundscheck nojit clean
+.PHONY: help setup demo train test test-floor test-rllib test-clients test-cluster explore reproduce reproduce-quick format lint type docs bench boundscheck nojit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -59,7 +59,7 @@ test-cluster: $(VENV)/.dev-stamp ## Install Ray and run the tests that need it
 	$(PIP_INSTALL) -e '.[cluster]'
 	$(BIN)/python -m pytest tests/test_experiments.py -k ray
 
-test-gymnasium-floor: .venv-floor/.stamp ## Run all tests on the oldest supported Gymnasium (own environment)
+test-floor: .venv-floor/.stamp ## Run all tests on the oldest supported Gymnasium and numba (own environment)
 	.venv-floor/bin/ple-gym warmup
 	.venv-floor/bin/python -m pytest $(PYTEST_ARGS)
 
@@ -121,11 +121,11 @@ $(VENV)/.dev-stamp: pyproject.toml $(CONSTRAINTS) constraints/pins.txt | $(BIN)/
 	@touch $(VENV)/.core-stamp $@
 
 .venv-floor/.stamp: pyproject.toml constraints/floor.txt constraints/pins.txt | .venv-floor/bin/python
-	@echo "Installing ple-gym with the oldest supported Gymnasium into .venv-floor (once, about two minutes)"
+	@echo "Installing ple-gym with the oldest supported Gymnasium and numba into .venv-floor (once, about two minutes)"
 	.venv-floor/bin/python -m pip install -q -c constraints/floor.txt -e '.[viz,agents,experiments,video,dev]'
 	@touch $@
 
-.venv-rllib/.stamp: pyproject.toml constraints/rllib.txt constraints/floor.txt constraints/pins.txt | .venv-rllib/bin/python
+.venv-rllib/.stamp: pyproject.toml constraints/rllib.txt constraints/pins.txt | .venv-rllib/bin/python
 	@echo "Installing ple-gym with RLlib into .venv-rllib (once, about two minutes, 2 GB)"
 	.venv-rllib/bin/python -m pip install -q -c constraints/rllib.txt -e '.[rllib]' pytest hypothesis
 	@touch $@
