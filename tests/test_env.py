@@ -202,6 +202,9 @@ def test_masks_tell_the_legal_actions(actuator: str) -> None:
 class Wrapped:
     """A number that is none of Python's or NumPy's, such as a tensor."""
 
+    def __repr__(self) -> str:
+        return "wrapped"
+
     def __init__(self, number: int) -> None:
         self.number = number
 
