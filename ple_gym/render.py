@@ -311,9 +311,10 @@ def timeline_figure(
 
     Upper panel: which vCPU each pCPU runs. Lower panel, as the paper's figures 3 to 6: vCPU against TSC, a circle in
     the vCPU's colour for each pause-loop exit, red and green marks for try and acquire of the waits with an exit (with
-    the number of exits where it is at least `MANY_EXITS`), squares, blue and yellow, for acquire and release of the
-    holds of at least `LONG_HOLD` cycles. Beyond the paper: a pale bar says that the vCPU is on a pCPU, a thin orange
-    line that it waits for a lock without being on one, a red line that it holds a lock without being on one.
+    the number of its exits in the trace where it is at least `MANY_EXITS`), squares, blue and yellow, for acquire and
+    release of the holds of at least `LONG_HOLD` cycles. Beyond the paper: a pale bar says that the vCPU is on a pCPU, a
+    thin orange line that it waits for a lock without being on one, a red line that it holds a lock without being on
+    one.
     """
     with needs("viz"):
         from matplotlib.figure import Figure
@@ -393,7 +394,9 @@ def plot_vcpus(axes: Axes, trace: Ints, vcpus: int, start: int, stop: int) -> No
     halo = withStroke(linewidth=2, foreground="white")
     for vcpu, _, tried, _, count in waited[waited[:, 4] >= MANY_EXITS].tolist():
         if start <= tried <= stop:
-            text = axes.annotate(str(count), (tried, vcpu), (2, 0.25 * lane), textcoords="offset points", zorder=4)
+            text = axes.annotate(
+                f"{count:,} exits", (tried, vcpu), (2, 0.25 * lane), textcoords="offset points", zorder=4
+            )
             text.set(color="#a00000", fontsize=min(0.25 * lane + 4, 8), path_effects=[halo])
 
     held = holds(trace, partial=True)
