@@ -12,6 +12,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import time
 import tomllib
@@ -122,6 +123,27 @@ def some_value(rng: random.Random, depth: int = 0) -> Any:
     return {rng.choice(WORDS): some_value(rng, depth + 1) for _ in range(rng.randrange(3))}
 
 
+def fitting_value(rng: random.Random, name: str) -> Any:
+    """A value that a parameter allows, as its description says."""
+    allowed = describe_parameters()[name][0]
+    if allowed.startswith("constant"):
+        low = rng.randrange(1, 10**6)
+        knots = f"knots 0:{low} 1:{3 * low}"
+        return rng.choice([f"constant {low}", f"uniform {low} {2 * low}", f" exponential  {low:_}", knots])
+    if allowed.startswith("one line"):
+        return rng.choice(["", "x", "a = b # c", "é\u3042", '"', "''", "a\\b"])
+    if allowed == "true or false":
+        return rng.random() < 0.5
+    if (bounds := re.search(r"(\d+)\.\.(\d+)$", allowed)) is not None:
+        low, high = map(int, bounds.groups())
+        if isinstance(Scenario().parameters()[name], float):
+            return rng.choice([low, high, rng.uniform(low, high)])
+        return rng.choice([low, high, min(high, low + int(10 ** rng.uniform(0, 9)))])
+    if "at most" in allowed:
+        return rng.choice([1, 3600, 0.5, 60.0])
+    return rng.choice(re.split(", | or ", allowed))
+
+
 class Configurations:
     """Scenarios as tables, TOML, JSON, files and `--set`: accepted ones say what the input says, read independently."""
 
@@ -144,12 +166,13 @@ class Configurations:
     def some_table(self, rng: random.Random) -> dict[str, Any]:
         data: dict[str, Any] = json.loads(rng.choice(list(SCENARIOS.values())).to_json()) if rng.random() < 0.7 else {}
         for _ in range(rng.choice([0, 1, 1, 2, 5])):
-            group, _, key = rng.choice(NAMES).rpartition(".")
+            name = rng.choice(NAMES)
+            group, _, key = name.rpartition(".")
             table = data.setdefault(group, {}) if group else data
             if rng.random() < 0.1:
                 key = rng.choice(WORDS)
             if isinstance(table, dict):
-                table[key] = some_value(rng) if rng.random() < 0.7 else rng.choice(NUMBERS[:12])
+                table[key] = some_value(rng) if rng.random() < 0.2 else fitting_value(rng, name)
         if rng.random() < 0.2:
             count = rng.choice([0, 1, 2, 1024, 5000])
             data["neighbours"] = [{"vcpus": rng.randrange(3), "locks": 0} for _ in range(count)]
@@ -183,7 +206,8 @@ class Configurations:
                     name[:-1], name + "x", name.upper(), f"neighbours.{'9' * rng.choice([1, 5000])}.vcpus", "x" * 10**5,
                     "neighbours.0.vcpu", "neighbours..vcpus", "profile", 7, None, *WORDS,
                 ])  # fmt: skip
-            value = some_value(rng)
+            known = name in NAMES and rng.random() < 0.8
+            value = fitting_value(rng, name) if known else some_value(rng)
             changes[name] = str(value) if rng.random() < 0.5 and value not in NUMBERS else value
         scenario = base.with_overrides(changes)
         flat = scenario.parameters()
