@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ple_gym.evaluate import warm_up
+from ple_gym.files import reason
+from ple_gym.messages import plain
 from ple_gym.scenario import ScenarioError
 
 ROOT = Path(__file__).parents[1]
@@ -121,7 +123,7 @@ def _on_ray(measure: Measure, columns: Sequence[str], batches: Batches, where: W
         try:
             ray.init(where.ray, runtime_env=code, **quiet)
         except (ConnectionError, ValueError) as error:
-            raise ScenarioError(f"--ray = {where.ray}: no cluster there ({str(error).splitlines()[0]})") from None
+            raise ScenarioError(f"--ray = {plain(where.ray)}: no cluster there ({reason(error)})") from None
     try:
         run = ray.remote(num_cpus=1, max_retries=RETRIES)(_numbered)
         calls = (run.remote(measure, columns, batch, number) for number, batch in enumerate(batches))

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import figure2, seeds
 from experiments.executors import Where, run_batches
-from experiments.lab import Table, code_digest, tasks, totals, world
-from ple_gym.files import write_whole
+from experiments.lab import Table, TableError, code_digest, tasks, totals, world
+from ple_gym.files import make_folder, reading, write_whole, writing
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -188,13 +188,18 @@ def _study(name: str, runs: int, scratch: Path) -> Study:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    scratch.mkdir(parents=True, exist_ok=True)
-    return optuna.create_study(
-        study_name=f"{name} {_what_was_tried(runs)}",
-        storage=f"sqlite:///{scratch / 'fit.db'}",
-        direction="minimize",
-        load_if_exists=True,
-    )
+    kept = scratch / "fit.db"
+    with writing(scratch, TableError):
+        make_folder(scratch)
+    with reading(kept, TableError, "the trials of a calibration", "remove it to begin anew"):
+        study = optuna.create_study(
+            study_name=f"{name} {_what_was_tried(runs)}",
+            storage=f"sqlite:///{kept}",
+            direction="minimize",
+            load_if_exists=True,
+        )
+        _complete(study)
+        return study
 
 
 def _what_was_tried(runs: int) -> str:

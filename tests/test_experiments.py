@@ -215,6 +215,13 @@ def test_a_damaged_table_is_refused_in_one_line(tmp_path, damage, why):
     assert str(caught.value).isprintable() and len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize("content", [b"nonsense" * 100, b"SQLite format 3\0" + bytes(5000)])
+def test_a_damaged_calibration_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "fit.db").write_bytes(content)
+    with pytest.raises(lab.TableError, match=r"fit\.db: not the trials of a calibration, .*; remove it to begin anew$"):
+        fit.fit(1, 20, Where(1), tmp_path, tmp_path / "profiles", print)
+
+
 def test_a_measure_must_be_an_integer(tmp_path):
     with pytest.raises(TypeError, match="float"):
         run(experiment(lambda task: {"now": 1.0, "exits": 0}), tmp_path)
