@@ -37,7 +37,6 @@ from ple_gym.sim import state
 
 MODES = {mode.value: mode for mode in AutoresetMode}
 DRAWINGS = {"ansi": render.timeline_ansi, "rgb_array": render.timeline_rgb}
-_NEVER = 2**62  # steps that nobody lives to see
 LANES_PER_THREAD = 512  # fewer are not worth the 0.1 ms that it takes to wake a thread and to wait for it
 
 Bools = npt.NDArray[np.bool_]
@@ -109,6 +108,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self._resets_next = self.autoreset_mode is AutoresetMode.NEXT_STEP
         self._is_sparse = infos == "sparse"
+        self._raises = illegal == "raise"
         self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": list(DRAWINGS), "render_fps": 10}
         self.render_mode = render_mode
         self.max_episode_steps = (
@@ -129,8 +129,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         # No step pays for the limit until a lane can be due: then `_due` is looked at again.
         self._clock = 0  # steps of all lanes together
         self._begun = np.zeros(num_envs, np.int64)  # the clock when each lane's episode began
-        self._most_steps = self.max_episode_steps or _NEVER
-        self._due = self._most_steps  # the clock before which no lane is cut off
+        self._due = 0  # the clock before which no lane is cut off
         #: In mode `SameStep`: lane -> observation and info of the last step of the run that ended in this step.
         self.ends: dict[int, tuple[Observation, Infos]] = {}
         self._bind()
@@ -182,11 +181,17 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
                 nothing has changed.
             RuntimeError: not reset yet, or a run is over that nothing resets.
         """
-        numbers = self._whole_numbers(actions)
+        try:
+            numbers = np.asarray(actions)
+        except (ValueError, TypeError):  # ragged, or what no array can hold
+            raise ValueError(self._not_integers(show(actions))) from None
+        if numbers.shape != (self.num_envs,) or numbers.dtype.kind not in "iu":
+            what = show(actions) if numbers.dtype == object else f"{numbers.dtype} {numbers.shape}"
+            raise ValueError(self._not_integers(what))
         resets = self._over if self._any_over else None
         if resets is not None and not (self._resets_next and self._seeded.all()):
             raise RuntimeError(self._needs_reset())
-        if self.interface.illegal == "raise":
+        if self._raises:
             self._check_legal(numbers)
         self.lanes.action[:] = numbers
         self._fresh_observation()
@@ -205,18 +210,21 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             terminations, truncations = status == state.FINISHED, status == state.TIMED_OUT
             if illegal.any() and self._is_sparse:
                 infos["illegal_action"], infos["_illegal_action"] = illegal != 0, illegal != 0
-        self._clock += 1
+        is_due = False
+        if self.max_episode_steps is not None:
+            self._clock += 1
+            is_due = self._clock >= self._due
+            if resets is not None:
+                self._begun[resets] = self._clock
+            if is_due:
+                truncations |= (self._clock - self._begun >= self.max_episode_steps) & ~terminations
         if resets is not None:
-            self._begun[resets] = self._clock
             self._check_started(np.flatnonzero(resets))
         if not self._is_sparse:
             self._name_worlds(infos, self._all)
             infos["illegal_action"], infos["_illegal_action"] = result[state.RESULT_ILLEGAL] != 0, self._all.copy()
         elif resets is not None:
             self._name_worlds(infos, resets)
-        is_due = self._clock >= self._due
-        if is_due:
-            truncations |= (self._clock - self._begun >= self._most_steps) & ~terminations
         if remarkable or resets is not None or is_due:
             self._over = terminations | truncations
             self._any_over = bool(self._over.any())
@@ -336,20 +344,12 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _look_ahead(self) -> None:
         """When a lane may be cut off next, at the earliest."""
-        self._due = int(self._begun.min()) + self._most_steps
+        if self.max_episode_steps is not None:
+            self._due = int(self._begun.min()) + self.max_episode_steps
 
-    def _whole_numbers(self, actions: npt.ArrayLike) -> npt.NDArray[np.integer[Any]]:
-        """The actions as an array, of whichever whole numbers."""
-        try:
-            numbers = np.asarray(actions)
-        except (ValueError, TypeError):  # ragged, or not on this machine
-            numbers = np.empty(0, object)
-        if numbers.shape != (self.num_envs,) or numbers.dtype.kind not in "iu":
-            kind = f"{numbers.dtype} {numbers.shape}" if numbers.dtype != object else show(actions)
-            raise ValueError(
-                f"actions must be {self.num_envs} integers, not {kind}; each must be 0..{self.lanes.vcpus}"
-            )
-        return numbers
+    def _not_integers(self, what: str) -> str:
+        """Says what actions must be."""
+        return f"actions must be {self.num_envs} integers, not {what}; each must be 0..{self.lanes.vcpus}"
 
     def _outside(self, numbers: npt.NDArray[np.integer[Any]]) -> str:
         """Says which actions are not in the space."""

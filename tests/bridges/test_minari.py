@@ -126,9 +126,11 @@ def test_minaris_own_collector_stores_uniform_infos(infos: str) -> None:
                 over = terminated or truncated
     except ValueError as error:
         assert infos == "sparse" and "pytree" in str(error)
+        env.close()
         return
     assert infos == "uniform"
     episodes = list(env.create_dataset(ID).iterate_episodes())
+    env.close()
     assert len(episodes[0]) == 30 and [len(episode) + 1 for episode in episodes] == [len(steps) for steps in told]
     for episode, steps in zip(episodes, told, strict=True):
         for name, column in episode.infos.items():

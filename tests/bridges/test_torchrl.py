@@ -100,7 +100,8 @@ def test_a_rollout_of_a_policy_that_defers_always_ends_at_the_step_limit_of_the_
     else:
         made = gym.make("PLE/TicketOrder-v0")
     env = GymWrapper(made, categorical_action_encoding=True)
-    rollout = env.rollout(5000, lambda data: data.set("action", torch.full(env.batch_size, 6)))
+    policy = TensorDictModule(lambda seen: torch.full(seen.shape[:-1], 6), ["observation"], ["action"])
+    rollout = env.rollout(5000, policy)
     assert rollout.shape[-1] == 2000
     assert rollout["next", "truncated"][..., -1, :].all() and not rollout["next", "terminated"].any()
 
