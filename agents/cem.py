@@ -98,7 +98,8 @@ class Search:
             took = after["now"] - before["now"]
             done = (after["cycles"]["useful"] - before["cycles"]["useful"]) / self.world.host.pcpus
             logs.append(np.log(took / max(done, took / (10 * self.options.limit_ideals))))
-            decisions, cycles = decisions + after["exits"] - before["exits"], cycles + took
+            # One at least, the one at the start: else a search in which none follows would never end.
+            decisions, cycles = decisions + max(1, after["exits"] - before["exits"]), cycles + took
             if decisions > allowance:
                 break
         return float(np.mean(logs)), decisions, cycles

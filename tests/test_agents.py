@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch", reason="learners need it")
 
 from exhaustive import shortest_makespan  # noqa: E402
 
+import ple_gym  # noqa: E402
 from agents import __main__ as command  # noqa: E402
 from agents import (  # noqa: E402
     bc,
@@ -132,6 +133,17 @@ def test_a_search_makes_about_the_decisions_that_it_is_asked_for(tmp_path: Path,
     assert 0 < read_network(few).card["steps"] <= max(one_run, 1000)
     some = cem.train(cem.Options(**TINY, folder=str(tmp_path / "some"), steps=2000, population=6, elite=2, worlds=2))
     assert 2000 <= read_network(some).card["steps"] <= 2000 * 1.1 + max(one_run, 1000)
+
+
+def test_a_search_ends_where_no_run_has_a_second_decision(tmp_path: Path) -> None:
+    options = cem.Options(scenario="HolderPreempted", quiet=True, folder=str(tmp_path / "run"), steps=50, population=4,
+                          elite=2, worlds=2, validation_seeds=1)  # fmt: skip
+    assert read_network(cem.train(options)).card["steps"] >= 50
+
+
+def test_commands_tell_their_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ple-gym {ple_gym.__version__}\n"
 
 
 @pytest.mark.slow

@@ -366,9 +366,42 @@ def test_every_row_of_the_matrix_is_measured_and_the_page_is_what_the_data_say()
         assert re.search(rf"^\| {row} \| .* \| [1-9]\d* of [1-9]\d* \|", page, re.MULTILINE), f"{row} is not measured"
 
 
-def test_an_unknown_name_is_one_line(capsys):
-    assert command.main(["figure7"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["figure7"], "unknown experiment 'figure7'; did you mean"),
+        (["figure1", "--jobs", "0"], "--jobs 0: must be 1..1000000"),
+        (["fit", "--trials", "-3"], "--trials -3: must be 1..1000000"),
+        (["figure1", "--out", "file"], "--out file: must be a folder"),
+        (["figure1", "--trials", "3"], "--trials: figure1 does not take it, only --quick, --jobs, --ray, --out"),
+        (["replay", "--out", "x"], "--out: replay does not take it"),
+        (["results", "--quick"], "--quick: results does not take it"),
+        (["fit", "--out", "x"], "--out: fit does not take it, only"),
+        (["train", "--ray", "local"], "--ray: train does not take it, only --jobs"),
+        (["figure1", "--job", "2"], "Unrecognized options: --job"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert command.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"experiments: error: {message}")
+    assert err.count("\n") == 1
+
+
+def test_quick_results_go_where_they_are_asked_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "SCRATCH", tmp_path / "scratch")
+    assert command.main(["figure1", "--quick", "--jobs", "1", "--out", str(tmp_path / "mine")]) == 0
+    assert (tmp_path / "mine" / "figure1.csv").exists()
+    assert not (tmp_path / "scratch" / "quick" / "figure1.csv").exists()
+    assert command.main(["figure1", "--quick", "--jobs", "1"]) == 0
+    assert (tmp_path / "scratch" / "quick" / "figure1.csv").exists()
+
+
+def test_the_version_can_be_asked_for(capsys):
+    assert command.main(["--version"]) == 0
+    assert re.fullmatch(r"ple-gym \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
 def test_bands():
