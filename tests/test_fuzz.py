@@ -491,7 +491,10 @@ FUZZES: dict[str, tuple[type[Any], int, int]] = {
 }
 
 
-@pytest.mark.parametrize("kind", FUZZES)
+SLOW = ("training folders",)
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in FUZZES])
 def test_random_input_is_refused_in_one_line_or_means_what_it_says(kind: str, tmp_path: Path) -> None:
     make, few, many = FUZZES[kind]
     fuzz: Fuzz = make(tmp_path)

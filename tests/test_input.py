@@ -250,6 +250,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bombs", [scenario_bombs, policy_bombs])
 def test_no_file_takes_more_than_two_seconds_or_200_megabytes_to_refuse(
     bombs: Callable[[], Iterator[tuple[str, bytes]]], tmp_path: Path
