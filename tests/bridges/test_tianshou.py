@@ -18,8 +18,9 @@ import numpy as np
 assert len(buffer) >= 800 and result.train_step == 400, (len(buffer), result)
 assert np.isfinite(result.best_reward) and result.update_step > 0
 assert set(buffer.info.keys()) == {"action_mask", "elapsed_cycles", "env_id", "illegal_action", "index", "seed"}
-legal = buffer.obs.mask[np.arange(len(buffer)), buffer.act]
-assert legal.all() and not buffer.obs.mask.all()
+kept = buffer.sample_indices(0)  # all
+masks = buffer.obs.mask[kept]
+assert masks[np.arange(len(kept)), buffer.act[kept]].all() and not masks.all()
 print("done", len(buffer))
 """
 UNMASKED = """
