@@ -32,6 +32,7 @@ from ple_gym.policies.exported import PREFIX
 from ple_gym.recording import record
 from ple_gym.scenario import Scenario, ScenarioError
 from ple_gym.scenarios import SCENARIOS, load
+from ple_gym.sim.jit import cache_of
 from ple_gym.statistics import Estimate, bootstrap_interval, cvar, estimate, quantile, score
 
 __all__ = [
@@ -148,6 +149,12 @@ def compiling() -> str | None:
 def is_warm() -> bool:
     """Whether the kernel is ready to run in this process."""
     return bool(getattr(drive, "signatures", True))  # without the JIT it always is
+
+
+def loaded_from() -> str | None:
+    """The folder that this process has its compiled code from; None if it was compiled here, or is not yet needed."""
+    cache = cache_of(drive)
+    return str(cache.loaded.parent) if cache and cache.loaded else None
 
 
 def cache_folder() -> str | None:

@@ -273,7 +273,8 @@ class Warmup:
         """Compile, say how long it took and where the result is kept."""
         with progress.waiting(evaluate.compiling):
             seconds = evaluate.warm_up()
-        print(f"ready after {seconds:.1f} s; cache: {evaluate.cache_folder() or f'none ({evaluate.NO_CACHE})'}")
+        cache = evaluate.loaded_from() or evaluate.cache_folder() or f"none ({evaluate.NO_CACHE})"
+        print(f"ready after {seconds:.1f} s; cache: {cache}")
 
 
 Command: TypeAlias = (
