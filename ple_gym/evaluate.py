@@ -250,7 +250,8 @@ def _in_threads(jobs: Sequence[_Job], report: shown.Report, threads: int) -> lis
             if time.perf_counter() - told > LONG_S:
                 told = time.perf_counter()
                 simulated = own.lanes.world["now"][lane] / job.scenario.host.tsc_hz
-                report(len(outcomes), f"seed {job.seed} under {job.rule.name}: {simulated:.2f} s simulated")
+                most = f"of at most {job.scenario.limit.simulated_s:g} s simulated"
+                report(len(outcomes), f"seed {job.seed} under {job.rule.name}: {simulated:.2f} {most}")
 
         own.lanes.run(0, job.seed, job.rule.code, between=between)
         run = {"seed": job.seed, **summarise(job.scenario, own.lanes.totals(0))}

@@ -1,0 +1,130 @@
+"""What is shown while something takes long, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ple_gym import bench, cli, evaluate, progress
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def on_a_terminal(script: str) -> str:
+    """What a script writes to a terminal."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"},
+        stdin=subprocess.DEVNULL, stdout=slave, stderr=slave,
+    )  # fmt: skip
+    os.close(slave)
+    shown = io.BytesIO()
+    while True:
+        try:
+            data = os.read(master, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not data:
+            break
+        shown.write(data)
+    os.close(master)
+    assert process.wait(60) == 0
+    return shown.getvalue().decode(errors="replace")
+
+
+def test_without_a_terminal_a_bar_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with progress.bar("runs", 4) as report:
+        report(1)
+        report(2)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "QUIET_S", 0.0)
+    with progress.bar("runs", 4) as report:
+        report(1)
+        report(3, "seed 5")
+    with progress.bar("drawing", 8, "%") as report:
+        report(2)
+    assert capsys.readouterr().err.splitlines() == ["runs: 1 of 4", "runs: 3 of 4, seed 5", "drawing: 25 %"]
+
+
+def test_only_what_lasts_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.waiting("drawing"):
+        pass
+    assert capsys.readouterr().err == ""
+    with progress.waiting(lambda: None, patience_s=0.01):
+        time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+    with progress.waiting("drawing: a while", patience_s=0.01):
+        time.sleep(0.2)
+    assert capsys.readouterr().err.splitlines() == ["drawing: a while", "drawing: done after 0 s"]
+    with pytest.raises(KeyboardInterrupt), progress.waiting("drawing", patience_s=0.01):
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "drawing\n"  # it is not done
+
+
+def test_a_terminal_shows_elapsed_time_and_how_far_it_is() -> None:
+    shown = on_a_terminal(
+        "import time; from ple_gym import progress\n"
+        "with progress.waiting('compiling', 0.01): time.sleep(1.3)\n"
+        "with progress.bar('runs', 4) as report: report(3, 'seed 5: 0.25 s simulated'); time.sleep(0.3)\n"
+        "with progress.bar('drawing', 8, '%') as report: report(2); time.sleep(0.3)\n"
+        "with progress.steps('measuring', 3) as announce: announce('a'); announce('b'); time.sleep(0.3)\n"
+    )
+    for text in ("compiling", "0:00:01", "3/4", "seed 5: 0.25 s simulated", "25 %", "1/3", "b"):
+        assert text in shown, text
+
+
+def test_bench_announces_every_subject_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.steps("measuring", 2) as announce:
+        announce("a")
+        announce("b")
+    assert capsys.readouterr().err.splitlines() == ["measuring: a", "measuring: b"]
+    assert len(bench.subjects(True)) == len(bench.subjects()) - 1 == 6
+
+
+def test_a_compilation_is_announced_with_its_price_and_where_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "is_warm", lambda: False)
+    monkeypatch.setattr(evaluate, "cache_folder", lambda: "/somewhere")
+    assert evaluate.compiling() == "compiling the simulator: half a minute to two minutes of CPU time, once"
+    monkeypatch.setattr(evaluate, "cache_folder", lambda: None)
+    told = evaluate.compiling() or ""
+    assert "in every process" in told and "NUMBA_CACHE_DIR" in told and "once" not in told
+    monkeypatch.setattr(evaluate, "is_warm", lambda: True)
+    assert evaluate.compiling() is None
+
+
+def test_warmup_names_the_remedy_without_a_cache(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "cache_folder", lambda: None)
+    monkeypatch.setattr(evaluate, "loaded_from", lambda: None)
+    assert cli.main(["warmup"]) == 0
+    assert (
+        "cache: none (no folder to keep it in can be written to: set NUMBA_CACHE_DIR to one)" in capsys.readouterr().out
+    )
+
+
+def test_a_long_run_tells_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "QUIET_S", 0.0)
+    monkeypatch.setattr(evaluate, "LONG_S", 0.0)
+    convoy = {"guest.start": "convoy", "guest.transactions": 2000}
+    runs = evaluate.simulate("Paper8", "continue", 3, convoy, progress=True, threads=1)
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1] == "runs: 1 of 1"
+    assert told[0].startswith("runs: 0 of 1, seed 3 under continue: ")
+    assert told[0].endswith(" of at most 60 s simulated")
+    times = [float(line.split()[8]) for line in told[:-1]]
+    assert times == sorted(times) and 0 < times[0] <= times[-1] <= runs[0]["simulated_s"] + 0.01
+    counted: list[int] = []
+    assert evaluate.simulate("Paper8", "continue", 3, convoy, progress=counted.append, threads=1) == runs
+    assert counted == [1]  # a function is only told of runs that are done
