@@ -141,6 +141,20 @@ def test_a_search_ends_where_no_run_has_a_second_decision(tmp_path: Path) -> Non
     assert read_network(cem.train(options)).card["steps"] >= 50
 
 
+def test_what_to_do_next_can_be_copied_though_the_folder_has_a_space(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "my run"
+    few = "--steps 10 --population 2 --elite 1 --worlds 1 --validation-seeds 1 --scenario HolderPreempted"
+    assert command.main(["train", "cem", *few.split(), "--folder", str(folder)]) == 0
+    hint = capsys.readouterr().out.splitlines()[-1]
+    python, dash_m, agents, *arguments = shlex.split(hint.removeprefix("compare it: "))
+    assert (python, dash_m, agents) == ("python", "-m", "agents")
+    assert arguments == ["evaluate", "HolderPreempted", str(folder)]
+    assert command.main([*arguments, "--seeds", "0:2"]) == 0
+    assert "cem" in capsys.readouterr().out
+
+
 def test_commands_tell_their_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--version"]) == 0
     assert capsys.readouterr().out == f"ple-gym {ple_gym.__version__}\n"
