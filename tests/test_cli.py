@@ -413,7 +413,7 @@ def test_only_a_timeline_loads_big_libraries() -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "[]\n"
+    assert done.stderr.splitlines()[-1] == "[]"  # above it may stand that compiling took a while
 
 
 @pytest.mark.parametrize("streams", [">&-", "2>&-", ">&- 2>&-", "<&-"])
