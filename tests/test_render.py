@@ -317,7 +317,7 @@ def test_figure_shows_counts_and_explains_its_marks(tmp_path, monkeypatch):
     figure = render.timeline_figure(STORY, PCPUS, VCPUS, 0, END, 10**9, "A preempted holder", path)
     above, below = figure.axes
     assert above.get_ylabel() == "runs vCPU" and below.get_ylabel() == "vCPU"
-    assert [text.get_text() for text in below.texts] == ["3"]
+    assert [text.get_text() for text in below.texts] == ["3 exits"]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert {"PLE exit", "try", "acquire", "release", "holding off the CPU"} <= set(labels)
     png = path.read_bytes()
