@@ -26,7 +26,8 @@ from ple_gym import evaluate, progress, tables
 from ple_gym.cli.outputs import console_for
 from ple_gym.cli.parsing import UsageError, parse
 from ple_gym.cli.process import discard_stdout, mistake
-from ple_gym.messages import show
+from ple_gym.files import make_folder, writing
+from ple_gym.messages import plain, show, shown_path
 from ple_gym.policies.exported import FOLDER, PREFIX, Network, read_network, write_network
 from ple_gym.scenario import ScenarioError
 
@@ -155,7 +156,7 @@ def train(arguments: Sequence[str]) -> None:
     with progress.waiting(evaluate.compiling):
         evaluate.warm_up()
     path = module.train(options)
-    print(f"{path}: {describe(read_policy(path))}")
+    print(f"{shown_path(path)}: {describe(read_policy(path))}")
     if not options.quiet:
         print(f"compare it: {shlex.join(['python', '-m', 'agents', 'evaluate', options.scenario, str(path.parent)])}")
 
@@ -183,12 +184,14 @@ def run_evaluate(command: Evaluate) -> None:
 def run_export(command: Export) -> None:
     """Write the file."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,39}", command.name):
-        raise AgentError(f"--name {command.name}: must be letters, digits, - and .")
+        raise AgentError(f"--name {plain(command.name)}: must be letters, digits, - and .")
     source = evaluation.checkpoint(command.checkpoint)
     policy = read_policy(source)
     if isinstance(policy, TorchPolicy):
-        raise AgentError(f"{source}: the kernel cannot run a {policy.kind}, so it cannot be shipped")
+        raise AgentError(f"{shown_path(source)}: the kernel cannot run a {policy.kind}, so it cannot be shipped")
     path = Path(command.to) / f"{command.name}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_network(path, policy)
-    print(f"{path}: {describe(policy)}; run it: ple-gym compare Storm --policies xen-4.8 {PREFIX}{command.name}")
+    with writing(path, AgentError):
+        make_folder(path.parent)
+        write_network(path, policy)
+    run_it = f"ple-gym compare Storm --policies xen-4.8 {PREFIX}{command.name}"
+    print(f"{shown_path(path)}: {describe(policy)}; run it: {run_it}")

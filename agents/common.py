@@ -199,6 +199,8 @@ class Run:
         """
         scenario = Path(options.scenario.removeprefix("PLE/").removesuffix("-v0")).stem
         run = cls(learner, options, Path(options.folder or f"runs/{learner}-{scenario}-{options.seed}"))
+        if not str(run.path).isprintable():
+            raise AgentError(f"--folder {shown_path(run.path)}: must have a name that can be printed")
         check_card(run.card(0, None), AgentError)  # rather now than when it is to be written
         asked = json.loads(json.dumps({"learner": learner, **_meaning(options)}))
         kept = run.path / "options.json"

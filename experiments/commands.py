@@ -27,8 +27,9 @@ from ple_gym import evaluate
 from ple_gym.cli.outputs import console_for
 from ple_gym.cli.parsing import UsageError, parse
 from ple_gym.cli.process import discard_stdout, mistake
-from ple_gym.files import write_whole
+from ple_gym.files import make_folder, write_whole, writing
 from ple_gym.grid import Column, Grid
+from ple_gym.messages import shown_path
 from ple_gym.parameters import unknown
 from ple_gym.progress import bar, waiting
 from ple_gym.scenario import ScenarioError
@@ -83,8 +84,8 @@ class Options:
         for option, number in (("jobs", self.jobs), ("trials", self.trials)):
             if not 1 <= number <= MOST:
                 raise ScenarioError(f"--{option} {number}: must be 1..{MOST}")
-        if self.out.exists() and not self.out.is_dir():
-            raise ScenarioError(f"--out {self.out}: must be a folder")
+        if not str(self.out).isprintable() or (os.path.exists(self.out) and not os.path.isdir(self.out)):
+            raise ScenarioError(f"--out {shown_path(self.out)}: must be a folder, with a name that can be printed")
 
     def where(self) -> Where:
         """Where to run."""
@@ -154,6 +155,8 @@ def _experiment(experiment: Experiment, options: Options, console: Console) -> N
     with waiting(evaluate.compiling):
         evaluate.warm_up()
     with bar(experiment.name, len(experiment.tasks(options.quick))) as progress:
+        with writing(folders.results, ScenarioError):  # rather now than after the work
+            make_folder(folders.results)
         table = sweep(experiment, options.quick, options.where(), folders, progress)
     _draw(experiment, table, folders.results)
     console.print(f"[bold]{experiment.name}[/]: {experiment.title}")

@@ -384,4 +384,4 @@ def _members(policies: Iterable[str | Group] | str | Group) -> dict[str, tuple[s
 def _refuse_repeats(where: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise ScenarioError(f"{where}: {name!r} is named {names.count(name)} times, must be once")
+            raise ScenarioError(f"{where}: {show(name)} is named {names.count(name)} times, must be once")

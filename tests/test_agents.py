@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import shlex
 import shutil
@@ -710,6 +711,39 @@ def test_a_policy_s_file_whose_name_cannot_be_printed_is_refused(
         assert command.main(arguments) == 2
         printed = capsys.readouterr()
         assert printed.err[:-1].isprintable() and "must be printable" in printed.err and not printed.out
+
+
+BIG, ESCAPE = "x" * 10**5, "\x1b[2J"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (BIG,), (ESCAPE,), ("train", BIG), ("train", ESCAPE), ("train", "cem", "--scenario", BIG),
+        ("train", "cem", "--scenario", ESCAPE), ("train", "cem", "--folder", "a\0b"), ("train", "cem", "--folder", BIG),
+        ("train", "cem", "--folder", ESCAPE), ("train", "cem", "--folder", "\udcff"),
+        ("train", "cem", "--overrides", BIG),
+        ("train", "cem", "--overrides", f"a={BIG}"), ("train", "cem", "--seed", "9" * 5000),
+        ("train", "cem", "--start", BIG), ("evaluate", BIG), ("evaluate", "Tiny", BIG), ("evaluate", "Tiny", "a\0b"),
+        ("evaluate", "Tiny", f"learned:{BIG}"), ("evaluate", "Tiny", f"learned:{ESCAPE}"),
+        ("evaluate", "Tiny", "\udcff.npz"),
+        ("evaluate", "Tiny", "--policies", BIG), ("evaluate", "Tiny", "--seeds", BIG), ("export", BIG, "--name", "x"),
+        ("export", "sound.npz", "--name", BIG), ("export", ESCAPE, "--name", "x"),
+        ("export", "sound.npz", "--name", "x", "--to", "a\0b"), ("export", "sound.npz", "--name", "x", "--to", BIG),
+    ],
+    ids=itertools.count(),
+)  # fmt: skip
+def test_hostile_arguments_are_refused_in_one_short_line(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = cem.linear(np.zeros(35), cem.Options()).weights
+    write_network(Path("sound.npz"), Network("linear", "hypervisor", 0, 0, weights, {}))
+    assert command.main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("agents: error: ") and printed.err.endswith("\n") and printed.out == ""
+    assert printed.err[:-1].isprintable() and len(printed.err) < 700
+    assert os.listdir(tmp_path) == ["sound.npz"]
 
 
 def test_what_the_card_cannot_hold_is_refused_before_the_training(tmp_path: Path) -> None:

@@ -222,6 +222,24 @@ def test_a_damaged_calibration_is_refused_in_one_line(tmp_path, content):
         fit.fit(1, 20, Where(1), tmp_path, tmp_path / "profiles", print)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("x" * 10**5,), ("\x1b[2J",), ("figure1", "--out", "x" * 10**5), ("figure1", "--out", "\x1b[2J"),
+        ("figure1", "--out", "\udcff"), ("figure1", "--jobs", "9" * 5000),
+    ],
+    ids=itertools.count(),
+)  # fmt: skip
+def test_hostile_arguments_are_refused_in_one_short_line(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lab, "fingerprint", lambda _: pytest.fail("the work has begun"))
+    assert command.main(list(arguments)) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("experiments: error: ") and printed.err.endswith("\n") and printed.out == ""
+    assert printed.err[:-1].isprintable() and len(printed.err) < 700
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_measure_must_be_an_integer(tmp_path):
     with pytest.raises(TypeError, match="float"):
         run(experiment(lambda task: {"now": 1.0, "exits": 0}), tmp_path)

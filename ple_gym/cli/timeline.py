@@ -6,6 +6,7 @@ from ple_gym import progress
 from ple_gym.cli.parsing import UsageError
 from ple_gym.comparison import Comparison
 from ple_gym.files import writing
+from ple_gym.messages import shown_path
 from ple_gym.recording import find_busiest, record_window
 from ple_gym.tables import vcpus
 
@@ -27,4 +28,4 @@ def draw_timeline(path: str, comparison: Comparison) -> str:
     title = f"{scenario.name} under {policy}, seed {worst['seed']}: the {TIMELINE_MS} ms with most PLE exits"
     with writing(path, UsageError), progress.waiting("drawing the timeline"):
         timeline_figure(trace, scenario.host.pcpus, vcpus(scenario), start, stop, hz, title, path)
-    return f"Timeline of seed {worst['seed']} under {policy}: {path}"
+    return f"Timeline of seed {worst['seed']} under {policy}: {shown_path(path)}"
