@@ -63,7 +63,6 @@ def check_end(name: str, end: object, run: Callable[[Scenario, str, int], None])
     return met
 
 
-@pytest.mark.kernel
 def test_worlds_at_the_ends_of_every_range() -> None:
     exits = Counter()
 
@@ -71,7 +70,7 @@ def test_worlds_at_the_ends_of_every_range() -> None:
         exits[agree(affordable(scenario, rule, seed), rule, seed)["exits"] > 0] += 1
 
     settings(max_examples=EXAMPLES // 2)(given(extreme_scenarios(), rules, seeds)(run))()
-    for name, ends in ENDS.items() if JIT_ENABLED else ():
+    for name, ends in ENDS.items():
         for end in ends:
             met = check_end(name, end, run)
             assert end in met, f"{name} = {end} fits no world"
