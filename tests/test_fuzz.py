@@ -27,6 +27,8 @@ import pytest
 from test_exported import random_network
 
 from ple_gym.distributions import parse
+from ple_gym.drive import EXTERNAL
+from ple_gym.lanes import Lanes
 from ple_gym.parameters import DISTRIBUTION, ScenarioError, parameters_of
 from ple_gym.policies import load_rule
 from ple_gym.policies.exported import KINDS, Network, PolicyError, encode, read_network
@@ -482,9 +484,33 @@ class Tables:
 
 
 #: Kind, how many of it by default, how many if long.
+class States:
+    """Damaged states of a lane: refused, unless the damage changed nothing. (tests/test_states.py forges others.)"""
+
+    def __init__(self, folder: Path) -> None:
+        self.lanes, self.sound = Lanes(load("Storm"), 1), []
+        for seed in range(4):
+            self.lanes.run(0, seed, EXTERNAL)
+            self.sound.append(self.lanes.save(0))
+
+    def one(self, rng: random.Random) -> str:
+        """A damaged state, and at times one that is no state."""
+        sound = rng.choice(self.sound)
+        data = rng.randbytes(rng.randrange(300)) if rng.random() < 0.1 else damaged(sound, rng)
+        before = self.lanes.save(0)
+        try:
+            self.lanes.restore(0, data)
+        except ValueError as error:
+            assert self.lanes.save(0) == before, "a state that was refused changed the lane"
+            return refused(error)
+        assert self.lanes.save(0) == data == sound, "a damaged state was taken for a sound one"
+        return "accepted"
+
+
 FUZZES: dict[str, tuple[type[Any], int, int]] = {
     "configurations": (Configurations, 600, 20_000),
     "policies": (Policies, 400, 5_000),
+    "states": (States, 300, 1_000),
     "training folders": (Trainings, 6, 500),
     "partial tables": (PartialTables, 60, 500),
     "tables": (Tables, 60, 500),
