@@ -1,7 +1,7 @@
 """What runs of several policies on equal seeds say: `Comparison` holds the runs, `Row` is its summary of one policy.
 
-A row stands for one policy, or for several trained policies of one learner (say, one per training seed), whose
-estimates then come from the two-level bootstrap of `statistics.py`.
+A row stands for one policy, or for several trained policies of one learner (say, one per training seed); intervals then
+cover both the seeds and the trainings (`statistics.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from ple_gym.policies import RULES
 from ple_gym.scenario import Scenario
-from ple_gym.statistics import Estimate, Floats, cvar, estimate, quantile, score
+from ple_gym.statistics import Estimate, Floats, Ratio, cvar_estimate, estimate, quantile_estimate, ratio, score
 
 #: One run as a JSON-able dict: its seed, and the fields of `episode.summarise`.
 Run: TypeAlias = dict[str, Any]
@@ -34,13 +34,15 @@ class Row:
         members: the policies that the row stands for.
         runs: how many runs.
         capped: how many of these reached the simulated-time limit; it counts as their makespan, which flatters them.
-        makespan_s: mean over the runs, seconds; p95, p99 and cvar10 (mean of the worst tenth) beside it.
+        makespan_s: mean over the runs, seconds; p95, p99 and cvar10 (mean of the worst tenth) beside it. All with
+            intervals, but for quantiles so far out that the runs do not bound them.
         ideal_percent: how much longer than the ideal, useful work / pCPUs (an unfinished run's: the work done until
             then); from the mean logarithm. None if a run did no useful work.
         waste_percent: share of all pCPU time spent in spin and exit.
         waste_ms_per_s: the same as pCPU milliseconds per simulated second.
         ple_exits: mean per run. Every exit is a decision.
-        log_ratio: mean over seeds of log(makespan / makespan of the baseline); None for the baseline.
+        log_ratio: mean over seeds of log(makespan / makespan of the baseline), and on how many seeds they differ;
+            None for the baseline.
         best_ratio: the same against the best rule; None for the best rule itself, and if there is no such rule.
         score: 0 = the baseline, 1 = the ideal, which is out of reach (no waiting, switching or idling at all); linear
             in mean log(makespan / ideal). None if a run did no useful work or the baseline is at the ideal.
@@ -52,16 +54,16 @@ class Row:
     runs: int
     capped: int
     makespan_s: Estimate
-    p95_s: float
-    p99_s: float
-    cvar10_s: float
+    p95_s: Estimate
+    p99_s: Estimate
+    cvar10_s: Estimate
     ideal_percent: float | None
     waste_percent: float
     waste_ms_per_s: float
     ple_exits: float
     decisions: float
-    log_ratio: Estimate | None
-    best_ratio: Estimate | None
+    log_ratio: Ratio | None
+    best_ratio: Ratio | None
     score: Estimate | None
     wall_s: float
 
@@ -111,10 +113,10 @@ class Comparison:
         """Makespan per policy of a row and per seed, seconds [k, n]; the limit for a run that did not finish."""
         return self._each(name, "simulated_s")
 
-    def log_ratio(self, name: str, reference: str) -> Estimate:
+    def log_ratio(self, name: str, reference: str) -> Ratio:
         """Mean of log(makespan / makespan under `reference`) of two rows, paired by seed."""
         paired = self.makespans(name)[:, np.newaxis] / self.makespans(reference)[np.newaxis]
-        return estimate(np.log(paired))
+        return ratio(np.log(paired))
 
     def ideal_percent(self, name: str) -> float | None:
         """See `Row.ideal_percent`."""
@@ -169,9 +171,9 @@ class Comparison:
             runs=len(runs),
             capped=self.capped(name),
             makespan_s=estimate(makespans),
-            p95_s=quantile(makespans, 95),
-            p99_s=quantile(makespans, 99),
-            cvar10_s=cvar(makespans),
+            p95_s=quantile_estimate(makespans, 95),
+            p99_s=quantile_estimate(makespans, 99),
+            cvar10_s=cvar_estimate(makespans),
             ideal_percent=self.ideal_percent(name),
             waste_percent=100 * waste,
             waste_ms_per_s=1000 * waste * self.scenario.host.pcpus,

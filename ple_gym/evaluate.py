@@ -33,21 +33,22 @@ from ple_gym.recording import record
 from ple_gym.scenario import Scenario, ScenarioError
 from ple_gym.scenarios import SCENARIOS, load
 from ple_gym.sim.jit import cache_of
-from ple_gym.statistics import Estimate, bootstrap_interval, cvar, estimate, quantile, score
+from ple_gym.statistics import Estimate, Ratio, cvar, estimate, quantile, ratio, score
 
 __all__ = [
     "Comparison",
     "Estimate",
     "Group",
+    "Ratio",
     "Row",
     "Run",
-    "bootstrap_interval",
     "compare",
     "compare_all",
     "cvar",
     "estimate",
     "parse_seeds",
     "quantile",
+    "ratio",
     "record",
     "score",
     "simulate",

@@ -14,12 +14,13 @@ from ple_gym.policies.exported import PREFIX
 from ple_gym.registration import environment_id
 from ple_gym.scenario import Scenario, describe_parameters
 from ple_gym.scenarios import SCENARIOS, SUITES
-from ple_gym.statistics import Estimate
+from ple_gym.statistics import ENOUGH_DIFFERING, ENOUGH_RUNS, ENOUGH_TAIL, Estimate
 
 if TYPE_CHECKING:
     from ple_gym.bench import Report
 
 MOST_RUNS = 20  # that `run_table` shows
+FEW = "~"  # behind an interval that rests on few runs
 VISIBLE = 0.00005  # what a remark with two decimals of a percent can show
 
 RUN_NOTE = """\
@@ -107,13 +108,13 @@ def summary(row: Row) -> str:
     """One rule's runs in a line."""
     capped = f", {row.capped} of {row.runs} capped" if row.capped else ""
     return (
-        f"{row.policy}: makespan {interval(row.makespan_s, 1e3)} ms, p95 {number(row.p95_s * 1e3)} ms, "
+        f"{row.policy}: makespan {interval(row.makespan_s, 1e3)} ms, p95 {number(row.p95_s.mean * 1e3)} ms, "
         f"{percent(row.ideal_percent)} % from the ideal, {count(row.ple_exits)} PLE exits per run{capped}"
     )
 
 
 def comparison_table(comparison: Comparison) -> Grid:
-    """A line per row of a comparison: what came out, then how it compares and how long it took."""
+    """A line per row of a comparison: what came out and how long it took, the tails, and how it compares."""
     rows = comparison.rows()
     runs = len(comparison.seeds)
 
@@ -122,23 +123,26 @@ def comparison_table(comparison: Comparison) -> Grid:
 
     outcome = [
         column("makespan", lambda row: interval(row.makespan_s, 1e3)),
-        column("p95", lambda row: number(row.p95_s * 1e3)),
-        column("p99", lambda row: number(row.p99_s * 1e3)),
-        column("CVaR10", lambda row: number(row.cvar10_s * 1e3)),
         column("waste/s", lambda row: f"{row.waste_ms_per_s:,.1f}"),
         column("exits", lambda row: count(row.ple_exits)),
     ]
     if any(row.capped for row in rows):
         outcome.append(column("capped", lambda row: str(row.capped)))
+    outcome.append(column("wall s", lambda row: f"{row.wall_s:,.2f}"))
+    tails = [
+        column("p95", lambda row: interval(row.p95_s, 1e3)),
+        column("p99", lambda row: interval(row.p99_s, 1e3)),
+        column("CVaR10", lambda row: interval(row.cvar10_s, 1e3)),
+    ]
     compared = [
         column(_against(comparison), lambda row: ratio(row.log_ratio)),
         column("vs best", lambda row: ratio(row.best_ratio)),
-        column("score", lambda row: "-" if row.score is None else f"{round(row.score.mean, 2) + 0.0:.2f}"),
-        column("wall s", lambda row: f"{row.wall_s:,.2f}"),
+        column("differ", lambda row: "-" if row.log_ratio is None else str(row.log_ratio.differing)),
+        column("score", lambda row: "-" if row.score is None else _with_ends(row.score, _score)),
     ]
     title = f"{comparison.scenario.name}: {runs} seed{'s'[: runs > 1]}, times in ms"
-    return Grid(_policy_column([row.policy for row in rows], [_trainings(row) for row in rows]), outcome, compared,
-                title=title)  # fmt: skip
+    names = _policy_column([row.policy for row in rows], [_trainings(row) for row in rows])
+    return Grid(names, outcome, tails, compared, title=title)
 
 
 def comparison_note(comparison: Comparison) -> str:
@@ -152,7 +156,9 @@ def comparison_note(comparison: Comparison) -> str:
         f"score: 0 = {baseline}, 1 = the ideal (useful work / pCPUs, out of reach), on mean log-makespan.",
         "CVaR10: mean of the worst tenth. waste/s: pCPU time in spin and exit per simulated second. "
         "exits: mean per run; each is a decision.",
-        "[ ]: 95 % bootstrap interval over the seeds.",
+        "[ ]: 95 % interval over the seeds (Student's t). differ: seeds on which the makespan is another at all.",
+        f"{FEW}: rests on few: {ENOUGH_DIFFERING} seeds should differ, {ENOUGH_RUNS} be run, {10 * ENOUGH_TAIL} for "
+        "CVaR10, or the truth is outside more often than it should be.",
     ]
     if any(len(policies) > 1 for policies in comparison.members.values()):
         lines.append("Rows of several trainings: [ ] over both trainings and seeds.")
@@ -222,19 +228,25 @@ def percent(value: float | None) -> str:
 
 def interval(value: Estimate, scale: float = 1.0) -> str:
     """Mean and interval: `3.10 [2.90, 3.30]`."""
-    if value.low is None or value.high is None:
-        return number(value.mean * scale)
-    return f"{number(value.mean * scale)} [{number(value.low * scale)}, {number(value.high * scale)}]"
+    return _with_ends(value, lambda one: number(one * scale))
 
 
 def ratio(value: Estimate | None, decimals: int = 1) -> str:
     """Mean and interval of a logarithm as percent of change: `-12.3 [-15.0, -9.9]`; - for None."""
     if value is None:
         return "-"
-    texts = [
-        f"{100 * math.expm1(one):+,.{decimals}f}" for one in (value.mean, value.low, value.high) if one is not None
-    ]
-    return texts[0] if len(texts) == 1 else f"{texts[0]} [{texts[1]}, {texts[2]}]"
+    return _with_ends(value, lambda one: f"{100 * math.expm1(one):+,.{decimals}f}")
+
+
+def _score(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
+def _with_ends(value: Estimate, text: Callable[[float], str]) -> str:
+    """A value and its interval, if there is one, marked if that rests on few runs."""
+    if value.low is None or value.high is None:
+        return text(value.mean)
+    return f"{text(value.mean)} [{text(value.low)}, {text(value.high)}]{FEW if value.few else ''}"
 
 
 def short_names(names: Sequence[str]) -> list[str]:

@@ -169,7 +169,9 @@ def test_compare_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert (compared["scenario"], compared["baseline"], compared["seeds"]) == ("TicketOrder", "kvm", [0, 1, 2])
     assert [row["policy"] for row in compared["policies"]] == ["kvm", "oracle"]
     assert compared["policies"][0]["log_ratio"] is None
-    assert set(compared["policies"][1]["log_ratio"]) == {"mean", "low", "high"}
+    assert set(compared["policies"][1]["log_ratio"]) == {"mean", "low", "high", "few", "differing"}
+    for name in ("makespan_s", "p95_s", "p99_s", "cvar10_s", "score"):
+        assert set(compared["policies"][1][name]) == {"mean", "low", "high", "few"}
     assert [run["seed"] for run in compared["runs"]["oracle"]] == [0, 1, 2]
 
 
@@ -187,16 +189,17 @@ def test_compare_takes_every_policy_by_default(
     lines = [line.split() for line in out.splitlines()]
     rows = {name: [text for line in lines if line[:1] == [name] for text in line[1:]] for name in ("policy", *RULES)}
     heads = " ".join(rows["policy"]).replace("policy ", "")
-    assert heads == "makespan p95 p99 CVaR10 waste/s exits vs host vs best score wall s"
+    assert heads == "makespan waste/s exits wall s p95 p99 CVaR10 vs host vs best differ score"
     for row in document(capsys, *argv, "--json", "-")["policies"]:
         shown = rows[row["policy"]]
         for field in ("p95_s", "p99_s", "cvar10_s"):
-            assert tables.number(1e3 * row[field]) in shown
+            assert tables.number(1e3 * row[field]["mean"]) in shown
         assert f"{row['waste_ms_per_s']:,.1f}" in shown
         assert tables.count(row["ple_exits"]) in shown
         assert f"{row['score']['mean']:.2f}" in shown
-        if row["best_ratio"]:
-            assert " ".join(shown).count("[") == 2 + (row["policy"] != "host")
+        intervals = [row[name] for name in ("makespan_s", "cvar10_s", "log_ratio", "best_ratio", "score")]
+        assert " ".join(shown).count("[") == sum(one is not None and one["low"] is not None for one in intervals)
+        assert " ".join(shown).count("]~") == sum(one is not None and one["few"] for one in intervals)
 
 
 def test_the_note_names_who_is_compared_to() -> None:
@@ -210,6 +213,7 @@ def test_the_note_names_who_is_compared_to() -> None:
     assert "score: 0 = kvm, 1 = the ideal" in note
     assert "Rows of several trainings: [ ] over both trainings and seeds." in note
     assert "8 runs took" in note
+    assert "~: rests on few: 20 seeds should differ, 100 be run, 400 for CVaR10" in note
     learned_only = {name: runs_of[name] for name in ("a", "oracle")}
     note = tables.comparison_note(Comparison(SCENARIOS["Tiny"], (0, 1), learned_only, walls))
     assert "no rule, as none is here" in note
@@ -471,6 +475,8 @@ def test_intervals_and_ratios() -> None:
     assert tables.interval(Estimate(1.5, 1.25, 2.0)) == "1.500 [1.250, 2]"
     assert tables.interval(Estimate(1.5, None, None), 1e3) == "1,500"
     assert tables.ratio(Estimate(0.0, -0.105361, 0.09531)) == "+0.0 [-10.0, +10.0]"
+    assert tables.ratio(Estimate(0.0, -0.105361, 0.09531, few=True)) == "+0.0 [-10.0, +10.0]~"
+    assert tables.ratio(Estimate(0.0, None, None, few=True)) == "+0.0"
     assert tables.percent(None) == "-"
 
 
@@ -481,12 +487,12 @@ def made_up_runs(*makespans: float) -> list[dict[str, Any]]:
 
 def test_a_rule_that_beats_the_oracle_is_named() -> None:
     makespans = {"kvm": (1.8, 1.9), "paper": (1.5, 2.4), "oracle": (2.0, 2.0), "random": (3.0, 3.0)}
-    runs_of = {policy: made_up_runs(*seconds) for policy, seconds in makespans.items()}
-    comparison = Comparison(SCENARIOS["Tiny"], (0, 1), runs_of, dict.fromkeys(runs_of, 0.0))
+    runs_of = {policy: made_up_runs(*seconds * 20) for policy, seconds in makespans.items()}
+    comparison = Comparison(SCENARIOS["Tiny"], tuple(range(40)), runs_of, dict.fromkeys(runs_of, 0.0))
     remarks = tables.better_than_oracle([comparison])
     assert remarks == [
-        "Tiny: kvm beats oracle, makespan -7.53 [-10.00, -5.00] %",
-        "Tiny: paper beats oracle, makespan -5.13 [-25.00, +20.00] % (the interval includes no difference)",
+        "Tiny: kvm beats oracle, makespan -7.53 [-8.34, -6.72] %",
+        "Tiny: paper beats oracle, makespan -5.13 [-12.08, +2.37] % (the interval includes no difference)",
     ]
 
 

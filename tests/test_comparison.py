@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from ple_gym.comparison import Comparison, Row
 from ple_gym.policies import RULES
 from ple_gym.scenarios import SCENARIOS
-from ple_gym.statistics import Estimate
+from ple_gym.statistics import Estimate, Ratio, cvar_estimate, estimate, quantile_estimate, ratio, score, t_factor
 
 
 def made_up(makespans: dict[str, list[float | None]], **members: tuple[str, ...]) -> Comparison:
@@ -38,8 +39,8 @@ def made_up(makespans: dict[str, list[float | None]], **members: tuple[str, ...]
 
 def test_a_row_by_hand() -> None:
     first, second = made_up({"first": [1.0, 4.0], "second": [2.0, None]}).rows()
-    assert (first.makespan_s.mean, first.makespan_s.low, first.makespan_s.high) == (2.5, 1.0, 4.0)
-    assert (first.p95_s, first.p99_s, first.cvar10_s) == (4.0, 4.0, 4.0)
+    assert first.makespan_s == estimate(np.array([1.0, 4.0]))
+    assert (first.p95_s.mean, first.p99_s.mean, first.cvar10_s.mean) == (4.0, 4.0, 4.0)
     assert first.ideal_percent == pytest.approx(100)  # the geometric mean of 1 and 4 is 2
     assert first.waste_percent == pytest.approx(30)
     assert first.waste_ms_per_s == pytest.approx(300 * SCENARIOS["Tiny"].host.pcpus)
@@ -50,6 +51,30 @@ def test_a_row_by_hand() -> None:
     assert second.log_ratio is not None
     assert second.log_ratio.mean == pytest.approx(math.log(2))
     assert second.log_ratio.low == second.log_ratio.high == pytest.approx(math.log(2))
+    assert second.log_ratio.differing == 2
+
+
+def test_every_number_of_a_row_has_the_interval_of_its_runs() -> None:
+    """On enough seeds nothing is marked, but for what seldom differs; on fewer than 100 all means are."""
+    rng = np.random.default_rng(1)
+    host = 2 + rng.exponential(size=(1, 400))
+    ppo = host * np.where(np.arange(400) < 15, 0.9, 1.0) + rng.normal(scale=0.01, size=(2, 1)) * (np.arange(400) < 15)
+    names = {"host": ("host",), "ppo": ("a", "b")}
+    rows = made_up(dict(zip(("host", "a", "b"), np.concatenate([host, ppo]).tolist(), strict=True)), **names).rows()
+    for row, own in zip(rows, (host, ppo), strict=True):
+        assert row.makespan_s == estimate(own)
+        assert row.p95_s == quantile_estimate(own, 95)
+        assert row.p99_s == quantile_estimate(own, 99)
+        assert row.cvar10_s == cvar_estimate(own)
+        assert None not in (row.p95_s.high, row.p99_s.high)
+        assert not (row.makespan_s.few or row.p95_s.few or row.p99_s.few or row.cvar10_s.few)
+    assert rows[1].log_ratio == ratio(np.log(ppo[:, np.newaxis] / host[np.newaxis]))
+    assert (rows[1].log_ratio.differing, rows[1].log_ratio.few) == (15, True)
+    assert rows[1].score == score(np.log(ppo), np.log(host))
+    assert rows[1].score.few
+    short = made_up({"host": host[0, :99].tolist(), "kvm": (2 * host[0, :99]).tolist()}).rows()[1]
+    assert (short.makespan_s.few, short.cvar10_s.few, short.log_ratio.few) == (True, True, False)
+    assert short.p99_s.high is None
 
 
 def test_differences_are_taken_seed_by_seed() -> None:
@@ -73,7 +98,7 @@ def test_the_host_is_the_baseline_wherever_it_stands() -> None:
     kvm, host = comparison.rows()
     assert comparison.baseline == "host"
     assert host.log_ratio is None
-    assert kvm.log_ratio == Estimate(*[pytest.approx(-math.log(2))] * 3)
+    assert kvm.log_ratio == Ratio(*[pytest.approx(-math.log(2))] * 3, few=True, differing=2)
 
 
 def test_without_the_host_the_first_row_is_the_baseline() -> None:
@@ -112,10 +137,9 @@ def test_scores_run_from_the_baseline_to_the_ideal() -> None:
     rows = made_up({"paper": [4.0, 16.0], "host": [16.0, 4.0], "kvm": [2.0, 4.0], "oracle": [1.0, 1.0]}).rows()
     scores = {row.policy: row.score for row in rows}
     assert scores["host"] == Estimate(0.0, 0.0, 0.0)
-    assert scores["oracle"] == Estimate(1.0, 1.0, 1.0)
+    assert scores["oracle"] == Estimate(1.0, 1.0, 1.0, few=True)
     assert scores["kvm"].mean == pytest.approx(0.5)
-    assert scores["kvm"].low == pytest.approx(0.0)  # of the second seed alone: as long as under the host
-    assert scores["kvm"].high == pytest.approx(0.75)  # of the first alone: 2 is a quarter of the way from 1 to 16
+    assert scores["kvm"] == score(np.log([2.0, 4.0]), np.log([16.0, 4.0]))
     assert scores["paper"].mean == pytest.approx(0.0)
 
 
@@ -149,13 +173,17 @@ def test_a_row_of_several_by_hand() -> None:
     assert list(rows) == ["host", "ppo", "kvm", "b"]
     ppo = rows["ppo"]
     assert (ppo.members, ppo.runs, ppo.wall_s) == (("a", "b"), 4, 3.0)
-    assert ppo.makespan_s == Estimate(3.75, 1.0, 8.0)
-    assert (ppo.p95_s, ppo.cvar10_s) == (8.0, 8.0)
+    own = np.array([[1.0, 2.0], [4.0, 8.0]])
+    assert ppo.makespan_s == estimate(own)
+    assert (ppo.makespan_s.mean, ppo.p95_s.mean, ppo.cvar10_s.mean) == (3.75, 8.0, 8.0)
     assert ppo.ideal_percent == pytest.approx(100 * (math.exp((math.log(2) + math.log(32)) / 4) - 1))
-    # Means of log2(makespan / 4) of any two trainings on any two seeds: -2 (all of them a on the first seed) .. 1.
-    assert ppo.log_ratio == Estimate(*(pytest.approx(x * math.log(2)) for x in (-0.5, -2.0, 1.0)))
-    assert ppo.best_ratio == Estimate(*(pytest.approx(x * math.log(2)) for x in (0.5, -1.0, 2.0)))
-    assert ppo.score == Estimate(*(pytest.approx(x) for x in (0.25, -0.5, 1.0)))
+    assert (ppo.log_ratio.mean, ppo.best_ratio.mean, ppo.score.mean) == (
+        pytest.approx(-math.log(2) / 2), pytest.approx(math.log(2) / 2), pytest.approx(0.25)
+    )  # fmt: skip
+    # log2(makespan / 4) is -2, -1 for a, 0, 1 for b: the trainings are at -1.5 and 0.5, the seeds at -1 and 0.
+    assert ppo.log_ratio == ratio(np.log(own / 4))
+    half = t_factor(1.5) * math.hypot(1.0, 0.5) * math.log(2)  # Satterthwaite: (1 + 1/4)^2 / (1 + 1/16) degrees
+    assert ppo.log_ratio.high - ppo.log_ratio.mean == pytest.approx(half)
 
 
 def test_a_policy_can_be_a_row_and_a_member() -> None:
@@ -169,11 +197,12 @@ def test_a_row_of_one_is_that_policy() -> None:
 
 
 def test_a_learner_can_be_the_baseline() -> None:
-    """Then its trainings are drawn as well, on their own."""
+    """Then its trainings are a sample as well, of their own."""
     comparison = made_up({"a": [1.0], "b": [4.0], "c": [2.0], "d": [8.0]}, ppo=("a", "b"), dqn=("c", "d"))
     ppo, dqn = comparison.rows()
     assert (ppo.log_ratio, ppo.score) == (None, Estimate(0.0, 0.0, 0.0))
-    assert dqn.log_ratio == Estimate(*(pytest.approx(x * math.log(2)) for x in (1.0, -1.0, 3.0)))
+    assert dqn.log_ratio == ratio(np.log(2) * np.array([[[1.0], [-1.0]], [[3.0], [1.0]]]))
+    assert dqn.log_ratio.high - dqn.log_ratio.low == pytest.approx(2 * 4.302653 * math.sqrt(2) * math.log(2))
 
 
 def test_documents_name_the_members_and_hold_the_runs_of_each() -> None:
