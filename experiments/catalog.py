@@ -8,8 +8,8 @@ from experiments.lab import Experiment
 
 NAMES = (
     "figure1", "vcpus", "gap", "window", "holds", "figure2", "figure3", "dispatch", "figure4", "lock_kinds", "rival",
-    "slope", "calibration", "answer", "ratelimit", "overcommit", "harm", "leaderboard", "transfer", "information",
-    "features", "agreement",
+    "slope", "calibration", "answer", "ratelimit", "overcommit", "harm", "robustness", "leaderboard", "transfer",
+    "information", "features", "agreement", "coverage",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 import ple_gym
-from experiments import best_policy, catalog, findings, fit, leaderboard_page, trainings
+from experiments import best_policy, catalog, coverage, findings, fit, leaderboard_page, trainings
 from experiments.executors import Where
 from experiments.lab import HERE, RESULTS, SCRATCH, Experiment, Folders, Table, sweep
 from experiments.replay import replay
@@ -184,6 +184,8 @@ def write_results(draw: bool = True) -> None:
     write_whole(HERE / "RESULTS.md", results_text(tables).encode())
     if tables.keys() >= set(findings.SOURCES):
         findings.write()
+    if "coverage" in tables:
+        coverage.write(tables["coverage"])
     if tables.keys() >= set(leaderboard_page.NAMES):
         leaderboard_page.write()
     if tables.keys() >= set(best_policy.NAMES):

@@ -26,6 +26,7 @@ from experiments import (
     overcommit,
     ratelimit,
     rival,
+    robustness,
     slope,
     vcpus,
     window,
@@ -72,8 +73,7 @@ def of_window(table: Table) -> Numbers:
     best = window.best_window(table)
 
     def change(cycles: int) -> str:
-        mean, low, high = window.above(table, cycles, best)
-        return f"{mean:.0f} ms [{low:.0f}, {high:.0f}]"
+        return milliseconds(window.above(table, cycles, best), 0)
 
     def stormy(cycles: int) -> str:
         part = window.part(table, cycles)
@@ -110,12 +110,10 @@ def of_holds(table: Table) -> Numbers:
 
 def of_figure3(table: Table) -> Numbers:
     best = figure3.best_row(table)
-    waits, once = int(table["waits"].sum()), int(table["once"].sum())
     return {
         "pair": f"{best['exits_0']} and {best['exits_1']}",
         "searched": f"{len(table):,}",
         "one_round": f"{table['one_round'].sum():,}",
-        "rounds": f"{100 * table['rounds'].sum() / (waits - once):.0f} %",
     }
 
 
@@ -150,6 +148,7 @@ def of_lock_kinds(table: Table) -> Numbers:
     unfair = lock_kinds.of(table, "tas")
     return {
         "free_ticket": f"{lock_kinds.shares(table, 'ticket')['exits_lock_free']:.1f} %",
+        "off_ticket": f"{lock_kinds.shares(table, 'ticket')['exits_holder_off']:.1f} %",
         "free_mcs": f"{lock_kinds.shares(table, 'mcs')['exits_lock_free']:.1f} %",
         "free_tas": f"{unfair['exits_lock_free'].sum()} of {unfair['exits'].sum():,}",
         "free_tas_cycles": str(unfair["free_for"].max()),
@@ -177,10 +176,29 @@ def of_rival(table: Table) -> Numbers:
         "halt_halt": f"{rival.endings(halt)['halt']:.0f} %",
         "limit_wait": f"{limit['most_in_wait'].max():,}",
         "halt_wait": f"{halt['most_in_wait'].max():,}",
-        "limit_most": f"{wide['limit']['exits'].max():,}",
+        "band": f"{rival.BAND[0]} to {rival.BAND[1]}",
+        "likelihood": f"{rival.likelihood(table):,.0f}",
+        "limit_half": found["limit_r"].split(",")[0],
+        "halt_half": found["halt_r"].split(",")[0],
+        **_acquisitions("limit", limit),
+        **_acquisitions("halt", halt),
+        **_crowds(table),
         "halt_most": f"{wide['halt']['exits'].max():,}",
         "rival_runs": f"{len(wide['halt']):,}",
     }
+
+
+def _acquisitions(reading: str, table: Table) -> Numbers:
+    inside, more = rival.per_acquisition(table)
+    return {f"{reading}_band": f"{100 * inside:.1f} %", f"{reading}_above": f"{100 * more:.1f} %"}
+
+
+def _crowds(table: Table) -> Numbers:
+    """A line per number, a column per world."""
+    columns = [rival.scatter(table, name) for name in rival.CROWDS]
+    runs = {column.pop("runs") for column in columns}
+    lines = [f"| {what} | {' | '.join(column[what] for column in columns)} |" for what in columns[0]]
+    return {"crowds": "\n".join(lines), "crowd_runs": " or ".join(runs)}
 
 
 def of_figure2(table: Table) -> Numbers:
@@ -238,22 +256,15 @@ def _about(change: Estimate) -> str:
 
 
 def of_harm(table: Table) -> Numbers:
-    def change(condition: str, rule: str = "paper") -> str:
-        return _about(compare(harm.part(table, condition), rule).change)
+    def change(condition: str) -> str:
+        return _about(compare(harm.part(table, condition), "paper").change)
 
-    rows = harm.part(table, "8 vCPUs").where(policy="paper")
     return {
         "harm_8": change("8 vCPUs"),
-        "harm_8_new": change("8 vCPUs", "xen-4.8"),
-        "harm_8_age": change("8 vCPUs", "spin-age-self"),
         "harm_5": change("5 vCPUs"),
-        "harm_held": change("held 100 us"),
-        "harm_held_5": change("held 300 us, taken less, 5 vCPUs"),
-        "harm_hog": change("4 busy vCPUs of a neighbour"),
         "harm_slice": change("time slice 5 ms"),
         "harm_unfair": change("unfair lock (test and set)"),
-        "harm_free": f"{100 * rows['exits_lock_free'].sum() / rows['exits'].sum():.0f} %",
-        "harm_switches": f"{rows['switches'].sum() / rows['exits'].sum():.2f}",
+        "harm_seeds": str(len(harm.part(table, "8 vCPUs").distinct("seed"))),
     }
 
 
@@ -262,6 +273,49 @@ def of_ratelimit(table: Table) -> Numbers:
         f"{short}_off": _about(compare(ratelimit.part(table, world, 0), "paper").change)
         for short, world in (("l8", "Paper8"), ("l32", "Paper32"))
     }
+
+
+def of_robustness(table: Table) -> Numbers:
+    def change(rule: str, world: str, variant: str) -> str:
+        return percent(robustness.grid(table, rule).changes[world, variant])
+
+    def ple(variant: str) -> str:
+        return f"{robustness.part(table, 'Paper8', variant)['exits'].mean():,.0f}"
+
+    def listed(kept: bool) -> str:
+        lines = [robustness.told(table, one) for one in robustness.CLAIMS if robustness.survives(table, one) == kept]
+        return "\n".join(f"- {line[0].upper()}{line[1:]}" for line in lines)
+
+    shipped = robustness.SHIPPED
+    worlds = dict(zip(("8", "32", "l8", "l32"), robustness.WORLDS, strict=False))
+    return {
+        "findings": listed(True),
+        "depends": listed(False),
+        "grids": "\n\n".join(_grid(table, rule) for rule in robustness.OTHERS),
+        "whole_seeds": str(robustness.WHOLE),
+        "short_seeds": str(robustness.SHORT),
+        **{f"no_ple_{short}": change(robustness.NO_PLE, world, shipped) for short, world in worlds.items()},
+        "age_l8": change("spin-age-self", "Paper8 in line", shipped),
+        "oracle_l8": change("oracle", "Paper8 in line", shipped),
+        "busy_no_swap": change("paper", "Busy8", "no swap"),
+        "busy_pool": change("paper", "Busy8", "pool of 6"),
+        "busy_local": change("paper", "Busy8", "local"),
+        "ple_base": ple(shipped),
+        "ple_tas": ple("unfair locks"),
+        "ple_halt": ple("MCS locks that halt"),
+        "ple_block": ple("2 % of sections block"),
+    }
+
+
+def _grid(table: Table, rule: str) -> str:
+    """One rule: variants down, worlds across."""
+    changes = robustness.grid(table, rule).changes
+    name = rule if rule == robustness.NO_PLE else f"`{rule}`"
+    lines = [f"| {name} | {' | '.join(robustness.WORLDS)} |", "|---" * (1 + len(robustness.WORLDS)) + "|"]
+    for variant in robustness.VARIANTS:
+        cells = [percent(changes[world, variant]).removesuffix(" %") for world in robustness.WORLDS]
+        lines.append(f"| {variant} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def of_overcommit(table: Table) -> Numbers:
@@ -305,6 +359,7 @@ SOURCES: dict[str, Callable[[Table], Numbers]] = {
     "harm": of_harm,
     "ratelimit": of_ratelimit,
     "overcommit": of_overcommit,
+    "robustness": of_robustness,
 }
 
 

@@ -87,7 +87,7 @@ def world(scenario: str, overrides: str) -> Scenario:
     return load_world(scenario).with_overrides(dict(pairs))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _lanes(scenario: str, overrides: str) -> Lanes:
     return Lanes(world(scenario, overrides), 1)
 

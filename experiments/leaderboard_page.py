@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from ple_gym.comparison import Comparison, Row
 from ple_gym.files import write_whole
 from ple_gym.policies import RULES
 from ple_gym.policies.exported import read_card
+from ple_gym.statistics import Estimate
+from ple_gym.tables import FEW
 
 PAGE = HERE.parent / "docs" / "leaderboard.md"
 NAMES = ("leaderboard", "transfer", "information")
@@ -34,9 +36,9 @@ def write() -> None:
 def page(tables: Mapping[str, Table]) -> str:
     """The page's text from the tables of the three experiments."""
     board = tables["leaderboard"]
-    seeds = sorted(set(board["seed"].tolist()))
     introduction = INTRODUCTION.read_text(encoding="utf-8")
-    lines = [introduction.format(seeds=len(seeds), first=seeds[0])]
+    short, rare = (len(leaderboard.test_seeds(place)) for place in ("Storm", *leaderboard.RARE[:1]))
+    lines = [introduction.format(seeds=short, rare=rare, first=f"{min(board['seed']):,}")]
     lines += ["![Every row against the best rule](../experiments/results/leaderboard.png)", ""]
     quick = leaderboard.checks(board)[0]
     lines += [f"Quick start (`make train`): {quick.metric}: **{quick.value}**; wanted: {quick.band}.", ""]
@@ -73,7 +75,7 @@ def _first(text: str | None) -> str:
 def _table(here: Comparison) -> list[str]:
     """Rows from the best to the worst."""
     measured = ("makespan, ms", "p95", "CVaR10", "waste", "decisions")
-    heads = ("policy", "trainings", *measured, f"vs {here.baseline}", "vs best", "score")
+    heads = ("policy", "trainings", *measured, f"vs {here.baseline}", "differ", "vs best", "score")
     rows = sorted(here.rows(), key=lambda row: row.makespan_s.mean)
     cells = [[*_name(row, here), *_outcome(row)] for row in rows]
     return _markdown(heads, cells, left=1)
@@ -85,19 +87,25 @@ def _name(row: Row, here: Comparison) -> list[str]:
 
 
 def _outcome(row: Row) -> list[str]:
-    took = row.makespan_s
-    interval = "" if took.low is None or took.high is None else f" [{_ms(took.low)}, {_ms(took.high)}]"
     capped = f", {row.capped} of {row.runs} cut off" if row.capped else ""
     return [
-        f"{_ms(took.mean)}{interval}{capped}",
-        _ms(row.p95_s),
-        _ms(row.cvar10_s),
+        f"{_interval(row.makespan_s, _ms)}{capped}",
+        _interval(row.p95_s, _ms),
+        _interval(row.cvar10_s, _ms),
         f"{row.waste_ms_per_s:,.1f}",
         f"{row.decisions:,.0f}",
         trained.percent(row.log_ratio),
+        "-" if row.log_ratio is None else str(row.log_ratio.differing),
         trained.percent(row.best_ratio),
-        "-" if row.score is None else f"{row.score.mean + 0.0:.3f}",
+        "-" if row.score is None else _interval(row.score, lambda one: f"{round(one, 3) + 0.0:.3f}"),
     ]
+
+
+def _interval(value: Estimate, text: Callable[[float], str]) -> str:
+    """A value and its interval, if there is one."""
+    if value.low is None or value.high is None:
+        return text(value.mean)
+    return f"{text(value.mean)} [{text(value.low)}, {text(value.high)}]{FEW if value.few else ''}"
 
 
 def _ms(seconds: float) -> str:

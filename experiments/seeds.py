@@ -9,6 +9,7 @@ ANSWER = range(2_100_000, 2_200_000)  # policies, rate limit, overcommit, when i
 FIGURES = range(2_200_000, 2_300_000)  # figures 1 and 3 to 6
 PAUSE_LOOP = range(2_300_000, 2_400_000)  # gap and window, locks, rival explanations
 LEADERBOARD = range(2_400_000, 2_500_000)  # of `agents.common.TEST`: no learner trains or validates there
+COVERAGE = range(2_500_000, 2_600_000)  # populations of runs, from which intervals are drawn
 
 RANGES = {
     "calibration": CALIBRATION,
@@ -18,4 +19,5 @@ RANGES = {
     "figures": FIGURES,
     "pause loop": PAUSE_LOOP,
     "leaderboard": LEADERBOARD,
+    "coverage": COVERAGE,
 }

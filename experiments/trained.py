@@ -22,6 +22,7 @@ from ple_gym.policies import RULES
 from ple_gym.policies.exported import Network
 from ple_gym.policies.rules import LEARNED
 from ple_gym.scenario import Scenario
+from ple_gym.tables import FEW
 
 FROM_STORM = " from a storm"  # behind a scenario's name: counted from its first storm under the host's own rule
 COLUMNS = ("finished", "cycles", "useful", "exits", "waste")
@@ -116,4 +117,6 @@ def percent(ratio: Estimate | None) -> str:
     if ratio is None:
         return "-"
     mean, low, high = (None if x is None else 100 * np.expm1(x) for x in (ratio.mean, ratio.low, ratio.high))
-    return f"{mean:+.1f} %" if low is None or high is None else f"{mean:+.1f} [{low:+.1f}, {high:+.1f}] %"
+    if low is None or high is None:
+        return f"{mean:+.1f} %"
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]{FEW if ratio.few else ''} %"

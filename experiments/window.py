@@ -18,9 +18,10 @@ from experiments import seeds
 from experiments.lab import Experiment, Table, Task, overrides_text, tasks, totals
 from experiments.pictures import COLOURS, picture
 from experiments.report import Check, exactly
+from experiments.rules import milliseconds
 from experiments.traces import trace_of
 from ple_gym import trace as tr
-from ple_gym.evaluate import bootstrap_interval
+from ple_gym.statistics import ENOUGH_DIFFERING, Estimate, estimate
 
 LOAD, STORM = "PLE/Paper8-v0", "PLE/Storm-v0"
 WINDOWS = (512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072, 262_144, 10**6, 10**7, 10**8)
@@ -108,10 +109,10 @@ def delay(table: Table, window: int) -> int:
     return int(np.median(delays[delays >= 0]))
 
 
-def above(table: Table, window: int, best: int) -> tuple[float, float, float]:
+def above(table: Table, window: int, best: int) -> Estimate:
     """Mean makespan above that of the best window, milliseconds, with its 95 % interval, paired; on the other half."""
     difference = 1e3 * np.array_split(makespans(table, window) - makespans(table, best), 2)[1]
-    return float(difference.mean()), *bootstrap_interval(difference)
+    return estimate(difference, ENOUGH_DIFFERING)
 
 
 def checks(table: Table) -> list[Check]:
@@ -130,19 +131,19 @@ def checks(table: Table) -> list[Check]:
     best = best_window(table)
     found.append(Check("R3", "best window, Paper8", f"{best:,}", "between the ends", WINDOWS[0] < best < WINDOWS[-1]))
     for w in (512, 4096, 10**6, 10**8):
-        mean, low, high = above(table, w, best)
-        text = f"{mean:.1f} ms [{low:.1f}, {high:.1f}]"
+        more = above(table, w, best)
         metric = f"makespan with {w:,} above the best"
         arm = w != 4096
-        found.append(Check("R3", metric, text, "above 0" if arm else "", low > 0 if arm else None))
+        clear = more.low is not None and more.low > 0
+        found.append(Check("R3", metric, milliseconds(more), "above 0" if arm else "", clear if arm else None))
     stormy = {w: int((part(table, w)["exits"] > 0).sum()) for w in (512, 4096, best)}
     text = ", ".join(f"{w:,}: {n}" for w, n in stormy.items())
     found.append(Check("R3", f"runs with any PLE by window, Paper8, of {len(part(table, 512))}", text))
     for name, change in ABLATIONS.items():
         difference = 1e3 * (makespans(table, 512, change) - makespans(table, 65_536, change))
-        low, high = bootstrap_interval(difference)
-        text = f"{difference.mean():.1f} ms [{low:.1f}, {high:.1f}]"
-        found.append(Check("R3", f"makespan with 512 above 65,536, {name}", text))
+        found.append(
+            Check("R3", f"makespan with 512 above 65,536, {name}", milliseconds(estimate(difference, ENOUGH_DIFFERING)))
+        )
     return found
 
 
@@ -157,7 +158,8 @@ def draw(table: Table, path: Path) -> None:
         late.set(yscale="log")
         late.set_ylabel("detection delay, µs", color=COLOURS[1])
         best = best_window(table)
-        mean, low, high = np.array([above(table, w, best) for w in WINDOWS]).T
+        more = [above(table, w, best) for w in WINDOWS]
+        mean, low, high = np.array([(one.mean, one.low, one.high) for one in more]).T
         bars = [np.maximum(mean - low, 0), np.maximum(high - mean, 0)]
         right.errorbar(WINDOWS, mean, bars, fmt="o-", color=COLOURS[0], capsize=3)
         right.axvline(4096, color="0.6", linewidth=0.8, linestyle="--")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ pytest.importorskip("joblib")
 pytest.importorskip("optuna")
 
 from experiments import __main__ as command
-from experiments import catalog, commands, fit, lab, replay, seeds, statistics
+from experiments import catalog, commands, coverage, fit, lab, replay, seeds, statistics
 from experiments.executors import Where
 from experiments.lab import Experiment, Folders, Partial, Table, Task, sweep, tasks
 from experiments.report import MATRIX, within
+from ple_gym import statistics as printing
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ("now", "exits")
@@ -357,6 +359,68 @@ def test_a_fit_goes_on_where_it_was(tmp_path, monkeypatch):
         return {path.name: path.read_text() for path in (tmp_path / name / "profiles").iterdir()}
 
     assert files("whole", 5) == files("stopped", 2, 5)
+
+
+# --- what intervals hold ----------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def populations():
+    """One table, so that it is studied once."""
+    return Table.read(lab.RESULTS / "coverage.csv")
+
+
+@pytest.mark.parametrize("size", [20, 120, 450])
+def test_the_study_draws_the_intervals_that_are_printed(size):
+    """It computes them for many samples at a time."""
+    rows = coverage.part(populations(), "Paper8")
+    draws = np.random.default_rng(size).integers(len(rows), size=(25, size))
+    base, ideal = rows["xen-4.5"].astype(float)[draws], rows["ideal"].astype(float)[draws]
+    sample = coverage.Sample(base + rows["paper"][draws], ideal, base)
+    logs = np.log(sample.own / base)
+    printed = {
+        "makespan": [printing.estimate(own) for own in sample.own],
+        "p95": [printing.quantile_estimate(own, 95) for own in sample.own],
+        "p99": [printing.quantile_estimate(own, 99) for own in sample.own],
+        "CVaR10": [printing.cvar_estimate(own) for own in sample.own],
+        "score": [
+            printing.score(np.log(own / i), np.log(b / i)) for own, i, b in zip(sample.own, ideal, base, strict=True)
+        ],
+    }
+    for name, of in coverage.QUANTITIES.items():
+        low, high, bare = of(sample)
+        for one, first, last, shown in zip(printed[name], low, high, bare, strict=True):
+            if name in ("p95", "p99"):
+                assert (one.high is not None) == shown
+            else:
+                assert one.few != shown
+            ends = (-np.inf, np.inf) if one.high is None else (one.low, one.high)
+            assert ends == (pytest.approx(first, rel=1e-9, abs=1e-9), pytest.approx(last, rel=1e-9, abs=1e-9))
+    low, high = coverage.differing(logs, np.zeros((1, size)))
+    for one, first, last in zip(logs, low, high, strict=True):
+        found = printing.ratio(one)
+        assert (found.low, found.high) == (
+            pytest.approx(first, rel=1e-9, abs=1e-9),
+            pytest.approx(last, rel=1e-9, abs=1e-9),
+        )
+
+
+def test_what_is_printed_without_a_mark_holds_what_it_promises():
+    table = populations()
+    assert len(coverage.part(table, "Paper8")) >= 4000
+    promise, *_ = coverage.checks(table)
+    assert promise.passed
+    cells = [one for one in coverage.study(table) if one.method == coverage.SHIPPED and not one.marked]
+    assert {one.population for one in cells} == set(coverage.POPULATIONS)
+    assert len(cells) > 300
+    assert min(one.holds_unmarked for one in cells) >= 92
+    old = [one for one in coverage.study(table) if one.method == "percentile" and one.size == 20]
+    assert min(one.holds for one in old) < 75  # the study tells methods apart
+
+
+def test_the_page_on_intervals_is_what_the_data_say():
+    page = coverage.page(populations())
+    assert page == coverage.PAGE.read_text(), "run: python -m experiments results"
 
 
 # --- replay and report ------------------------------------------------------------------------------------------------

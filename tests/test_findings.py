@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from experiments import findings
+from experiments import findings, lab, robustness
+from experiments.lab import Table
 
 
 def test_the_page_is_the_text_with_todays_numbers() -> None:
@@ -15,6 +17,36 @@ def test_the_page_is_the_text_with_todays_numbers() -> None:
 
 def test_every_number_is_used() -> None:
     assert findings.unused() == set()
+
+
+def test_a_sentence_is_a_finding_if_nothing_in_the_grid_speaks_against_it() -> None:
+    table = Table.read(lab.RESULTS / "robustness.csv")
+    found, depends = (section(name) for name in ("Findings", "Depends on"))
+    kept = [robustness.survives(table, claim) for claim in robustness.CLAIMS]
+    assert True in kept
+    assert False in kept
+    for claim, survives in zip(robustness.CLAIMS, kept, strict=True):
+        assert (robustness.told(table, claim).removeprefix(claim.text) in found) == survives
+        assert (robustness.told(table, claim).removeprefix(claim.text) in depends) != survives
+        changes = robustness.grid(table, claim.rule).changes.items()
+        signs = {robustness.sign(one) for (_, variant), one in changes if variant not in claim.without}
+        assert survives == (claim.sign in signs and -claim.sign not in signs)
+
+
+def test_one_cell_of_the_other_sign_is_enough_against_a_sentence() -> None:
+    table = Table.read(lab.RESULTS / "robustness.csv")
+    claim = next(claim for claim in robustness.CLAIMS if robustness.survives(table, claim))
+    cell = robustness.part(table, "Busy8", "unfair locks")
+    turned = (table["scenario"] == "Busy8") & (table["overrides"] == cell["overrides"][0])
+    columns = {**table.columns, claim.rule: np.where(turned, -claim.sign * 10_000, table[claim.rule])}
+    other = Table(columns)
+    assert not robustness.survives(other, claim)
+    assert "unfair locks (Busy8)" in robustness.told(other, claim)
+
+
+def section(name: str) -> str:
+    """Of the page."""
+    return findings.PAGE.read_text(encoding="utf-8").split(f"\n## {name}\n", 1)[1].split("\n## ", 1)[0]
 
 
 def test_an_unknown_number_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
