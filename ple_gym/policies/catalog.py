@@ -63,7 +63,15 @@ _ALL = (
     Rule(
         "paper", rules.PAPER, "queue", "local", "Yamasaki and Kono, 4.4", "the head of the queue, never the same vCPU"
     ),
-    Rule("kvm", rules.KVM, "kernel mode, exits", "pull", "kvm_vcpu_on_spin", "directed yield: cyclic, skips spinners"),
+    # Only the order is KVM's: its yield_to hints, on the target's own pCPU, and may fail.
+    Rule(
+        "kvm",
+        rules.KVM,
+        "kernel mode, exits",
+        "pull",
+        "order of kvm_vcpu_on_spin",
+        "KVM's candidate order under this scenario's actuator",
+    ),
     Rule(
         "spin-age",
         rules.SPIN_AGE,
