@@ -107,6 +107,7 @@ class SimpyModel:
         self.limit = round(scenario.limit.simulated_s * host.tsc_hz)
         self.locks = [Lock() for _ in range(guest.locks)]
         self.pcpus = [Pcpu(p) for p in range(host.pcpus)]
+        self.credit_pcpus = host.credit_pcpus or host.pcpus
         self.vcpus = [Vcpu(v, self.pcpus[v % host.pcpus]) for v in range(guest.vcpus)]
         self.compute, self.lock_of, self.hold = (draw.tolist() for draw in draw_work(scenario, seed))
         self.exits = self.acquisitions = self.contended = self.switches = self.events = 0
@@ -332,7 +333,7 @@ class SimpyModel:
             self.events += 1
             at += self.timeslice
             active = [v for v in self.vcpus if v.active]
-            given = min(len(self.pcpus), len(active)) * self.timeslice + max(0, -self.credit_balance)
+            given = min(self.credit_pcpus, len(active)) * self.timeslice + max(0, -self.credit_balance)
             for v in active:
                 v.credit += -(-given // len(active))
                 v.priority = OVER if v.credit < 0 else UNDER
