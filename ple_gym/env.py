@@ -32,6 +32,8 @@ _ADVANCING, _DECIDE, _FINISHED, _TIMED_OUT = map(
     float, (state.ADVANCING, state.DECIDE, state.FINISHED, state.TIMED_OUT)
 )
 
+_REWARD, _ELAPSED = state.RESULT_REWARD, state.RESULT_ELAPSED
+
 #: What `_bind` makes: addresses in this process, and views of memory that they name. Copies and pickles go without.
 _BOUND = ("lanes", "_step", "_action", "_results", "_mask", "_flat")
 
@@ -190,14 +192,13 @@ class PleEnv(gym.Env[Any, Any]):
         if not 0 <= number <= self._defer or (self._raises and not self._mask[number]):
             raise ValueError(self._not_legal(action, number))
         self._action[0] = number
-        remarkable = self._step()
-        if remarkable > 1:
-            remarkable = self.lanes.go_on(remarkable, 1, STEP, trace=self._trace)
-        results = self._results
-        reward = results[state.RESULT_REWARD]
-        info = {"action_mask": self._mask.copy(), "elapsed_cycles": int(results[state.RESULT_ELAPSED])}
-        if not remarkable and self._is_sparse:
-            return (self._flat.copy() if self._is_flat else self._observe()), reward, False, False, info
+        told, results = self._step(), self._results
+        if not told and self._is_sparse:  # in most steps nothing else happens; a call more would cost a twentieth
+            info = {"action_mask": self._mask.copy(), "elapsed_cycles": int(results[_ELAPSED])}
+            return (self._flat.copy() if self._is_flat else self._observe()), results[_REWARD], False, False, info
+        if told > 1:
+            self.lanes.go_on(told, 1, STEP, trace=self._trace)
+        reward, info = results[_REWARD], self._timed()
         illegal, status = bool(results[state.RESULT_ILLEGAL]), results[state.RESULT_STATUS]
         self._running = status == _DECIDE
         if not self._is_sparse:
@@ -269,6 +270,10 @@ class PleEnv(gym.Env[Any, Any]):
     def _observe(self) -> Observation:
         return self.interface.arrange(self._flat.copy())
 
+    def _timed(self) -> dict[str, Any]:
+        """What infos hold at every step."""
+        return {"action_mask": self._mask.copy(), "elapsed_cycles": int(self._results[_ELAPSED])}
+
     def _named(self, illegal: bool) -> dict[str, Any]:
         """What infos hold beside mask and time where they are to be uniform."""
         world = self.lanes.world[0]
@@ -284,7 +289,7 @@ class PleEnv(gym.Env[Any, Any]):
     def _present(self) -> tuple[Observation, dict[str, Any]]:
         """What a reset returns."""
         world = self.lanes.world[0]
-        info = {"action_mask": self._mask.copy(), "elapsed_cycles": int(self._results[state.RESULT_ELAPSED])}
+        info = self._timed()
         if self._is_sparse:
             return self._observe(), info | {"seed": int(world["seed"]), "index": int(world["index"])}
         return self._observe(), info | self._named(False)
