@@ -108,13 +108,19 @@ def indices(s):
     return SOUND
 
 
+@inlined
+def clear(row, count):
+    """Put zeros into a row of scratch."""
+    for i in range(count):
+        row[0, i] = 0
+
+
 @called
 def lines(s):
     """Whether each ticket or MCS lock's line holds its waiters, each once, and every waiter is in its lock's line."""
     par = s.par[0]
     seen = scratch(INT32, par.vcpus)
-    for i in range(par.vcpus):
-        seen[0, i] = 0
+    clear(seen, par.vcpus)
     for i in range(par.locks):
         lock = s.lock[i]
         if s.vmp[lock.vm].lock_kind == TAS:
@@ -180,8 +186,7 @@ def places(s):
     par = s.par[0]
     world = s.world[0]
     seen = scratch(INT32, par.vcpus)
-    for i in range(par.vcpus):
-        seen[0, i] = 0
+    clear(seen, par.vcpus)
     for i in range(par.pcpus):
         pcpu = s.pcpu[i]
         if (pcpu.mode == GUEST) != (pcpu.current != NONE) or runs_backwards(s, np.uint32(i)):
