@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
+from rich.text import Text
 from tyro.conf import Positional, arg
 
 import ple_gym
@@ -159,7 +160,7 @@ def _experiment(experiment: Experiment, options: Options, console: Console) -> N
             make_folder(folders.results)
         table = sweep(experiment, options.quick, options.where(), folders, progress)
     _draw(experiment, table, folders.results)
-    console.print(f"[bold]{experiment.name}[/]: {experiment.title}")
+    console.print(Text.assemble((experiment.name, "bold"), f": {experiment.title}"))
     if checks := experiment.checks(table):
         console.print(_lines(checks))
     console.print(

@@ -366,7 +366,7 @@ def test_an_empty_scenario_and_one_that_is_too_short_are_told_of(
     seeds = [] if command == ["show"] else ["--seeds", "0:2"]
     assert cli.main([*command, "mine.toml", *seeds]) == 0
     told = capsys.readouterr().err
-    assert "ple-gym: warning: mine.toml: sets no parameter, so that every one has its default" in told
+    assert "ple-gym: warning: mine.toml: changes no parameter: every one has its default" in told
     if seeds:
         assert "before one time slice (host.timeslice_ms = 30) is over" in told
 

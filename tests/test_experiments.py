@@ -479,6 +479,7 @@ def test_quick_results_go_where_they_are_asked_for(tmp_path, capsys, monkeypatch
     assert not (tmp_path / "scratch" / "quick" / "figure1.csv").exists()
     assert command.main(["figure1", "--quick", "--jobs", "1"]) == 0
     assert (tmp_path / "scratch" / "quick" / "figure1.csv").exists()
+    assert "\nfigure1: Figure 1: does" in f"\n{capsys.readouterr().out}", "no markup where there is no terminal"
 
 
 def test_the_version_can_be_asked_for(capsys):

@@ -337,7 +337,7 @@ def _scenario(name: str, overrides: Sequence[Sequence[str]]) -> Scenario:
         changes[key] = value
     scenario = load(name)
     if scenario == Scenario():
-        _warn(f"{name}: sets no parameter, so that every one has its default (ple-gym list --parameters)")
+        _warn(f"{name}: changes no parameter: every one has its default (ple-gym list --parameters)")
     scenario = scenario.with_overrides(changes)
     for warning in scenario.warnings():
         _warn(warning)
