@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -145,6 +147,19 @@ def test_pictures_of_lanes_show_the_present(monkeypatch: pytest.MonkeyPatch) -> 
         envs.step(envs.sample_actions())
         for lane, ring in enumerate(envs._traces):
             check_picture(envs.lanes, lane, ring)
+
+
+def test_an_exported_trace_begins_with_its_first_event_and_shows_the_preempted_holder() -> None:
+    env = gym.make("PLE/HolderPreempted-v0", render_mode="ansi").unwrapped
+    env.reset(seed=0)
+    for _ in range(20):
+        env.step(env.lanes.vcpus)
+    trace = env.trace()[8:]
+    whole, part = (json.loads(tr.to_chrome_json(one, 10**9)) for one in (env.lanes.completed(0, trace), trace))
+    slices = [event for event in whole["traceEvents"] if event["ph"] == "X"]
+    assert whole["otherData"] == part["otherData"]
+    assert all(0 <= slice["ts"] < (trace[-1, 0] - trace[0, 0]) / 1e3 for slice in slices)
+    assert [slice["tid"] for slice in slices if slice["name"] == "holder preempted"] == [0]
 
 
 def test_a_preempted_holder_is_drawn_as_one() -> None:
