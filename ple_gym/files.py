@@ -16,7 +16,7 @@ import stat
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -222,7 +222,8 @@ def write_whole(path: PathLike, content: bytes) -> None:
                 os.fsync(descriptor)
             os.replace(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            with suppress(FileNotFoundError):  # Ctrl-C may come when it has just been renamed
+                os.unlink(temporary)
             raise
 
 

@@ -222,3 +222,19 @@ def test_whatever_is_sealed_is_refused_when_a_bit_has_turned_or_bytes_are_missin
                 except (ValueError, KeyError, TypeError):
                     continue
                 assert unseal is files.unseal_json and found == content  # blanks between the values
+
+
+def test_an_interrupt_that_comes_when_a_file_has_just_been_written_stays_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def interrupted(*names: str) -> None:
+        replace(*names)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_whole(tmp_path / "x", b"new")
+    assert os.listdir(tmp_path) == ["x"]
+    assert (tmp_path / "x").read_bytes() == b"new"
