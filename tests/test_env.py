@@ -223,7 +223,8 @@ class Wrapped:
 def test_what_is_not_in_the_space_is_refused_and_changes_nothing(action: Any, illegal: str) -> None:
     env = PleEnv("Storm", illegal=illegal)
     env.reset(seed=0)
-    assert action is None or not env.action_space.contains(action) or isinstance(action, np.bool_)
+    too_long = isinstance(action, int) and abs(action) >= 2**63  # the oldest Gymnasium cannot be asked
+    assert action is None or too_long or not env.action_space.contains(action) or isinstance(action, np.bool_)
     before = env.get_state()
     with pytest.raises(ValueError, match=r"^action .*is not legal: it must be a whole number, 0\.\.32$") as raised:
         env.step(action)
