@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from agents import sb3, set_ppo
-from ple_gym.observe import INTROSPECTION_FEATURES, ORACLE_FEATURES, VCPU_FEATURES
+from ple_gym.view.observation import INTROSPECTION_FEATURES, ORACLE_FEATURES, VCPU_FEATURES
 
 NAME = "bc"
 FEATURES = (*VCPU_FEATURES, *INTROSPECTION_FEATURES, *ORACLE_FEATURES)

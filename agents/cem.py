@@ -20,12 +20,12 @@ from agents import common
 from agents.common import AgentError, Run, Validation, percent
 from ple_gym.files import read_bytes, reading, seal_json, unseal_json
 from ple_gym.lanes import INFORMATION, Lanes
-from ple_gym.observe import HOST_LENGTH, vcpu_features
-from ple_gym.parameters import check, number
-from ple_gym.policies.cards import list_of
-from ple_gym.policies.exported import Network
-from ple_gym.policies.network import RANKS
-from ple_gym.policies.rules import LEARNED
+from ple_gym.learned.cards import list_of
+from ple_gym.learned.file import Network
+from ple_gym.learned.network import RANKS
+from ple_gym.rules.compiled import LEARNED
+from ple_gym.scenario.parameters import check, number
+from ple_gym.view.observation import HOST_LENGTH, vcpu_features
 
 NAME = "cem"
 STATE = "state of cem, format 1"

@@ -22,13 +22,14 @@ from agents import evaluation
 from agents.common import TEST, AgentError
 from agents.ranges import check_ranges
 from agents.torch_policy import TorchPolicy, read_policy
-from ple_gym import evaluate, progress, tables
+from ple_gym import compilation, evaluate, progress
 from ple_gym.cli.outputs import console_for
 from ple_gym.cli.parsing import UsageError, parse
 from ple_gym.cli.process import discard_stdout, mistake
+from ple_gym.evaluate import tables
 from ple_gym.files import make_folder, writing
+from ple_gym.learned.file import FOLDER, PREFIX, Network, read_network, write_network
 from ple_gym.messages import plain, show, shown_path
-from ple_gym.policies.exported import FOLDER, PREFIX, Network, read_network, write_network
 from ple_gym.scenario import ScenarioError
 
 #: Each is a module with `Options` and `train(options)`.
@@ -153,8 +154,8 @@ def train(arguments: Sequence[str]) -> None:
         return
     options.world()
     check_ranges(options)
-    with progress.waiting(evaluate.compiling):
-        evaluate.warm_up()
+    with progress.waiting(compilation.compiling):
+        compilation.warm_up()
     path = module.train(options)
     print(f"{shown_path(path)}: {describe(read_policy(path))}")
     if not options.quiet:

@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 
 from agents.torch_policy import TorchPolicy
+from ple_gym.envs.interface import LEVELS, one_of
 from ple_gym.files import make_folder, read_bytes, reading, seal_json, unseal_json, write_whole, writing
-from ple_gym.interface import LEVELS, one_of
 from ple_gym.lanes import STARTS, Lanes
+from ple_gym.learned.cards import NOTHING, any_of, check_card, list_of
+from ple_gym.learned.file import Network, check_temperature, encode
 from ple_gym.messages import plain, shown_path
-from ple_gym.parameters import MAX_SEED, Kind, number, whole
-from ple_gym.policies.cards import NOTHING, any_of, check_card, list_of
-from ple_gym.policies.exported import Network, check_temperature, encode
-from ple_gym.policies.rules import LEARNED
+from ple_gym.rules.compiled import LEARNED
 from ple_gym.scenario import Scenario
-from ple_gym.scenarios import load
+from ple_gym.scenario.builtin import load
+from ple_gym.scenario.parameters import MAX_SEED, Kind, number, whole
 
 #: Worlds by what they may be used for. Those that follow a training world are from 2^62 on (docs/model.md, 12.1).
 TRAIN, VALIDATION, TEST = (range(k * 1_000_000, (k + 1) * 1_000_000) for k in range(3))

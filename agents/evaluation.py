@@ -13,8 +13,8 @@ from agents.common import AgentError
 from agents.torch_policy import TorchPolicy, read_policy
 from ple_gym import evaluate
 from ple_gym.evaluate import Comparison, Group
+from ple_gym.learned.file import PREFIX
 from ple_gym.messages import plain, shown_path
-from ple_gym.policies.exported import PREFIX
 from ple_gym.scenario import Scenario
 
 

@@ -13,7 +13,7 @@ from sb3_contrib import MaskablePPO
 
 from agents import ppo, sb3
 from agents.torch_policy import layers
-from ple_gym.policies.exported import Network
+from ple_gym.learned.file import Network
 
 NAME = "maskable-ppo"
 

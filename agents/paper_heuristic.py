@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ple_gym.observe import HOST_FEATURES, VCPU_FEATURES
+from ple_gym.view.observation import HOST_FEATURES, VCPU_FEATURES
 
 QUEUED, POSITION, PRIORITY, PCPU = (VCPU_FEATURES.index(name) for name in ("queued", "position", "priority", "pcpu"))
 HOST_PCPU = HOST_FEATURES.index("pcpu")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from agents.common import TRAIN, VALIDATION, WORLDS_PER_RUN, AgentError, Options
-from ple_gym.policies.exported import MAX_HIDDEN, MAX_TEMPERATURE
+from ple_gym.learned.file import MAX_HIDDEN, MAX_TEMPERATURE
 
 MANY = 10**12
 TINY = 1e-12  # the least where a number must be above 0

@@ -31,9 +31,9 @@ from agents.common import COUNT, CURVE_ROWS, REMEDY, SECONDS, AgentError, Option
 from agents.torch_policy import KINDS, TorchPolicy
 from ple_gym.adapters.sb3 import PleVecEnv, make_sb3
 from ple_gym.files import check_archive, read_bytes, reading, seal, unseal, writing
-from ple_gym.parameters import FLAG, check, number, whole
-from ple_gym.policies.cards import NOTHING, any_of, check_card, list_of, record
-from ple_gym.policies.exported import Network, encode
+from ple_gym.learned.cards import NOTHING, any_of, check_card, list_of, record
+from ple_gym.learned.file import Network, encode
+from ple_gym.scenario.parameters import FLAG, check, number, whole
 
 STATE = "state of a training, format 1"
 MAX_ARRAYS = 10_000

@@ -1,5 +1,5 @@
 """The set policy: one scorer for every vCPU, whatever their order and number. It is `score_set` of
-`ple_gym/policies/network.py` in torch, weight for weight, so that exporting it is copying.
+`ple_gym/learned/network.py` in torch, weight for weight, so that exporting it is copying.
 
 h_i = relu(vCPU_i, host); context = mean h, max h, the asker's h, host; score_i = relu(h_i, context); the score of
 deferring comes from the context. The critic is a second network of the same kind up to the context, and may see more.
@@ -16,8 +16,8 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from ple_gym.observe import HOST_LENGTH, VCPU_FEATURES
-from ple_gym.policies.network import RANKED_AT, RANKS
+from ple_gym.learned.network import RANKED_AT, RANKS
+from ple_gym.view.observation import HOST_LENGTH, VCPU_FEATURES
 
 ASKER = VCPU_FEATURES.index("asker")
 

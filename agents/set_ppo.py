@@ -15,8 +15,8 @@ from sb3_contrib import MaskablePPO
 from agents import ppo, sb3
 from agents.set_network import SetPolicy
 from ple_gym.lanes import INFORMATION
-from ple_gym.observe import vcpu_features
-from ple_gym.policies.exported import Network
+from ple_gym.learned.file import Network
+from ple_gym.view.observation import vcpu_features
 
 NAME = "set-ppo"
 

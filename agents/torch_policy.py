@@ -1,6 +1,6 @@
 """Policies that torch runs, because the kernel cannot (recurrent ones) or would give them masks that they never had.
 
-Their files are like those of `ple_gym/policies/exported.py`, which writes them too: a JSON text, `card`, and float32
+Their files are like those of `ple_gym/learned/file.py`, which writes them too: a JSON text, `card`, and float32
 arrays by name, here the actor's as torch names them. Nothing in them is executed.
 """
 
@@ -16,11 +16,11 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from ple_gym import evaluate
-from ple_gym.comparison import Run
+from ple_gym.envs.vector import AutoresetMode, PleVectorEnv
+from ple_gym.evaluate.comparison import Run
 from ple_gym.files import read_bytes, reading
 from ple_gym.lanes import INFORMATION
-from ple_gym.observe import HIGH, LOW, observation_length
-from ple_gym.policies.exported import (
+from ple_gym.learned.file import (
     HEAD,
     MAX_BYTES,
     WHAT,
@@ -31,7 +31,7 @@ from ple_gym.policies.exported import (
     decode,
 )
 from ple_gym.scenario import Scenario
-from ple_gym.vector import AutoresetMode, PleVectorEnv
+from ple_gym.view.observation import HIGH, LOW, observation_length
 
 KINDS = ("torch-mlp", "torch-lstm")
 LANES = 16  # that `simulate` runs side by side
@@ -48,7 +48,7 @@ class TorchPolicy:
         vcpus: number of vCPUs it is for.
         hidden: hidden units of each layer.
         weights: name -> float32 array, the actor's part of the `state_dict` of `network`.
-        card: where it comes from, as of `ple_gym.policies.exported.Network`.
+        card: where it comes from, as of `ple_gym.learned.file.Network`.
         temperature: as of that; draws are torch's, the same on every call.
     """
 

@@ -20,12 +20,12 @@ from experiments.lab import Experiment, Table, Task, tasks, world
 from experiments.pictures import COLOURS, picture
 from experiments.report import Check
 from experiments.trainings import file_of
-from ple_gym.env import PleEnv
-from ple_gym.observe import VCPU_FEATURES
-from ple_gym.policies.exported import Network
-from ple_gym.policies.network import ACTIONS_BITS, GUMBEL, NOISE_BITS, RANKED_AT
-from ple_gym.policies.rules import PATIENCE
+from ple_gym.envs.env import PleEnv
+from ple_gym.learned.file import Network
+from ple_gym.learned.network import ACTIONS_BITS, GUMBEL, NOISE_BITS, RANKED_AT
+from ple_gym.rules.compiled import PATIENCE
 from ple_gym.sim import rng
+from ple_gym.view.observation import VCPU_FEATURES
 
 KINDS = ("resume", "holder", "spinner", "other", "defer")
 PAIRS = tuple(f"{rule}_{policy}" for rule in KINDS for policy in KINDS)  # the rule's kind, the policy's

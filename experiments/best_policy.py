@@ -13,9 +13,9 @@ from experiments.lab import HERE, RESULTS, Table, world
 from experiments.trainings import file_of
 from ple_gym import evaluate
 from ple_gym.files import write_whole
-from ple_gym.policies.exported import PREFIX
-from ple_gym.render import timeline_figure
-from ple_gym.trace import PLE, window
+from ple_gym.learned.file import PREFIX
+from ple_gym.traces.events import PLE, window
+from ple_gym.traces.pictures import timeline_figure
 
 TEXT = HERE / "best_policy.in.md"
 PAGE = HERE.parent / "docs" / "best-policy.md"

@@ -24,16 +24,16 @@ from experiments.lab import HERE, RESULTS, SCRATCH, Experiment, Folders, Table, 
 from experiments.replay import replay
 from experiments.report import Check, results_page
 from experiments.worlds import PROFILES
-from ple_gym import evaluate
+from ple_gym import compilation
 from ple_gym.cli.outputs import console_for
 from ple_gym.cli.parsing import UsageError, parse
 from ple_gym.cli.process import discard_stdout, mistake
+from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.files import make_folder, write_whole, writing
-from ple_gym.grid import Column, Grid
 from ple_gym.messages import shown_path
-from ple_gym.parameters import unknown
 from ple_gym.progress import bar, waiting
 from ple_gym.scenario import ScenarioError
+from ple_gym.scenario.parameters import unknown
 
 MOST = 10**6  # of what can be counted on the command line
 COMMANDS = {
@@ -153,8 +153,8 @@ def _run(options: Options) -> int:
 
 def _experiment(experiment: Experiment, options: Options, console: Console) -> None:
     folders, started = options.folders(), time.perf_counter()
-    with waiting(evaluate.compiling):
-        evaluate.warm_up()
+    with waiting(compilation.compiling):
+        compilation.warm_up()
     with bar(experiment.name, len(experiment.tasks(options.quick))) as progress:
         with writing(folders.results, ScenarioError):  # rather now than after the work
             make_folder(folders.results)

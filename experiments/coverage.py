@@ -2,7 +2,7 @@
 
 The true difference is that of the whole population. A sample of n seeds is drawn from it with replacement, the interval
 is computed as for any n seeds, and it holds the truth or misses it, on one side or the other. `differing` is the method
-of `ple_gym.statistics`; the others are what it was chosen against.
+of `ple_gym.evaluate.statistics`; the others are what it was chosen against.
 """
 
 from __future__ import annotations
@@ -22,8 +22,17 @@ from experiments.lab import HERE, Experiment, Table, Task, overrides_text, tasks
 from experiments.pictures import COLOURS, picture
 from experiments.report import Check, within
 from experiments.rules import BASE, PAIRED, paired, paired_logs
+from ple_gym.evaluate.statistics import (
+    ENOUGH_DIFFERING,
+    ENOUGH_RUNS,
+    ENOUGH_TAIL,
+    Floats,
+    cvar,
+    estimate,
+    quantile,
+    t_factor,
+)
 from ple_gym.files import write_whole
-from ple_gym.statistics import ENOUGH_DIFFERING, ENOUGH_RUNS, ENOUGH_TAIL, Floats, cvar, estimate, quantile, t_factor
 
 RULES = (BASE, "xen-4.8", "paper", "kvm", "spin-age-self")
 #: Population -> scenario, overrides, runs of each rule.

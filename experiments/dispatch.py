@@ -18,7 +18,7 @@ from experiments.lab import Experiment, Table, Task, overrides_text, tasks, worl
 from experiments.pictures import COLOURS, picture
 from experiments.report import FITTED, PREDICTED, Check, within
 from ple_gym.lanes import Lanes
-from ple_gym.policies import load_rule
+from ple_gym.rules import load_rule
 from ple_gym.sim import state
 
 WORLD = "PLE/Paper8-v0"

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ple_gym.evaluate import warm_up
+from ple_gym.compilation import warm_up
 from ple_gym.files import reason
 from ple_gym.messages import plain
 from ple_gym.scenario import ScenarioError

@@ -22,11 +22,11 @@ from experiments.trained import COLUMNS
 from experiments.trainings import file_of
 from ple_gym.evaluate import Comparison
 from ple_gym.lanes import Lanes
-from ple_gym.observe import HOST_FEATURES, VCPU_FEATURES
-from ple_gym.policies.exported import Network
-from ple_gym.policies.network import RANKED
-from ple_gym.policies.rules import LEARNED
+from ple_gym.learned.file import Network
+from ple_gym.learned.network import RANKED
+from ple_gym.rules.compiled import LEARNED
 from ple_gym.scenario import ScenarioError
+from ple_gym.view.observation import HOST_FEATURES, VCPU_FEATURES
 
 SHORT = {"limit.simulated_s": 0.03}
 WITHOUT = " without "

@@ -12,8 +12,8 @@ from pathlib import Path
 from experiments.lab import Experiment, Table, Task, tasks, world
 from experiments.report import Check, exactly
 from experiments.traces import trace_of
-from ple_gym import trace as tr
-from ple_gym.render import timeline_figure
+from ple_gym.traces import events as tr
+from ple_gym.traces.pictures import timeline_figure
 
 WORLD = "ThreeVcpus"
 SEED = 2_207_778

@@ -16,8 +16,8 @@ from experiments import seeds
 from experiments.lab import Experiment, Table, Task, tasks, world
 from experiments.report import Check, within
 from experiments.traces import largest_dispatch, trace_of
-from ple_gym import trace as tr
-from ple_gym.render import timeline_figure
+from ple_gym.traces import events as tr
+from ple_gym.traces.pictures import timeline_figure
 
 WORLD, POLICY = "PLE/Paper8-v0", "xen-4.5"
 PAPER = (484, 460)

@@ -17,8 +17,8 @@ from experiments.lab import Experiment, Table, Task, tasks, world
 from experiments.pictures import picture
 from experiments.report import Check, within
 from experiments.traces import crowd, free_stalls, holder_stalls, recorded_holds, trace_of
-from ple_gym import trace as tr
-from ple_gym.render import LONG_HOLD, plot_vcpus
+from ple_gym.traces import events as tr
+from ple_gym.traces.pictures import LONG_HOLD, plot_vcpus
 
 WORLD, POLICY = "PLE/Paper8-v0", "xen-4.5"
 MS = 2_670_000  # cycles

@@ -17,8 +17,8 @@ from experiments.lab import Experiment, Table, Task, overrides_text, tasks, worl
 from experiments.pictures import COLOURS, picture
 from experiments.report import Check, exactly, within
 from experiments.traces import trace_of
-from ple_gym import trace as tr
-from ple_gym.scenarios import load
+from ple_gym.scenario.builtin import load
+from ple_gym.traces import events as tr
 
 STORM, STALL = "PLE/Storm-v0", "PLE/HolderPreempted-v0"
 GAPS = (16, 32, 40, 48, 49, 50, 51, 64, 96, 128, 192, 256)

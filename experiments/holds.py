@@ -16,7 +16,7 @@ from experiments.lab import Experiment, Table, Task, tasks
 from experiments.pictures import COLOURS, picture
 from experiments.report import FITTED, Check, within
 from experiments.traces import trace_of
-from ple_gym import trace as tr
+from ple_gym.traces import events as tr
 
 WORLD, POLICY = "PLE/Paper8-v0", "xen-4.5"
 HZ = 2_670_000_000

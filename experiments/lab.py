@@ -28,7 +28,7 @@ from experiments.worlds import PROFILES, load_world
 from ple_gym.files import Log, make_folder, parsing, read_bytes, read_text, reading, reason, write_whole, writing
 from ple_gym.lanes import Lanes, bin_value
 from ple_gym.messages import shown_path
-from ple_gym.policies import load_rule
+from ple_gym.rules import load_rule
 from ple_gym.scenario import Scenario, ScenarioError
 from ple_gym.sim.state import WAITS
 

@@ -18,7 +18,7 @@ from experiments.pictures import COLOURS, picture
 from experiments.report import Check, within
 from experiments.trained import COLUMNS, FROM_STORM
 from ple_gym.evaluate import Comparison
-from ple_gym.policies import RULES
+from ple_gym.rules import RULES
 
 SCENARIOS = ("Storm", "TicketOrder", "Paper8", "Paper32")
 PLACES = (*SCENARIOS, *(scenario + FROM_STORM for scenario in SCENARIOS))

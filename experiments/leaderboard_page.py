@@ -15,12 +15,12 @@ from agents.torch_policy import read_policy
 from experiments import information, leaderboard, trained, trainings, transfer
 from experiments.lab import HERE, RESULTS, Table
 from experiments.trainings import Training, card_of, file_of
-from ple_gym.comparison import Comparison, Row
+from ple_gym.evaluate.comparison import Comparison, Row
+from ple_gym.evaluate.statistics import Estimate
+from ple_gym.evaluate.tables import FEW
 from ple_gym.files import write_whole
-from ple_gym.policies import RULES
-from ple_gym.policies.exported import read_card
-from ple_gym.statistics import Estimate
-from ple_gym.tables import FEW
+from ple_gym.learned.file import read_card
+from ple_gym.rules import RULES
 
 PAGE = HERE.parent / "docs" / "leaderboard.md"
 NAMES = ("leaderboard", "transfer", "information")

@@ -16,7 +16,7 @@ from experiments.lab import Experiment, Table, Task, overrides_text, tasks, tota
 from experiments.pictures import COLOURS, picture
 from experiments.report import Check, exactly, within
 from experiments.traces import trace_of
-from ple_gym import trace as tr
+from ple_gym.traces import events as tr
 
 WORLD, POLICY = "PLE/Paper8-v0", "xen-4.5"
 KINDS = ("ticket", "mcs", "tas")

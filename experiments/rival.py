@@ -25,8 +25,8 @@ from experiments.report import Check, within
 from experiments.slope import dear
 from experiments.statistics import slope
 from experiments.traces import trace_of
-from ple_gym import trace as tr
-from ple_gym.render import MANY_EXITS
+from ple_gym.traces import events as tr
+from ple_gym.traces.pictures import MANY_EXITS
 
 EIGHT, MANY, ALONE = "PLE/Paper8-v0", "PLE/Paper32-v0", "Paper32Alone"
 ITERATIONS = 1 << 15  # Linux: SPIN_THRESHOLD

@@ -23,7 +23,7 @@ from experiments.lab import Experiment, Table, Task, overrides_text, tasks
 from experiments.pictures import COLOURS, picture
 from experiments.report import Check
 from experiments.rules import BASE, PAIRED, RULES, in_percent, paired, paired_logs, percent
-from ple_gym.statistics import ENOUGH_DIFFERING, Estimate, ratio
+from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, Estimate, ratio
 
 NO_PLE = "no PLE"
 OTHERS = (*(rule for rule in RULES if rule != BASE), NO_PLE)

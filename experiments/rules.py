@@ -11,8 +11,16 @@ import numpy as np
 
 from experiments.lab import Table, Task, totals, world
 from experiments.report import Check
-from ple_gym.statistics import ENOUGH_DIFFERING, Estimate, Floats, cvar_estimate, estimate, quantile_estimate, ratio
-from ple_gym.tables import FEW
+from ple_gym.evaluate.statistics import (
+    ENOUGH_DIFFERING,
+    Estimate,
+    Floats,
+    cvar_estimate,
+    estimate,
+    quantile_estimate,
+    ratio,
+)
+from ple_gym.evaluate.tables import FEW
 
 BASE = "xen-4.5"
 PAIRED = "paired"  # the policy of a task whose measure runs several rules

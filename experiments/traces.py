@@ -1,13 +1,13 @@
-"""What the paper's text describes, found in a trace (`ple_gym.trace`): stalls of a lock, and who exits meanwhile."""
+"""What the paper's text describes, found in a trace (`traces/events.py`): stalls of a lock, and who exits meanwhile."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from experiments.lab import Task, world
-from ple_gym import trace as tr
 from ple_gym.evaluate import record
-from ple_gym.render import LONG_HOLD, MANY_EXITS
+from ple_gym.traces import events as tr
+from ple_gym.traces.pictures import LONG_HOLD, MANY_EXITS
 
 SHORT_STALL = 4096  # cycles; a lock that is free for less is being handed over
 
@@ -75,6 +75,6 @@ def largest_dispatch(trace: tr.Ints, vcpu: int, start: int, stop: int) -> int:
 
 
 def recorded_holds(trace: tr.Ints) -> tr.Ints:
-    """The holds that the paper's logger keeps, 4.3: as `ple_gym.trace.holds`, of at least 30,000 cycles."""
+    """The holds that the paper's logger keeps, 4.3: as `ple_gym.traces.events.holds`, of at least 30,000 cycles."""
     held = tr.holds(trace)
     return held[held[:, 3] - held[:, 2] >= LONG_HOLD]

@@ -17,12 +17,12 @@ from experiments.lab import Table, Task, world
 from experiments.report import Check
 from experiments.trainings import Training, file_of
 from ple_gym.evaluate import Comparison, Estimate, Row
+from ple_gym.evaluate.tables import FEW
 from ple_gym.lanes import Lanes
-from ple_gym.policies import RULES
-from ple_gym.policies.exported import Network
-from ple_gym.policies.rules import LEARNED
+from ple_gym.learned.file import Network
+from ple_gym.rules import RULES
+from ple_gym.rules.compiled import LEARNED
 from ple_gym.scenario import Scenario
-from ple_gym.tables import FEW
 
 FROM_STORM = " from a storm"  # behind a scenario's name: counted from its first storm under the host's own rule
 COLUMNS = ("finished", "cycles", "useful", "exits", "waste")

@@ -18,7 +18,7 @@ from agents.torch_policy import read_policy
 from experiments.executors import without_interrupts
 from experiments.lab import CHECKPOINTS, HERE
 from ple_gym.files import write_whole
-from ple_gym.scenarios import load
+from ple_gym.scenario.builtin import load
 
 FOLDERS = HERE.parent / "runs" / "leaderboard"  # ignored by git
 LEARNERS = ("maskable-ppo", "set-ppo", "dqn", "ppo-unmasked", "recurrent-ppo", "bc", "cem")

@@ -20,8 +20,8 @@ from experiments.pictures import COLOURS, picture
 from experiments.report import Check, exactly
 from experiments.rules import milliseconds
 from experiments.traces import trace_of
-from ple_gym import trace as tr
-from ple_gym.statistics import ENOUGH_DIFFERING, Estimate, estimate
+from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, Estimate, estimate
+from ple_gym.traces import events as tr
 
 LOAD, STORM = "PLE/Paper8-v0", "PLE/Storm-v0"
 WINDOWS = (512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072, 262_144, 10**6, 10**7, 10**8)

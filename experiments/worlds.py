@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ple_gym.scenario import Host, Limit, Scenario, Vm
-from ple_gym.scenarios import load
+from ple_gym.scenario.builtin import load
 
 PROFILES = Path(__file__).parent / "profiles"  # made by `python -m experiments fit`
 

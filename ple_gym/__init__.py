@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ple_gym.registration import register_environments
-from ple_gym.scenario import Scenario, ScenarioError
-from ple_gym.scenarios import SCENARIOS
+from ple_gym.envs.registration import register_environments
+from ple_gym.scenario.builtin import SCENARIOS
+from ple_gym.scenario.model import Scenario, ScenarioError
 
 if TYPE_CHECKING:
     from ple_gym.adapters.sb3 import make_sb3 as make_sb3
-    from ple_gym.env import PleEnv
+    from ple_gym.envs.env import PleEnv
     from ple_gym.evaluate import compare, simulate
 
 __version__ = "0.1.0"
@@ -17,7 +17,7 @@ __all__ = ["SCENARIOS", "PleEnv", "Scenario", "ScenarioError", "compare", "simul
 # These load the compiled kernel, which takes a second, or another library: only when they are asked for. What needs an
 # extra is not in __all__, so that a star import works without.
 _LATE = {
-    "PleEnv": "ple_gym.env",
+    "PleEnv": "ple_gym.envs.env",
     "compare": "ple_gym.evaluate",
     "make_sb3": "ple_gym.adapters.sb3",
     "simulate": "ple_gym.evaluate",

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ple_gym.observe import HOST_LENGTH, write_mask, write_observation
-from ple_gym.policies.network import learned
-from ple_gym.policies.rules import EXTERNAL, LEARNED, XEN_45, XEN_48, choose
+from ple_gym.learned.network import learned
+from ple_gym.rules.compiled import EXTERNAL, LEARNED, XEN_45, XEN_48, choose
 from ple_gym.sim import rng
 from ple_gym.sim.jit import called, entry_point, inlined, source_fingerprint
 from ple_gym.sim.kernel import advance, carry_out, legal, settle_all, start_world
@@ -37,6 +36,7 @@ from ple_gym.sim.state import (
     STORM,
     open_lane,
 )
+from ple_gym.view.observation import HOST_LENGTH, write_mask, write_observation
 
 # commands
 RESET = 0  # build the world named by world.seed and world.index, and go on to where world.start says, or to its end

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ple_gym.lanes import Lanes
-from ple_gym.scenario import Scenario
+from ple_gym.scenario.model import Scenario
 
 
 def summarise(scenario: Scenario, totals: dict[str, Any]) -> dict[str, Any]:

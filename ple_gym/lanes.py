@@ -15,17 +15,17 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ple_gym import observe
 from ple_gym.drive import CHECK, CONTINUE, GO_ON, OBSERVE, RESET, UNFINISHED, drive
-from ple_gym.policies.exported import Network
-from ple_gym.policies.rules import EXTERNAL
-from ple_gym.scenario import Scenario
+from ple_gym.learned.file import Network
+from ple_gym.rules.compiled import EXTERNAL
+from ple_gym.scenario.model import Scenario
 from ple_gym.sim import state
 from ple_gym.sim.description import describe
 from ple_gym.sim.jit import compiled
 from ple_gym.sim.memory import handle
 from ple_gym.sim.soundness import FLAWS
-from ple_gym.trace import IDLE, NOISE, Ints, completed
+from ple_gym.traces.events import IDLE, NOISE, Ints, completed
+from ple_gym.view import observation as observe
 
 STARTS = {"first": state.FIRST, "storm": state.STORM}
 REWARDS = {"waste": state.WASTE, "time": state.TIME, "fair": state.FAIR}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ple_gym.env import PleEnv
+from ple_gym.envs.env import PleEnv
 
 
 def shortest_makespan(env: PleEnv, mask: Any, first_bound: float = 0.01) -> tuple[float, int]:

@@ -6,11 +6,11 @@ import numpy as np
 
 from ple_gym.drive import MAX_REPLACEMENTS, RESET, STEP
 from ple_gym.lanes import Lanes
-from ple_gym.policies import RULES
-from ple_gym.policies.rules import EXTERNAL
+from ple_gym.rules import RULES
+from ple_gym.rules.compiled import EXTERNAL
 from ple_gym.scenario import Scenario
 from ple_gym.sim import state
-from ple_gym.trace import Ints
+from ple_gym.traces.events import Ints
 
 
 class Machine:

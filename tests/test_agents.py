@@ -45,14 +45,14 @@ from ple_gym import evaluate, files, make_sb3  # noqa: E402
 from ple_gym.adapters.semi_markov import semi_markov  # noqa: E402
 from ple_gym.cli.parsing import STYLE  # noqa: E402
 from ple_gym.drive import NEXT, RESET, STEP  # noqa: E402
-from ple_gym.env import PleEnv  # noqa: E402
+from ple_gym.envs.env import PleEnv  # noqa: E402
 from ple_gym.lanes import Lanes  # noqa: E402
-from ple_gym.observe import HOST_LENGTH, VCPU_FEATURES  # noqa: E402
-from ple_gym.policies.exported import Network, PolicyError, read_network, write_network  # noqa: E402
-from ple_gym.policies.network import RANKS, learned  # noqa: E402
-from ple_gym.scenarios import load  # noqa: E402
+from ple_gym.learned.file import Network, PolicyError, read_network, write_network  # noqa: E402
+from ple_gym.learned.network import RANKS, learned  # noqa: E402
+from ple_gym.scenario.builtin import load  # noqa: E402
 from ple_gym.sim.memory import grid, handle  # noqa: E402
 from ple_gym.sim.state import INT8, open_lane  # noqa: E402
+from ple_gym.view.observation import HOST_LENGTH, VCPU_FEATURES  # noqa: E402
 
 #: `Tiny` with 5 of its 100 transactions, one section each, and a PLE window ten times as long: a wrong decision costs
 #: 15 us, and all sequences of decisions that could be best are some thousands.

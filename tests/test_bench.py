@@ -13,9 +13,9 @@ from ple_gym import bench, cli
 from ple_gym.bench import Measurement, Report, batched, decision, peers, storm
 from ple_gym.bench.batched import Replay, mixed_states
 from ple_gym.bench.report import at_least, at_most
-from ple_gym.policies import RULES
-from ple_gym.policies.rules import LEARNED
-from ple_gym.scenarios import SCENARIOS
+from ple_gym.rules import RULES
+from ple_gym.rules.compiled import LEARNED
+from ple_gym.scenario.builtin import SCENARIOS
 
 
 @pytest.fixture(scope="module")

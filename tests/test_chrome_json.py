@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ple_gym import columns, evaluate, trace
-from ple_gym.scenarios import load
-from ple_gym.trace import IDLE, KIND_NAMES, NOISE, PLE, PREEMPTED, Ints, holds, occupancy, states, waits
+from ple_gym import evaluate
+from ple_gym.scenario.builtin import load
+from ple_gym.traces import columns
+from ple_gym.traces import events as trace
+from ple_gym.traces.events import IDLE, KIND_NAMES, NOISE, PLE, PREEMPTED, Ints, holds, occupancy, states, waits
 
 
 def plain_document(rows: Ints, tsc_hz: int) -> dict[str, Any]:

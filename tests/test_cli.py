@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 import ple_gym
-from ple_gym import cli, evaluate, tables
-from ple_gym.documented import documented_toml
-from ple_gym.evaluate import Comparison, Estimate
-from ple_gym.interface import LEVELS
-from ple_gym.policies import RULES, load_rule
-from ple_gym.policies.exported import learned_names
+from ple_gym import cli, evaluate
+from ple_gym.envs.interface import LEVELS
+from ple_gym.evaluate import Comparison, Estimate, tables
+from ple_gym.learned.file import learned_names
+from ple_gym.rules import RULES, load_rule
 from ple_gym.scenario import Scenario, ScenarioError, Vm, describe_parameters
-from ple_gym.scenarios import SCENARIOS, load
+from ple_gym.scenario.builtin import SCENARIOS, load
+from ple_gym.scenario.documented import documented_toml
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("list", "show", "simulate", "compare", "table", "bench", "warmup")
@@ -439,7 +439,7 @@ def test_a_process_without_its_streams_ends_in_order(streams: str) -> None:
 def test_ctrl_c_ends_a_process_without_leftovers(tmp_path: Path) -> None:
     argv = ("simulate", "Tiny", "--policy", "continue", "--seeds", "0:1000000", "--json", "runs.json")
     script = (
-        "import sys; from ple_gym import cli, evaluate; evaluate.warm_up(); print('ready', flush=True);"
+        "import sys; from ple_gym import cli, compilation, evaluate; compilation.warm_up(); print('ready', flush=True);"
         "sys.exit(cli.main(sys.argv[1:]))"
     )
     process = subprocess.Popen(

@@ -11,10 +11,19 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ple_gym.comparison import Comparison, Row
-from ple_gym.policies import RULES
-from ple_gym.scenarios import SCENARIOS
-from ple_gym.statistics import Estimate, Ratio, cvar_estimate, estimate, quantile_estimate, ratio, score, t_factor
+from ple_gym.evaluate.comparison import Comparison, Row
+from ple_gym.evaluate.statistics import (
+    Estimate,
+    Ratio,
+    cvar_estimate,
+    estimate,
+    quantile_estimate,
+    ratio,
+    score,
+    t_factor,
+)
+from ple_gym.rules import RULES
+from ple_gym.scenario.builtin import SCENARIOS
 
 
 def made_up(makespans: dict[str, list[float | None]], **members: tuple[str, ...]) -> Comparison:

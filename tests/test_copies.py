@@ -19,8 +19,8 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics as VectorStatistic
 from test_vector import SHORT, same
 
 from ple_gym.adapters.masks import mask_in_observation
-from ple_gym.env import PleEnv
-from ple_gym.vector import PleVectorEnv
+from ple_gym.envs.env import PleEnv
+from ple_gym.envs.vector import PleVectorEnv
 
 COPIERS: dict[str, Callable[[Any], Any]] = {
     "deepcopy": copy.deepcopy,

@@ -12,9 +12,9 @@ from reference_simulator import simulate
 from worlds import ENDS, MORE, affordable, contended_scenarios, extreme_scenarios, scenarios
 
 from ple_gym.lanes import Lanes
-from ple_gym.policies import RULES
+from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
-from ple_gym.scenarios import load
+from ple_gym.scenario.builtin import load
 from ple_gym.sim.jit import JIT_ENABLED
 
 EXAMPLES = (600 if JIT_ENABLED else 60) * MORE  # plain Python is some hundred times slower

@@ -11,10 +11,10 @@ from urllib.parse import unquote
 import pytest
 from rich.console import Console
 
-from ple_gym.comparison import Comparison
+from ple_gym.evaluate.comparison import Comparison
+from ple_gym.evaluate.tables import comparison_table
 from ple_gym.scenario import describe_parameters
-from ple_gym.scenarios import SCENARIOS
-from ple_gym.tables import comparison_table
+from ple_gym.scenario.builtin import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

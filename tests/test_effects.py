@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from machine import totals, traced
 
-from ple_gym import trace as tr
 from ple_gym.lanes import Lanes
-from ple_gym.policies import RULES
+from ple_gym.rules import RULES
 from ple_gym.scenario import Host, Limit, Noise, Scenario, Vm
-from ple_gym.scenarios import load
+from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
+from ple_gym.traces import events as tr
 
 HOLDER_PREEMPTED = load("HolderPreempted")
 TICKET_ORDER = load("TicketOrder")

@@ -17,14 +17,14 @@ from worlds import scenarios
 
 import ple_gym
 from agents.paper_heuristic import PaperHeuristic
-from ple_gym import observe
 from ple_gym.drive import OBSERVE
-from ple_gym.env import PleEnv
+from ple_gym.envs.env import PleEnv
+from ple_gym.envs.registration import MAX_EPISODE_STEPS, environment_id, registered_limit
+from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.lanes import Lanes
-from ple_gym.policies import RULES
-from ple_gym.registration import MAX_EPISODE_STEPS, environment_id, registered_limit
+from ple_gym.rules import RULES
 from ple_gym.scenario import never_decides
-from ple_gym.vector import PleVectorEnv
+from ple_gym.view import observation as observe
 
 IDS = [environment_id(name) for name in ple_gym.SCENARIOS]
 FORMS = [("flat", "hypervisor"), ("tokens", "introspection"), ("flat", "oracle")]

@@ -19,10 +19,10 @@ from ple_gym.evaluate import (
     parse_seeds,
     simulate,
 )
-from ple_gym.policies import RULES
-from ple_gym.policies.exported import write_network
+from ple_gym.learned.file import write_network
+from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario, ScenarioError
-from ple_gym.scenarios import SCENARIOS, SUITES, load
+from ple_gym.scenario.builtin import SCENARIOS, SUITES, load
 
 CAPPED = {"limit.simulated_s": 0.001}  # ends Tiny long before its work is done
 

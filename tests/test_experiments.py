@@ -23,7 +23,7 @@ from experiments import catalog, commands, coverage, fit, lab, replay, seeds, st
 from experiments.executors import Where
 from experiments.lab import Experiment, Folders, Partial, Table, Task, sweep, tasks
 from experiments.report import MATRIX, within
-from ple_gym import statistics as printing
+from ple_gym.evaluate import statistics as printing
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ("now", "exits")

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from reference_simulator.draws import A, mix
 from worlds import contended_scenarios
 
-from ple_gym import evaluate, observe
+from ple_gym import evaluate
 from ple_gym.drive import MAX_REPLACEMENTS, RESET, STEP
 from ple_gym.lanes import Lanes
-from ple_gym.policies import load_rule
-from ple_gym.policies.exported import (
+from ple_gym.learned.file import (
     KINDS,
     LEVELS,
     MAX_BYTES,
@@ -30,9 +29,11 @@ from ple_gym.policies.exported import (
     read_network,
     write_network,
 )
-from ple_gym.policies.rules import LEARNED
-from ple_gym.scenario import Scenario, ScenarioError
+from ple_gym.rules import load_rule
+from ple_gym.rules.compiled import LEARNED
+from ple_gym.scenario import Scenario, ScenarioError, load
 from ple_gym.sim import state
+from ple_gym.view import observation as observe
 
 
 def random_network(kind: str, vcpus: int, hidden: int = 8, level: str = "hypervisor", seed: int = 0) -> Network:
@@ -125,7 +126,7 @@ def test_a_set_network_does_not_care_about_the_order_or_the_number_of_vcpus() ->
     two = scores(policy, np.concatenate([rows[order].T.ravel(), host]), int(np.flatnonzero(order == 4)[0]))
     assert two[:-1] == pytest.approx(one[:-1][order]) and two[-1] == pytest.approx(one[-1])
     for name in ("TicketOrder", "Storm"):
-        assert len(Lanes(evaluate.load(name), 1, network=policy).observation) == 1
+        assert len(Lanes(load(name), 1, network=policy).observation) == 1
 
 
 def test_files_hold_what_was_written(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_a_command_names_the_extra(
         ("import ple_gym.adapters.rllib", "ray", "rllib"),
         ("from ple_gym.adapters.minari import export_minari; export_minari('x', 'y', None, [1])", "minari", "minari"),
         (
-            "from ple_gym.render import *; timeline_figure(np.zeros((0, 5), int), 1, 1, 0, 9, 9, '', 'x.png')",
+            "from ple_gym.traces.pictures import *; timeline_figure(np.zeros((0, 5), int), 1, 1, 0, 9, 9, '', 'x.png')",
             "matplotlib",
             "viz",
         ),

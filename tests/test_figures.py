@@ -8,7 +8,7 @@ import pytest
 from experiments import dispatch, figure1, figure3, figure4, gap, holds, lock_kinds, rival, vcpus, window
 from experiments.lab import RESULTS, Experiment, Table, Task
 from experiments.traces import crowd, free_stalls, holder_stalls, largest_dispatch, recorded_holds, spinners, trace_of
-from ple_gym import trace as tr
+from ple_gym.traces import events as tr
 
 OWN = [m.EXPERIMENT for m in (figure1, vcpus, gap, window, holds, figure3, dispatch, figure4, lock_kinds, rival)]
 

@@ -26,14 +26,14 @@ import numpy as np
 import pytest
 from test_exported import random_network
 
-from ple_gym.distributions import parse
 from ple_gym.drive import EXTERNAL
 from ple_gym.lanes import Lanes
-from ple_gym.parameters import DISTRIBUTION, ScenarioError, parameters_of
-from ple_gym.policies import load_rule
-from ple_gym.policies.exported import KINDS, Network, PolicyError, encode, read_network
+from ple_gym.learned.file import KINDS, Network, PolicyError, encode, read_network
+from ple_gym.rules import load_rule
 from ple_gym.scenario import Scenario, Vm, describe_parameters
-from ple_gym.scenarios import SCENARIOS, load
+from ple_gym.scenario.builtin import SCENARIOS, load
+from ple_gym.scenario.distributions import parse
+from ple_gym.scenario.parameters import DISTRIBUTION, ScenarioError, parameters_of
 
 LONG = os.environ.get("PLE_FUZZ", "") == "long"
 SEED = int(os.environ.get("PLE_FUZZ_SEED", "1"))

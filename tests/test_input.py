@@ -20,11 +20,12 @@ import pytest
 from test_exported import random_network
 
 from ple_gym import cli
-from ple_gym.distributions import MAX_KNOTS, quantile_table
-from ple_gym.policies import load_rule
-from ple_gym.policies.exported import PolicyError, encode, read_card, read_network
-from ple_gym.scenario import MAX_BYTES, Scenario, ScenarioError, Vm
-from ple_gym.scenarios import load
+from ple_gym.learned.file import PolicyError, encode, read_card, read_network
+from ple_gym.rules import load_rule
+from ple_gym.scenario import Scenario, ScenarioError, Vm
+from ple_gym.scenario.builtin import load
+from ple_gym.scenario.distributions import MAX_KNOTS, quantile_table
+from ple_gym.scenario.model import MAX_BYTES
 from ple_gym.sim.description import describe
 
 MAX_S = 2.0  # of CPU time, to refuse a file
@@ -227,8 +228,8 @@ def policy_bombs() -> Iterator[tuple[str, bytes]]:
 #: Reads each file in a process of its own, with the memory that it has and so much more; prints name, seconds, message.
 REFUSE = f"""
 import os, resource, sys, time
-from ple_gym.scenarios import load
-from ple_gym.policies.exported import read_network
+from ple_gym.scenario.builtin import load
+from ple_gym.learned.file import read_network
 from pathlib import Path
 for name in sys.argv[1:]:
     pid = os.fork()

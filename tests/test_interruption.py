@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from ple_gym import drive
-from ple_gym.env import PleEnv
+from ple_gym.envs.env import PleEnv
+from ple_gym.envs.pool import Pool
+from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.lanes import Lanes
-from ple_gym.policies import RULES
-from ple_gym.pool import Pool
-from ple_gym.scenarios import load
+from ple_gym.rules import RULES
+from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
 from ple_gym.sim.jit import JIT_ENABLED
-from ple_gym.vector import PleVectorEnv
 
 STORM = load("Storm")
 #: Nothing is ever decided here, so that a reset goes through 1,001 worlds.

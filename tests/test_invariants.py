@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from machine import Machine, totals, traced
 from worlds import MORE, contended_scenarios, scenarios
 
-from ple_gym import trace as tr
 from ple_gym.drive import RESET, STEP
 from ple_gym.lanes import Lanes
-from ple_gym.policies import RULES
-from ple_gym.policies.rules import EXTERNAL
+from ple_gym.rules import RULES
+from ple_gym.rules.compiled import EXTERNAL
 from ple_gym.scenario import Limit, Scenario
-from ple_gym.scenarios import load
+from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
+from ple_gym.traces import events as tr
 
 WORLDS = 4  # per random scenario
 RULE_NAMES = sorted(RULES)

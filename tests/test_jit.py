@@ -12,7 +12,7 @@ import pytest
 
 from ple_gym.drive import drive
 from ple_gym.lanes import Lanes
-from ple_gym.scenarios import SCENARIOS
+from ple_gym.scenario.builtin import SCENARIOS
 from ple_gym.sim.cache import CompiledCache
 from ple_gym.sim.jit import JIT_ENABLED, cache_of, compiled_sources
 
@@ -198,10 +198,10 @@ def test_many_processes_at_once_leave_one_good_file(tiny: Path) -> None:
 
 
 SIMULATOR = """
-from ple_gym import evaluate
+from ple_gym import compilation, evaluate
 from ple_gym.drive import drive
 from ple_gym.sim.jit import cache_of
-assert evaluate.cache_folder() is None
+assert compilation.cache_folder() is None
 cache_of(drive)._readable.clear()  # whatever lies beside the code
 print(evaluate.simulate("HolderPreempted", "xen-4.5", [0])[0]["ple_exits"])
 """

@@ -16,9 +16,9 @@ from agents import common, set_ppo
 from agents.torch_policy import read_policy
 from experiments import agreement, best_policy, features, lab, leaderboard, leaderboard_page, seeds, trained, trainings
 from experiments.lab import Table, Task
-from ple_gym.env import PleEnv
+from ple_gym.envs.env import PleEnv
 from ple_gym.evaluate import simulate
-from ple_gym.policies.exported import FOLDER, Network, read_network
+from ple_gym.learned.file import FOLDER, Network, read_network
 
 SHORT = "limit.simulated_s=0.03"
 

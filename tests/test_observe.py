@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from machine import Machine
 from worlds import contended_scenarios
 
-from ple_gym import observe
 from ple_gym.drive import OBSERVE
 from ple_gym.lanes import Lanes
 from ple_gym.scenario import Scenario
-from ple_gym.scenarios import load
+from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
+from ple_gym.view import observation as observe
 
 F = np.float32
 SEEN = ("hypervisor", "introspection", "oracle")

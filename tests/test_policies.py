@@ -14,10 +14,10 @@ from machine import Machine, totals
 from reference_simulator.draws import mix
 from worlds import contended_scenarios
 
-from ple_gym.policies import RULES, load_rule
-from ple_gym.policies.rules import PATIENCE, choose
+from ple_gym.rules import RULES, load_rule
+from ple_gym.rules.compiled import PATIENCE, choose
 from ple_gym.scenario import Scenario, ScenarioError, Vm
-from ple_gym.scenarios import load
+from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
 from ple_gym.sim.memory import handle
 from ple_gym.sim.state import open_lane

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ple_gym import bench, cli, evaluate, progress
+from ple_gym import bench, cli, compilation, evaluate, progress
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -93,21 +93,21 @@ def test_bench_announces_every_subject_once(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_compilation_is_announced_with_its_price_and_where_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "is_warm", lambda: False)
-    monkeypatch.setattr(evaluate, "cache_folder", lambda: "/somewhere")
-    assert evaluate.compiling() == "compiling the simulator: half a minute to two minutes of CPU time, once"
-    monkeypatch.setattr(evaluate, "cache_folder", lambda: None)
-    told = evaluate.compiling() or ""
+    monkeypatch.setattr(compilation, "is_warm", lambda: False)
+    monkeypatch.setattr(compilation, "cache_folder", lambda: "/somewhere")
+    assert compilation.compiling() == "compiling the simulator: half a minute to two minutes of CPU time, once"
+    monkeypatch.setattr(compilation, "cache_folder", lambda: None)
+    told = compilation.compiling() or ""
     assert "in every process" in told and "NUMBA_CACHE_DIR" in told and "once" not in told
-    monkeypatch.setattr(evaluate, "is_warm", lambda: True)
-    assert evaluate.compiling() is None
+    monkeypatch.setattr(compilation, "is_warm", lambda: True)
+    assert compilation.compiling() is None
 
 
 def test_warmup_names_the_remedy_without_a_cache(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "cache_folder", lambda: None)
-    monkeypatch.setattr(evaluate, "loaded_from", lambda: None)
+    monkeypatch.setattr(compilation, "cache_folder", lambda: None)
+    monkeypatch.setattr(compilation, "loaded_from", lambda: None)
     assert cli.main(["warmup"]) == 0
     assert (
         "cache: none (no folder to keep it in can be written to: set NUMBA_CACHE_DIR to one)" in capsys.readouterr().out
@@ -116,7 +116,7 @@ def test_warmup_names_the_remedy_without_a_cache(
 
 def test_a_long_run_tells_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "QUIET_S", 0.0)
-    monkeypatch.setattr(evaluate, "LONG_S", 0.0)
+    monkeypatch.setattr("ple_gym.evaluate.runs.LONG_S", 0.0)
     convoy = {"guest.start": "convoy", "guest.transactions": 2000}
     runs = evaluate.simulate("Paper8", "continue", 3, convoy, progress=True, threads=1)
     told = capsys.readouterr().err.splitlines()

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ple_gym import cli, drive, evaluate, recording
+from ple_gym import cli, drive, evaluate
 from ple_gym.evaluate import simulate
-from ple_gym.recording import Busiest, busiest_window, find_busiest, record, record_window
-from ple_gym.scenarios import load
-from ple_gym.trace import ACQUIRE, NEVER, PLE, states, window
+from ple_gym.scenario.builtin import load
+from ple_gym.traces import recording
+from ple_gym.traces.events import ACQUIRE, NEVER, PLE, states, window
+from ple_gym.traces.recording import Busiest, busiest_window, find_busiest, record, record_window
 
 #: Storms all through the run, and most exits long before its end.
 LONG = load("Paper8").with_overrides({"guest.start": "convoy", "guest.transactions": 3000, "guest.locks": 8})
@@ -93,7 +94,7 @@ def test_a_window_comes_with_what_went_before() -> None:
 def test_the_picture_is_of_the_window_that_was_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    render = pytest.importorskip("ple_gym.render")
+    render = pytest.importorskip("ple_gym.traces.pictures")
     pytest.importorskip("matplotlib")
     drawn = []
     monkeypatch.setattr(render, "timeline_figure", lambda *arguments: drawn.append(arguments))

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from ple_gym import render
-from ple_gym import trace as tr
-from ple_gym.trace import ACQUIRE, BLOCK, NEVER, NOISE_BEGIN, NOISE_END, PLE, RELEASE, RUN, STOP, TRY, WAKE
+from ple_gym.traces import events as tr
+from ple_gym.traces import pictures as render
+from ple_gym.traces.events import ACQUIRE, BLOCK, NEVER, NOISE_BEGIN, NOISE_END, PLE, RELEASE, RUN, STOP, TRY, WAKE
 
 PCPUS, VCPUS, END = 2, 4, 20_000
 
@@ -306,7 +306,7 @@ def test_a_cell_shows_what_takes_most_of_its_time(seed):
 
 
 def test_only_the_figure_needs_matplotlib():
-    code = "import sys, ple_gym.render; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, ple_gym.traces.pictures; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

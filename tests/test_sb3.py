@@ -14,8 +14,8 @@ import pytest
 from gymnasium.wrappers import TimeLimit
 
 import ple_gym
-from ple_gym.env import PleEnv
-from ple_gym.scenarios import SCENARIOS
+from ple_gym.envs.env import PleEnv
+from ple_gym.scenario.builtin import SCENARIOS
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("stable_baselines3")
@@ -36,7 +36,7 @@ from stable_baselines3.common.vec_env import (  # noqa: E402
 )
 
 from ple_gym.adapters.sb3 import PleVecEnv, make_sb3  # noqa: E402
-from ple_gym.vector import PleVectorEnv  # noqa: E402
+from ple_gym.envs.vector import PleVectorEnv  # noqa: E402
 
 #: Short runs, so that there are many of them.
 SHORT = {"guest.vcpus": 8, "guest.transactions": 8, "guest.sections": 3}

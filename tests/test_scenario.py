@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ple_gym.distributions import QUANTILES, parse, quantile_table
 from ple_gym.scenario import (
     PROFILES,
     Cost,
@@ -26,7 +25,8 @@ from ple_gym.scenario import (
     Vm,
     describe_parameters,
 )
-from ple_gym.scenarios import SCENARIOS, load
+from ple_gym.scenario.builtin import SCENARIOS, load
+from ple_gym.scenario.distributions import QUANTILES, parse, quantile_table
 
 DEFAULT = Scenario()
 CROWD = Scenario(neighbours=(Vm(vcpus=4), Vm(vcpus=2, locks=0)))

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ple_gym.env import PleEnv
+from ple_gym.envs.env import PleEnv
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("stable_baselines3")

@@ -12,7 +12,7 @@ from reference_simulator import simulate
 from worlds import contended_scenarios
 
 from ple_gym.scenario import Noise, Scenario
-from ple_gym.scenarios import SCENARIOS
+from ple_gym.scenario.builtin import SCENARIOS
 
 pytest.importorskip("simpy")
 

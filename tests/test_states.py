@@ -15,14 +15,14 @@ from machine import Machine
 from worlds import MORE, contended_scenarios, scenarios
 
 from ple_gym.drive import CHECK, EXTERNAL, GO_ON, STEP
+from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.lanes import Lanes, _checksum
-from ple_gym.policies import RULES
+from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
-from ple_gym.scenarios import load
+from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
 from ple_gym.sim.jit import JIT_ENABLED
 from ple_gym.sim.soundness import FLAWS
-from ple_gym.vector import PleVectorEnv
 
 #: How many states are forged; PLE_FUZZ=long: ten thousand.
 FORGED = 10_000 if os.environ.get("PLE_FUZZ") == "long" else 1000

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ple_gym.statistics import (
+from ple_gym.evaluate.statistics import (
     ENOUGH_DIFFERING,
     Estimate,
     cvar,

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from test_exported import random_network
 
-from ple_gym import evaluate, tables
+from ple_gym import evaluate
 from ple_gym.bench import Measurement, Report
-from ple_gym.evaluate import Comparison, Group
-from ple_gym.grid import Column, Grid
-from ple_gym.policies.exported import write_network
+from ple_gym.evaluate import Comparison, Group, tables
+from ple_gym.evaluate.grid import Column, Grid
+from ple_gym.learned.file import write_network
 
 WIDTHS = range(20, 201)
 

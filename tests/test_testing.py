@@ -15,9 +15,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from test_docs import python_script
 
-from ple_gym.env import PleEnv
+from ple_gym.envs.env import PleEnv
+from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.testing import CHECKS, VectorEnvError, check_vector_env
-from ple_gym.vector import PleVectorEnv
 
 NEXT_STEP, SAME_STEP, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
 MODES = [NEXT_STEP, SAME_STEP, DISABLED]

@@ -14,15 +14,15 @@ from reference_simulator import World
 from reference_simulator.state import Mode, Phase, State
 from worlds import MORE, contended_scenarios, scenarios
 
-from ple_gym import interface
-from ple_gym import trace as tr
-from ple_gym.env import PleEnv
+from ple_gym.envs import interface
+from ple_gym.envs.env import PleEnv
+from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.lanes import Lanes
-from ple_gym.policies import RULES
+from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
 from ple_gym.sim import state
-from ple_gym.trace import Ints
-from ple_gym.vector import PleVectorEnv
+from ple_gym.traces import events as tr
+from ple_gym.traces.events import Ints
 
 rules = st.sampled_from(sorted(RULES))
 seeds = st.integers(0, 2**63 - 1)
@@ -126,7 +126,7 @@ def check_picture(lanes: Lanes, lane: int, ring: Ints) -> None:
 @pytest.mark.parametrize("start", ["first", "storm"])
 @pytest.mark.parametrize("name", ["Storm", "Tiny", "TicketOrder", "HolderPreempted"])
 def test_pictures_show_the_present(monkeypatch: pytest.MonkeyPatch, name: str, start: str, rows: int) -> None:
-    monkeypatch.setattr("ple_gym.env.TRACE_ROWS", rows)
+    monkeypatch.setattr("ple_gym.envs.env.TRACE_ROWS", rows)
     env = PleEnv(name, start=start if name in ("Storm", "TicketOrder") else "first", render_mode="ansi")
     env.reset(seed=3)
     for turn in range(60):
@@ -140,7 +140,7 @@ def test_pictures_show_the_present(monkeypatch: pytest.MonkeyPatch, name: str, s
 
 
 def test_pictures_of_lanes_show_the_present(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ple_gym.vector.TRACE_ROWS", 64)
+    monkeypatch.setattr("ple_gym.envs.vector.TRACE_ROWS", 64)
     envs = PleVectorEnv(3, "Storm", render_mode="rgb_array")
     envs.reset(seed=5)
     for _ in range(30):

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from reference_simulator.draws import mix
 from worlds import contended_scenarios
 
-from ple_gym.env import PleEnv
+from ple_gym.envs.env import PleEnv
+from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.evaluate import record
 from ple_gym.lanes import Lanes
-from ple_gym.policies import RULES
+from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
-from ple_gym.scenarios import load
-from ple_gym.trace import PLE
-from ple_gym.vector import PleVectorEnv
+from ple_gym.scenario.builtin import load
+from ple_gym.traces.events import PLE
 
 MODES = list(AutoresetMode)
 GOLDEN = 0x9E3779B97F4A7C15  # docs/model.md, section 3.1
@@ -327,8 +327,8 @@ def test_copies_and_pickles_go_on_alike(copied: Any) -> None:
 
 def test_a_state_from_another_process() -> None:
     script = (
-        "import sys; from ple_gym.vector import PleVectorEnv; envs = PleVectorEnv(num_envs=2); envs.reset(seed=8); "
-        "[envs.step([32, 32]) for _ in range(25)]; sys.stdout.buffer.write(envs.get_state(1))"
+        "import sys; from ple_gym.envs.vector import PleVectorEnv; envs = PleVectorEnv(num_envs=2); "
+        "envs.reset(seed=8); [envs.step([32, 32]) for _ in range(25)]; sys.stdout.buffer.write(envs.get_state(1))"
     )
     saved = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout
     envs = PleVectorEnv(num_envs=2)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from ple_gym.lanes import Lanes
-from ple_gym.policies import RULES
+from ple_gym.rules import RULES
 from ple_gym.scenario import Cost, Decision, Host, Limit, Noise, Ple, Scenario, ScenarioError, Vm, describe_parameters
 from ple_gym.sim.jit import JIT_ENABLED
 

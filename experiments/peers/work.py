@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ple_gym.distributions import quantile_table
 from ple_gym.scenario import Scenario
+from ple_gym.scenario.distributions import quantile_table
 
 HOST, WORK = 1, 16  # streams
 GOLDEN = np.array([0x9E3779B97F4A7C15], np.uint64)

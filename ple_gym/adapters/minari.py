@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 import ple_gym
+from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.episode import episode_of
 from ple_gym.extras import needs
-from ple_gym.vector import PleVectorEnv
 
 if TYPE_CHECKING:
     from minari import MinariDataset

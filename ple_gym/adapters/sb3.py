@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 
+from ple_gym.envs.infos import Infos
+from ple_gym.envs.interface import Observation, checked_options
+from ple_gym.envs.registration import registered_limit
+from ple_gym.envs.vector import Bools, PleVectorEnv
 from ple_gym.extras import needs
-from ple_gym.infos import Infos
-from ple_gym.interface import Observation, checked_options
-from ple_gym.registration import registered_limit
-from ple_gym.scenario import Scenario
-from ple_gym.vector import Bools, PleVectorEnv
+from ple_gym.scenario.model import Scenario
 
 with needs("agents"):
     from stable_baselines3.common.vec_env import VecEnv

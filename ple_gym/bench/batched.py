@@ -14,7 +14,7 @@ import numpy as np
 
 from ple_gym.bench.report import Measurement, Seconds, at_least, plain, timed
 from ple_gym.drive import OBSERVE, STEP_OR_NEXT
-from ple_gym.vector import PleVectorEnv
+from ple_gym.envs.vector import PleVectorEnv
 
 SCENARIO = "Storm"
 FLOOR = 1_200_000  # decisions a second that one core has to make at these numbers of lanes:

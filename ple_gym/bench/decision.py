@@ -15,11 +15,11 @@ import numpy as np
 from ple_gym.bench.report import Measurement, Seconds, plain, timed
 from ple_gym.drive import show
 from ple_gym.lanes import NO_TRACE, Lanes
-from ple_gym.policies import RULES
-from ple_gym.policies.exported import Network, shapes_of
-from ple_gym.policies.network import learned
-from ple_gym.policies.rules import LEARNED, choose
-from ple_gym.scenarios import SCENARIOS
+from ple_gym.learned.file import Network, shapes_of
+from ple_gym.learned.network import learned
+from ple_gym.rules import RULES
+from ple_gym.rules.compiled import LEARNED, choose
+from ple_gym.scenario.builtin import SCENARIOS
 from ple_gym.sim.jit import compiled, entry_point, source_fingerprint
 from ple_gym.sim.memory import grid, handle, records, row_of
 from ple_gym.sim.state import INT8, PARAMETERS, PARAMETERS_BYTES, open_lane

@@ -10,9 +10,9 @@ from statistics import median
 from ple_gym.bench.report import RULE, Measurement, at_least, at_most
 from ple_gym.drive import drive
 from ple_gym.lanes import Lanes
-from ple_gym.policies import RULES
-from ple_gym.scenario import Scenario
-from ple_gym.scenarios import SCENARIOS
+from ple_gym.rules import RULES
+from ple_gym.scenario.builtin import SCENARIOS
+from ple_gym.scenario.model import Scenario
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from ple_gym.bench.batched import SCENARIO, Replay
 from ple_gym.bench.report import Measurement, Seconds, at_least, plain, timed
 from ple_gym.lanes import Lanes
-from ple_gym.policies import RULES
-from ple_gym.scenarios import SCENARIOS
+from ple_gym.rules import RULES
+from ple_gym.scenario.builtin import SCENARIOS
 
 CARTPOLE_LANES = (64, 256, 1024, 4096)
 ENVPOOL_LANES = (64, 256, 1024)

@@ -12,7 +12,7 @@ from statistics import median
 import gymnasium
 
 from ple_gym.bench.report import Measurement, at_most
-from ple_gym.registration import environment_id
+from ple_gym.envs.registration import environment_id
 
 ENV_ID = environment_id("Storm")
 
@@ -28,8 +28,8 @@ print(time.perf_counter() - started)
 _FIRST_RUN = """
 import time
 started = time.perf_counter()
-from ple_gym import evaluate
-evaluate.warm_up()
+from ple_gym import compilation
+compilation.warm_up()
 print(time.perf_counter() - started)
 """
 _IMPORT = """

@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 
 from ple_gym.bench.report import Measurement, at_least
-from ple_gym.registration import environment_id
+from ple_gym.envs.registration import environment_id
 
 ENV_ID = environment_id("Storm")
 

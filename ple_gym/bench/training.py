@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from ple_gym import make_sb3
 from ple_gym.bench.report import Measurement, at_most
-from ple_gym.registration import environment_id
+from ple_gym.envs.registration import environment_id
 
 LANES = 64
 SHARE_LIMIT = 5  # percent

@@ -15,19 +15,14 @@ from tyro.conf import Positional, UseAppendAction, arg, subcommand
 from tyro.constructors import PrimitiveConstructorSpec
 
 import ple_gym
-from ple_gym import evaluate, progress
+from ple_gym import compilation, evaluate, progress
 from ple_gym.cli.outputs import check_outputs, check_writable, console_for, write_json
 from ple_gym.cli.parsing import UsageError, parse
 from ple_gym.cli.process import discard_stdout, missing_library, mistake, open_streams
 from ple_gym.cli.timeline import TIMELINE_MS, draw_timeline
-from ple_gym.comparison import Comparison
-from ple_gym.documented import documented_toml
-from ple_gym.messages import plain
-from ple_gym.policies import RULES, known_policies
-from ple_gym.registration import environment_id
-from ple_gym.scenario import Scenario, ScenarioError, describe_parameters
-from ple_gym.scenarios import SCENARIOS, SUITES, load
-from ple_gym.tables import (
+from ple_gym.envs.registration import environment_id
+from ple_gym.evaluate.comparison import Comparison
+from ple_gym.evaluate.tables import (
     IDEAL_NOTE,
     RUN_NOTE,
     bench_table,
@@ -42,6 +37,11 @@ from ple_gym.tables import (
     summary,
     vcpus,
 )
+from ple_gym.messages import plain
+from ple_gym.rules import RULES, known_policies
+from ple_gym.scenario.builtin import SCENARIOS, SUITES, load
+from ple_gym.scenario.documented import documented_toml
+from ple_gym.scenario.model import Scenario, ScenarioError, describe_parameters
 
 PROGRAM = "ple-gym"
 DESCRIPTION = "Hypervisor vCPU scheduling at pause-loop exits: simulate, compare, measure. Version: ple-gym --version"
@@ -253,8 +253,8 @@ class Bench:
     def run(self, argv: Sequence[str]) -> None:
         """Measure, print a table."""
         check_writable(self.json_file)
-        with progress.waiting(evaluate.compiling):
-            evaluate.warm_up()
+        with progress.waiting(compilation.compiling):
+            compilation.warm_up()
             from ple_gym import bench
         with progress.steps("measuring", len(bench.subjects(self.quick))) as announce:
             report = bench.measure(self.quick, announce)
@@ -271,9 +271,9 @@ class Warmup:
 
     def run(self, argv: Sequence[str]) -> None:
         """Compile, say how long it took and where the result is kept."""
-        with progress.waiting(evaluate.compiling):
-            seconds = evaluate.warm_up()
-        cache = evaluate.loaded_from() or evaluate.cache_folder() or f"none ({evaluate.NO_CACHE})"
+        with progress.waiting(compilation.compiling):
+            seconds = compilation.warm_up()
+        cache = compilation.loaded_from() or compilation.cache_folder() or f"none ({compilation.NO_CACHE})"
         print(f"ready after {seconds:.1f} s; cache: {cache}")
 
 

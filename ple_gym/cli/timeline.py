@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from ple_gym import progress
 from ple_gym.cli.parsing import UsageError
-from ple_gym.comparison import Comparison
+from ple_gym.evaluate.comparison import Comparison
+from ple_gym.evaluate.tables import vcpus
 from ple_gym.files import writing
 from ple_gym.messages import shown_path
-from ple_gym.recording import find_busiest, record_window
-from ple_gym.tables import vcpus
+from ple_gym.traces.recording import find_busiest, record_window
 
 TIMELINE_MS = 5
 
 
 def draw_timeline(path: str, comparison: Comparison) -> str:
     """Draw the busiest milliseconds of the baseline's seed with most exits; what to tell of it."""
-    from ple_gym.render import timeline_figure
+    from ple_gym.traces.pictures import timeline_figure
 
     scenario, policy = comparison.scenario, comparison.baseline
     worst = max(comparison.runs[policy], key=lambda run: run["ple_exits"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ple_gym.distributions import quantile_table
+from ple_gym.scenario.distributions import quantile_table
 from ple_gym.sim.state import (
     CLOCK,
     HINT,
@@ -30,7 +30,7 @@ from ple_gym.sim.state import (
 )
 
 if TYPE_CHECKING:
-    from ple_gym.scenario import Ple, Scenario, Vm
+    from ple_gym.scenario.model import Ple, Scenario, Vm
 
 _LOCK_KINDS = {"ticket": TICKET, "mcs": MCS, "tas": TAS}
 _PLE_KINDS = {"window": PLE_WINDOW, "count": PLE_COUNT}

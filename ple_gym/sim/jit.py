@@ -34,7 +34,7 @@ called = numba.njit(**_HELPER)
 def compiled_sources() -> list[Path]:
     """Every source file that takes part in compilation, besides the entry point's own."""
     package = Path(__file__).resolve().parent.parent
-    others = ("observe.py", "policies/network.py", "policies/rules.py")
+    others = ("view/observation.py", "learned/network.py", "rules/compiled.py")
     # How compiled code is kept does not change it.
     simulator = [path for path in package.glob("sim/**/*.py") if path.name != "cache.py"]
     return sorted([*simulator, *(package / name for name in others)])

@@ -5,7 +5,7 @@ the row as a handful of structured arrays (`Lane`). What all lanes share (the sc
 bytes, the description (`description.py`).
 
 What the hypervisor sees of a vCPU and what only its guest knows are two arrays, so that a rule that is not handed the
-second one cannot peek (`policies/`, `observe.py`).
+second one cannot peek (`rules/`, `view/`).
 
 Constants that are passed to functions are numpy integers: of Python's, numba would compile one variant per value.
 
@@ -88,7 +88,7 @@ PARAMETERS = np.dtype(
         ("limit", "i8"),  # simulated-time cap, cycles
         # the network of a learned policy: kind (0: none), hidden units, where its weights are (bytes), temperature
         ("network_kind", "i8"), ("network_hidden", "i8"), ("network_at", "i8"), ("network_temperature", "f8"),
-        # scale of times in observations (observe.py): the window, cycles; bits of it as float32; 1 / range of bits
+        # scale of times in observations (view/): the window, cycles; bits of it as float32; 1 / range of bits
         ("scale_window", "i8"),
         ("scale_low", "f8"),
         ("scale_factor", "f8"),
@@ -192,7 +192,7 @@ _VCPU = np.dtype(
 )  # fmt: skip
 
 #: What the hypervisor knows of a vCPU. `look` and `exits` are its first two words, for those who read much at once
-#: (observe.py): state, left_by, left_kernel, priority and pcpu; ples and pc_class; the lowest bits first.
+#: (view/): state, left_by, left_kernel, priority and pcpu; ples and pc_class; the lowest bits first.
 VCPU = np.dtype(
     {
         "names": [*_VCPU.fields, "look", "exits"],

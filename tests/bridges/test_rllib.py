@@ -18,7 +18,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 
 from ple_gym.adapters import rllib
 from ple_gym.adapters.masks import VectorMaskInObservation
-from ple_gym.vector import PleVectorEnv
+from ple_gym.envs.vector import PleVectorEnv
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own warnings are Ray's business
 

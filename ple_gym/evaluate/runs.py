@@ -21,19 +21,18 @@ from numbers import Integral
 from typing import Any, TypeAlias
 
 from ple_gym import progress as shown
-from ple_gym.comparison import Comparison, Row, Run
-from ple_gym.drive import drive
+from ple_gym.compilation import compiling, is_warm, warm_up
 from ple_gym.episode import summarise
+from ple_gym.evaluate.comparison import Comparison, Row, Run
+from ple_gym.evaluate.statistics import Estimate, Ratio, cvar, estimate, quantile, ratio, score
 from ple_gym.lanes import Lanes
+from ple_gym.learned.file import PREFIX
 from ple_gym.messages import show
-from ple_gym.parameters import MAX_SEED, checked_seed
-from ple_gym.policies import RULES, Rule, load_rule
-from ple_gym.policies.exported import PREFIX
-from ple_gym.recording import record
-from ple_gym.scenario import Scenario, ScenarioError
-from ple_gym.scenarios import SCENARIOS, load
-from ple_gym.sim.jit import cache_of
-from ple_gym.statistics import Estimate, Ratio, cvar, estimate, quantile, ratio, score
+from ple_gym.rules import RULES, Rule, load_rule
+from ple_gym.scenario.builtin import load
+from ple_gym.scenario.model import Scenario, ScenarioError
+from ple_gym.scenario.parameters import MAX_SEED, checked_seed
+from ple_gym.traces.recording import record
 
 __all__ = [
     "Comparison",
@@ -60,7 +59,6 @@ Seeds: TypeAlias = Iterable[int] | int | str
 MAX_SEEDS = 1_000_000  # of one call
 AHEAD = 50  # jobs that wait for each thread
 LONG_S = 0.5  # after which a run is told of before it is done, and again and again
-NO_CACHE = "no folder to keep it in can be written to: set NUMBA_CACHE_DIR to one"
 _ALLOWED_SEEDS = f"must be START:STOP (without STOP) or one number, START < STOP, seeds 0..{MAX_SEED}"
 
 # ---------------------------------------------------------------------------------------------------------------- runs
@@ -113,55 +111,6 @@ def parse_seeds(text: str) -> range:
     if stop - start > MAX_SEEDS:
         raise ScenarioError(f"seeds = {show(text)}: must be at most {MAX_SEEDS} seeds")
     return range(start, stop)
-
-
-def warm_up() -> float:
-    """Load the kernel from its cache, or compile it (half a minute to two of CPU time); return the seconds that took.
-
-    It is done in a thread of its own, so that Ctrl-C interrupts the caller at once: nothing can stop the compiler.
-    """
-    started = time.perf_counter()
-    if is_warm():
-        return 0.0
-    failures: list[BaseException] = []
-
-    def compile_all() -> None:
-        try:
-            Lanes(SCENARIOS["HolderPreempted"], 1).run(0, 0, RULES["oracle"].code)
-        except BaseException as error:  # told to the caller below
-            failures.append(error)
-
-    thread = threading.Thread(target=compile_all, name="compiler", daemon=True)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-    return time.perf_counter() - started
-
-
-def compiling() -> str | None:
-    """What to tell while `warm_up` takes long; None if it does not compile."""
-    if is_warm():
-        return None
-    lasting = "once" if cache_folder() else f"in every process, as {NO_CACHE}"
-    return f"compiling the simulator: half a minute to two minutes of CPU time, {lasting}"
-
-
-def is_warm() -> bool:
-    """Whether the kernel is ready to run in this process."""
-    return bool(getattr(drive, "signatures", True))  # without the JIT it always is
-
-
-def loaded_from() -> str | None:
-    """The folder that this process has its compiled code from; None if it was compiled here, or is not yet needed."""
-    cache = cache_of(drive)
-    return str(cache.loaded.parent) if cache and cache.loaded else None
-
-
-def cache_folder() -> str | None:
-    """Where compiled code is kept; None without a folder to write to, or without the JIT."""
-    stats = getattr(drive, "stats", None)
-    return stats.cache_path if stats else None
 
 
 @dataclass(frozen=True, slots=True)

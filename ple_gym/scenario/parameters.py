@@ -15,8 +15,8 @@ from itertools import accumulate
 from numbers import Integral, Real
 from typing import Any, get_type_hints
 
-from ple_gym import distributions
 from ple_gym.messages import plain, show
+from ple_gym.scenario import distributions
 
 MAX_SEED = 2**63 - 1
 MAX_TEXT = 1000

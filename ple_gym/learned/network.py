@@ -1,18 +1,18 @@
-"""Learned policies, compiled: a small network scores each vCPU from what `observe.py` shows, and the best is run.
+"""Learned policies, compiled: a small network scores each vCPU from what `view/` shows, and the best is run.
 
 Numbers are float32 and each sum runs over its inputs in their order, for all vCPUs (or all outputs) side by side: fast,
-and the same bits on every machine. `learned.py` says what the weights are and reads them from a file.
+and the same bits on every machine. `file.py` says what the weights are and reads them from a file.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ple_gym.observe import HOST_LENGTH, VCPU_FEATURES
 from ple_gym.sim import rng
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import grid
 from ple_gym.sim.state import FLOAT32
+from ple_gym.view.observation import HOST_LENGTH, VCPU_FEATURES
 
 NO_NETWORK, LINEAR, MLP, SET = 0, 1, 2, 3
 ZERO, ONE = np.float32(0.0), np.float32(1.0)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import gymnasium as gym
 
-from ple_gym.scenarios import SCENARIOS
+from ple_gym.scenario.builtin import SCENARIOS
 
 #: Decisions after which an episode of a registered id is cut off, so that evaluating a policy always comes to an end:
 #: whoever resumes at every exit makes up to ten million. The limits are at least seven times as long as the longest of
@@ -46,8 +46,8 @@ def register_environments() -> None:
         if environment_id(name) not in gym.registry:
             gym.register(
                 environment_id(name),
-                entry_point="ple_gym.env:PleEnv",
-                vector_entry_point="ple_gym.vector:PleVectorEnv",
+                entry_point="ple_gym.envs.env:PleEnv",
+                vector_entry_point="ple_gym.envs.vector:PleVectorEnv",
                 max_episode_steps=MAX_EPISODE_STEPS[name],
                 kwargs={"scenario": name},
                 order_enforce=False,

@@ -1,6 +1,6 @@
 """Pictures of a trace: for a terminal, for a video, and for people in the style of the paper's figures 3 to 6.
 
-All of them show the time from `start` to `stop` (cycles) of a trace (`ple_gym.trace`), pCPUs above vCPUs, and cope
+All of them show the time from `start` to `stop` (cycles) of a trace (`traces/events.py`), pCPUs above vCPUs, and cope
 with an empty trace and with `start == stop`. In the first two a cell of the picture shows what took most of its time;
 what is shorter than a cell appears only as a mark.
 """
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ple_gym.extras import needs
 from ple_gym.files import write_whole
-from ple_gym.trace import (
+from ple_gym.traces.events import (
     HOLDING,
     IDLE,
     NOISE,

@@ -13,9 +13,18 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ple_gym.policies import RULES
-from ple_gym.scenario import Scenario
-from ple_gym.statistics import Estimate, Floats, Ratio, cvar_estimate, estimate, quantile_estimate, ratio, score
+from ple_gym.evaluate.statistics import (
+    Estimate,
+    Floats,
+    Ratio,
+    cvar_estimate,
+    estimate,
+    quantile_estimate,
+    ratio,
+    score,
+)
+from ple_gym.rules import RULES
+from ple_gym.scenario.model import Scenario
 
 #: One run as a JSON-able dict: its seed, and the fields of `episode.summarise`.
 Run: TypeAlias = dict[str, Any]

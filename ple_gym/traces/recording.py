@@ -11,9 +11,9 @@ from contextlib import suppress
 import numpy as np
 
 from ple_gym.lanes import Lanes
-from ple_gym.policies import load_rule
-from ple_gym.scenario import Scenario
-from ple_gym.trace import PLE, TRACE_COLUMNS, Ints, unrolled
+from ple_gym.rules import load_rule
+from ple_gym.scenario.model import Scenario
+from ple_gym.traces.events import PLE, TRACE_COLUMNS, Ints, unrolled
 
 TRACE_EVENTS = 1 << 22  # 168 MB if all are used, which takes a second of storm
 PIECE_EVENTS = 1 << 20  # room for a piece: the kernel returns after `drive.EVENTS_PER_CALL` events, an eighth of that
@@ -27,7 +27,7 @@ class _EnoughError(Exception):
 
 
 def record(scenario: Scenario, policy: str, seed: int, events: int = TRACE_EVENTS) -> Ints:
-    """Run one seed and return its trace (`ple_gym.trace`): the newest `events` events at most, int64 [n, 5]."""
+    """Run one seed and return its trace (`ple_gym.traces.events`): the newest `events` events at most, int64 [n, 5]."""
     rule, ring = load_rule(policy), _ring(events)
     lanes = Lanes(scenario, 1, network=rule.network)
     lanes.run(0, seed, rule.code, ring)

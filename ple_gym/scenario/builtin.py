@@ -10,8 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ple_gym.files import read_text, reading
-from ple_gym.parameters import unknown
-from ple_gym.scenario import MAX_BYTES, Cost, Host, Limit, Noise, Scenario, ScenarioError, Vm
+from ple_gym.scenario.model import MAX_BYTES, Cost, Host, Limit, Noise, Scenario, ScenarioError, Vm
+from ple_gym.scenario.parameters import unknown
 
 _ALL = (
     # Small, with a known best answer -----------------------------------------------------------------------------

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ple_gym import observe
 from ple_gym.files import parse_json, read_bytes, reading, unpack, write_whole
+from ple_gym.learned import network
+from ple_gym.learned.cards import check_card
 from ple_gym.messages import show
-from ple_gym.parameters import ScenarioError, check, choice, number, unknown, whole
-from ple_gym.policies import network
-from ple_gym.policies.cards import check_card
+from ple_gym.scenario.parameters import ScenarioError, check, choice, number, unknown, whole
+from ple_gym.view import observation as observe
 
 PREFIX = "learned:"
-FOLDER = Path(__file__).parent / "learned"
+FOLDER = Path(__file__).parent / "shipped"
 FORMAT = 1
 MAX_BYTES = 2**24  # of the file, and of what is in it
 MAX_CARD_BYTES = 2**20

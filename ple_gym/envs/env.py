@@ -10,10 +10,8 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from ple_gym import render
 from ple_gym.drive import NEXT, RESET, STEP
-from ple_gym.episode import episode_of
-from ple_gym.interface import (
+from ple_gym.envs.interface import (
     TRACE_ROWS,
     Observation,
     checked_options,
@@ -21,12 +19,14 @@ from ple_gym.interface import (
     one_of,
     picture_of,
 )
+from ple_gym.episode import episode_of
 from ple_gym.lanes import STARTS, never_starts
 from ple_gym.messages import show
-from ple_gym.parameters import MAX_SEED, checked_seed
-from ple_gym.scenario import Scenario, never_decides
+from ple_gym.scenario.model import Scenario, never_decides
+from ple_gym.scenario.parameters import MAX_SEED, checked_seed
 from ple_gym.sim import state
-from ple_gym.trace import unrolled
+from ple_gym.traces import pictures as render
+from ple_gym.traces.events import unrolled
 
 _ADVANCING, _DECIDE, _FINISHED, _TIMED_OUT = map(
     float, (state.ADVANCING, state.DECIDE, state.FINISHED, state.TIMED_OUT)

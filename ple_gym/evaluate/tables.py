@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from ple_gym.comparison import HOST, Comparison, Row, Run
-from ple_gym.grid import Column, Grid
-from ple_gym.policies import known_policies
-from ple_gym.policies.exported import PREFIX
-from ple_gym.registration import environment_id
-from ple_gym.scenario import Scenario, describe_parameters
-from ple_gym.scenarios import SCENARIOS, SUITES
-from ple_gym.statistics import ENOUGH_DIFFERING, ENOUGH_RUNS, ENOUGH_TAIL, Estimate
+from ple_gym.envs.registration import environment_id
+from ple_gym.evaluate.comparison import HOST, Comparison, Row, Run
+from ple_gym.evaluate.grid import Column, Grid
+from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, ENOUGH_RUNS, ENOUGH_TAIL, Estimate
+from ple_gym.learned.file import PREFIX
+from ple_gym.rules import known_policies
+from ple_gym.scenario.builtin import SCENARIOS, SUITES
+from ple_gym.scenario.model import Scenario, describe_parameters
 
 if TYPE_CHECKING:
     from ple_gym.bench import Report

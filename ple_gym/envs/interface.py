@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from ple_gym import observe, scenarios
 from ple_gym.lanes import INFORMATION, REWARDS, STARTS, Lanes
 from ple_gym.messages import show
-from ple_gym.parameters import ScenarioError, unknown
-from ple_gym.scenario import Scenario
-from ple_gym.trace import Ints, unrolled
+from ple_gym.scenario import builtin as scenarios
+from ple_gym.scenario.model import Scenario
+from ple_gym.scenario.parameters import ScenarioError, unknown
+from ple_gym.traces.events import Ints, unrolled
+from ple_gym.view import observation as observe
 
 OBSERVATIONS = ("flat", "tokens")
 INFOS = ("sparse", "uniform")

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from ple_gym.files import parse_json, parsing
 from ple_gym.messages import plain, show
-from ple_gym.parameters import (
+from ple_gym.scenario.parameters import (
     DISTRIBUTION,
     FLAG,
     MAX_TEXT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ple_gym.scenario import Scenario, describe_parameters
+from ple_gym.scenario.model import Scenario, describe_parameters
 
 
 def documented_toml(scenario: Scenario) -> str:

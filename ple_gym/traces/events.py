@@ -15,7 +15,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ple_gym import columns
 from ple_gym.files import write_whole
 from ple_gym.sim.state import (
     ACQUIRED,
@@ -29,6 +28,7 @@ from ple_gym.sim.state import (
     TRIED,
     WOKE,
 )
+from ple_gym.traces import columns
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 

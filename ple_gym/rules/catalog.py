@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from ple_gym.learned.file import PREFIX, Network, learned_names, load_network
 from ple_gym.messages import plain
-from ple_gym.parameters import unknown
-from ple_gym.policies import rules
-from ple_gym.policies.exported import PREFIX, Network, learned_names, load_network
+from ple_gym.rules import compiled as rules
+from ple_gym.scenario.parameters import unknown
 
 
 @dataclass(frozen=True, slots=True)

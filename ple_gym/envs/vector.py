@@ -15,11 +15,9 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from ple_gym import render
 from ple_gym.drive import NEXT, OBSERVE, RESET, STEP, STEP_OR_NEXT
-from ple_gym.episode import episode_of
-from ple_gym.infos import Infos, nest
-from ple_gym.interface import (
+from ple_gym.envs.infos import Infos, nest
+from ple_gym.envs.interface import (
     TRACE_ROWS,
     Observation,
     checked_options,
@@ -28,12 +26,14 @@ from ple_gym.interface import (
     picture_of,
     whole_number,
 )
+from ple_gym.envs.pool import Pool
+from ple_gym.episode import episode_of
 from ple_gym.lanes import NO_TRACE, STARTS, never_starts
 from ple_gym.messages import show
-from ple_gym.parameters import MAX_SEED, checked_seed
-from ple_gym.pool import Pool
-from ple_gym.scenario import Scenario, never_decides
+from ple_gym.scenario.model import Scenario, never_decides
+from ple_gym.scenario.parameters import MAX_SEED, checked_seed
 from ple_gym.sim import state
+from ple_gym.traces import pictures as render
 
 MODES = {mode.value: mode for mode in AutoresetMode}
 DRAWINGS = {"ansi": render.timeline_ansi, "rgb_array": render.timeline_rgb}

@@ -1,0 +1,1 @@
+"""The Gymnasium environments: one machine, thousands of machines, and their registered ids."""

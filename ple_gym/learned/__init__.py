@@ -1,0 +1,1 @@
+"""Learned policies: small networks in files, which the simulator runs as it runs a rule."""
