@@ -23,7 +23,6 @@ from ple_gym.lanes import INFORMATION, Lanes
 from ple_gym.learned.cards import list_of
 from ple_gym.learned.file import Network
 from ple_gym.learned.network import RANKS
-from ple_gym.rules.compiled import LEARNED
 from ple_gym.scenario.parameters import check, number
 from ple_gym.view.observation import HOST_LENGTH, vcpu_features
 
@@ -73,8 +72,8 @@ class Search:
     def __init__(self, options: Options) -> None:
         self.options = options
         world = options.world()
-        lanes = Lanes(world, 1)
-        lanes.run(0, options.first_world(), 0)
+        lanes = Lanes(world, 1, policy="host")
+        lanes.run(0, options.first_world())
         totals = lanes.totals(0)
         self.ideal = totals["cycles"]["useful"] / world.host.pcpus
         limit = min(options.limit_ideals * self.ideal / world.host.tsc_hz, world.limit.simulated_s)
@@ -90,10 +89,10 @@ class Search:
 
         After more decisions than the allowance no further run is begun.
         """
-        lanes = Lanes(self.world, 1, start=self.options.start, network=linear(theta, self.options))
+        lanes = Lanes(self.world, 1, start=self.options.start, policy=linear(theta, self.options))
         logs, decisions, cycles = [], 0, 0
         for seed in seeds:
-            before = lanes.run_from_start(0, seed, LEARNED)
+            before = lanes.run_from_start(0, seed)
             after = lanes.totals(0)
             took = after["now"] - before["now"]
             done = (after["cycles"]["useful"] - before["cycles"]["useful"]) / self.world.host.pcpus

@@ -24,7 +24,6 @@ from ple_gym.lanes import STARTS, Lanes
 from ple_gym.learned.cards import NOTHING, any_of, check_card, list_of
 from ple_gym.learned.file import Network, check_temperature, encode
 from ple_gym.messages import plain, shown_path
-from ple_gym.rules.compiled import LEARNED
 from ple_gym.scenario import Scenario
 from ple_gym.scenario.builtin import load
 from ple_gym.scenario.parameters import MAX_SEED, Kind, number, whole
@@ -121,11 +120,11 @@ def above_ideal(
     first run on that the simulated-time limit cuts off, because such a policy may let everybody spin, which costs
     seconds per run.
     """
-    lanes = Lanes(scenario, 1, start=start, network=network)
+    lanes = Lanes(scenario, 1, start=start, policy=network)
     numbers = list(seeds)
     logs = np.full(len(numbers), np.inf)
     for place, seed in enumerate(numbers):
-        before = lanes.run_from_start(0, seed, LEARNED)
+        before = lanes.run_from_start(0, seed)
         after = lanes.totals(0)
         if not after["finished"]:
             break

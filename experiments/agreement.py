@@ -23,7 +23,6 @@ from experiments.trainings import file_of
 from ple_gym.envs.env import PleEnv
 from ple_gym.learned.file import Network
 from ple_gym.learned.network import ACTIONS_BITS, GUMBEL, NOISE_BITS, RANKED_AT
-from ple_gym.rules.compiled import PATIENCE
 from ple_gym.sim import rng
 from ple_gym.view.observation import VCPU_FEATURES
 
@@ -62,29 +61,6 @@ def noise(env: PleEnv) -> Floats:
     return found
 
 
-def rule_action(env: PleEnv, vcpus: npt.NDArray[np.float32], rule: str) -> int:
-    """What `spin-age-self` or `two-patience` would do in the decision that is due (docs/model.md, section 11)."""
-    seen = dict(zip(VCPU_FEATURES, vcpus.T, strict=True))
-    records = env.lanes.vcpu[0]
-    asker = int(seen["asker"].argmax())
-    may_run = (seen["queued"] > 0) & (seen["sibling"] > 0)
-    suspected = seen["suspected_spinner"] > 0
-    holder = _earliest(may_run & (seen["left_in_kernel"] > 0) & ~suspected, records["queued_since"])
-    older = records["first_ple"] < records["first_ple"][asker]
-    spinner = _earliest(may_run & suspected & older, records["first_ple"])
-    patient = rule == "two-patience"
-    if patient and records["ples"][asker] < PATIENCE:
-        holder = None
-    order = (spinner, holder) if patient else (holder, spinner)
-    return next((found for found in order if found is not None), asker)
-
-
-def _earliest(among: npt.NDArray[np.bool_], times: npt.NDArray[np.int64]) -> int | None:
-    """The first of those with the least time."""
-    candidates = np.flatnonzero(among)
-    return int(candidates[times[candidates].argmin()]) if len(candidates) else None
-
-
 def older_runs(env: PleEnv, vcpus: npt.NDArray[np.float32], one: int) -> bool:
     """Whether somebody runs, the asker aside, who seems to spin for longer than this vCPU."""
     seen = dict(zip(VCPU_FEATURES, vcpus.T, strict=True))
@@ -116,7 +92,7 @@ def measure(task: Task) -> dict[str, int]:
     while not over:
         drawn = scores(network, seen["vcpus"], seen["host"]) + network.temperature * noise(env)
         action = int(np.where(info["action_mask"], drawn, -np.inf).argmax())
-        rules = {rule: rule_action(env, seen["vcpus"], rule) for rule in RULES}
+        rules = {rule: env.ask(rule) for rule in RULES}
         mine, other = (kind(seen["vcpus"], one) for one in (action, rules["spin-age-self"]))
         found["decisions"] += 1
         found["as_spin_age_self"] += action == rules["spin-age-self"]

@@ -18,7 +18,6 @@ from experiments.lab import Experiment, Table, Task, overrides_text, tasks, worl
 from experiments.pictures import COLOURS, picture
 from experiments.report import FITTED, PREDICTED, Check, within
 from ple_gym.lanes import Lanes
-from ple_gym.rules import load_rule
 from ple_gym.sim import state
 
 WORLD = "PLE/Paper8-v0"
@@ -44,8 +43,8 @@ def run(quick: bool) -> list[Task]:
 
 def measure(task: Task) -> dict[str, int]:
     """Dispatches with at least one exit, how many exits most of those with more than one have, and the maximum."""
-    lanes = Lanes(world(task.scenario, task.overrides), 1)
-    lanes.run(0, task.seed, load_rule(task.policy).code)
+    lanes = Lanes(world(task.scenario, task.overrides), 1, policy=task.policy)
+    lanes.run(0, task.seed)
     counts = lanes.histogram[0, state.DISPATCH_EXITS]
     several = counts.copy()
     several[:2] = 0

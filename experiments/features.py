@@ -24,7 +24,6 @@ from ple_gym.evaluate import Comparison
 from ple_gym.lanes import Lanes
 from ple_gym.learned.file import Network
 from ple_gym.learned.network import RANKED
-from ple_gym.rules.compiled import LEARNED
 from ple_gym.scenario import ScenarioError
 from ple_gym.view.observation import HOST_FEATURES, VCPU_FEATURES
 
@@ -66,8 +65,8 @@ def measure(task: Task) -> dict[str, int]:
         return trained.measure(task)
     network = read_policy(file_of(policy))
     assert isinstance(network, Network)
-    lanes = Lanes(trained.world(task.scenario, task.overrides), 1, network=hidden(network, feature))
-    lanes.run(0, task.seed, LEARNED)
+    lanes = Lanes(trained.world(task.scenario, task.overrides), 1, policy=hidden(network, feature))
+    lanes.run(0, task.seed)
     return trained.since(trained.NOTHING, lanes.totals(0))
 
 

@@ -28,7 +28,6 @@ from experiments.worlds import PROFILES, load_world
 from ple_gym.files import Log, make_folder, parsing, read_bytes, read_text, reading, reason, write_whole, writing
 from ple_gym.lanes import Lanes, bin_value
 from ple_gym.messages import shown_path
-from ple_gym.rules import load_rule
 from ple_gym.scenario import Scenario, ScenarioError
 from ple_gym.sim.state import WAITS
 
@@ -88,8 +87,8 @@ def world(scenario: str, overrides: str) -> Scenario:
 
 
 @lru_cache(maxsize=2)
-def _lanes(scenario: str, overrides: str) -> Lanes:
-    return Lanes(world(scenario, overrides), 1)
+def _lanes(scenario: str, overrides: str, policy: str) -> Lanes:
+    return Lanes(world(scenario, overrides), 1, policy=policy)
 
 
 def totals(task: Task) -> dict[str, int]:
@@ -99,8 +98,8 @@ def totals(task: Task) -> dict[str, int]:
     about a millisecond or more), `acquisition_exits_p50, ..., dispatch_exits_max, dispatch_exits_mode`, and of every VM
     `used_0, useful_0, finish_0`.
     """
-    lanes = _lanes(task.scenario, task.overrides)
-    lanes.run(0, task.seed, load_rule(task.policy).code)
+    lanes = _lanes(task.scenario, task.overrides, task.policy)
+    lanes.run(0, task.seed)
     run: dict[str, Any] = lanes.totals(0)
     flat = {name: int(value) for name, value in run.items() if not isinstance(value, dict | list)}
     flat |= run["cycles"]

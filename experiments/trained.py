@@ -21,7 +21,6 @@ from ple_gym.evaluate.tables import FEW
 from ple_gym.lanes import Lanes
 from ple_gym.learned.file import Network
 from ple_gym.rules import RULES
-from ple_gym.rules.compiled import LEARNED
 from ple_gym.scenario import Scenario
 
 FROM_STORM = " from a storm"  # behind a scenario's name: counted from its first storm under the host's own rule
@@ -35,11 +34,10 @@ def measure(task: Task) -> dict[str, int]:
     scenario = world(task.scenario.removesuffix(FROM_STORM), task.overrides)
     storm = task.scenario.endswith(FROM_STORM)
     lanes = _lanes(scenario, task.policy, storm)
-    rule = RULES[task.policy].code if task.policy in RULES else LEARNED
     if storm:
-        before = lanes.run_from_start(0, task.seed, rule)
+        before = lanes.run_from_start(0, task.seed)
         return since(before, lanes.totals(0))
-    lanes.run(0, task.seed, rule)
+    lanes.run(0, task.seed)
     return since(NOTHING, lanes.totals(0))
 
 
@@ -65,9 +63,9 @@ def _policy(name: str) -> Network | TorchPolicy:
 
 @lru_cache(maxsize=2)
 def _lanes(scenario: Scenario, policy: str, storm: bool) -> Lanes:
-    network = None if policy in RULES else _policy(policy)
-    assert not isinstance(network, TorchPolicy)
-    return Lanes(scenario, 1, start="storm" if storm else "first", network=network)
+    decides = policy if policy in RULES else _policy(policy)
+    assert not isinstance(decides, TorchPolicy)
+    return Lanes(scenario, 1, start="storm" if storm else "first", policy=decides)
 
 
 def validated(row: Training) -> list[str]:

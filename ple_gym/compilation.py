@@ -1,21 +1,27 @@
-"""The compiled simulator: whether it is ready, getting it ready, and where it is kept."""
+"""The compiled code: whether it is ready, getting it ready, and where it is kept."""
 
 from __future__ import annotations
 
 import threading
 import time
 
-from ple_gym.drive import drive
-from ple_gym.lanes import Lanes
+from ple_gym.drive import DRIVE
+from ple_gym.learned.network import NETWORKS
 from ple_gym.rules import RULES
-from ple_gym.scenario.builtin import SCENARIOS
-from ple_gym.sim.jit import cache_of
+from ple_gym.sim.units import Unit
+from ple_gym.view.unit import VIEW
 
 NO_CACHE = "no folder to keep it in can be written to: set NUMBA_CACHE_DIR to one"
 
 
+def units() -> list[Unit]:
+    """Every compile unit, what takes longest first."""
+    rules = {rule.unit.name: rule.unit for rule in RULES.values() if rule.unit}
+    return [DRIVE, NETWORKS, VIEW, *rules.values()]
+
+
 def warm_up() -> float:
-    """Load the kernel from its cache, or compile it (half a minute to two of CPU time); return the seconds that took.
+    """Load everything from its cache, or compile it; return the seconds that took.
 
     It is done in a thread of its own, so that Ctrl-C interrupts the caller at once: nothing can stop the compiler.
     """
@@ -26,7 +32,8 @@ def warm_up() -> float:
 
     def compile_all() -> None:
         try:
-            Lanes(SCENARIOS["HolderPreempted"], 1).run(0, 0, RULES["oracle"].code)
+            for unit in units():
+                unit.prepare()
         except BaseException as error:  # told to the caller below
             failures.append(error)
 
@@ -47,17 +54,16 @@ def compiling() -> str | None:
 
 
 def is_warm() -> bool:
-    """Whether the kernel is ready to run in this process."""
-    return bool(getattr(drive, "signatures", True))  # without the JIT it always is
+    """Whether everything is ready to run in this process."""
+    return all(unit.is_ready for unit in units())
 
 
 def loaded_from() -> str | None:
-    """The folder that this process has its compiled code from; None if it was compiled here, or is not yet needed."""
-    cache = cache_of(drive)
+    """The folder that this process has the simulator from; None if it was compiled here, or is not yet needed."""
+    cache = DRIVE.cache
     return str(cache.loaded.parent) if cache and cache.loaded else None
 
 
 def cache_folder() -> str | None:
     """Where compiled code is kept; None without a folder to write to, or without the JIT."""
-    stats = getattr(drive, "stats", None)
-    return stats.cache_path if stats else None
+    return DRIVE.cache.cache_path if DRIVE.cache else None

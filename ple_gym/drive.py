@@ -1,33 +1,32 @@
 """The one compiled entry point: it joins simulator, rules and observations, for one lane or thousands.
 
-`Env` (one lane), `VectorEnv` (many) and `simulate` (a compiled rule decides to the end) all call `drive`, so that they
-cannot differ. Autoreset is one of its commands too: which world follows which is part of a lane's state.
+`Env` (one lane), `VectorEnv` (many) and `simulate` (a policy decides to the end) all call `drive`, so that they cannot
+differ. Autoreset is one of its commands too: which world follows which is part of a lane's state.
+
+View and policies are other compile units, which are called by their addresses (sim/units.py).
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ple_gym.learned.network import learned
-from ple_gym.rules.compiled import EXTERNAL, LEARNED, XEN_45, XEN_48, choose
+from ple_gym.rules.sight import SIGHT
 from ple_gym.sim import rng
-from ple_gym.sim.jit import called, entry_point, inlined, source_fingerprint
-from ple_gym.sim.kernel import advance, carry_out, legal, settle_all, start_world
-from ple_gym.sim.memory import grid, records, row_of
+from ple_gym.sim.decisions import carry_out, legal
+from ple_gym.sim.jit import called, inlined
+from ple_gym.sim.kernel import advance, settle_all, start_world
+from ple_gym.sim.memory import grid, records
 from ple_gym.sim.metrics import lost_cycles
 from ple_gym.sim.soundness import flaw
 from ple_gym.sim.state import (
     ADVANCING,
     DECIDE,
-    FLOAT32,
     FLOAT64,
-    INT8,
+    HISTOGRAM_BINS,
+    HISTOGRAMS,
     INT64,
-    NOTHING,
-    PARAMETERS,
-    PARAMETERS_BYTES,
+    PLACE,
+    PLACE_BYTES,
     RESULT_ELAPSED,
     RESULT_ILLEGAL,
     RESULT_REWARD,
@@ -36,7 +35,7 @@ from ple_gym.sim.state import (
     STORM,
     open_lane,
 )
-from ple_gym.view.observation import HOST_LENGTH, write_mask, write_observation
+from ple_gym.sim.units import Unit, invoke, sources
 
 # commands
 RESET = 0  # build the world named by world.seed and world.index, and go on to where world.start says, or to its end
@@ -44,17 +43,21 @@ STEP = 1  # take the lane's action for the decision that is due (an illegal one 
 OBSERVE = 2  # write result, mask and observation of the decision that is due; nothing happens
 NEXT = 3  # as RESET, for the world that follows world.seed (12.1)
 STEP_OR_NEXT = 4  # STEP, or NEXT where the run is over
-GO_ON = 5  # the rule decides from the decision that is due on, to the end
+GO_ON = 5  # the policy decides from the decision that is due on, to the end
 CONTINUE = 6  # go on with the command that ran out of events on this lane
 CHECK = 7  # only return what is wrong with the lane's state (sim/soundness.py)
+ASK = 8  # only write the policy's answer to the decision that is due into the lane's action; -1 if none is due
 
 #: Events that one call serves before it returns to Python, where Ctrl-C is noticed: a few hundredths of a second.
 EVENTS_PER_CALL = np.int64(1 << 17)
-EVENTS_PER_SCORE = 16  # what scoring one vCPU by a learned policy counts for
 
 #: A call that ran out of events returns UNFINISHED + (lane << 32) + remarkable lanes before that one; those after it
 #: have not begun.
 UNFINISHED = 1 << 62
+#: A call returns OUTSIDE if nothing was done, because an action is none; FAULT - lane if a policy's answer is not legal
+#: there: that is the lane's action then, and the lane is as it was when the policy was asked.
+OUTSIDE, FAULT = -1, -2
+_FAULTED = np.int64(-1) << np.int64(62)
 
 # bits of world.interrupted
 _RESETS, _SEEKS_STORM, _ILLEGAL = 1, 2, 4
@@ -63,22 +66,38 @@ FLOAT = np.float64
 
 MAX_REPLACEMENTS = 1000  # worlds without such a start that a reset skips before it returns an ended one
 
+#: What a call is about: one word each.
+CALL = np.dtype(
+    [
+        ("command", "i8"), ("begin", "i8"), ("end", "i8"),  # lanes begin..end-1 of
+        ("lanes", "i8"),  # so many, whose
+        ("places", "i8"),  # address of their PLACEs is here; and those of
+        ("actions", "i8"), ("results", "i8"),  # int64 [lanes], float64 [RESULTS, lanes]
+        ("masks", "i8"), ("mask_bytes", "i8"), ("observations", "i8"), ("observation_bytes", "i8"),  # a row per lane
+        ("most", "i8"),  # the largest action
+        ("observer", "i8"),  # address of the view; 0: lanes are not observed
+        ("policy", "i8"), ("parameters", "i8"),  # of who decides; 0: the caller
+        ("settles", "i8"), ("observes", "i8"), ("privileged", "i8"),  # what must be done before it is asked
+        ("memory_per_vm", "i8"),  # words
+        ("events", "i8"),  # how many events asking it counts for
+        ("trace", "i8"), ("trace_rows", "i8"),
+        ("events_per_call", "i8"),
+        ("sight", SIGHT),  # room for what a policy sees
+    ]
+)  # fmt: skip
+CALL_BYTES = CALL.itemsize
+_SIGHT_AT = (CALL.fields or {})["sight"][1]
+
 
 @called
-def show(s, mask, observation):
-    """Write mask and observation of the decision that is due, if this scenario is observed."""
-    par = s.par[0]
-    if par.information != NOTHING:
-        write_mask(s, grid(mask, 0, INT8, 1, 1, par.vcpus + 1))
-        write_observation(
-            s,
-            grid(observation, 0, FLOAT32, 4, par.features, par.vcpus),
-            grid(observation, 4 * par.vcpus * par.features, FLOAT32, 4, 1, HOST_LENGTH),
-        )
+def show(call, place, mask, observation):
+    """Write mask and observation of the decision that is due, if the lanes are observed."""
+    if call.observer != 0:
+        invoke(call.observer, (place.description, place.row, mask, observation))
 
 
 @called
-def report(s, results, e, mask, observation, lost, illegal):
+def report(call, s, place, results, e, mask, observation, lost, illegal):
     """Write what the caller gets: column e of the results (lost: cycles since the last report), mask, observation."""
     world = s.world[0]
     par = s.par[0]
@@ -86,29 +105,35 @@ def report(s, results, e, mask, observation, lost, illegal):
     results[RESULT_STATUS, e] = FLOAT(world.status)
     results[RESULT_ELAPSED, e] = FLOAT(world.now - world.decided_at)
     results[RESULT_ILLEGAL, e] = FLOAT(illegal)
-    show(s, mask, observation)
+    show(call, place, mask, observation)
 
 
 @inlined
-def reset_world(s, row, bypass):
+def clear(address, words):
+    """Put zeros into so many int64 words."""
+    row = grid(address, 0, INT64, 8, 1, words)
+    for i in range(words):
+        row[0, i] = 0
+
+
+@called
+def reset_world(s, place):
     """Clear the lane's state and start the world that world.seed and world.index name."""
     world = s.world[0]
     seed, index, start = world.seed, world.index, world.start
-    words = s.par[0].row_bytes // 8
-    state = grid(row, 0, INT64, 8, 1, words)
-    for i in range(words):
-        state[0, i] = 0
+    clear(place.row, s.par[0].row_bytes // 8)
+    clear(place.histogram, np.int64(HISTOGRAMS * HISTOGRAM_BINS // 2))
     world.seed, world.index, world.start = seed, index, start
-    start_world(s, bypass)
+    start_world(s)
 
 
 @inlined
-def decide(s, action, bypass):
+def decide(s, action):
     """Carry out a decision, and note when and where it was taken."""
     world = s.world[0]
     world.decided_at = world.now
     s.pcpu[world.deciding].decided_at = world.now
-    carry_out(s, action, bypass)
+    carry_out(s, action)
 
 
 @inlined
@@ -121,16 +146,39 @@ def storms(s):
     return world.exits - world.exits_before >= s.par[0].storm_exits
 
 
+@called
+def ask(call, address, s, place, mask, observation):
+    """What the policy answers to the exit that is due; `address` is that of the call."""
+    par, world, see = s.par[0], s.world[0], call.sight
+    if call.settles != 0:
+        settle_all(s, world.now)
+    see.mask, see.observation = mask, observation
+    if call.observes != 0:
+        show(call, place, mask, observation)
+    here = world.deciding
+    see.now, see.here, see.asker, see.defer = world.now, here, s.pcpu[here].current, par.vcpus
+    see.pcpus, see.vcpus, see.vms, see.sockets = par.pcpus, par.vcpus, par.vms, par.sockets
+    see.tsc_hz, see.window, see.exit_cost, see.actuator = par.tsc_hz, par.window, par.exit, par.actuator
+    see.exits, see.random_key = world.exits, world.policy_key
+    see.pcpu, see.vcpu, see.queue = place.row + par.pcpu_at, place.row + par.vcpu_at, place.row + par.queue_at
+    see.vm, see.parameters = place.description + par.vm_parameters_at, call.parameters
+    see.vm_memory = place.row + par.memory_at
+    see.vcpu_memory = see.vm_memory + 8 * call.memory_per_vm * par.vms
+    if call.privileged != 0:
+        see.description, see.row = place.description, place.row
+    return invoke(call.policy, (address + _SIGHT_AT,))
+
+
 @inlined
-def drive_lane(s, description, row, results, e, mask, observation, command, rule, bypass, events):
-    """Run one command on lane e, for at most so many events; returns how many are left.
+def drive_lane(call, address, s, place, actions, results, e, mask, observation, command, events):
+    """Run one command on lane e, for at most so many events; returns how many are left, or _FAULTED.
 
     If the lane's status is ADVANCING then, the command has not ended.
     """
     world = s.world[0]
     par = s.par[0]
     if command == OBSERVE or (command in (STEP, GO_ON) and world.status != DECIDE):  # what is no decision, or no run
-        report(s, results, e, mask, observation, 0.0, False)
+        report(call, s, place, results, e, mask, observation, 0.0, False)
         return events
     illegal = False
     if command == CONTINUE:
@@ -144,22 +192,22 @@ def drive_lane(s, description, row, results, e, mask, observation, command, rule
         if resets:
             if command != RESET:
                 world.seed, world.index = rng.next_seed(world.seed), np.uint64(0)
-            reset_world(s, row, bypass)
+            reset_world(s, place)
         elif command != GO_ON:
             illegal = not legal(s, world.deciding, world.action)
             world.illegal_actions += illegal
-            decide(s, par.vcpus if illegal else world.action, bypass)
+            decide(s, par.vcpus if illegal else world.action)
     while True:
         if world.status == ADVANCING:
-            events = advance(s, bypass, events)
+            events = advance(s, events)
             if world.status == ADVANCING:
                 world.interrupted = _RESETS * resets | _SEEKS_STORM * seeks_storm | _ILLEGAL * illegal
                 break
         if world.status != DECIDE:
-            if not (resets and rule == EXTERNAL and world.index < np.uint64(MAX_REPLACEMENTS)):
+            if not (resets and call.policy == 0 and world.index < np.uint64(MAX_REPLACEMENTS)):
                 break
             world.index += np.uint64(1)
-            reset_world(s, row, bypass)
+            reset_world(s, place)
             continue
         if world.exits == 1:
             world.decided_at = world.now  # nothing was decided before
@@ -167,23 +215,22 @@ def drive_lane(s, description, row, results, e, mask, observation, command, rule
             seeks_storm = False
         if seeks_storm:
             action = par.vcpus
-        elif rule == EXTERNAL:
+        elif call.policy == 0:
             break
-        elif rule == LEARNED:
-            settle_all(s, world.now)  # as below: who seems to spin depends on how long it has run by now
-            show(s, mask, observation)
-            action = learned(s, description, grid(mask, 0, INT8, 1, 1, par.vcpus + 1), observation)
-            events -= EVENTS_PER_SCORE * par.vcpus
         else:
-            action = choose(s, rule, world.deciding)
-        decide(s, action, bypass)
-    if rule == EXTERNAL and world.status != ADVANCING:
+            action = ask(call, address, s, place, mask, observation)
+            events -= call.events
+            if not legal(s, world.deciding, action):
+                actions[0, e] = action
+                return _FAULTED
+        decide(s, action)
+    if call.policy == 0 and world.status != ADVANCING:
         if world.status == DECIDE:
             settle_all(s, world.now)
         lost = lost_cycles(s, par.reward)
         if resets:  # what was lost before the first decision is nobody's fault
             world.decided_at, world.lost_before = world.now, lost
-        report(s, results, e, mask, observation, lost - world.lost_before, illegal)
+        report(call, s, place, results, e, mask, observation, lost - world.lost_before, illegal)
         world.lost_before = lost
     return events
 
@@ -197,46 +244,46 @@ def outside(actions, lanes, most):
     return wrong
 
 
-def _entry(fingerprint: int) -> Any:
-    def drive(
-        description, rows, actions, results, masks, observations, lanes, begin, end, command, rule, trace, trace_rows
-    ):
-        _ = fingerprint  # part of numba's cache key: see sim/jit.py
-        par = records(description, 0, PARAMETERS_BYTES, PARAMETERS)[0]
-        actions = grid(actions, 0, INT64, 8, 1, lanes)
-        results = grid(results, 0, FLOAT64, 8, RESULTS, lanes)
-        steps = command in (STEP, STEP_OR_NEXT)
-        if steps and outside(actions, lanes, par.vcpus):
-            return -1
-        remarkable = np.int64(0)
-        events = EVENTS_PER_CALL
-        for e in range(begin, end):
-            row = row_of(rows, e, par.row_bytes)
-            mask = row_of(masks, e, par.vcpus + 1)
-            observation = row_of(observations, e, par.observation_bytes)
-            s = open_lane(description, row, trace, trace_rows)
-            bypass = par.yield_bypasses_ratelimit != 0
-            if rule == XEN_45:
-                bypass = False
-            elif rule == XEN_48:
-                bypass = True
-            if command == CHECK:
-                return np.int64(flaw(s))
-            if steps:
-                s.world[0].action = actions[0, e]
-            events = drive_lane(s, description, row, results, e, mask, observation, command, rule, bypass, events)
-            if s.world[0].status == ADVANCING and command != OBSERVE:
-                return UNFINISHED + (np.int64(e) << 32) + remarkable
-            remarkable += s.world[0].status != DECIDE or results[RESULT_ILLEGAL, e] != 0.0
-        return remarkable
+def drive(address):
+    """Run the command of the CALL at an address; arrays that it names are kept by `lanes.Lanes`.
 
-    return entry_point(drive)
+    Returns how many lanes have nothing to decide now, or were given an illegal action; OUTSIDE, because an action is
+    not 0..most, in whatever lane: so all threads see it; or FAULT - lane. After EVENTS_PER_CALL events it returns
+    before it is done, with a number of UNFINISHED and more: `Lanes.drive` then goes on.
+    """
+    call = records(address, 0, CALL_BYTES, CALL)[0]
+    command = call.command
+    actions = grid(call.actions, 0, INT64, 8, 1, call.lanes)
+    results = grid(call.results, 0, FLOAT64, 8, RESULTS, call.lanes)
+    places = records(call.places, 0, PLACE_BYTES * call.lanes, PLACE)
+    steps = command in (STEP, STEP_OR_NEXT)
+    if steps and outside(actions, call.lanes, call.most):
+        return np.int64(OUTSIDE)
+    remarkable = np.int64(0)
+    events = call.events_per_call
+    for e in range(call.begin, call.end):
+        place = places[e]
+        mask = call.masks + e * call.mask_bytes
+        observation = call.observations + e * call.observation_bytes
+        s = open_lane(place.description, place.row, place.histogram, call.trace, call.trace_rows)
+        if command == CHECK:
+            return np.int64(flaw(s))
+        if command == ASK:
+            actions[0, e] = -1
+            if s.world[0].status == DECIDE:
+                actions[0, e] = ask(call, address, s, place, mask, observation)
+                if not legal(s, s.world[0].deciding, actions[0, e]):
+                    return np.int64(FAULT) - e
+            continue
+        if steps:
+            s.world[0].action = actions[0, e]
+        events = drive_lane(call, address, s, place, actions, results, e, mask, observation, command, events)
+        if events == _FAULTED:
+            return np.int64(FAULT) - e
+        if s.world[0].status == ADVANCING and command != OBSERVE:
+            return UNFINISHED + (np.int64(e) << 32) + remarkable
+        remarkable += s.world[0].status != DECIDE or results[RESULT_ILLEGAL, e] != 0.0
+    return remarkable
 
 
-#: drive(description, rows, actions, results, masks, observations, lanes, begin, end, command, rule, trace, trace_rows):
-#: run `command` on lanes begin..end-1 of 0..lanes-1. Arrays are `memory.handle`s, which `lanes.Lanes` keeps. rule:
-#: EXTERNAL (the caller's actions), or the code of a rule that decides to the end of the run. Returns how many lanes
-#: have nothing to decide now, or were given an illegal action; -1 if nothing was done, because an action is not
-#: 0..vCPUs, in whatever lane: so all threads see it. After EVENTS_PER_CALL events it returns before it is done, with a
-#: number of UNFINISHED and more: `lanes.Lanes.drive` then goes on.
-drive = _entry(source_fingerprint())
+DRIVE = Unit("drive", drive, 1, sources("drive.py", "rules/sight.py", "sim/**/*.py"), boxed=True)

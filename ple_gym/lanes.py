@@ -9,23 +9,36 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ple_gym.drive import CHECK, CONTINUE, GO_ON, OBSERVE, RESET, UNFINISHED, drive
+from ple_gym.drive import (
+    ASK,
+    CALL,
+    CHECK,
+    CONTINUE,
+    DRIVE,
+    EVENTS_PER_CALL,
+    FAULT,
+    GO_ON,
+    OBSERVE,
+    OUTSIDE,
+    RESET,
+    UNFINISHED,
+)
 from ple_gym.learned.file import Network
-from ple_gym.rules.compiled import EXTERNAL
+from ple_gym.policies import Policy, load_policy
 from ple_gym.scenario.model import Scenario
 from ple_gym.sim import state
-from ple_gym.sim.description import describe
-from ple_gym.sim.jit import compiled
+from ple_gym.sim.description import Memory, Section, describe, lane_sections
 from ple_gym.sim.memory import handle
 from ple_gym.sim.soundness import FLAWS
 from ple_gym.traces.events import IDLE, NOISE, Ints, completed
 from ple_gym.view import observation as observe
+from ple_gym.view.unit import VIEW
 
 STARTS = {"first": state.FIRST, "storm": state.STORM}
 REWARDS = {"waste": state.WASTE, "time": state.TIME, "fair": state.FAIR}
@@ -42,7 +55,7 @@ _CHECKSUM_BYTES = 16
 Between: TypeAlias = Callable[[int], None]
 
 NO_TRACE = np.zeros((0, state.TRACE_WIDTH), np.int64)
-_NO_TRACE = handle(NO_TRACE.ravel())
+EVENTS_PER_SCORE = 16  # what scoring one vCPU by a learned policy counts for
 
 
 @dataclass(frozen=True)
@@ -85,19 +98,25 @@ def _parameters(description: npt.NDArray[np.uint8]) -> Any:
     return description[: state.PARAMETERS.itemsize].view(state.PARAMETERS)[0]
 
 
-def _with_network(description: npt.NDArray[np.uint8], network: Network, width: int) -> npt.NDArray[np.uint8]:
-    """A description with the weights of a learned policy; observations are `width` numbers wide, scratch included."""
-    parameters = _parameters(description)
-    parameters["network_kind"], parameters["network_hidden"] = network.code, network.hidden
-    parameters["network_at"], parameters["observation_bytes"] = len(description), 4 * width
-    parameters["network_temperature"] = network.temperature
-    return np.concatenate([description, network.flat().view(np.uint8)])
+class RuleFault(RuntimeError):
+    """A policy's answer is not legal. The message is one line: policy, file and line, answer, and what is legal."""
 
 
 class Lanes:
-    """`count` simulated machines of one scenario.
+    """`count` simulated machines of one scenario, and the policy that may decide in them.
 
-    rows: uint8 [count, row_bytes], everything that changes; description: uint8, everything that does not.
+    Args:
+        scenario: the machine. If the policy is a setting of the host (`xen-4.8`), with that setting.
+        count: number of lanes.
+        reward: `waste`, `time` or `fair`.
+        information: level of the observations; `none`: nothing is observed.
+        start: `first` or `storm`: where `RESET` stops, unless the policy decides.
+        policy: who decides where `drive` is called with `decides`; or its name.
+
+    Attributes:
+        rows: uint8 [count, row_bytes], all that changes but the histograms, int32 [count, 3, 1024].
+        description: uint8, all that does not.
+        world, vm, pcpu, ...: the sections of the rows, as views (`sim/description.lane_sections`).
     """
 
     def __init__(
@@ -107,45 +126,94 @@ class Lanes:
         reward: str = "waste",
         information: str = "none",
         start: str = "first",
-        network: Network | None = None,
+        policy: Policy | Network | str | None = None,
     ) -> None:
-        vcpus = sum(vm.vcpus for vm in scenario.vms().values())
+        self.policy = None if policy is None else load_policy(policy)
+        network = self.policy.network if self.policy else None
+        self.scenario, self.count = self.policy.world(scenario) if self.policy else scenario, count
+        self.pcpus, self.vcpus = scenario.host.pcpus, sum(vm.vcpus for vm in scenario.vms().values())
         level = INFORMATION[network.information if network else information]
-        length = observe.observation_length(level, vcpus)
-        self.scenario, self.count = scenario, count
-        self.description = describe(scenario, REWARDS[reward], level, observe.vcpu_features(level), length)
+        length = observe.observation_length(level, self.vcpus)
         if network:
-            network.check_fits(vcpus)
-            length += network.room(vcpus)
-            self.description = _with_network(self.description, network, length)
+            network.check_fits(self.vcpus)
+            length += network.room(self.vcpus)
+        memory = self.policy.words if self.policy else Memory()
+        self.description = describe(self.scenario, REWARDS[reward], level, observe.vcpu_features(level), memory)
         self.layout = _parameters(self.description)
         self.rows = np.zeros((count, int(self.layout["row_bytes"])), np.uint8)
-        self.pcpus, self.vcpus = scenario.host.pcpus, vcpus
-        self.world = self._records("world_at", "vm_at", state.WORLD)[:, 0]
+        self.histogram = np.zeros((count, state.HISTOGRAMS, state.HISTOGRAM_BINS), np.int32)
+        vms, locks = len(scenario.vms()), sum(vm.locks for vm in scenario.vms().values())
+        self.sections = lane_sections(self.pcpus, self.vcpus, vms, locks, memory)
+        self.world = self.section("world")[:, 0]
+        self.vm, self.pcpu, self.vcpu, self.guest = map(self.section, ("vm", "pcpu", "vcpu", "guest"))
         self.world["start"] = STARTS[start]
-        self.vm = self._records("vm_at", "memory_at", state.VM)
-        self.pcpu = self._records("pcpu_at", "clock_at", state.PCPU)
-        self.vcpu = self._records("vcpu_at", "guest_at", state.VCPU)
-        self.guest = self._records("guest_at", "lock_at", state.VCPU_GUEST)
-        counts = self._records("histogram_at", "row_bytes", np.dtype(np.int32))
-        self.histogram = counts[:, : state.HISTOGRAMS * state.HISTOGRAM_BINS].reshape(count, state.HISTOGRAMS, -1)
         self.action = np.zeros(count, np.int64)
         self.result = np.zeros((state.RESULTS, count))
-        self.mask = np.zeros((count, vcpus + 1), np.int8)
-        fixed = (self.description, self.rows, self.action, self.result.ravel(), self.mask)
-        self._fixed = tuple(handle(array) for array in fixed)
-        self.observation = np.zeros((count, length), np.float32)
-        self._drive = compiled(drive, *self._arguments(0, 0, RESET, EXTERNAL, NO_TRACE))
+        self.mask = np.zeros((count, self.vcpus + 1), np.int8)
+        self._observation = np.zeros((count, length), np.float32)
+        self._places = np.zeros(count, state.PLACE)
+        self._places["description"] = handle(self.description)
+        self._places["row"] = handle(self.rows) + self.rows.shape[1] * np.arange(count)
+        self._places["histogram"] = handle(self.histogram) + self.histogram[0].nbytes * np.arange(count)
+        self._call = self._blank_call(level)
+        self._drive = DRIVE.entry
+        self._bound: list[npt.NDArray[Any]] = []  # calls that `bind` has made: addresses need them
+        self._given_scenario = scenario
+        self._asked: Lanes | None = None  # for `ask`: these lanes under another policy
 
-    def _records(self, start: str, stop: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        return self.rows[:, int(self.layout[start]) : int(self.layout[stop])].view(dtype)
+    @cached_property
+    def _given(self) -> Lanes:
+        """A lane of the scenario as it was given, without the policy's settings of the host."""
+        return Lanes(self._given_scenario, 1)
+
+    def section(self, name: str) -> npt.NDArray[Any]:
+        """A section of all rows: [count, ...], a view."""
+        section: Section = self.sections[name]
+        at = int(self.layout[f"{name}_at"])
+        part = self.rows[:, at : at + section.dtype.itemsize * int(np.prod(section.shape))]
+        return part.view(section.dtype).reshape(self.count, *section.shape)
+
+    def _blank_call(self, level: int) -> npt.NDArray[Any]:
+        """A CALL that has everything but its command, its lanes, and who decides."""
+        call = np.zeros(1, CALL)
+        arrays = {"places": self._places, "actions": self.action, "results": self.result, "masks": self.mask}
+        arrays |= {"observations": self._observation, "trace": NO_TRACE}
+        for name, array in arrays.items():
+            call[name] = handle(array)
+        call["lanes"], call["most"], call["events_per_call"] = self.count, self.vcpus, EVENTS_PER_CALL
+        call["mask_bytes"], call["observation_bytes"] = self.mask.shape[1], 4 * self._observation.shape[1]
+        if level != state.NOTHING:
+            call["observer"] = VIEW.address
+        return call
+
+    def _call_for(
+        self, begin: int, end: int, command: int, decides: bool, trace: npt.NDArray[np.int64]
+    ) -> npt.NDArray[Any]:
+        call = self._call.copy()
+        call["begin"], call["end"], call["command"] = begin, end, command
+        if len(trace):
+            call["trace"], call["trace_rows"] = handle(trace), len(trace)
+        if decides:
+            self._let_decide(call, self._decider())
+        return call
+
+    def _decider(self) -> Policy:
+        if self.policy is None:
+            raise ValueError("these lanes have no policy that could decide")
+        return self.policy
+
+    def _let_decide(self, call: npt.NDArray[Any], policy: Policy) -> None:
+        call["policy"], call["parameters"] = policy.address, handle(policy.block)
+        call["settles"], call["observes"] = policy.settled, policy.network is not None
+        call["privileged"], call["memory_per_vm"] = policy.privileged, policy.words.per_vm
+        call["events"] = EVENTS_PER_SCORE * self.vcpus if policy.network else 0
 
     def drive(
         self,
         begin: int,
         end: int,
         command: int,
-        rule: int = EXTERNAL,
+        decides: bool = False,
         trace: npt.NDArray[np.int64] = NO_TRACE,
         between: Between | None = None,
     ) -> int:
@@ -153,7 +221,8 @@ class Lanes:
 
         Actions are read from `action`: int64 [count]. Written are `result`: float64 [4, count]; `mask`: int8
         [count, V + 1]; and `observation`: float32 [count, length], which may be replaced by a fresh array before.
-        `trace`: int64 [n, 5], a ring that takes events (n = 0: none).
+        `decides`: whether the policy of these lanes decides, to the end of each run; else the caller does. `trace`:
+        int64 [n, 5], a ring that takes events (n = 0: none).
 
         The kernel returns now and then (`drive.EVENTS_PER_CALL`), so that Ctrl-C is noticed; it goes on at once.
         `between` is called there with the number of the lane that is being run, and may end everything by raising. The
@@ -162,44 +231,79 @@ class Lanes:
         Returns:
             How many of these lanes are over or were given an illegal action. -1: an action of any lane is not 0..V, and
             nothing was done.
+
+        Raises:
+            RuleFault: the policy's answer was not legal; and whatever a rule itself raises.
         """
-        told: int = self._drive(*self._arguments(begin, end, command, rule, trace))
-        return told if told < UNFINISHED else self.go_on(told, end, command, rule, trace, between)
+        call = self._call_for(begin, end, command, decides, trace)
+        told: int = self._drive(handle(call))
+        return told if OUTSIDE <= told < UNFINISHED else self.go_on(told, end, command, decides, trace, between)
 
     def go_on(
         self,
         told: int,
         end: int,
         command: int,
-        rule: int = EXTERNAL,
+        decides: bool = False,
         trace: npt.NDArray[np.int64] = NO_TRACE,
         between: Between | None = None,
     ) -> int:
-        """Finish a `drive` of lanes up to `end` that told it was UNFINISHED; returns what `drive` does."""
+        """Finish a `drive` of lanes up to `end` that told it was UNFINISHED; returns and raises what `drive` does."""
         remarkable = 0
         while told >= UNFINISHED:
             lane, before = divmod(told - UNFINISHED, 1 << 32)
             remarkable += before
             if between:
                 between(lane)
-            told = self._drive(*self._arguments(lane, lane + 1, CONTINUE, rule, trace))
-            if told < UNFINISHED and lane + 1 < end:
+            told = self._drive(handle(self._call_for(lane, lane + 1, CONTINUE, decides, trace)))
+            if OUTSIDE <= told < UNFINISHED and lane + 1 < end:
                 remarkable += told
-                told = self._drive(*self._arguments(lane + 1, end, command, rule, trace))
+                told = self._drive(handle(self._call_for(lane + 1, end, command, decides, trace)))
+        if told < OUTSIDE:
+            raise self._fault(FAULT - told)
         return remarkable + told
 
-    def bind(self, command: int, trace: npt.NDArray[np.int64]) -> Callable[[], int]:
-        """The call `drive(0, 1, command, trace=trace)`, faster: for one lane whose arrays all stay where they are.
+    def _fault(self, lane: int) -> RuleFault:
+        policy, answer = self._decider(), int(self.action[lane])
+        here = int(self.world["deciding"][lane])
+        asker = int(self.pcpu["current"][lane, here])
+        return RuleFault(
+            f"{policy.name} ({policy.where}): {answer} is not legal: an answer must be a queued vCPU that the actuator "
+            f"reaches, the asker (here {asker}), or to defer ({self.vcpus})"
+        )
 
-        What it returns may be UNFINISHED: then `go_on` must be called.
+    def ask(self, policy: Policy | str) -> npt.NDArray[np.int64]:
+        """What a policy would answer to the decision that is due in each lane: int64 [count]; -1 where none is due.
+
+        Nothing changes. The policy of these lanes remembers what it does, any other what it does at the start of a run.
+
+        Raises:
+            ScenarioError: there is no such policy.
+            RuleFault: an answer is not legal; and whatever a rule itself raises.
         """
-        return partial(self._drive, *self._arguments(0, 1, command, EXTERNAL, trace))
+        asked = load_policy(policy)
+        if self._asked is None or self._asked.policy is not asked:
+            self._asked = Lanes(self.scenario, self.count, policy=asked)
+        for name in self.sections:
+            if name != "memory":
+                self._asked.section(name)[:] = self.section(name)
+        self._asked.section("memory")[:] = self.section("memory") if asked is self.policy else 0
+        self._asked.drive(0, self.count, ASK, decides=True)
+        return self._asked.action.copy()
 
-    def _arguments(
-        self, begin: int, end: int, command: int, rule: int, trace: npt.NDArray[np.int64]
-    ) -> tuple[Any, ...]:
-        ring = handle(trace.ravel()) if len(trace) else _NO_TRACE
-        return (*self._fixed, self._observed, self.count, begin, end, command, rule, ring, len(trace))
+    def bind(
+        self, command: int, decides: bool = False, trace: npt.NDArray[np.int64] = NO_TRACE, observes: bool = True
+    ) -> Callable[[], int]:
+        """The call `drive(0, count, command, decides, trace)`, faster: for lanes whose arrays all stay where they are.
+
+        What it returns may be UNFINISHED: then `go_on` must be called. `observes`: whether a network's observation is
+        written before it is asked; else it is there already.
+        """
+        call = self._call_for(0, self.count, command, decides, trace)
+        if not observes:
+            call["observes"] = 0
+        self._bound.append(call)
+        return partial(self._drive, handle(call))
 
     @property
     def observation(self) -> npt.NDArray[np.float32]:
@@ -208,38 +312,53 @@ class Lanes:
 
     @observation.setter
     def observation(self, array: npt.NDArray[np.float32]) -> None:
-        self._observation, self._observed = array, handle(array)
+        self._observation = array
+        self._call["observations"] = handle(array)
 
     def run(
         self,
         lane: int,
         seed: int,
-        rule: int,
         trace: npt.NDArray[np.int64] = NO_TRACE,
         between: Between | None = None,
     ) -> None:
-        """Simulate world `seed` from its start to its end under a compiled rule; `between` is as in `drive`."""
+        """Simulate world `seed` from its start to its end under the policy; `between` is as in `drive`."""
         self.world["seed"][lane] = seed
         self.world["index"][lane] = 0
-        self.drive(lane, lane + 1, RESET, rule, trace, between)
+        self.drive(lane, lane + 1, RESET, True, trace, between)
 
-    def run_from_start(self, lane: int, seed: int, rule: int) -> dict[str, Any]:
-        """Simulate as an environment would: world `seed`, or the one that replaces it, up to its start, then under a
-        compiled rule to its end. Returns the `totals` at its start.
+    def reset(self, lane: int, seed: int) -> None:
+        """Go to the start of world `seed`, or of the one that replaces it; the caller decides there."""
+        self.world["seed"][lane] = seed
+        self.world["index"][lane] = 0
+        self.drive(lane, lane + 1, RESET)
+
+    def run_from_start(self, lane: int, seed: int) -> dict[str, Any]:
+        """Simulate as an environment would: world `seed`, or the one that replaces it, up to its start, then under the
+        policy to its end. Returns the `totals` at its start.
+
+        The start is that of the scenario as it was given, so that all policies have the same.
 
         Raises:
             RuntimeError: 1,001 worlds in a row ended before they reached their start.
         """
-        self.run(lane, seed, EXTERNAL)
-        if self.world["status"][lane] != state.DECIDE:
-            raise RuntimeError(never_starts(self, lane))
+        given = self._given
+        given.world["start"] = self.world["start"][lane]
+        given.reset(0, seed)
+        if given.world["status"][0] != state.DECIDE:
+            raise RuntimeError(never_starts(given, 0))
+        for name in self.sections:
+            if name != "memory":
+                self.section(name)[lane] = given.section(name)[0]
+        self.histogram[lane] = given.histogram[0]
+        self.section("memory")[lane] = 0
         before = self.totals(lane)
-        self.drive(lane, lane + 1, GO_ON, rule)
+        self.drive(lane, lane + 1, GO_ON, decides=True)
         return before
 
     def save(self, lane: int) -> bytes:
         """The exact state of a lane: a header that names format and scenario, the bytes, a checksum."""
-        body: bytes = self._header() + self.rows[lane].tobytes()
+        body: bytes = self._header() + self.rows[lane].tobytes() + self.histogram[lane].tobytes()
         return body + _checksum(body)
 
     def restore(self, lane: int, saved: bytes) -> None:
@@ -256,26 +375,46 @@ class Lanes:
             raise ValueError("the saved state is damaged: its checksum does not match")
         if saved[: len(header)] != header:
             raise ValueError("the saved state is of another scenario, observation, reward or version of ple_gym")
-        row = np.frombuffer(saved[len(header) : -_CHECKSUM_BYTES], np.uint8).copy()
-        if len(row) != self.rows.shape[1]:
-            raise ValueError(f"the saved state is damaged: it has {len(row)} bytes, not {self.rows.shape[1]}")
-        description, _, *others = self._arguments(0, 1, CHECK, EXTERNAL, NO_TRACE)
-        if wrong := self._drive(description, handle(row[np.newaxis]), *others):
+        body = np.frombuffer(saved[len(header) : -_CHECKSUM_BYTES], np.uint8).copy()
+        if len(body) != self.lane_bytes:
+            raise ValueError(f"the saved state is damaged: it has {len(body)} bytes, not {self.lane_bytes}")
+        row, histogram = np.split(body, [self.rows.shape[1]])
+        if wrong := self._flaw(lane, row.copy()):
             raise ValueError(f"the saved state is damaged: {FLAWS[wrong]} is as in no run")
-        self._put(lane, row)
+        self._put(lane, row, histogram)
         self.drive(lane, lane + 1, OBSERVE)
 
-    def _put(self, lane: int, row: npt.NDArray[np.uint8]) -> None:
+    @property
+    def lane_bytes(self) -> int:
+        """Bytes of the state of a lane."""
+        return int(self.rows[0].nbytes + self.histogram[0].nbytes)
+
+    def copy(self, source: int, targets: npt.NDArray[np.bool_]) -> None:
+        """Put the state of one lane into others: bool [count]."""
+        self.rows[targets] = self.rows[source]
+        self.histogram[targets] = self.histogram[source]
+
+    def _flaw(self, lane: int, row: npt.NDArray[np.uint8]) -> int:
+        """What is wrong with a row: a place in FLAWS."""
+        place = self._places[lane : lane + 1].copy()
+        place["row"] = handle(row)
+        call = self._call_for(0, 1, CHECK, False, NO_TRACE)
+        call["places"] = handle(place)
+        wrong: int = self._drive(handle(call))
+        return wrong
+
+    def _put(self, lane: int, row: npt.NDArray[np.uint8], histogram: npt.NDArray[np.uint8]) -> None:
         world = row[: state.WORLD.itemsize].view(state.WORLD)[0]
-        if world["status"] != state.ADVANCING:
-            self.rows[lane] = row
-            return
-        self.rows[lane] = 0
-        for name in ("seed", "index", "start"):
-            self.world[name][lane] = world[name]
+        begun = world["status"] != state.ADVANCING
+        self.rows[lane] = row if begun else 0
+        self.histogram[lane] = histogram.view(np.int32).reshape(self.histogram[lane].shape) if begun else 0
+        if not begun:
+            for name in ("seed", "index", "start"):
+                self.world[name][lane] = world[name]
 
     def _header(self) -> bytes:
-        return _MAGIC + _checksum(self.description.tobytes() + repr(state.LANE_FORMAT).encode())
+        layout = [(name, str(section.dtype)) for name, section in self.sections.items()]
+        return _MAGIC + _checksum(self.description.tobytes() + repr(layout).encode())
 
     def quantiles(self, lane: int, row: np.integer[Any], maximum: str) -> Quantiles:
         """One of the recorded distributions (`state.WAITS`, `state.ACQUIRE_EXITS`)."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ple_gym.drive import MAX_REPLACEMENTS, RESET, STEP
+from ple_gym.drive import ASK, MAX_REPLACEMENTS, RESET, STEP
 from ple_gym.lanes import Lanes
-from ple_gym.rules import RULES
-from ple_gym.rules.compiled import EXTERNAL
 from ple_gym.scenario import Scenario
 from ple_gym.sim import state
 from ple_gym.traces.events import Ints
@@ -16,34 +14,29 @@ from ple_gym.traces.events import Ints
 class Machine:
     """A lane and its records; `world`, `pcpu`, ... are views, so that they always show the present."""
 
-    def __init__(self, scenario: Scenario, seed: int = 0, lanes: Lanes | None = None) -> None:
+    def __init__(
+        self, scenario: Scenario, seed: int = 0, lanes: Lanes | None = None, policy: str | None = None
+    ) -> None:
         self.scenario = scenario
-        self.lanes = lanes or Lanes(scenario, 1)
+        self.lanes = lanes or Lanes(scenario, 1, policy=policy)
         self.world = self.lanes.world[0]
         self.vm, self.pcpu, self.vcpu, self.guest = (
             records[0] for records in (self.lanes.vm, self.lanes.pcpu, self.lanes.vcpu, self.lanes.guest)
         )
-        self.clock = self.section("clock_at", "vcpu_at", state.CLOCK)
-        self.lock = self.section("lock_at", "queue_at", state.LOCK)
-        self.memory = self.section("memory_at", "pcpu_at", state.MEMORY)
-        cells = self.lanes.pcpus * self.lanes.vcpus
-        self.queues = self.section("queue_at", "histogram_at", np.uint16)[:cells].reshape(self.lanes.pcpus, -1)
+        self.clock, self.lock, self.queues = (self.lanes.section(name)[0] for name in ("clock", "lock", "queue"))
+        self.askers: dict[str, Lanes] = {}
         self.reset(seed)
-
-    def section(self, start: str, stop: str, dtype: object) -> np.ndarray:
-        layout = self.lanes.layout
-        return self.lanes.rows[0, int(layout[start]) : int(layout[stop])].view(dtype)
 
     def reset(self, seed: int) -> None:
         """Start world `seed` and go on to its first decision or its end."""
         self.world["seed"] = seed
         self.world["index"] = MAX_REPLACEMENTS  # a world without a decision is not replaced: its end is of interest too
-        self.lanes.drive(0, 1, RESET, EXTERNAL)
+        self.lanes.drive(0, 1, RESET)
 
     def step(self, action: int) -> None:
         """Take an action, and go on to the next decision or the end."""
         self.lanes.action[0] = action
-        self.lanes.drive(0, 1, STEP, EXTERNAL)
+        self.lanes.drive(0, 1, STEP)
 
     def step_until(self, condition, action=None, most: int = 10_000) -> None:
         """Take `action()` (resume, if there is none) until `condition()` holds at a decision."""
@@ -54,10 +47,18 @@ class Machine:
             self.step(action() if action else self.asker)
         raise AssertionError("it did not happen")
 
-    def leave_to(self, rule: str, action: int) -> None:
-        """Take an action, and let a compiled rule decide to the end."""
+    def leave_to_policy(self, action: int) -> None:
+        """Take an action, and let the lane's policy decide to the end."""
         self.lanes.action[0] = action
-        self.lanes.drive(0, 1, STEP, RULES[rule].code)
+        self.lanes.drive(0, 1, STEP, decides=True)
+
+    def consult(self, rule: str, lanes: Lanes | None = None) -> int:
+        """What a rule answers here (or in these lanes), as one that has been asked before remembers it."""
+        asker = self.askers.setdefault(rule, Lanes(self.scenario, 1, policy=rule))
+        for name in set(asker.sections) - {"memory"}:
+            asker.section(name)[:] = (lanes or self.lanes).section(name)
+        asker.drive(0, 1, ASK, decides=True)
+        return int(asker.action[0])
 
     @property
     def deciding(self) -> bool:
@@ -101,16 +102,16 @@ class Machine:
 
 def totals(scenario: Scenario, rule: str, seed: int = 0) -> dict:
     """Every metric of one run under a compiled rule."""
-    lanes = Lanes(scenario, 1)
-    lanes.run(0, seed, RULES[rule].code)
+    lanes = Lanes(scenario, 1, policy=rule)
+    lanes.run(0, seed)
     return lanes.totals(0)
 
 
 def traced(scenario: Scenario, rule: str, seed: int = 0, events: int = 400_000) -> tuple[Lanes, Ints]:
     """One run under a compiled rule, and everything that happened in it: int64 [n, 5]."""
-    lanes = Lanes(scenario, 1)
+    lanes = Lanes(scenario, 1, policy=rule)
     buffer = np.empty((events, state.TRACE_WIDTH), np.int64)
-    lanes.run(0, seed, RULES[rule].code, buffer)
+    lanes.run(0, seed, buffer)
     count = int(lanes.world["traced"][0])
     assert count <= events, "the trace does not hold the whole run"
     return lanes, buffer[:count]

@@ -12,7 +12,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import tyro
@@ -48,10 +47,8 @@ from ple_gym.drive import NEXT, RESET, STEP  # noqa: E402
 from ple_gym.envs.env import PleEnv  # noqa: E402
 from ple_gym.lanes import Lanes  # noqa: E402
 from ple_gym.learned.file import Network, PolicyError, read_network, write_network  # noqa: E402
-from ple_gym.learned.network import RANKS, learned  # noqa: E402
+from ple_gym.learned.network import RANKS  # noqa: E402
 from ple_gym.scenario.builtin import load  # noqa: E402
-from ple_gym.sim.memory import grid, handle  # noqa: E402
-from ple_gym.sim.state import INT8, open_lane  # noqa: E402
 from ple_gym.view.observation import HOST_LENGTH, VCPU_FEATURES  # noqa: E402
 
 #: `Tiny` with 5 of its 100 transactions, one section each, and a PLE window ten times as long: a wrong decision costs
@@ -215,12 +212,6 @@ def test_permuted_vcpus_get_permuted_scores_and_any_number_of_them_will_do() -> 
         torch.testing.assert_close(two[:, -1], one[:, -1], atol=1e-4, rtol=1e-4)
 
 
-@numba.njit
-def answer(description, row, mask, observation, trace, actions):
-    """What the network in a description decides in a state."""
-    return learned(open_lane(description, row, trace, 0), description, grid(mask, 0, INT8, 1, 1, actions), observation)
-
-
 @pytest.mark.parametrize("learner", [maskable_ppo, set_ppo])
 def test_the_kernel_decides_as_torch_does_on_ten_thousand_states(learner: Any) -> None:
     """On states of random play; where the best two scores are a hair apart, nobody can tell."""
@@ -228,16 +219,14 @@ def test_the_kernel_decides_as_torch_does_on_ten_thousand_states(learner: Any) -
     policy = model.policy
     spread(*([policy.actor.vcpu3, policy.actor.defer2] if learner is set_ppo else [policy.action_net]))
     outside = Lanes(load("Storm"), 1, information="hypervisor")
-    inside = Lanes(load("Storm"), 1, network=learner.network(model))
+    inside = Lanes(load("Storm"), 1, policy=learner.network(model))
     length, count = outside.observation.shape[1], 12_000
     seen, masks = np.zeros((count, length), np.float32), np.zeros((count, 33), np.int8)
-    handles = [handle(array) for array in (inside.description, outside.rows[0], outside.mask[0], inside.observation[0])]
     choice, decided = np.random.default_rng(0), np.zeros(count, np.int64)
     outside.drive(0, 1, RESET)
     for i in range(count):
         seen[i], masks[i] = outside.observation[0], outside.mask[0]
-        inside.observation[0, :length] = outside.observation[0]
-        decided[i] = answer(*handles, handle(np.zeros(0, np.uint8)), 33)
+        decided[i] = outside.ask(inside.policy)[0]
         outside.action[0] = choice.choice(np.flatnonzero(outside.mask[0]))
         if outside.drive(0, 1, STEP):  # the run is over, and nothing is to be decided
             outside.drive(0, 1, NEXT)

@@ -24,8 +24,8 @@ seeds = st.integers(0, 2**63 - 1)
 
 
 def kernel_totals(scenario: Scenario, rule: str, seed: int) -> dict:
-    lanes = Lanes(scenario, 1)
-    lanes.run(0, seed, RULES[rule].code)
+    lanes = Lanes(scenario, 1, policy=rule)
+    lanes.run(0, seed)
     return lanes.totals(0)
 
 

@@ -309,11 +309,11 @@ RUN = np.dtype([("makespan", "i8"), ("waste", "i8"), ("exits", "i8"), ("finished
 def runs_of(scenario: Scenario, rule: str, seeds: int = 200) -> np.ndarray:
     """Runs 0 .. seeds-1 under a rule, a record each."""
     runs = np.zeros(seeds, RUN)
-    lanes = Lanes(scenario, 2)
+    lanes = Lanes(scenario, 2, policy=rule)
 
     def simulate(lane: int) -> None:
         for seed in range(lane, seeds, 2):
-            lanes.run(lane, seed, RULES[rule].code)
+            lanes.run(lane, seed)
             result = lanes.totals(lane)
             waste = result["cycles"]["spin"] + result["cycles"]["exit"]
             dispatches = lanes.histogram[lane, state.DISPATCH_EXITS]

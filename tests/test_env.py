@@ -22,7 +22,6 @@ from ple_gym.envs.env import PleEnv
 from ple_gym.envs.registration import MAX_EPISODE_STEPS, environment_id, registered_limit
 from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.lanes import Lanes
-from ple_gym.rules import RULES
 from ple_gym.scenario import never_decides
 from ple_gym.view import observation as observe
 
@@ -92,8 +91,8 @@ def test_seed_names_the_world_that_simulate_runs() -> None:
     env = gym.make("PLE/Storm-v0").unwrapped
     _, info = env.reset(seed=3)
     assert (info["seed"], info["index"]) == (3, 0)
-    lanes = Lanes(env.scenario, 1)
-    lanes.run(0, 3, RULES["longest-waiting"].code)
+    lanes = Lanes(env.scenario, 1, policy="longest-waiting")
+    lanes.run(0, 3)
     waited = observe.VCPU_FEATURES.index("waited")
     observation, done = env._observe(), False
     while not done:
@@ -151,8 +150,8 @@ def test_a_scenario_that_just_happens_not_to_exit_is_found_out() -> None:
 @given(scenarios(), st.integers(0, 2**62))
 def test_where_nothing_can_be_decided_nothing_ever_is(scenario: ple_gym.Scenario, seed: int) -> None:
     assume(never_decides(scenario) is not None)
-    lanes = Lanes(scenario, 1)
-    lanes.run(0, seed, RULES["continue"].code)
+    lanes = Lanes(scenario, 1, policy="continue")
+    lanes.run(0, seed)
     assert lanes.totals(0)["exits"] == 0
 
 
@@ -280,8 +279,8 @@ def test_the_paper_heuristic_decides_like_the_compiled_rule() -> None:
             action, _ = agent.predict(observation)
             observation, _, terminated, truncated, _ = env.step(action)
             done = terminated or truncated
-        lanes = Lanes(env.scenario, 1)
-        lanes.run(0, seed, RULES["paper"].code)
+        lanes = Lanes(env.scenario, 1, policy="paper")
+        lanes.run(0, seed)
         assert env.lanes.totals(0) == lanes.totals(0)
 
 
@@ -329,7 +328,8 @@ def test_hidden_state_does_not_reach_the_hypervisor_level() -> None:
         env.step(env.lanes.vcpus)
         plain = shown(env)
         saved = env.get_state()
-        env.lanes.rows[0, int(env.lanes.layout["guest_at"]) : int(env.lanes.layout["queue_at"])] = 0
+        for section in ("guest", "lock"):
+            env.lanes.section(section)[0] = 0
         for field in ("transaction", "section", "remaining", "lock", "exit_lock", "next_waiter", "spin_from"):
             env.lanes.guest[field][0] = rng.permutation(env.lanes.vcpus)
         assert np.array_equal(shown(env), plain)
@@ -409,9 +409,9 @@ def test_every_id_ends_within_its_step_limit() -> None:
 def test_no_rule_that_names_a_vcpu_reaches_a_tenth_of_the_step_limit(rule: str) -> None:
     """In most worlds; docs/vector.md has the numbers of 300."""
     for name, limit in MAX_EPISODE_STEPS.items():
-        lanes = Lanes(ple_gym.SCENARIOS[name], 1)
+        lanes = Lanes(ple_gym.SCENARIOS[name], 1, policy=rule)
         for seed in range(3):
-            before = lanes.run_from_start(0, seed, RULES[rule].code)["exits"]
+            before = lanes.run_from_start(0, seed)["exits"]
             assert 10 * (lanes.totals(0)["exits"] - before + 1) <= limit
 
 

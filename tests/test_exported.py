@@ -29,8 +29,7 @@ from ple_gym.learned.file import (
     read_network,
     write_network,
 )
-from ple_gym.rules import load_rule
-from ple_gym.rules.compiled import LEARNED
+from ple_gym.policies import load_policy
 from ple_gym.scenario import Scenario, ScenarioError, load
 from ple_gym.sim import state
 from ple_gym.view import observation as observe
@@ -82,7 +81,7 @@ def test_the_kernel_takes_the_legal_action_with_the_highest_score(
     """
     vcpus = sum(vm.vcpus for vm in scenario.vms().values())
     policy = replace(random_network(kind, vcpus, level=level, seed=seed), temperature=temperature)
-    outside, inside = Lanes(scenario, 1, information=level), Lanes(scenario, 1, network=policy)
+    outside, inside = Lanes(scenario, 1, information=level), Lanes(scenario, 1, policy=policy)
     for lanes in (outside, inside):
         lanes.world["seed"], lanes.world["index"] = seed, MAX_REPLACEMENTS
     outside.drive(0, 1, RESET)
@@ -98,7 +97,7 @@ def test_the_kernel_takes_the_legal_action_with_the_highest_score(
         outside.drive(0, 1, STEP)
         decisions += 1
     if decisions < 200:
-        inside.drive(0, 1, RESET, LEARNED)
+        inside.drive(0, 1, RESET, decides=True)
         assert inside.totals(0) == outside.totals(0)
 
 
@@ -126,7 +125,7 @@ def test_a_set_network_does_not_care_about_the_order_or_the_number_of_vcpus() ->
     two = scores(policy, np.concatenate([rows[order].T.ravel(), host]), int(np.flatnonzero(order == 4)[0]))
     assert two[:-1] == pytest.approx(one[:-1][order]) and two[-1] == pytest.approx(one[-1])
     for name in ("TicketOrder", "Storm"):
-        assert len(Lanes(load(name), 1, network=policy).observation) == 1
+        assert len(Lanes(load(name), 1, policy=policy).observation) == 1
 
 
 def test_files_hold_what_was_written(tmp_path: Path) -> None:
@@ -145,7 +144,7 @@ def test_a_learned_policy_is_named_like_a_rule(tmp_path: Path) -> None:
     write_network(path, random_network("set", 0))
     table = evaluate.compare("TicketOrder", ["xen-4.8", f"learned:{path}"], seeds=range(3))
     assert [row.policy for row in table.rows()] == ["xen-4.8", f"learned:{path}"]
-    assert load_rule(f"learned:{path}").information == "hypervisor"
+    assert load_policy(f"learned:{path}").information == "hypervisor"
     for name in learned_names():
         assert load_network(name).card["scenario"]
 

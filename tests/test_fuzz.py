@@ -26,10 +26,9 @@ import numpy as np
 import pytest
 from test_exported import random_network
 
-from ple_gym.drive import EXTERNAL
 from ple_gym.lanes import Lanes
 from ple_gym.learned.file import KINDS, Network, PolicyError, encode, read_network
-from ple_gym.rules import load_rule
+from ple_gym.policies import load_policy
 from ple_gym.scenario import Scenario, Vm, describe_parameters
 from ple_gym.scenario.builtin import SCENARIOS, load
 from ple_gym.scenario.distributions import parse
@@ -292,7 +291,7 @@ class Policies:
             return refused(error)
         if forged:
             kinds_are_right(found)
-            load_rule(f"learned:{self.path}")
+            load_policy(f"learned:{self.path}")
         else:
             assert equal(found, self.networks[place]), "a damaged policy was taken for a sound one"
         return "accepted"
@@ -490,7 +489,7 @@ class States:
     def __init__(self, folder: Path) -> None:
         self.lanes, self.sound = Lanes(load("Storm"), 1), []
         for seed in range(4):
-            self.lanes.run(0, seed, EXTERNAL)
+            self.lanes.reset(0, seed)
             self.sound.append(self.lanes.save(0))
 
     def one(self, rng: random.Random) -> str:

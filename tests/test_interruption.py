@@ -15,7 +15,6 @@ from ple_gym.envs.env import PleEnv
 from ple_gym.envs.pool import Pool
 from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.lanes import Lanes
-from ple_gym.rules import RULES
 from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
 from ple_gym.sim.jit import JIT_ENABLED
@@ -42,16 +41,16 @@ class After:
 
 
 def long_run(lanes: Lanes, between=None) -> dict:
-    lanes.run(0, 3, RULES["continue"].code, between=between)
+    lanes.run(0, 3, between=between)
     return lanes.totals(0)
 
 
 @pytest.mark.skipif(not JIT_ENABLED, reason="takes minutes")
 def test_a_long_run_can_be_ended_and_its_lane_used_again() -> None:
     scenario = load("Paper8").with_overrides({"guest.start": "convoy"})
-    expected = long_run(Lanes(scenario, 1))
+    expected = long_run(Lanes(scenario, 1, policy="continue"))
     assert expected["events"] > 5 * drive.EVENTS_PER_CALL
-    lanes = Lanes(scenario, 1)
+    lanes = Lanes(scenario, 1, policy="continue")
     with pytest.raises(Enough):
         long_run(lanes, After(3))
     assert lanes.world["status"][0] == state.ADVANCING
@@ -60,31 +59,30 @@ def test_a_long_run_can_be_ended_and_its_lane_used_again() -> None:
 
 
 @pytest.mark.kernel
-@pytest.mark.skipif(JIT_ENABLED, reason="the number is compiled in: make nojit")
 @pytest.mark.parametrize("start", ["first", "storm"])
 def test_it_does_not_matter_how_often_the_kernel_returns(monkeypatch: pytest.MonkeyPatch, start: str) -> None:
     def story(events: int) -> list:
-        monkeypatch.setattr(drive, "EVENTS_PER_CALL", np.int64(events))
+        monkeypatch.setattr("ple_gym.lanes.EVENTS_PER_CALL", np.int64(events))
         env, envs = PleEnv("Storm", start=start), PleVectorEnv(2, "Storm", start=start)
         told = [env.reset(seed=1)[0].tobytes(), envs.reset(seed=1)[0].tobytes()]
         for turn in range(20):
             action = turn * 7 % (env.action_space.n)  # some of them illegal
             told += [env.step(action)[:2], *(part.tolist() for part in envs.step([action, 0])[:4]), env.get_state()]
-        lanes = Lanes(load("Tiny"), 1)
-        lanes.run(0, 1, RULES["kvm"].code)
+        lanes = Lanes(load("Tiny"), 1, policy="kvm")
+        lanes.run(0, 1)
         return [repr(told), lanes.totals(0)]
 
     assert story(7) == story(1 << 17)
 
 
 def test_a_run_ends_at_two_thousand_million_events() -> None:
-    lanes = Lanes(STORM, 1)
-    lanes.run(0, 1, RULES["host"].code)
+    lanes = Lanes(STORM, 1, policy="host")
+    lanes.run(0, 1)
     whole = int(lanes.world["events"][0])
-    lanes.run(0, 1, drive.EXTERNAL)
+    lanes.reset(0, 1)
     before = state.MAX_EVENTS - 100 - lanes.world["events"][0]
     lanes.world["events"] += before
-    lanes.drive(0, 1, drive.GO_ON, RULES["host"].code)
+    lanes.drive(0, 1, drive.GO_ON, decides=True)
     assert whole > 1000
     assert lanes.world["events"][0] == state.MAX_EVENTS
     assert lanes.world["status"][0] == state.TIMED_OUT

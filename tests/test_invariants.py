@@ -16,7 +16,6 @@ from worlds import MORE, contended_scenarios, scenarios
 from ple_gym.drive import RESET, STEP
 from ple_gym.lanes import Lanes
 from ple_gym.rules import RULES
-from ple_gym.rules.compiled import EXTERNAL
 from ple_gym.scenario import Limit, Scenario
 from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
@@ -151,7 +150,7 @@ def check_the_end(m: Machine) -> None:
 
 def check_a_world(scenario: Scenario, seed: int, rule: str, decisions: int, lanes: Lanes | None = None) -> int:
     """Decide at random; check the state at the first decisions and now and then later. Returns their number."""
-    m = Machine(scenario, seed, lanes)
+    m = Machine(scenario, seed, lanes, policy=rule)
     choice = random.Random(seed)
     taken = 0
     while m.deciding and taken < decisions:
@@ -161,7 +160,7 @@ def check_a_world(scenario: Scenario, seed: int, rule: str, decisions: int, lane
         m.step(choice.choice(m.legal_actions()))
         taken += 1
     if m.deciding:
-        m.leave_to(rule, m.defer)
+        m.leave_to_policy(m.defer)
     check_the_end(m)
     return taken
 
@@ -169,7 +168,7 @@ def check_a_world(scenario: Scenario, seed: int, rule: str, decisions: int, lane
 @settings(max_examples=1000 * MORE)
 @given(contended_scenarios() | scenarios(), seeds, rules)
 def test_random_decisions_in_random_worlds(scenario: Scenario, seed: int, rule: str) -> None:
-    lanes = Lanes(scenario, 1)
+    lanes = Lanes(scenario, 1, policy=rule)
     taken = [check_a_world(scenario, seed ^ world, rule, 200, lanes) for world in range(WORLDS)]
     event("some decisions" if sum(taken) else "no decision")
 
@@ -258,8 +257,8 @@ def test_records_of_a_few_random_worlds(scenario: Scenario, seed: int, rule: str
 
 
 def final_bytes(scenario: Scenario, seed: int, rule: str) -> bytes:
-    lanes = Lanes(scenario, 1)
-    lanes.run(0, seed, RULES[rule].code)
+    lanes = Lanes(scenario, 1, policy=rule)
+    lanes.run(0, seed)
     return lanes.rows[0].tobytes()
 
 
@@ -269,18 +268,18 @@ def final_bytes(scenario: Scenario, seed: int, rule: str) -> bytes:
 def test_equal_seeds_give_equal_bytes(scenario: Scenario, seed: int, other: int, rule: str) -> None:
     expected = final_bytes(scenario, seed, rule)
     assert final_bytes(scenario, seed, rule) == expected
-    lanes = Lanes(scenario, 1)
+    lanes = Lanes(scenario, 1, policy=rule)
     for one in (other, seed):  # whatever ran in this lane before
-        lanes.run(0, one, RULES[rule].code)
+        lanes.run(0, one)
     assert lanes.rows[0].tobytes() == expected
 
 
 @settings(max_examples=300 * MORE)
 @given(contended_scenarios(), seeds, seeds, rules)
 def test_lanes_do_not_touch_each_other(scenario: Scenario, seed: int, other: int, rule: str) -> None:
-    lanes = Lanes(scenario, 3)
+    lanes = Lanes(scenario, 3, policy=rule)
     for lane, one in enumerate((seed, other, seed)):
-        lanes.run(lane, one, RULES[rule].code)
+        lanes.run(lane, one)
     assert lanes.rows[0].tobytes() == lanes.rows[2].tobytes() == final_bytes(scenario, seed, rule)
     assert lanes.rows[1].tobytes() == final_bytes(scenario, other, rule)
 
@@ -292,7 +291,7 @@ def test_lanes_stepped_together_are_like_lanes_stepped_alone(scenario: Scenario,
     together = Lanes(scenario, 2)
     for lane, m in enumerate(alone):
         together.world["seed"][lane], together.world["index"][lane] = m.world["seed"], m.world["index"]
-    together.drive(0, 2, RESET, EXTERNAL)
+    together.drive(0, 2, RESET)
     choice = random.Random(seed)
     for _ in range(20):
         if not all(m.deciding for m in alone):
@@ -301,7 +300,7 @@ def test_lanes_stepped_together_are_like_lanes_stepped_alone(scenario: Scenario,
             action = choice.choice(m.legal_actions())
             together.action[lane] = action
             m.step(action)
-        together.drive(0, 2, STEP, EXTERNAL)
+        together.drive(0, 2, STEP)
     for lane, m in enumerate(alone):
         assert together.rows[lane].tobytes() == m.lanes.rows[0].tobytes()
 
@@ -311,17 +310,17 @@ def test_lanes_stepped_together_are_like_lanes_stepped_alone(scenario: Scenario,
 def test_a_compiled_rule_is_nothing_but_its_actions(scenario: Scenario, seed: int) -> None:
     """Given from outside, `continue` and `host` lead to the same end as compiled."""
     for rule in ("continue", "host"):
-        m = Machine(scenario, seed)
-        start = m.lanes.rows.copy()
+        m = Machine(scenario, seed, policy=rule)
+        start = m.lanes.rows.copy(), m.lanes.histogram.copy()
         for _ in range(300):
             if m.deciding:
                 m.step(m.asker if rule == "continue" else m.defer)
         if m.deciding:
-            m.leave_to(rule, m.asker if rule == "continue" else m.defer)
+            m.leave_to_policy(m.asker if rule == "continue" else m.defer)
         outside = m.lanes.totals(0)
-        m.lanes.rows[:] = start
+        m.lanes.rows[:], m.lanes.histogram[:] = start
         if m.deciding:
-            m.leave_to(rule, m.asker if rule == "continue" else m.defer)
+            m.leave_to_policy(m.asker if rule == "continue" else m.defer)
         assert m.lanes.totals(0) == outside
 
 

@@ -6,32 +6,34 @@ import inspect
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ple_gym.drive import drive
+from ple_gym.compilation import units
+from ple_gym.drive import DRIVE
 from ple_gym.lanes import Lanes
 from ple_gym.scenario.builtin import SCENARIOS
 from ple_gym.sim.cache import CompiledCache
-from ple_gym.sim.jit import JIT_ENABLED, cache_of, compiled_sources
+from ple_gym.sim.jit import JIT_ENABLED
 
 pytestmark = pytest.mark.skipif(not JIT_ENABLED, reason="nothing is compiled")
 
 #: A function that is compiled and kept as the simulator is, but in a moment.
 TINY = """
-from ple_gym.sim.jit import cache_of, entry_point
+import pathlib
+from ple_gym.sim.units import Unit
 
-def make(fingerprint):
-    def double(x):
-        _ = fingerprint
-        return 2 * x
-    return entry_point(double)
+def double(x):
+    return 2 * x
 
-double = make(7)
-assert double(21) == 42
-cache = cache_of(double)
-print("loaded" if cache.loaded else "compiled", cache.folder)
+def make():
+    return Unit("double", double, 1, [pathlib.Path(__file__)], boxed=True)
+
+unit = make()
+assert unit.entry(21) == 42
+print("loaded" if unit.cache.loaded else "compiled", unit.cache.folder)
 """
 #: As where the installation and the home cannot be written to; root can write everywhere, so that modes do not do it.
 READ_ONLY = """
@@ -74,14 +76,14 @@ def kept_in(folder: Path) -> list[Path]:
 def test_what_was_compiled_is_loaded_in_the_next_process(tiny: Path) -> None:
     assert run(tiny) == (f"compiled {tiny / '__pycache__'}", [])
     assert run(tiny) == (f"loaded {tiny / '__pycache__'}", [])
-    (tiny / "tiny.py").write_text(TINY.replace("make(7)", "make(8)"))
+    (tiny / "tiny.py").write_text(TINY + "# edited")
     assert run(tiny)[0].startswith("compiled")
 
 
 #: What a power cut, a full disk or a bad block leaves of a file.
 DAMAGES = r"""
 import pathlib, sys
-from tiny import cache, cache_of, make
+from tiny import make
 (file,) = pathlib.Path("__pycache__").glob("*.nbc")
 good = file.read_bytes()
 half = len(good) // 2
@@ -99,10 +101,10 @@ for how, data in {
 }.items():
     file.write_bytes(data)
     for expected in ("compiled", "loaded"):
-        double = make(7)
+        unit = make()
         print(f"{how}, {expected}:", file=sys.stderr)
-        assert double(21) == 42
-        assert (cache_of(double).loaded == file.resolve()) == (expected == "loaded"), how
+        assert unit.entry(21) == 42
+        assert (unit.cache.loaded == file.resolve()) == (expected == "loaded"), how
 """
 
 
@@ -180,7 +182,7 @@ def test_a_folder_that_is_named_and_cannot_be_made_is_left_for_the_next_place(ti
 
 def test_old_files_do_not_pile_up(tiny: Path) -> None:
     for number in range(10):
-        (tiny / "tiny.py").write_text(TINY.replace("make(7)", f"make({number})"))
+        (tiny / "tiny.py").write_text(f"{TINY}# {number}")
         run(tiny)
     assert len(kept_in(tiny)) == 8
     assert run(tiny)[0].startswith("loaded")
@@ -199,10 +201,9 @@ def test_many_processes_at_once_leave_one_good_file(tiny: Path) -> None:
 
 SIMULATOR = """
 from ple_gym import compilation, evaluate
-from ple_gym.drive import drive
-from ple_gym.sim.jit import cache_of
 assert compilation.cache_folder() is None
-cache_of(drive)._readable.clear()  # whatever lies beside the code
+for unit in compilation.units():
+    unit.cache._readable.clear()  # whatever lies beside the code
 print(evaluate.simulate("HolderPreempted", "xen-4.5", [0])[0]["ple_exits"])
 """
 
@@ -215,27 +216,43 @@ def test_a_read_only_installation_with_a_read_only_home_still_works(tmp_path: Pa
     assert printed == "484" and len(lines) == 1 and "NUMBA_CACHE_DIR" in lines[0]
 
 
-def test_the_simulator_is_kept_this_way() -> None:
-    cache = cache_of(drive)
-    assert cache is not None and cache.folder is not None
-    assert drive.stats.cache_path == str(cache.folder)
+def test_every_unit_is_kept_this_way() -> None:
+    for unit in units():
+        assert unit.cache is not None and unit.cache.folder is not None, unit.name
+    assert len({unit.name for unit in units()}) == len(units())
 
 
-def test_an_edit_of_any_compiled_source_is_noticed() -> None:
-    modules = [module for name, module in sys.modules.items() if name.startswith("ple_gym.")]
-    dispatchers = [value for module in modules for value in vars(module).values() if hasattr(value, "py_func")]
-    helpers = [one for one in dispatchers if cache_of(one) is None]  # an entry point is keyed by its own file, too
-    sources = {inspect.getfile(helper.py_func) for helper in helpers}
-    keyed = {str(path) for path in compiled_sources()} | {
-        inspect.getfile(one.py_func) for one in dispatchers if cache_of(one)
-    }
-    assert len(sources) > 10
-    assert sources <= keyed
+def dispatchers_in(function: Callable[..., object], found: set[Callable[..., object]]) -> set[Callable[..., object]]:
+    """The functions that are compiled into this one: it, what it calls, what those call."""
+    found.add(function)
+    variables = inspect.getclosurevars(function)
+    for value in [*variables.globals.values(), *variables.nonlocals.values()]:
+        inner = getattr(value, "py_func", None)
+        if inner is not None and inner not in found:
+            dispatchers_in(inner, found)
+    return found
+
+
+def test_an_edit_of_any_compiled_source_is_noticed_by_the_units_that_it_is_in() -> None:
+    for unit in units():
+        functions = dispatchers_in(unit.function, set())
+        assert unit.made_of is not None
+        missing = {inspect.getfile(one) for one in functions} - {str(path) for path in unit.made_of}
+        assert not missing, unit.name
+    assert len(dispatchers_in(DRIVE.function, set())) > 60
+
+
+def test_an_edit_of_a_rule_or_of_what_is_not_compiled_leaves_the_simulator_alone() -> None:
+    others = [path for unit in units() if unit is not DRIVE for path in unit.made_of or ()]
+    rules = {path for path in others if path.parent.name == "rules"} - set(DRIVE.made_of or ())
+    assert {"kvm.py", "spin_age.py", "paper.py", "helpers.py"} <= {path.name for path in rules}
+    assert not {"policies.py", "lanes.py", "file.py", "registry.py"} & {path.name for path in DRIVE.made_of or ()}
 
 
 def test_another_number_of_pcpus_vcpus_or_locks_does_not_compile_again() -> None:
     for scenario in SCENARIOS.values():
         for overrides in ({}, {"host.pcpus": 7, "guest.vcpus": 11, "guest.locks": 5}):
             for count in (1, 3):
-                Lanes(scenario.with_overrides(overrides), count, information="oracle").run(0, 1, 0)
-    assert len(drive.signatures) == 1
+                lanes = Lanes(scenario.with_overrides(overrides), count, information="oracle", policy="host")
+                lanes.run(0, 1)
+    assert len(DRIVE.dispatcher.signatures) == 1

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from machine import Machine
 from worlds import MORE, contended_scenarios, scenarios
 
-from ple_gym.drive import CHECK, EXTERNAL, GO_ON, STEP
+from ple_gym.drive import CHECK, GO_ON, STEP
 from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.lanes import Lanes, _checksum
 from ple_gym.rules import RULES
@@ -41,7 +41,7 @@ def flaw(lanes: Lanes) -> str:
 
 def signed(lanes: Lanes, row: np.ndarray) -> bytes:
     """A state with a right checksum."""
-    body = lanes._header() + row.tobytes()
+    body = lanes._header() + row.tobytes() + lanes.histogram[0].tobytes()
     return body + _checksum(body)
 
 
@@ -60,19 +60,7 @@ def forge(lanes: Lanes, generator: np.random.Generator) -> np.ndarray:
     """The row of a lane with one to three numbers replaced: by small, large, negative or random ones."""
     twin = Lanes(lanes.scenario, 1)
     twin.rows[0] = lanes.rows[0]
-    m = Machine.__new__(Machine)
-    m.lanes = twin
-    sections = [
-        twin.world[:1],
-        twin.vm[0],
-        twin.pcpu[0],
-        twin.vcpu[0],
-        twin.guest[0],
-        m.section("memory_at", "pcpu_at", state.MEMORY),
-        m.section("clock_at", "vcpu_at", state.CLOCK),
-        m.section("lock_at", "queue_at", state.LOCK),
-        m.section("queue_at", "histogram_at", np.uint16),
-    ]
+    sections = [twin.section(name)[0].reshape(-1) for name in twin.sections]
     for _ in range(generator.integers(1, 4)):
         records = sections[generator.integers(len(sections))]
         if records.dtype.names:
@@ -97,14 +85,14 @@ def forge(lanes: Lanes, generator: np.random.Generator) -> np.ndarray:
 @settings(max_examples=(100 if JIT_ENABLED else 10) * MORE)
 @given(contended_scenarios() | scenarios(), st.integers(0, 2**63 - 1), st.sampled_from(sorted(RULES)))
 def test_no_state_that_a_run_is_in_is_refused(scenario: Scenario, seed: int, rule: str) -> None:
-    m = Machine(scenario, seed)
+    m = Machine(scenario, seed, policy=rule)
     for turn in range(25):
         assert flaw(m.lanes) == ""
         if not m.deciding:
             break
         m.step(m.legal_actions()[turn % len(m.legal_actions())])
     if m.deciding:
-        m.lanes.drive(0, 1, GO_ON, RULES[rule].code)
+        m.lanes.drive(0, 1, GO_ON, decides=True)
     assert flaw(m.lanes) == "", "the run has ended"
 
 
@@ -118,7 +106,7 @@ def test_a_forged_state_is_refused_or_does_no_harm(name: str) -> None:
         if lanes is None or number % 20 == 0:
             lanes = at_decision(name, number)
             target = Lanes(lanes.scenario, 1, information="oracle")
-            target.run(0, 1, EXTERNAL)
+            target.reset(0, 1)
         row = forge(lanes, generator)
         before, observed = target.rows.copy(), target.observation.copy()
         try:
@@ -135,7 +123,7 @@ def test_a_forged_state_is_refused_or_does_no_harm(name: str) -> None:
             target.action[0] = generator.choice(np.flatnonzero(target.mask[0]))
             target.drive(0, 1, STEP)
             assert flaw(target) == ""
-        target.run(0, 1, EXTERNAL)
+        target.reset(0, 1)
     assert 0.2 * FORGED < refused * len(WORLDS) < FORGED, "nearly all, or hardly any, were refused"
 
 
@@ -157,7 +145,7 @@ def test_what_made_the_kernel_write_outside_its_arrays_is_refused(
     section: str, field: str, index: int, value: int
 ) -> None:
     lanes = Lanes(load("Storm"), 1)
-    lanes.run(0, 1, EXTERNAL)
+    lanes.reset(0, 1)
     twin = Lanes(load("Storm"), 1)
     twin.rows[:] = lanes.rows
     records = getattr(twin, section)
@@ -168,7 +156,7 @@ def test_what_made_the_kernel_write_outside_its_arrays_is_refused(
 
 def test_a_state_of_another_length_is_refused() -> None:
     lanes = Lanes(load("Tiny"), 1)
-    lanes.run(0, 1, EXTERNAL)
+    lanes.reset(0, 1)
     with pytest.raises(ValueError, match="bytes"):
         lanes.restore(0, signed(lanes, np.append(lanes.rows[0], np.zeros(8, np.uint8))))
 

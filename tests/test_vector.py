@@ -24,7 +24,6 @@ from ple_gym.envs.env import PleEnv
 from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.evaluate import record
 from ple_gym.lanes import Lanes
-from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
 from ple_gym.scenario.builtin import load
 from ple_gym.traces.events import PLE
@@ -383,10 +382,11 @@ def test_a_compiled_rule_goes_on_from_a_storm_as_an_agent_does() -> None:
     while not done:
         *_, terminated, truncated, info = env.step(env.lanes.vcpus)
         done = terminated or truncated
-    lanes = Lanes(load("Paper8"), 1, start="storm")
-    assert lanes.run_from_start(0, 3, RULES["host"].code) == at_start
+    lanes = Lanes(load("Paper8"), 1, start="storm", policy="host")
+    assert lanes.run_from_start(0, 3) == at_start
     assert lanes.totals(0) == env.lanes.totals(0)
-    assert lanes.run_from_start(0, 3, RULES["kvm"].code) == at_start
+    lanes = Lanes(load("Paper8"), 1, start="storm", policy="kvm")
+    assert lanes.run_from_start(0, 3) == at_start
     assert at_start["exits"] < lanes.totals(0)["exits"] < info["ple_episode"]["ple_exits"]
 
 
@@ -394,8 +394,8 @@ def test_no_storm_to_be_found() -> None:
     with pytest.raises(RuntimeError, match=r"HolderPreempted: worlds 0\.\.1000 of seed 3 have no storm"):
         PleEnv("HolderPreempted", start="storm", overrides={"profile": "xen-4.8"}).reset(seed=3)
     with pytest.raises(RuntimeError, match="have no storm"):
-        lanes = Lanes(load("HolderPreempted").with_overrides({"profile": "xen-4.8"}), 1, start="storm")
-        lanes.run_from_start(0, 3, RULES["kvm"].code)
+        lanes = Lanes(load("HolderPreempted").with_overrides({"profile": "xen-4.8"}), 1, start="storm", policy="kvm")
+        lanes.run_from_start(0, 3)
 
 
 # ------------------------------------------------------------------------------------------------------------ the rest

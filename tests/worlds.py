@@ -13,7 +13,6 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from ple_gym.lanes import Lanes
-from ple_gym.rules import RULES
 from ple_gym.scenario import Cost, Decision, Host, Limit, Noise, Ple, Scenario, ScenarioError, Vm, describe_parameters
 from ple_gym.sim.jit import JIT_ENABLED
 
@@ -234,9 +233,9 @@ def affordable(scenario: Scenario, rule: str, seed: int, work: int = 45_000) -> 
 
     while True:
         scenario = scenario.with_overrides({"limit.simulated_s": max(seconds, 1 / scenario.host.tsc_hz)})
-        lanes = Lanes(scenario, 1)
+        lanes = Lanes(scenario, 1, policy=rule)
         try:
-            lanes.run(0, seed, RULES[rule].code, between=too_long)
+            lanes.run(0, seed, between=too_long)
         except TooLong:
             pass
         else:

@@ -142,7 +142,7 @@ def memory_row(most: int) -> Measurement:
     """What a lane needs: its row, and what a step returns of it; and what `most` lanes need."""
     one = PleVectorEnv(1, SCENARIO, threads=1)
     _, rewards, terminations, truncations, infos = (one.reset(seed=0), one.step(np.array([0])))[1]
-    row, observation = one.lanes.rows.nbytes, one.lanes.observation.nbytes
+    row, observation = one.lanes.lane_bytes, one.lanes.observation.nbytes
     others = sum(array.nbytes for array in (one.lanes.mask, rewards, terminations, truncations, *infos.values()))
     total = row + observation + others
     parts = f"row {row:,}, observation {observation:,}, other outputs {others:,}"

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from ple_gym.bench.report import RULE, Measurement, at_least, at_most
-from ple_gym.drive import drive
+from ple_gym.drive import DRIVE
 from ple_gym.lanes import Lanes
-from ple_gym.rules import RULES
 from ple_gym.scenario.builtin import SCENARIOS
 from ple_gym.scenario.model import Scenario
 
@@ -48,7 +47,7 @@ def kernel_rows(repeats: int, seconds: float) -> list[Measurement]:
         "16x64": storm(16, 64),
         "Paper32": SCENARIOS["Paper32"],
     }
-    lanes = {name: Lanes(scenario, 1) for name, scenario in scenarios.items()}
+    lanes = {name: Lanes(scenario, 1, policy=RULE) for name, scenario in scenarios.items()}
     count = {name: _runs_that_last(one, seconds) for name, one in lanes.items()}
     batches: dict[str, list[_Batch]] = {name: [] for name in lanes}
     for _ in range(repeats):
@@ -81,11 +80,11 @@ def _runs_that_last(lanes: Lanes, seconds: float) -> int:
 
 def _run_batch(lanes: Lanes, runs: int) -> _Batch:
     """Run seeds 0..runs-1, resets included."""
-    rule, world = RULES[RULE].code, lanes.world
+    world = lanes.world
     events = decisions = now = 0
     wall, cpu = time.perf_counter(), time.thread_time()
     for seed in range(runs):
-        lanes.run(0, seed, rule)
+        lanes.run(0, seed)
         events += int(world["events"][0])
         decisions += int(world["exits"][0])
         now += int(world["now"][0])
@@ -107,7 +106,7 @@ def _beside(batches: Sequence[_Batch]) -> str:
 
 def signatures_row() -> Measurement:
     """How often the entry point has been compiled; measure it last."""
-    signatures = getattr(drive, "signatures", None)
+    signatures = getattr(DRIVE.dispatcher, "signatures", None)
     name = "compiled variants after all these sizes"
     if signatures is None:
         return Measurement(name, None, "", "<= 1", None, "the JIT is off")

@@ -20,7 +20,6 @@ import numpy.typing as npt
 from ple_gym.bench.batched import SCENARIO, Replay
 from ple_gym.bench.report import Measurement, Seconds, at_least, plain, timed
 from ple_gym.lanes import Lanes
-from ple_gym.rules import RULES
 from ple_gym.scenario.builtin import SCENARIOS
 
 CARTPOLE_LANES = (64, 256, 1024, 4096)
@@ -81,12 +80,12 @@ def simpy_row(repeats: int) -> Measurement:
             "SimPy is not installed (extra peers)" if error.name == "simpy" else f"needs a checkout ({SIMPY_MODEL})"
         )
         return at_least(name, None, "", target, missing)
-    scenario, rule, pairs = SCENARIOS[SCENARIO], RULES[SIMPY_RULE].code, []
-    lanes = Lanes(scenario, 1)
+    scenario, pairs = SCENARIOS[SCENARIO], []
+    lanes = Lanes(scenario, 1, policy=SIMPY_RULE)
     for seed in range(repeats):
         model = model_of(scenario, seed, SIMPY_RULE)
         theirs = timed(model.run).cpu
-        ours = timed(partial(_run_again, lanes, seed, rule)).cpu / RUNS_AGAIN
+        ours = timed(partial(_run_again, lanes, seed)).cpu / RUNS_AGAIN
         events = int(lanes.world["events"][0])
         if (model.events, model.now) != (events, int(lanes.world["now"][0])):
             raise RuntimeError(f"seed {seed}: the model in SimPy does not agree with the kernel")
@@ -95,9 +94,9 @@ def simpy_row(repeats: int) -> Measurement:
     return at_least(name, median(a / b for a, b in pairs), "", target, f"{we:,.0f}/s, {they:,.0f}/s; the same events")
 
 
-def _run_again(lanes: Lanes, seed: int, rule: int) -> None:
+def _run_again(lanes: Lanes, seed: int) -> None:
     for _ in range(RUNS_AGAIN):
-        lanes.run(0, seed, rule)
+        lanes.run(0, seed)
 
 
 def _pushes(steps: int, lanes: int, dtype: npt.DTypeLike) -> Actions:

@@ -38,7 +38,8 @@ from ple_gym.evaluate.tables import (
     vcpus,
 )
 from ple_gym.messages import plain
-from ple_gym.rules import RULES, known_policies
+from ple_gym.policies import known_policies
+from ple_gym.rules import RULES
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, load
 from ple_gym.scenario.documented import documented_toml
 from ple_gym.scenario.model import Scenario, ScenarioError, describe_parameters

@@ -22,6 +22,7 @@ from ple_gym.envs.interface import (
 from ple_gym.episode import episode_of
 from ple_gym.lanes import STARTS, never_starts
 from ple_gym.messages import show
+from ple_gym.policies import Policy
 from ple_gym.scenario.model import Scenario, never_decides
 from ple_gym.scenario.parameters import MAX_SEED, checked_seed
 from ple_gym.sim import state
@@ -131,7 +132,7 @@ class PleEnv(gym.Env[Any, Any]):
     def _bind(self) -> None:
         """Make the machine, and the fast ways to what is in it."""
         self.lanes = self.interface.lanes(1)
-        self._step = self.lanes.bind(STEP, self._trace)
+        self._step = self.lanes.bind(STEP, trace=self._trace)
         # One number goes faster into a memory view, or out of it, than into an array.
         self._action = self.lanes.action.data
         self._results = self.lanes.result[:, 0].data
@@ -231,6 +232,19 @@ class PleEnv(gym.Env[Any, Any]):
         self._trace[:] = 0
         self.lanes.world["traced"][0] = 0
         return self._present()
+
+    def ask(self, rule: str | Policy) -> int:
+        """What a rule, or another policy, would do in the decision that is due. Nothing changes.
+
+        It remembers what it does at the start of a run: nothing.
+
+        Raises:
+            ScenarioError: there is no such policy.
+            RuntimeError: no decision is due; or the answer is not legal (`RuleFault`).
+        """
+        if not self._running:
+            raise RuntimeError("no decision is due: call reset() before ask()")
+        return int(self.lanes.ask(rule)[0])
 
     def episode_record(self) -> dict[str, Any]:
         """The record of the run so far: what `info["ple_episode"]` holds when it has ended."""

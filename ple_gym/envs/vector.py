@@ -30,6 +30,7 @@ from ple_gym.envs.pool import Pool
 from ple_gym.episode import episode_of
 from ple_gym.lanes import NO_TRACE, STARTS, never_starts
 from ple_gym.messages import show
+from ple_gym.policies import Policy
 from ple_gym.scenario.model import Scenario, never_decides
 from ple_gym.scenario.parameters import MAX_SEED, checked_seed
 from ple_gym.sim import state
@@ -262,6 +263,17 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         actions: npt.NDArray[np.int64] = np.where(self.lanes.mask, draws, -1).argmax(axis=1)
         return actions
 
+    def ask(self, rule: str | Policy) -> npt.NDArray[np.int64]:
+        """What a rule, or another policy, would do in each lane: int64 [N]; -1 where no decision is due.
+
+        Nothing changes. It remembers what it does at the start of a run: nothing.
+
+        Raises:
+            ScenarioError: there is no such policy.
+            RuleFault: an answer is not legal.
+        """
+        return self.lanes.ask(rule)
+
     # -------------------------------------------------------------------------------------------------------- states
 
     def get_state(self, lane: int) -> bytes:
@@ -287,7 +299,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         source = self._lane(source)
         chosen = np.zeros(self.num_envs, np.bool_)
         chosen[targets] = True
-        self.lanes.rows[chosen] = self.lanes.rows[source]
+        self.lanes.copy(source, chosen)
         self._fresh_observation()
         begun = self._begun[source]
         self._seeded[chosen] = self._seeded[source]
@@ -425,13 +437,13 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         each = [states] * len(lanes) if isinstance(states, bytes) else list(states)
         if len(each) != len(lanes):
             raise ValueError(f"options['state']: must be one state or {len(lanes)}, not {len(each)}")
-        before = self.lanes.rows[lanes]
+        before = self.lanes.rows[lanes], self.lanes.histogram[lanes]
         self._fresh_observation()
         try:
             for lane, saved in zip(lanes, each, strict=True):
                 self.lanes.restore(int(lane), saved)
         except ValueError:
-            self.lanes.rows[lanes] = before
+            self.lanes.rows[lanes], self.lanes.histogram[lanes] = before
             self._drive(OBSERVE)
             raise
         self.lanes.world["traced"][lanes] = 0

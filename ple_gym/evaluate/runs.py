@@ -28,7 +28,8 @@ from ple_gym.evaluate.statistics import Estimate, Ratio, cvar, estimate, quantil
 from ple_gym.lanes import Lanes
 from ple_gym.learned.file import PREFIX
 from ple_gym.messages import show
-from ple_gym.rules import RULES, Rule, load_rule
+from ple_gym.policies import Policy, load_policy
+from ple_gym.rules import RULES
 from ple_gym.scenario.builtin import load
 from ple_gym.scenario.model import Scenario, ScenarioError
 from ple_gym.scenario.parameters import MAX_SEED, checked_seed
@@ -90,7 +91,7 @@ def simulate(
         ScenarioError: an unknown name or a wrong value.
     """
     world = _resolve(scenario, overrides)
-    rule = load_rule(_name(policy))
+    rule = load_policy(_name(policy))
     jobs = [_Job(world, rule, seed) for seed in _checked(seeds)]
     return [outcome.run for outcome in _run_all(jobs, progress, threads)]
 
@@ -118,7 +119,7 @@ class _Job:
     """One run that is to be made."""
 
     scenario: Scenario
-    rule: Rule
+    rule: Policy
     seed: int
 
 
@@ -188,9 +189,9 @@ def _in_threads(jobs: Sequence[_Job], report: shown.Report, threads: int) -> lis
 
     def work(job: _Job) -> _Outcome:
         # Neighbours in the list share a scenario, so a thread seldom builds new lanes.
-        kind = (job.scenario, job.rule.network)
+        kind = (job.scenario, job.rule)
         if getattr(own, "kind", None) != kind:
-            own.kind, own.lanes = kind, Lanes(job.scenario, 1, network=job.rule.network)
+            own.kind, own.lanes = kind, Lanes(job.scenario, 1, policy=job.rule)
         started = told = time.perf_counter()
 
         def between(lane: int) -> None:
@@ -203,7 +204,7 @@ def _in_threads(jobs: Sequence[_Job], report: shown.Report, threads: int) -> lis
                 most = f"of at most {job.scenario.limit.simulated_s:g} s simulated"
                 report(len(outcomes), f"seed {job.seed} under {job.rule.name}: {simulated:.2f} {most}")
 
-        own.lanes.run(0, job.seed, job.rule.code, between=between)
+        own.lanes.run(0, job.seed, between=between)
         run = {"seed": job.seed, **summarise(job.scenario, own.lanes.totals(0))}
         return _Outcome(run, time.perf_counter() - started)
 
@@ -279,7 +280,7 @@ def compare_all(
     """As `compare` for several scenarios; all runs are one list of jobs, so that progress is even."""
     worlds = [_resolve(scenario, overrides) for scenario in scenarios]
     members = _members(RULES if policies is None else policies)
-    rules = [load_rule(name) for name in dict.fromkeys(policy for row in members.values() for policy in row)]
+    rules = [load_policy(name) for name in dict.fromkeys(policy for row in members.values() for policy in row)]
     numbers = _checked(seeds)
     jobs = [_Job(world, rule, seed) for world in worlds for rule in rules for seed in numbers]
     outcomes = iter(_run_all(jobs, progress, threads))

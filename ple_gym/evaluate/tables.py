@@ -12,7 +12,7 @@ from ple_gym.evaluate.comparison import HOST, Comparison, Row, Run
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, ENOUGH_RUNS, ENOUGH_TAIL, Estimate
 from ple_gym.learned.file import PREFIX
-from ple_gym.rules import known_policies
+from ple_gym.policies import known_policies
 from ple_gym.scenario.builtin import SCENARIOS, SUITES
 from ple_gym.scenario.model import Scenario, describe_parameters
 

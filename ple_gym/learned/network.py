@@ -6,12 +6,16 @@ and the same bits on every machine. `file.py` says what the weights are and read
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from ple_gym.rules.sight_types import sight_at
 from ple_gym.sim import rng
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.memory import grid
-from ple_gym.sim.state import FLOAT32
+from ple_gym.sim.memory import grid, records
+from ple_gym.sim.state import FLOAT32, INT8
+from ple_gym.sim.units import Unit, sources
 from ple_gym.view.observation import HOST_LENGTH, VCPU_FEATURES
 
 NO_NETWORK, LINEAR, MLP, SET = 0, 1, 2, 3
@@ -93,8 +97,7 @@ def rectify(y, rows, columns):
 @called
 def score_linear(s, raw, observation, room, scores):
     """A weighted sum of each vCPU's features and ranks; another, of the host's, for deferring."""
-    par = s.par[0]
-    inputs, vcpus, at = par.features, par.vcpus, par.network_at
+    inputs, vcpus, at = s.features, s.vcpus, 0
     x, host_at = matrix(observation, 0, inputs, vcpus)
     host, _ = matrix(observation, host_at, 1, HOST_LENGTH)
     w, at = matrix(raw, at, 1, inputs + RANKS)
@@ -112,22 +115,21 @@ def score_linear(s, raw, observation, room, scores):
 @called
 def score_mlp(s, raw, observation, room, scores):
     """Two hidden layers over the whole observation; for one number of vCPUs only."""
-    par = s.par[0]
-    inputs, hidden, at = par.vcpus * par.features + HOST_LENGTH, par.network_hidden, par.network_at
+    inputs, hidden, at = s.vcpus * s.features + HOST_LENGTH, s.hidden, 0
     x, _ = matrix(observation, 0, 1, inputs)
     w1, at = matrix(raw, at, inputs, hidden)
     b1, at = matrix(raw, at, 1, hidden)
     w2, at = matrix(raw, at, hidden, hidden)
     b2, at = matrix(raw, at, 1, hidden)
-    w3, at = matrix(raw, at, hidden, par.vcpus + 1)
-    b3, at = matrix(raw, at, 1, par.vcpus + 1)
+    w3, at = matrix(raw, at, hidden, s.vcpus + 1)
+    b3, at = matrix(raw, at, 1, s.vcpus + 1)
     y1, after = matrix(observation, room, 1, hidden)
     y2, after = matrix(observation, after, 1, hidden)
     dense(w1, x, b1, y1, inputs, hidden)
     rectify(y1, 1, hidden)
     dense(w2, y1, b2, y2, hidden, hidden)
     rectify(y2, 1, hidden)
-    dense(w3, y2, b3, scores, hidden, par.vcpus + 1)
+    dense(w3, y2, b3, scores, hidden, s.vcpus + 1)
 
 
 @called
@@ -136,8 +138,7 @@ def score_set(s, raw, observation, room, scores):
 
     Equivariant: another order of the vCPUs gives the same scores in that order, and any number of them will do.
     """
-    par = s.par[0]
-    inputs, hidden, vcpus, at = par.features, par.network_hidden, par.vcpus, par.network_at
+    inputs, hidden, vcpus, at = s.features, s.hidden, s.vcpus, 0
     seen = 3 * hidden + HOST_LENGTH
     x, host_at = matrix(observation, 0, inputs, vcpus)
     host, _ = matrix(observation, host_at, 1, HOST_LENGTH)
@@ -163,7 +164,7 @@ def score_set(s, raw, observation, room, scores):
     each_vcpu(w1, x, common, y1, inputs, hidden, vcpus)
     add_ranks(w1, x, ranks, y1, inputs, hidden, vcpus)
     rectify(y1, hidden, vcpus)
-    asker = np.int64(s.pcpu[s.world[0].deciding].current)
+    asker = s.asker
     for k in range(hidden):
         total, most = ZERO, ZERO
         for i in range(vcpus):
@@ -185,29 +186,50 @@ def score_set(s, raw, observation, room, scores):
     scores[0, vcpus] = defer[0, 0]
 
 
-@called
-def learned(s, raw, mask, observation):
-    """The legal action with the highest score, the first of equals; mask and observation have been written. At a
-    temperature above 0 it is a draw from the softmax of scores / temperature.
+class Asked(NamedTuple):
+    """What a network must know beside its weights and what it observes."""
 
-    `raw` is the description, where the weights are; behind an observation there is room for scores and what they need.
+    vcpus: int
+    features: int  # per vCPU
+    hidden: int  # units
+    asker: int  # vCPU
+
+
+#: What the parameters of a learned policy hold; its weights come after them.
+NETWORK = np.dtype([("kind", "i8"), ("features", "i8"), ("hidden", "i8"), ("temperature", "f8")])
+NETWORK_BYTES = NETWORK.itemsize
+
+
+def learned(sight):
+    """The legal action with the highest score, the first of equals; `sight`: the address of a sight whose mask and
+    observation have been written. At a temperature above 0 it is a draw from the softmax of scores / temperature.
+
+    Behind an observation there is room for scores and what they need.
     """
-    par = s.par[0]
-    scores, room = matrix(observation, 4 * (par.vcpus * par.features + HOST_LENGTH), 1, par.vcpus + 1)
-    if par.network_kind == LINEAR:
-        score_linear(s, raw, observation, room, scores)
-    elif par.network_kind == MLP:
-        score_mlp(s, raw, observation, room, scores)
+    see = sight_at(sight)
+    own = records(see.parameters, 0, NETWORK_BYTES, NETWORK)[0]
+    weights, observation, actions = see.parameters + NETWORK_BYTES, see.observation, see.vcpus + 1
+    mask = grid(see.mask, 0, INT8, 1, 1, actions)
+    s = Asked(see.vcpus, own.features, own.hidden, see.asker)
+    scores, room = matrix(observation, 4 * (see.vcpus * own.features + HOST_LENGTH), 1, actions)
+    if own.kind == LINEAR:
+        score_linear(s, weights, observation, room, scores)
+    elif own.kind == MLP:
+        score_mlp(s, weights, observation, room, scores)
     else:
-        score_set(s, raw, observation, room, scores)
-    temperature = np.float32(par.network_temperature)
+        score_set(s, weights, observation, room, scores)
+    temperature = np.float32(own.temperature)
     if temperature > ZERO:
-        world = s.world[0]
-        for i in range(par.vcpus + 1):
-            bits = rng.draw(world.policy_key, ((world.exits - 1) << ACTIONS_BITS) + i)
+        for i in range(actions):
+            bits = rng.draw(see.random_key, ((see.exits - 1) << ACTIONS_BITS) + i)
             scores[0, i] += temperature * GUMBEL[np.int64(bits >> np.uint64(64 - NOISE_BITS))]
     best = np.int64(-1)
-    for i in range(par.vcpus + 1):  # to defer, the last, is always legal
+    for i in range(actions):  # to defer, the last, is always legal
         if mask[0, i] != 0 and (best < 0 or scores[0, i] > scores[0, best]):
             best = i
     return best
+
+
+NETWORKS = Unit(
+    "networks", learned, 1, sources("learned/network.py", "rules/sight*.py", "view/observation.py", "sim/*.py")
+)

@@ -52,8 +52,8 @@ class CompiledCache(FunctionCache):
 
     _impl_class = _Form
 
-    def __init__(self, py_func: Any) -> None:
-        """Find the place.
+    def __init__(self, py_func: Any, name: str, key: str) -> None:
+        """Find the place for what `name` calls and `key` tells from its other states.
 
         Raises:
             RuntimeError: there is none, not even one to look in.
@@ -65,7 +65,7 @@ class CompiledCache(FunctionCache):
         self.folder = None if isinstance(locator, _BesideTheCode) else here
         # Whoever installed the package may have warmed it up for those who can write to their own folder only.
         self._readable = [here, beside] if isinstance(locator, UserWideCacheLocator) else [here]
-        self._stamp = locator.get_source_stamp()
+        self._unit, self._made_of = name, key
         self.loaded: Path | None = None
 
     @property
@@ -118,11 +118,15 @@ class CompiledCache(FunctionCache):
             _tell(f"what was compiled is lost: {self.folder}: {error.strerror or error}; {_REMEDY}")
 
     def _file_name(self, sig: Any, codegen: Any) -> str:
-        key = repr((numba.__version__, self._stamp, self._index_key(sig, codegen)))
-        return f"{self._impl.filename_base}.{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.nbc"
+        key = repr((numba.__version__, str(sig), codegen.magic_tuple(), self._made_of))
+        return f"{self._stem}-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.nbc"
+
+    @property
+    def _stem(self) -> str:
+        return f"{self._unit}.{sys.implementation.cache_tag}"
 
     def _files(self) -> list[Path]:
-        return list(self.folder.glob(f"{self._impl.filename_base}.*.nbc")) if self.folder else []
+        return list(self.folder.glob(f"{self._stem}-*.nbc")) if self.folder else []
 
 
 _REMEDY = "set NUMBA_CACHE_DIR to a folder with room for some megabytes"

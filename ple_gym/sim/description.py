@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -10,18 +11,20 @@ from ple_gym.scenario.distributions import quantile_table
 from ple_gym.sim.state import (
     CLOCK,
     HINT,
-    HISTOGRAM_BINS,
+    INT64,
     LOCAL,
     LOCK,
     MCS,
-    MEMORY,
     PARAMETERS,
     PCPU,
     PLE_COUNT,
     PLE_WINDOW,
+    PROGRAM,
     PULL,
+    SECTIONS,
     TAS,
     TICKET,
+    UINT16,
     VCPU,
     VCPU_GUEST,
     VM,
@@ -59,14 +62,14 @@ def float_bits(x: float) -> int:
     return int(np.float32(x).view(np.int32))
 
 
-def describe(scenario: Scenario, reward: int, information: int, vcpu_features: int, features: int) -> np.ndarray:
-    """The shared description of a scenario: uint8, PARAMETERS, then VM_PARAMETERS [M], then the quantile tables.
+def describe(scenario: Scenario, reward: int, information: int, vcpu_features: int, memory: Memory) -> np.ndarray:
+    """The shared description of a scenario: uint8, PARAMETERS, VM_PARAMETERS [M], PROGRAM [M], the quantile tables.
 
-    `features` is the length of an observation (float32), `vcpu_features` how many of them each vCPU has.
+    `vcpu_features`: how many features each vCPU has in an observation; `memory`: what a rule remembers in each lane.
     """
     tables = _Tables()
     vms = (scenario.guest, *scenario.neighbours)
-    vm_parameters = _vm_parameters(scenario, vms, tables)
+    vm_parameters, programs = _vm_parameters(scenario, vms), _programs(vms, scenario.ple, tables)
     parameters = np.zeros(1, PARAMETERS)
     host, cost, ple, noise = scenario.host, scenario.cost, scenario.ple, scenario.noise
     hz = host.tsc_hz
@@ -113,29 +116,77 @@ def describe(scenario: Scenario, reward: int, information: int, vcpu_features: i
         "limit": round(scenario.limit.simulated_s * hz),
         "tables": len(tables.rows),
     }
-    values["observation_bytes"] = 4 * features
-    for name, value in {**values, **_row_layout(values)}.items():
+    sections = lane_sections(host.pcpus, sum(vm.vcpus for vm in vms), len(vms), sum(vm.locks for vm in vms), memory)
+    at = 0
+    for name in SECTIONS:
+        values[f"{name}_at"] = at
+        at += sections[name].bytes
+    values["row_bytes"] = -(-at // _CACHE_LINE) * _CACHE_LINE
+    values["vm_parameters_at"] = parameters.nbytes
+    values["programs_at"] = parameters.nbytes + vm_parameters.nbytes
+    values["tables_at"] = parameters.nbytes + vm_parameters.nbytes + programs.nbytes
+    for name, value in values.items():
         parameters[name] = value
-    parameters["vm_parameters_at"] = parameters.nbytes
-    parameters["tables_at"] = parameters.nbytes + vm_parameters.nbytes
-    return np.concatenate([part.view(np.uint8).ravel() for part in (parameters, vm_parameters, tables.array())])
+    parts = (parameters, vm_parameters, programs, tables.array())
+    return np.concatenate([part.view(np.uint8).ravel() for part in parts])
 
 
-def _vm_parameters(scenario: Scenario, vms: tuple[Vm, ...], tables: _Tables) -> np.ndarray:
+class Memory(NamedTuple):
+    """What a rule remembers in a lane: so many int64 words for each VM, and for each vCPU."""
+
+    per_vm: int = 0
+    per_vcpu: int = 0
+
+
+class Section(NamedTuple):
+    """A part of a lane's row."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    visible: bool = False  # to the hypervisor
+
+    @property
+    def bytes(self) -> int:
+        """Its length: whole words."""
+        return -(-self.dtype.itemsize * math.prod(self.shape) // 8) * 8
+
+
+def lane_sections(pcpus: int, vcpus: int, vms: int, locks: int, memory: Memory) -> dict[str, Section]:
+    """What a lane's row holds, in order: its layout, the arrays of `Lanes`, and the tests follow this table."""
+    return {
+        "world": Section(WORLD, (1,)),
+        "vm": Section(VM, (vms,)),
+        "memory": Section(INT64, (vms * memory.per_vm + vcpus * memory.per_vcpu,), visible=True),
+        "pcpu": Section(PCPU, (pcpus,), visible=True),
+        "clock": Section(CLOCK, (pcpus,)),
+        "vcpu": Section(VCPU, (vcpus,), visible=True),
+        "guest": Section(VCPU_GUEST, (vcpus,)),
+        "lock": Section(LOCK, (locks,)),
+        "queue": Section(UINT16, (pcpus, vcpus), visible=True),
+    }
+
+
+def _vm_parameters(scenario: Scenario, vms: tuple[Vm, ...]) -> np.ndarray:
     rows = np.zeros(len(vms), VM_PARAMETERS)
-    first, first_lock = 0, 0
+    first = 0
     for row, vm in zip(rows, vms, strict=True):
-        reach = _reach(scenario.ple, vm)
+        row["first"], row["vcpus"], row["weight"] = first, vm.vcpus, vm.weight
+        row["progress"] = 2 * _reach(scenario.ple, vm)
+        first += vm.vcpus
+    return rows
+
+
+def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
+    rows = np.zeros(len(vms), PROGRAM)
+    first_lock = 0
+    for row, vm in zip(rows, vms, strict=True):
         values = {
-            "first": first,
-            "vcpus": vm.vcpus,
             "first_lock": first_lock,
             "locks": vm.locks,
             "lock_kind": _LOCK_KINDS[vm.lock_kind],
             "pc_classes": vm.pc_classes,
             "convoy": vm.start == "convoy",
             "user_spin": vm.spin_in_user_mode,
-            "weight": vm.weight,
             "transactions": vm.transactions,
             "sections": vm.sections,
             "compute": tables.row(vm.compute),
@@ -147,12 +198,10 @@ def _vm_parameters(scenario: Scenario, vms: tuple[Vm, ...], tables: _Tables) -> 
             "block_below": round(vm.block_probability * 2**32),
             "spin_period": vm.spin_period,
             "halt": vm.pv_spin_threshold * vm.spin_period,
-            "reach": reach,
-            "progress": 2 * reach,
+            "reach": _reach(ple, vm),
         }
         for name, value in values.items():
             row[name] = value
-        first += vm.vcpus
         first_lock += vm.locks
     return rows
 
@@ -167,26 +216,3 @@ def _storm_exits(scenario: Scenario) -> int:
     """Exits within a millisecond that take half of the machine: the least that is called a storm (12.1)."""
     host, each = scenario.host, _reach(scenario.ple, scenario.guest) + scenario.cost.exit
     return max(1, host.pcpus * (host.tsc_hz // 1000) // (2 * each))
-
-
-def _row_layout(sizes: dict[str, float]) -> dict[str, int]:
-    """Where the sections of a lane's row start."""
-    pcpus, vcpus, vms, locks = (int(sizes[name]) for name in ("pcpus", "vcpus", "vms", "locks"))
-    sections = {
-        "world_at": WORLD.itemsize,
-        "vm_at": VM.itemsize * vms,
-        "memory_at": MEMORY.itemsize * vms,
-        "pcpu_at": PCPU.itemsize * pcpus,
-        "clock_at": CLOCK.itemsize * pcpus,
-        "vcpu_at": VCPU.itemsize * vcpus,
-        "guest_at": VCPU_GUEST.itemsize * vcpus,
-        "lock_at": LOCK.itemsize * locks,
-        "queue_at": 2 * pcpus * vcpus,
-        "histogram_at": 3 * HISTOGRAM_BINS * 4,
-    }
-    layout, at = {}, 0
-    for name, size in sections.items():
-        layout[name] = at
-        at += -(-size // 8) * 8
-    layout["row_bytes"] = -(-at // _CACHE_LINE) * _CACHE_LINE
-    return layout

@@ -5,21 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim import rng
-from ple_gym.sim.calendar import earliest, find_next_wake, refresh, refresh_host, request
+from ple_gym.sim.calendar import earliest, find_next_wake, refresh, refresh_host
 from ple_gym.sim.host.credit import (
     account,
-    burn,
-    enter,
-    leave,
     noise_event,
     noise_gap,
-    priority_on,
     schedule,
-    switch,
     tick,
     wake,
 )
-from ple_gym.sim.host.runqueue import insert, put, put_first_of_class, remove
+from ple_gym.sim.host.runqueue import put
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.locks import (
     acquire,
@@ -37,16 +32,13 @@ from ple_gym.sim.sampling import sample
 from ple_gym.sim.state import (
     ADVANCING,
     BLOCKED,
-    BY_EXIT,
     BY_TIMER,
     DECIDE,
     EXITED,
     FINISHED,
-    HINT,
     HOLD,
     IDLE,
     INF,
-    LOCAL,
     MAX_EVENTS,
     NEVER_RAN,
     NONE,
@@ -64,7 +56,7 @@ from ple_gym.sim.state import (
 
 
 @called
-def start_world(s, bypass):
+def start_world(s):
     """Time 0 (section 12): every vCPU takes its first work, is queued, and each pCPU chooses who runs."""
     world = s.world[0]
     par = s.par[0]
@@ -89,10 +81,8 @@ def start_world(s, bypass):
         vm = s.vm[m]
         vm.work_key = rng.stream_key(key, rng.STREAM_WORK + np.uint64(m))
         vm.finish = INF
-        s.memory[m].last_boosted = s.vmp[m].vcpus - 1
-        s.memory[m].round_robin = par.vcpus - 1
-        for i in range(s.vmp[m].locks):
-            s.lock[np.uint32(s.vmp[m].first_lock + i)].vm = m
+        for i in range(s.program[m].locks):
+            s.lock[np.uint32(s.program[m].first_lock + i)].vm = m
         for i in range(s.vmp[m].first, s.vmp[m].first + s.vmp[m].vcpus):
             v = np.uint32(i)
             s.vcpu[v].vm = m
@@ -106,7 +96,7 @@ def start_world(s, bypass):
             s.guest[v].next_waiter = NONE
             take_transaction(s, v, np.int64(0))
             if s.vcpu[v].state == QUEUED:
-                if s.vmp[m].convoy:
+                if s.program[m].convoy:
                     join_convoy(s, v)
                 else:
                     begin_section(s, v, np.int64(0))
@@ -129,7 +119,7 @@ def start_world(s, bypass):
         s.clock[p].noise_at = noise_gap(s, p) if par.noise_rate_hz > 0 else INF
     for i in range(par.pcpus):
         p = np.uint32(i)
-        schedule(s, p, np.int64(0), BY_TIMER, bypass)
+        schedule(s, p, np.int64(0), BY_TIMER)
         if s.pcpu[p].current != NONE:
             s.pcpu[p].slice_end = 1 + rng.share(rng.low(rng.draw(host, clock_draw + 1 + i)), par.timeslice)
         refresh_host(s, p)
@@ -139,8 +129,8 @@ def start_world(s, bypass):
 def join_convoy(s, v):
     """v starts at the first lock: its holder, preempted, or a waiter that has spun for a window and yielded."""
     vcpu = s.vcpu[v]
-    vmp = s.vmp[vcpu.vm]
-    try_lock(s, v, np.uint32(vmp.first_lock), np.int64(0))
+    vmp, program = s.vmp[vcpu.vm], s.program[vcpu.vm]
+    try_lock(s, v, np.uint32(program.first_lock), np.int64(0))
     vcpu.left_kernel = 1
     if s.guest[v].phase == HOLD:
         vcpu.left_by = PREEMPTED
@@ -156,7 +146,7 @@ def join_convoy(s, v):
 def start_key(s, v, host):
     """Place of v in its first queue: by a draw; in a convoy the last in line first."""
     m = s.vcpu[v].vm
-    if s.vmp[m].convoy:
+    if s.program[m].convoy:
         return s.vmp[m].vcpus - 1 - (np.int64(v) - s.vmp[m].first)
     return np.int64(rng.draw(host, np.int64(v)) >> np.uint64(1))
 
@@ -170,61 +160,6 @@ def queue_at_start(s, v, host):
     while at < s.pcpu[p].queued and start_key(s, np.uint32(s.queue[p, at]), host) <= key:
         at += 1
     put(s, p, v, at)
-
-
-# --- decisions --------------------------------------------------------------------------------------------------------
-
-
-@inlined
-def legal(s, p, action):
-    """Whether the action (int64) may be taken for the exit on p."""
-    if action == s.par[0].vcpus or action == np.int64(s.pcpu[p].current):
-        return True
-    if action < 0 or action > s.par[0].vcpus:
-        return False
-    v = np.uint32(action)
-    return s.vcpu[v].state == QUEUED and (s.par[0].actuator != LOCAL or s.vcpu[v].pcpu == p)
-
-
-@called
-def carry_out(s, action, bypass):
-    """Carry out a decision (section 10), whose legality the caller has checked, for the exit that is due."""
-    p = s.world[0].deciding
-    t = s.world[0].now
-    s.world[0].status = ADVANCING
-    if yields(s, p, t, action):
-        schedule(s, p, t, BY_EXIT, bypass)
-    refresh_host(s, p)
-
-
-@inlined
-def yields(s, p, t, action):
-    """Resume or switch as `action` says, or prepare the host's own yield; returns whether that must follow."""
-    par = s.par[0]
-    pcpu = s.pcpu[p]
-    y = pcpu.current
-    if action == np.int64(y):
-        pcpu.exit_until = t + par.exit
-        pcpu.entry = t + par.exit
-        enter(s, p, t)
-        return False
-    if action < par.vcpus:
-        v = np.uint32(action)
-        q = s.vcpu[v].pcpu
-        remove(s, q, v)
-        if par.actuator != HINT:
-            burn(s, p, t)
-            leave(s, p, y, t, PLE_YIELD)
-            s.vcpu[y].yielding = 1
-            insert(s, q if par.pull_swaps else p, y, t)
-            s.vcpu[y].yielding = 0
-            switch(s, p, v, t, par.exit)
-            return False
-        put_first_of_class(s, q, v)
-        if q != p and s.vcpu[v].priority >= priority_on(s, q):
-            request(s, q, t)
-    s.vcpu[y].yielding = 1
-    return True
 
 
 # --- the event loop ---------------------------------------------------------------------------------------------------
@@ -246,7 +181,7 @@ def guest_event(s, p, t):
             s.clock[p].guest_at = guest.exit_at
             return False
         acquire(s, v, t)
-    elif guest.exit_at > t or (s.vmp[s.vcpu[v].vm].halt > 0 and guest.halt_left <= 0 and not available(s, v)):
+    elif guest.exit_at > t or (s.program[s.vcpu[v].vm].halt > 0 and guest.halt_left <= 0 and not available(s, v)):
         guest.halted = 1
         guest.wake_at = INF
         s.vcpu[v].state = BLOCKED
@@ -268,7 +203,7 @@ def guest_event(s, p, t):
 
 
 @inlined
-def advance(s, bypass, most):
+def advance(s, most):
     """Serve at most so many events, until a decision is due (status DECIDE) or the run ends (FINISHED, TIMED_OUT).
 
     Returns how many more it might have served. If the status is still ADVANCING, it must be called again.
@@ -296,7 +231,7 @@ def advance(s, bypass, most):
         settle(s, p, t)
         if s.clock[p].host_at <= t:
             if host_event(s, p, t):
-                schedule(s, p, t, BY_TIMER, bypass)
+                schedule(s, p, t, BY_TIMER)
             refresh_host(s, p)
             continue
         reschedule = guest_event(s, p, t)
@@ -304,7 +239,7 @@ def advance(s, bypass, most):
             finish(s, t, FINISHED)
             break
         if reschedule:
-            schedule(s, p, t, BY_TIMER, bypass)
+            schedule(s, p, t, BY_TIMER)
             refresh_host(s, p)
         else:
             refresh(s, p)

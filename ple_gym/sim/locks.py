@@ -46,7 +46,7 @@ def take_transaction(s, v, t):
     """Take the next transaction of the VM's pool; DONE if there is none."""
     m = s.vcpu[v].vm
     n = s.vm[m].next_transaction
-    if 0 < s.vmp[m].transactions <= n:
+    if 0 < s.program[m].transactions <= n:
         s.vcpu[v].state = DONE
         note(s, t, SLEPT, s.vcpu[v].pcpu, v, NONE)
     else:
@@ -58,13 +58,13 @@ def take_transaction(s, v, t):
 @inlined
 def begin_section(s, v, t):
     """Draw the section's compute time; it may have to wait for something first."""
-    vmp = s.vmp[s.vcpu[v].vm]
+    program = s.program[s.vcpu[v].vm]
     guest = s.guest[v]
     bits = work_draw(s, v, COMPUTE_DRAW)
-    guest.remaining = max(1, sample(s.tables, vmp.compute, rng.high(bits)))
-    guest.phase = KERNEL if rng.low(bits) < vmp.kernel_below else USER
-    if vmp.block_below > 0 and rng.low(work_draw(s, v, HOLD_DRAW)) < vmp.block_below:
-        guest.wake_at = t + max(1, sample(s.tables, vmp.block, rng.high(work_draw(s, v, BLOCK_DRAW))))
+    guest.remaining = max(1, sample(s.tables, program.compute, rng.high(bits)))
+    guest.phase = KERNEL if rng.low(bits) < program.kernel_below else USER
+    if program.block_below > 0 and rng.low(work_draw(s, v, HOLD_DRAW)) < program.block_below:
+        guest.wake_at = t + max(1, sample(s.tables, program.block, rng.high(work_draw(s, v, BLOCK_DRAW))))
         s.vcpu[v].state = BLOCKED
         s.world[0].next_wake = min(s.world[0].next_wake, guest.wake_at)
         note(s, t, SLEPT, s.vcpu[v].pcpu, v, NONE)
@@ -76,9 +76,9 @@ def next_section(s, v, t):
     m = s.vcpu[v].vm
     guest = s.guest[v]
     guest.section += 1
-    if guest.section == s.vmp[m].sections:
+    if guest.section == s.program[m].sections:
         s.vm[m].completed += 1
-        if s.vm[m].completed == s.vmp[m].transactions:
+        if s.vm[m].completed == s.program[m].transactions:
             s.vm[m].finish = t
             s.world[0].finished_vms += 1
         take_transaction(s, v, t)
@@ -91,7 +91,7 @@ def next_section(s, v, t):
 def available(s, v):
     """Whether the lock that v waits for is v's to take."""
     lock = s.lock[s.guest[v].lock]
-    return lock.holder == NONE and (s.vmp[lock.vm].lock_kind == TAS or lock.head == v)
+    return lock.holder == NONE and (s.program[lock.vm].lock_kind == TAS or lock.head == v)
 
 
 @inlined
@@ -108,7 +108,7 @@ def handover(s, lock):
     All waiters of a ticket lock read one cache line, which travels to each of them; an MCS waiter has its own.
     """
     cost = s.par[0].line
-    if s.vmp[s.lock[lock].vm].lock_kind == TICKET:
+    if s.program[s.lock[lock].vm].lock_kind == TICKET:
         readers = 0
         for i in range(s.par[0].pcpus):
             if spins_on(s, np.uint32(i), lock):
@@ -127,7 +127,7 @@ def begin_spin(s, p, v, at):
     if available(s, v):
         guest.attempt_at = at + handover(s, guest.lock)
         event = min(event, guest.attempt_at)
-    elif s.vmp[s.vcpu[v].vm].halt > 0:
+    elif s.program[s.vcpu[v].vm].halt > 0:
         event = min(event, at + guest.halt_left)
     s.clock[p].guest_at = event
 
@@ -155,7 +155,7 @@ def acquire(s, v, t):
     lock = s.lock[guest.lock]
     if guest.phase == SPIN:
         loop_ends(s, v, t)
-        if s.vmp[lock.vm].lock_kind != TAS:
+        if s.program[lock.vm].lock_kind != TAS:
             lock.head = guest.next_waiter
             if lock.head == NONE:
                 lock.tail = NONE
@@ -168,7 +168,7 @@ def acquire(s, v, t):
     lock.holder = v
     world.acquisitions += 1
     guest.phase = HOLD
-    guest.remaining = max(1, sample(s.tables, s.vmp[lock.vm].hold, rng.high(work_draw(s, v, HOLD_DRAW))))
+    guest.remaining = max(1, sample(s.tables, s.program[lock.vm].hold, rng.high(work_draw(s, v, HOLD_DRAW))))
     note(s, t, ACQUIRED, where(s, v), v, guest.lock)
 
 
@@ -178,8 +178,8 @@ def wait_in_line(s, v):
     guest = s.guest[v]
     lock = s.lock[guest.lock]
     guest.phase = SPIN
-    guest.halt_left = s.vmp[lock.vm].halt
-    if s.vmp[lock.vm].lock_kind != TAS:
+    guest.halt_left = s.program[lock.vm].halt
+    if s.program[lock.vm].lock_kind != TAS:
         guest.next_waiter = NONE
         if lock.tail == NONE:
             lock.head = v
@@ -205,16 +205,16 @@ def try_lock(s, v, lock, t):
 @inlined
 def lock_operation(s, v, t):
     """The end of a section's compute: a shared lock, or a private one that nobody contends for."""
-    vmp = s.vmp[s.vcpu[v].vm]
+    program = s.program[s.vcpu[v].vm]
     bits = work_draw(s, v, LOCK_DRAW)
     x = rng.high(bits)
-    if vmp.locks == 0 or x >= vmp.lock_below:
+    if program.locks == 0 or x >= program.lock_below:
         s.world[0].acquisitions += 1
         next_section(s, v, t)
-    elif x < vmp.hot_below:
-        try_lock(s, v, np.uint32(vmp.first_lock), t)
+    elif x < program.hot_below:
+        try_lock(s, v, np.uint32(program.first_lock), t)
     else:
-        try_lock(s, v, np.uint32(vmp.first_lock + ((rng.low(bits) * vmp.locks) >> 32)), t)
+        try_lock(s, v, np.uint32(program.first_lock + ((rng.low(bits) * program.locks) >> 32)), t)
 
 
 @inlined
@@ -225,7 +225,7 @@ def release(s, v, t):
     lock.holder = NONE
     note(s, t, RELEASED, s.vcpu[v].pcpu, v, number)
     kicked = NONE
-    if s.vmp[lock.vm].lock_kind == TAS:
+    if s.program[lock.vm].lock_kind == TAS:
         pollers_try(s, number, t)
     elif lock.head != NONE:
         w = lock.head
@@ -259,7 +259,7 @@ def pollers_try(s, lock, t):
             if s.pcpu[q].entry > t:
                 poll = s.pcpu[q].entry
             else:
-                period = s.vmp[s.vcpu[w].vm].spin_period
+                period = s.program[s.vcpu[w].vm].spin_period
                 poll = guest.spin_from + (t - guest.spin_from + period - 1) // period * period
             guest.attempt_at = poll + s.par[0].line
             aim(s, w)

@@ -116,7 +116,7 @@ def lost_cycles(s, reward):
             entitled = min(machine * weight / np.float64(weights), np.float64(world.now) * s.vmp[m].vcpus)
             lag = entitled - used(s, m)
             worst = max(worst, lag - slack)
-            if s.vmp[m].transactions == 0:
+            if s.program[m].transactions == 0:
                 lost += abs(lag)
         if reward == FAIR:
             lost += worst

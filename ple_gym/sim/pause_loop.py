@@ -14,22 +14,22 @@ def loop_starts(s, v, at):
     """
     par = s.par[0]
     guest = s.guest[v]
-    vmp = s.vmp[s.vcpu[v].vm]
-    period = vmp.spin_period
+    program = s.program[s.vcpu[v].vm]
+    period = program.spin_period
     guest.spin_from = at
     apart = guest.ple_last == -INF or at - guest.ple_last > par.gap
     if par.ple_kind == PLE_WINDOW:
         if apart:
             guest.ple_first = at
-        if par.gap == 0 or par.gap < period or vmp.user_spin:
+        if par.gap == 0 or par.gap < period or program.user_spin:
             return INF
         if apart:
-            return at + vmp.reach
+            return at + program.reach
         left = par.window - (at - guest.ple_first)
         return at + (left // period + 1) * period if left >= 0 else at
     if apart and (par.gap > 0 or guest.ple_last == -INF):
         guest.ple_used = 0
-    if par.count == 0 or vmp.user_spin or (par.gap > 0 and period > par.gap):
+    if par.count == 0 or program.user_spin or (par.gap > 0 and period > par.gap):
         return INF
     return at + max(0, par.count - guest.ple_used - 1) * period
 
@@ -38,7 +38,7 @@ def loop_starts(s, v, at):
 def loop_ends(s, v, t):
     """v's spin ends at t by acquiring: the next spin may continue the same PAUSE loop if it comes within the gap."""
     guest = s.guest[v]
-    period = s.vmp[s.vcpu[v].vm].spin_period
+    period = s.program[s.vcpu[v].vm].spin_period
     pauses = (t - guest.spin_from) // period + 1
     guest.ple_last = guest.spin_from + (pauses - 1) * period
     guest.ple_used += pauses
@@ -50,7 +50,7 @@ def record_exit(s, p, v, t):
     world = s.world[0]
     guest = s.guest[v]
     vcpu = s.vcpu[v]
-    vmp = s.vmp[vcpu.vm]
+    program = s.program[vcpu.vm]
     world.exits += 1
     s.pcpu[p].dispatch_exits += 1
     guest.acquire_exits += 1
@@ -61,14 +61,14 @@ def record_exit(s, p, v, t):
         world.exits_holder_running += 1
     else:
         world.exits_holder_off += 1
-    if vcpu.ples == 0 or vcpu.cpu_time - vcpu.cpu_at_ple > vmp.progress:
+    if vcpu.ples == 0 or vcpu.cpu_time - vcpu.cpu_at_ple > s.vmp[vcpu.vm].progress:
         vcpu.ples = 0
         vcpu.first_ple = t
     vcpu.ples += 1
     vcpu.last_ple = t
     vcpu.cpu_at_ple = vcpu.cpu_time
     guest.exit_lock = guest.lock
-    vcpu.pc_class = (guest.lock - vmp.first_lock) % vmp.pc_classes
+    vcpu.pc_class = (guest.lock - program.first_lock) % program.pc_classes
 
 
 @inlined

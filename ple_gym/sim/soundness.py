@@ -84,9 +84,7 @@ def indices(s):
             if s.queue[i, j] >= par.vcpus:
                 return RUNQUEUE
     for m in range(par.vms):
-        vmp = s.vmp[m]
-        if s.memory[m].last_boosted >= vmp.vcpus or s.memory[m].round_robin >= par.vcpus:
-            return VM
+        vmp, program = s.vmp[m], s.program[m]
         for i in range(vmp.first, vmp.first + vmp.vcpus):
             vcpu, guest = s.vcpu[i], s.guest[i]
             if vcpu.vm != m or vcpu.pcpu >= par.pcpus or ((vcpu.last_pcpu != NONE) & (vcpu.last_pcpu >= par.pcpus)):
@@ -99,7 +97,7 @@ def indices(s):
                 return VCPU
             if (guest.next_waiter != NONE) & (guest.next_waiter >= par.vcpus):
                 return VCPU
-        for i in range(vmp.first_lock, vmp.first_lock + vmp.locks):
+        for i in range(program.first_lock, program.first_lock + program.locks):
             lock = s.lock[i]
             if lock.vm != m or ((lock.holder != NONE) & (lock.holder >= par.vcpus)):
                 return LOCK
@@ -123,7 +121,7 @@ def lines(s):
     clear(seen, par.vcpus)
     for i in range(par.locks):
         lock = s.lock[i]
-        if s.vmp[lock.vm].lock_kind == TAS:
+        if s.program[lock.vm].lock_kind == TAS:
             if lock.head != NONE or lock.tail != NONE:
                 return LINE
             continue
@@ -136,8 +134,8 @@ def lines(s):
         if lock.tail != last:
             return LINE
     for i in range(par.vcpus):
-        vmp = s.vmp[s.vcpu[i].vm]
-        if s.vcpu[i].state != DONE and s.guest[i].phase == SPIN and vmp.lock_kind != TAS and seen[0, i] == 0:
+        program = s.program[s.vcpu[i].vm]
+        if s.vcpu[i].state != DONE and s.guest[i].phase == SPIN and program.lock_kind != TAS and seen[0, i] == 0:
             return LINE
     return SOUND
 
@@ -176,7 +174,7 @@ def spins_backwards(s, v):
         return True
     if vcpu.state == RUNNING and (guest.exit_at < now or guest.attempt_at < now):
         return True
-    halts = s.vmp[vcpu.vm].halt > 0 and not guest.halted
+    halts = s.program[vcpu.vm].halt > 0 and not guest.halted
     return halts and not available(s, v) and (guest.halt_left < 0 or guest.halt_left > LONG)
 
 
@@ -208,7 +206,7 @@ def places(s):
         return RUN
     soonest = INF
     for m in range(par.vms):
-        vmp = s.vmp[m]
+        vmp, program = s.vmp[m], s.program[m]
         active = 0
         for i in range(vmp.first, vmp.first + vmp.vcpus):
             vcpu, guest = s.vcpu[i], s.guest[i]
@@ -219,7 +217,8 @@ def places(s):
                 return VCPU
             if guest.remaining < 0 or guest.remaining > LONG or guest.cold < 0 or guest.cold > LONG:
                 return VCPU
-            if guest.section < 0 or guest.section > vmp.sections or not near(s, guest.ple_first):
+            last = program.sections - (vcpu.state != DONE)  # who is done has left the last one
+            if guest.section < 0 or guest.section > last or not near(s, guest.ple_first):
                 return VCPU
             if guest.ple_last != -INF and not near(s, guest.ple_last):
                 return VCPU
@@ -230,7 +229,7 @@ def places(s):
             soonest = min(soonest, guest.wake_at)
             active += vcpu.active
             if vcpu.state != DONE and (guest.phase == SPIN or guest.phase == HOLD):
-                ours = guest.lock >= vmp.first_lock and guest.lock < vmp.first_lock + vmp.locks
+                ours = guest.lock >= program.first_lock and guest.lock < program.first_lock + program.locks
                 if not ours or (guest.phase == HOLD and s.lock[guest.lock].holder != i):
                     return LOCK
         if s.vm[m].active != active:

@@ -59,6 +59,9 @@ NOTHING, HYPERVISOR, INTROSPECTION, ORACLE = 0, 1, 2, 3
 RAN, STOPPED, TRIED, ACQUIRED, RELEASED, EXITED, SLEPT, WOKE, NOISE_BEGAN, NOISE_ENDED = np.arange(10)
 TRACE_WIDTH = 5
 
+#: Parts of a lane's row, in their order; `description.lane_sections` says how long each of them is.
+SECTIONS = ("world", "vm", "memory", "pcpu", "clock", "vcpu", "guest", "lock", "queue")
+
 # --- what all lanes share: the scenario as integers ------------------------------------------------------------------
 
 PARAMETERS = np.dtype(
@@ -67,11 +70,9 @@ PARAMETERS = np.dtype(
         ("pcpus", "i8"), ("vcpus", "i8"), ("vms", "i8"), ("locks", "i8"), ("sockets", "i8"), ("tables", "i8"),
         ("finite_vms", "i8"),  # VMs with a finite pool: the run ends when all of these are done
         ("features", "i8"),  # features per vCPU in an observation at this level
-        ("world_at", "i8"), ("vm_at", "i8"), ("memory_at", "i8"), ("pcpu_at", "i8"), ("clock_at", "i8"),
-        ("vcpu_at", "i8"), ("guest_at", "i8"), ("lock_at", "i8"), ("queue_at", "i8"), ("histogram_at", "i8"),
+        *((f"{name}_at", "i8") for name in SECTIONS),
         ("row_bytes", "i8"),
-        ("observation_bytes", "i8"),  # length of an observation
-        ("vm_parameters_at", "i8"), ("tables_at", "i8"),
+        ("vm_parameters_at", "i8"), ("programs_at", "i8"), ("tables_at", "i8"),
         # host
         ("credit_pcpus", "i8"), ("tsc_hz", "i8"), ("timeslice", "i8"), ("tick", "i8"), ("ratelimit", "i8"),
         ("yield_bypasses_ratelimit", "i8"), ("fresh_ratelimit_slice", "i8"),
@@ -86,8 +87,6 @@ PARAMETERS = np.dtype(
         # host noise: 0 = none; cycles; cycles; table row
         ("noise_rate_hz", "i8"), ("noise_burst", "i8"), ("noise_cap_permille", "i8"), ("noise_level_table", "i8"),
         ("limit", "i8"),  # simulated-time cap, cycles
-        # the network of a learned policy: kind (0: none), hidden units, where its weights are (bytes), temperature
-        ("network_kind", "i8"), ("network_hidden", "i8"), ("network_at", "i8"), ("network_temperature", "f8"),
         # scale of times in observations (view/): the window, cycles; bits of it as float32; 1 / range of bits
         ("scale_window", "i8"),
         ("scale_low", "f8"),
@@ -96,15 +95,25 @@ PARAMETERS = np.dtype(
     align=True,
 )  # fmt: skip
 
+#: What the hypervisor knows of a VM.
 VM_PARAMETERS = np.dtype(
     [
         ("first", "i8"), ("vcpus", "i8"),  # vCPUs first .. first + vcpus - 1
+        ("weight", "i8"),
+        ("progress", "i8"),  # cycles; who has run longer than this without an exit does not spin any more (8.3: 2 We)
+    ],
+    align=True,
+)  # fmt: skip
+
+#: What a VM's guest does.
+PROGRAM = np.dtype(
+    [
         ("first_lock", "i8"), ("locks", "i8"),  # locks first_lock .. first_lock + locks - 1
         ("lock_kind", "i8"), ("pc_classes", "i8"), ("convoy", "i8"), ("user_spin", "i8"),
-        ("weight", "i8"), ("transactions", "i8"), ("sections", "i8"),  # transactions 0: endless
+        ("transactions", "i8"), ("sections", "i8"),  # transactions 0: endless
         ("compute", "i8"), ("hold", "i8"), ("block", "i8"),  # rows of quantile tables
         ("kernel_below", "i8"), ("lock_below", "i8"), ("hot_below", "i8"), ("block_below", "i8"),  # of 2^32
-        ("spin_period", "i8"), ("halt", "i8"), ("progress", "i8"),  # cycles; halt 0: never; progress = 2 We (8.3)
+        ("spin_period", "i8"), ("halt", "i8"),  # cycles; halt 0: never
         ("reach", "i8"),  # cycles from the start of a PAUSE loop to its exit (8.3: We)
     ],
     align=True,
@@ -152,9 +161,6 @@ VM = np.dtype(
     align=True,
 )  # fmt: skip
 
-#: What a rule remembers from decision to decision, per VM (round_robin: of VM 0 only).
-MEMORY = np.dtype([("last_boosted", "u4"), ("round_robin", "u4")], align=True)
-
 #: What the hypervisor knows of a pCPU.
 PCPU = np.dtype(
     [
@@ -183,8 +189,8 @@ _VCPU = np.dtype(
     [
         ("state", "u1"), ("left_by", "u1"), ("left_kernel", "u1"), ("priority", "i1"), ("pcpu", "u4"),  # look
         ("ples", "i4"), ("pc_class", "u4"),  # exits
-        ("yielding", "u1"), ("migrating", "u1"), ("active", "u1"), ("dy_eligible", "u1"),
-        ("vm", "u4"), ("last_pcpu", "u4"),
+        ("yielding", "u1"), ("migrating", "u1"), ("active", "u1"), ("pad0", "u1"),
+        ("vm", "u4"), ("last_pcpu", "u4"), ("dispatches", "i4"),
         ("first_ple", "i8"), ("last_ple", "i8"), ("cpu_at_ple", "i8"),  # since its last progress, like ples
         ("cpu_time", "i8"), ("credit", "i8"), ("queued_since", "i8"), ("left_at", "i8"), ("last_run", "i8"),  # cycles
     ],
@@ -226,13 +232,15 @@ WAITS, ACQUIRE_EXITS, DISPATCH_EXITS = np.arange(3)  # rows of the histograms
 RESULT_REWARD, RESULT_STATUS, RESULT_ELAPSED, RESULT_ILLEGAL = 0, 1, 2, 3
 RESULTS = 4
 
+# --- a call of the compiled entry point -------------------------------------------------------------------------------
 
-INT64, INT32, UINT16, INT8 = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint16), np.dtype(np.int8)
+#: Where a lane is: addresses. Lanes may have different descriptions.
+PLACE = np.dtype([("description", "i8"), ("row", "i8"), ("histogram", "i8")])
+
+INT64, INT32, UINT16, INT8, UINT8 = map(np.dtype, (np.int64, np.int32, np.uint16, np.int8, np.uint8))
 FLOAT64, FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
 PARAMETERS_BYTES = PARAMETERS.itemsize
-
-#: The layout of a lane, field by field: states saved under another one do not fit.
-LANE_FORMAT = [str(kind) for kind in (WORLD, VM, MEMORY, PCPU, CLOCK, VCPU, VCPU_GUEST, LOCK)]
+PLACE_BYTES = PLACE.itemsize
 
 
 class Lane(NamedTuple):
@@ -240,10 +248,10 @@ class Lane(NamedTuple):
 
     par: np.ndarray  # PARAMETERS [1], shared
     vmp: np.ndarray  # VM_PARAMETERS [M], shared
+    program: np.ndarray  # PROGRAM [M], shared
     tables: np.ndarray  # int64 [tables, 505], shared
     world: np.ndarray  # WORLD [1]
     vm: np.ndarray  # VM [M]
-    memory: np.ndarray  # MEMORY [M]
     pcpu: np.ndarray  # PCPU [P]
     clock: np.ndarray  # CLOCK [P]
     vcpu: np.ndarray  # VCPU [V]
@@ -251,29 +259,29 @@ class Lane(NamedTuple):
     lock: np.ndarray  # LOCK [L]
     queue: np.ndarray  # uint16 [P, V]: runqueue of each pCPU, head first
     histogram: np.ndarray  # int32 [3, 1024]
-    trace: np.ndarray  # int64 [n, 5]: ring of events for pictures (trace.py)
+    trace: np.ndarray  # int64 [n, 5]: ring of events for pictures (traces/)
     trace_rows: int  # n; 0: not recorded
 
 
 @inlined
-def open_lane(description, row, trace, trace_rows):
-    """The lane that lies in `row` under a description; trace: int64 [trace_rows, 5]; all three `memory.handle`s."""
+def open_lane(description, row, histogram, trace, trace_rows):
+    """The lane at these addresses; trace: int64 [trace_rows, 5]."""
     par = records(description, 0, PARAMETERS_BYTES, PARAMETERS)
     at = par[0]
     return Lane(
         par,
-        records(description, at.vm_parameters_at, at.tables_at, VM_PARAMETERS),
+        records(description, at.vm_parameters_at, at.programs_at, VM_PARAMETERS),
+        records(description, at.programs_at, at.tables_at, PROGRAM),
         grid(description, at.tables_at, INT64, 8, at.tables, TABLE_KNOTS),
         records(row, at.world_at, at.vm_at, WORLD),
         records(row, at.vm_at, at.memory_at, VM),
-        records(row, at.memory_at, at.pcpu_at, MEMORY),
         records(row, at.pcpu_at, at.clock_at, PCPU),
         records(row, at.clock_at, at.vcpu_at, CLOCK),
         records(row, at.vcpu_at, at.guest_at, VCPU),
         records(row, at.guest_at, at.lock_at, VCPU_GUEST),
         records(row, at.lock_at, at.queue_at, LOCK),
         grid(row, at.queue_at, UINT16, 2, at.pcpus, at.vcpus),
-        grid(row, at.histogram_at, INT32, 4, HISTOGRAMS, HISTOGRAM_BINS),
+        grid(histogram, 0, INT32, 4, HISTOGRAMS, HISTOGRAM_BINS),
         grid(trace, 0, INT64, 8, trace_rows, TRACE_WIDTH),
         trace_rows,
     )

@@ -11,7 +11,6 @@ from contextlib import suppress
 import numpy as np
 
 from ple_gym.lanes import Lanes
-from ple_gym.rules import load_rule
 from ple_gym.scenario.model import Scenario
 from ple_gym.traces.events import PLE, TRACE_COLUMNS, Ints, unrolled
 
@@ -28,9 +27,8 @@ class _EnoughError(Exception):
 
 def record(scenario: Scenario, policy: str, seed: int, events: int = TRACE_EVENTS) -> Ints:
     """Run one seed and return its trace (`ple_gym.traces.events`): the newest `events` events at most, int64 [n, 5]."""
-    rule, ring = load_rule(policy), _ring(events)
-    lanes = Lanes(scenario, 1, network=rule.network)
-    lanes.run(0, seed, rule.code, ring)
+    ring, lanes = _ring(events), Lanes(scenario, 1, policy=policy)
+    lanes.run(0, seed, ring)
     return unrolled(ring, int(lanes.world["traced"][0]))
 
 
@@ -48,8 +46,7 @@ def record_window(
     Before it stands what tells what everybody was doing then: the events of up to half a second, as many as there is
     room for, and made-up ones of what has none in all that time (`Lanes.completed`).
     """
-    rule, ring = load_rule(policy), _ring(events)
-    lanes = Lanes(scenario, 1, network=rule.network)
+    ring, lanes = _ring(events), Lanes(scenario, 1, policy=policy)
 
     def between(lane: int) -> None:
         now = int(lanes.world["now"][lane])
@@ -58,7 +55,7 @@ def record_window(
             raise _EnoughError
 
     with suppress(_EnoughError):
-        lanes.run(0, seed, rule.code, ring, between)
+        lanes.run(0, seed, ring, between)
     trace = unrolled(ring, int(lanes.world["traced"][0]))
     trace = trace[np.searchsorted(trace[:, 0], start - scenario.host.tsc_hz // 2) :]
     trace = lanes.completed(0, trace)
@@ -74,8 +71,7 @@ def find_busiest(
     events: int = PIECE_EVENTS,
 ) -> tuple[int, int]:
     """Run one seed and return the `length` cycles (start, stop) with most PLE exits, as `busiest_window` does."""
-    rule, ring = load_rule(policy), _ring(events)
-    lanes = Lanes(scenario, 1, network=rule.network)
+    ring, lanes = _ring(events), Lanes(scenario, 1, policy=policy)
     busiest, seen = Busiest(length), 0
 
     def between(lane: int) -> None:
@@ -88,7 +84,7 @@ def find_busiest(
         seen = written
         progress(int(lanes.world["now"][lane]))
 
-    lanes.run(0, seed, rule.code, ring, between)
+    lanes.run(0, seed, ring, between)
     between(0)
     return busiest.window()
 

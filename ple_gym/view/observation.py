@@ -318,7 +318,7 @@ def write_hidden(s, p, columns):
     mine = s.guest[s.pcpu[p].current].lock
     lock = s.lock[mine]
     free = lock.holder == NONE
-    tas = s.vmp[lock.vm].lock_kind == TAS
+    tas = s.program[lock.vm].lock_kind == TAS
     place = scratch(INTS, vcpus)  # in the ticket line; -1: not in it
     for i in range(vcpus):
         place[0, i] = INT32(-1)

@@ -82,7 +82,7 @@ def leave(s, p, v, t, why):
         pcpu.dispatch_exits = 0
     if phase == HOLD and not asleep:
         world.lhp_events += 1
-    elif phase == SPIN and s.vmp[vcpu.vm].lock_kind != TAS and available(s, v):
+    elif phase == SPIN and s.program[vcpu.vm].lock_kind != TAS and available(s, v):
         world.lwp_events += 1
     note(s, t, STOPPED, p, v, NONE)
 
@@ -128,7 +128,7 @@ def switch(s, p, v, t, handler):
     vcpu.last_pcpu = p
     vcpu.pcpu = p
     vcpu.state = RUNNING
-    vcpu.dy_eligible = 0
+    vcpu.dispatches += 1
     note(s, t, RAN, p, v, NONE)
     enter(s, p, t)
 
@@ -152,11 +152,8 @@ def steal(s, p, priority):
 
 
 @called
-def schedule(s, p, t, cause, bypass):
-    """Choose who runs on p now [csched_schedule].
-
-    `cause`: BY_TIMER or BY_EXIT; `bypass`: whether a yield skips the rate limit.
-    """
+def schedule(s, p, t, cause):
+    """Choose who runs on p now [csched_schedule]; `cause`: BY_TIMER or BY_EXIT."""
     par = s.par[0]
     pcpu = s.pcpu[p]
     if pcpu.noise_state == BURSTING:
@@ -174,7 +171,7 @@ def schedule(s, p, t, cause, bypass):
         if vcpu.state == BLOCKED or vcpu.state == DONE:
             why = WENT_TO_SLEEP
         ran = t - pcpu.dispatched_at
-        if stays and ran < par.ratelimit and not (bypass and vcpu.yielding):
+        if stays and ran < par.ratelimit and not (par.yield_bypasses_ratelimit and vcpu.yielding):
             pcpu.slice_end = t + par.ratelimit if par.fresh_ratelimit_slice else pcpu.dispatched_at + par.ratelimit
             pcpu.exit_until = t + handler
             pcpu.entry = t + handler
@@ -256,7 +253,7 @@ def wake(s, v, t):
     guest.wake_at = INF
     if guest.halted:
         guest.halted = 0
-        guest.halt_left = s.vmp[s.vcpu[v].vm].halt
+        guest.halt_left = s.program[s.vcpu[v].vm].halt
     note(s, t, WOKE, s.vcpu[v].pcpu, v, NONE)
     place(s, s.vcpu[v].pcpu, v, t)
 

@@ -1,0 +1,61 @@
+"""Learned policies as the simulator asks them: as it asks a rule, after it has written what they observe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ple_gym.learned.file import LEVELS, Network
+from ple_gym.learned.network import NETWORK, NETWORKS
+from ple_gym.scenario.model import Scenario
+from ple_gym.sim.description import Memory
+from ple_gym.view import observation as observe
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedPolicy:
+    """A network that decides; attributes and methods are those of a rule (`rules/registry.py`)."""
+
+    name: str
+    network: Network
+    summary: str
+
+    reads = "its observation"
+    actuator = "pull"
+    source = "agents/checkpoints"
+    where = "a network"
+    hypothetical = False
+    settled = True  # who seems to spin depends on how long it has run by now
+    words = Memory()
+
+    @property
+    def information(self) -> str:
+        """Level of what it observes."""
+        return self.network.information
+
+    @property
+    def privileged(self) -> bool:
+        """Whether it is told the guest's state."""
+        return self.information == "oracle"
+
+    @property
+    def address(self) -> int:
+        """What the simulator calls."""
+        return NETWORKS.address
+
+    @cached_property
+    def block(self) -> npt.NDArray[np.uint8]:
+        """Sizes and weights, as the compiled networks read them."""
+        record: Any = np.zeros(1, NETWORK)
+        record["kind"], record["hidden"] = self.network.code, self.network.hidden
+        record["features"] = observe.vcpu_features(LEVELS[self.information])
+        record["temperature"] = self.network.temperature
+        return np.concatenate([record.view(np.uint8), self.network.flat().view(np.uint8)])
+
+    def world(self, scenario: Scenario) -> Scenario:
+        """The scenario that it runs in."""
+        return scenario

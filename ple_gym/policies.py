@@ -1,0 +1,56 @@
+"""Policies by name: rules, with or without parameters, and learned ones."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from ple_gym.learned.file import PREFIX, Network, learned_names, load_network
+from ple_gym.learned.policy import LearnedPolicy
+from ple_gym.messages import plain, show
+from ple_gym.rules import RULES, Rule
+from ple_gym.scenario.parameters import ScenarioError, unknown
+
+Policy: TypeAlias = Rule | LearnedPolicy
+
+
+def load_policy(name: object) -> Policy:
+    """The policy of that name; a policy is itself, and a network a policy.
+
+    `kvm` is a rule, `two-patience:patience=16` one with a parameter, `learned:NAME` or `learned:FILE.npz` a learned
+    policy.
+
+    Raises:
+        ScenarioError: unknown name; the message lists all. Or a parameter that the rule does not have or allow.
+    """
+    if isinstance(name, Rule | LearnedPolicy):
+        return name
+    if isinstance(name, Network):
+        return LearnedPolicy("a network", name, f"{name.kind} network")
+    if not isinstance(name, str):
+        raise ScenarioError(f"policy {show(name)}: must be the name of a rule, or learned:NAME or learned:FILE.npz")
+    if name.startswith(PREFIX):
+        network = load_network(name)
+        summary = f"{network.kind} network, trained on {plain(network.card.get('scenario', 'an unnamed scenario'))}"
+        return LearnedPolicy(name, network, summary)
+    base, colon, text = name.partition(":")
+    if base not in RULES:
+        raise unknown("policy", name, [*RULES, *learned_names()], list_all=True)
+    return RULES[base].with_values(_values(name, text)) if colon else RULES[base]
+
+
+def _values(name: str, text: str) -> dict[str, str]:
+    """The parameters after a rule's name: `patience=16,other=2`."""
+    values: dict[str, str] = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        if not (key and equals and value):
+            raise ScenarioError(f"policy {plain(name)}: after the rule's name must stand NAME=VALUE,...")
+        if key in values:
+            raise ScenarioError(f"policy {plain(name)}: {plain(key)} is set twice")
+        values[key] = value
+    return values
+
+
+def known_policies() -> list[Policy]:
+    """Every policy that has a name: the rules, and the learned ones that are shipped."""
+    return [*RULES.values(), *(load_policy(name) for name in learned_names())]

@@ -1,0 +1,110 @@
+"""How a rule's function becomes code that the simulator calls by its address."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+
+from ple_gym.rules.sight import PlainMemory, PlainSight, plain_parameters
+from ple_gym.rules.sight_types import memory_of, parameters_of, sight_at
+from ple_gym.sim.jit import JIT_ENABLED, inlined
+from ple_gym.sim.state import open_lane
+from ple_gym.sim.units import PACKAGE, Unit, sources
+
+if TYPE_CHECKING:
+    from ple_gym.rules.registry import Rule
+
+#: Exceptions come out of compiled rules as Python has them: dividing by zero is one.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "python"}
+
+#: Decorator of functions that rules call.
+helper = numba.njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
+
+
+def rule_unit(made: Rule) -> Unit:
+    """The compile unit of a rule. A built-in rule is kept on disk; a user's compiles in a moment, and is not."""
+    file = Path(inspect.getfile(made.function)).resolve()
+    built_in = file.is_relative_to(PACKAGE)
+    common = sources(
+        "rules/compiling.py", "rules/helpers.py", "rules/sight*.py", "sim/state.py", "sim/rng.py", "sim/decisions.py"
+    )
+    made_of = [file, *common, *sources("sim/memory.py", *(("sim/**/*.py",) if made.privileged else ()))]
+    entry = entry_of(made, plain=not JIT_ENABLED)
+    return Unit(f"rules.{made.name}", entry, 1, made_of if built_in else None, error_model="python")
+
+
+def parameter_dtype(parameters: Mapping[str, Any]) -> np.dtype[Any]:
+    """The record in which a compiled rule finds its parameters: int64, or float64 where they are numbers."""
+    return np.dtype([(name, "f8" if isinstance(p.default, float) else "i8") for name, p in parameters.items()])
+
+
+def memory_dtype(names: tuple[str, ...]) -> np.dtype[Any]:
+    """The record of what a rule remembers of one VM or vCPU."""
+    return np.dtype([(name, "i8") for name in names])
+
+
+def entry_of(made: Rule, plain: bool) -> Callable[[int], int]:
+    """A function of the address of a sight that asks a rule; `plain`: one that is not compiled."""
+    takes = tuple(inspect.signature(made.function).parameters)
+    vm, vcpu = (memory_dtype(made.memory.get(key, ())) for key in ("vm", "vcpu"))
+    own = parameter_dtype(made.parameters)
+    if made.privileged:
+        return _privileged(made.function if plain else inlined(made.function), plain)
+    if plain:
+        return _plain(made.function, takes, vm, vcpu, own)
+    body = helper(made.function)
+    if takes == ("see", "asker", "memory", "k"):
+
+        def entry(address):  # type: ignore[no-untyped-def]
+            see = sight_at(address)
+            return np.int64(body(see, see.asker, memory_of(see, vm, vcpu), parameters_of(see, own)))
+
+    elif takes == ("see", "asker", "memory"):
+
+        def entry(address):  # type: ignore[no-untyped-def]
+            see = sight_at(address)
+            return np.int64(body(see, see.asker, memory_of(see, vm, vcpu)))
+
+    elif takes == ("see", "asker", "k"):
+
+        def entry(address):  # type: ignore[no-untyped-def]
+            see = sight_at(address)
+            return np.int64(body(see, see.asker, parameters_of(see, own)))
+
+    else:
+
+        def entry(address):  # type: ignore[no-untyped-def]
+            see = sight_at(address)
+            return np.int64(body(see, see.asker))
+
+    return entry
+
+
+def _plain(
+    function: Callable[..., int], takes: tuple[str, ...], vm: np.dtype[Any], vcpu: np.dtype[Any], own: np.dtype[Any]
+) -> Callable[[int], int]:
+    def entry(address: int) -> int:
+        see = PlainSight(address)
+        given: dict[str, Any] = {"see": see, "asker": see.asker}
+        if "memory" in takes:
+            given["memory"] = PlainMemory(see, vm, vcpu)
+        if "k" in takes:
+            given["k"] = plain_parameters(see, own)
+        return int(function(**given))
+
+    return entry
+
+
+def _privileged(body: Callable[..., int], plain: bool) -> Callable[[int], int]:
+    at = PlainSight if plain else sight_at
+
+    def entry(address):  # type: ignore[no-untyped-def]
+        see = at(address)
+        return np.int64(body(see, see.asker, open_lane(see.description, see.row, see.row, see.row, 0)))
+
+    return entry

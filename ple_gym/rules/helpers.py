@@ -1,0 +1,92 @@
+"""What most rules need: who can be run, who belongs together, who is first.
+
+All take and return int64 numbers. A vCPU that there is not is -1. In rules of your own, decorate a function that a rule
+calls with `helper`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ple_gym.rules.compiling import helper
+from ple_gym.sim import rng
+from ple_gym.sim.decisions import within_reach
+from ple_gym.sim.state import INF
+
+
+@helper
+def may_run(see, v):
+    """Whether v can be run here: it is queued, and within the actuator's reach."""
+    vcpu = see.vcpu[v]
+    return within_reach(vcpu.state, vcpu.pcpu, see.here, see.actuator)
+
+
+@helper
+def sibling(see, v):
+    """Whether v belongs to the asker's VM."""
+    return see.vcpu[v].vm == see.vcpu[see.asker].vm
+
+
+@helper
+def runnable_sibling(see, v):
+    """Whether v belongs to the asker's VM and can be run here."""
+    return may_run(see, v) and sibling(see, v)
+
+
+@helper
+def candidates(see):
+    """The vCPUs that can be run here, by number: `for v in candidates(see)`."""
+    for v in range(see.vcpus):
+        if may_run(see, v):
+            yield v
+
+
+@helper
+def siblings(see):
+    """The vCPUs of the asker's VM that can be run here, by number."""
+    for v in range(see.vcpus):
+        if runnable_sibling(see, v):
+            yield v
+
+
+@helper
+def earliest(see, among, when):
+    """Of the vCPUs with among(see, v), the first with the least when(see, v); -1 if there is none."""
+    best, least = np.int64(-1), INF
+    for v in range(see.vcpus):
+        if among(see, v):
+            time = when(see, v)
+            if time < least:
+                best, least = v, time
+    return best
+
+
+@helper
+def queued_since(see, v):
+    """Time at which v was queued, cycles."""
+    return see.vcpu[v].queued_since
+
+
+@helper
+def head(see, p):
+    """First vCPU of pCPU p's queue; -1 if it is empty."""
+    return see.queue[p, 0] if see.pcpu[p].queued > 0 else np.int64(-1)
+
+
+@helper
+def seems_to_spin(see, v):
+    """Whether v, as far as a hypervisor can tell, still spins: it has not run two windows without an exit."""
+    vcpu = see.vcpu[v]
+    return vcpu.ples > 0 and vcpu.cpu_time - vcpu.cpu_at_ple <= see.vm[vcpu.vm].progress
+
+
+@helper
+def socket(see, p):
+    """Socket of pCPU p."""
+    return p * see.sockets // see.pcpus
+
+
+@helper
+def draw(see):
+    """32 random bits of this decision, as a number 0..2^32-1: a function of seed and number of exits."""
+    return rng.high(rng.draw(see.random_key, see.exits - 1))

@@ -1,0 +1,272 @@
+"""Rules: one function each, with what it reads, how it acts, its parameters and what it remembers.
+
+    from ple_gym.rules import rule, siblings, whole
+
+    @rule("patient", reads="exits, kernel mode", actuator="pull", source="mine",
+          patience=whole(0, 10_000, default=64, help="exits before somebody else is run"))
+    def patient(see, asker, k):
+        "The sibling that lost its pCPU in kernel mode, after so many exits."
+        ...
+
+A rule is called at every pause-loop exit and answers with a vCPU (its asker: resume), or with `see.defer`. It takes
+`see` and `asker` and, where it names them, `memory` and `k` (its parameters). It is compiled on its own and called by
+its address; what it sees is in `sight.py`, and `helpers.py` has what most rules need.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ple_gym.rules.compiling import entry_of, parameter_dtype, rule_unit
+from ple_gym.scenario.model import Scenario
+from ple_gym.scenario.parameters import Kind, ScenarioError, check, unknown
+from ple_gym.scenario.parameters import choice as choice_kind
+from ple_gym.scenario.parameters import number as number_kind
+from ple_gym.scenario.parameters import whole as whole_kind
+from ple_gym.sim.description import Memory
+from ple_gym.sim.units import Unit
+
+ACTUATORS = ("yield", "resume", "local", "pull")
+_NAME = re.compile(r"[a-z][a-z0-9]*([.-][a-z0-9]+)*")
+_TAKES = ("see", "asker", "memory", "k")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a rule: what is allowed, its default, and a line of help."""
+
+    kind: Kind
+    default: Any
+    help: str
+    words: tuple[str, ...] = ()  # of a choice; the rule reads the place of the word in this list
+
+
+def whole(low: int, high: int, *, default: int, help: str) -> Parameter:
+    """A whole number low..high."""
+    return Parameter(whole_kind(low, high), default, help)
+
+
+def number(low: float, high: float, *, default: float, help: str) -> Parameter:
+    """A number low..high."""
+    return Parameter(number_kind(low, high), default, help)
+
+
+def choice(*words: str, default: str, help: str) -> Parameter:
+    """One of some words; the rule reads its place in the list."""
+    return Parameter(choice_kind(*words), default, help, words)
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """A rule, with values for its parameters.
+
+    Attributes:
+        name: what users type, parameters that are not the default included.
+        reads: what it decides by.
+        actuator: `yield` (the host's own scheduler picks), `resume` (never switches), `local` (own queue, and work
+            from elsewhere only where the host itself would bring it) or `pull`.
+        source: where the rule was published.
+        summary: what it does, in a line.
+        hypothetical: nobody ships it.
+        privileged: it is told the guest's state, which no hypervisor sees: for comparison only.
+        settings: what it is about the host rather than a rule: scenario parameters that it changes.
+        parameters: name -> what is allowed; `values`: name -> what was chosen.
+        memory: names of the int64 words that it remembers for each VM (`vm`) and each vCPU (`vcpu`), at first 0.
+        settled: whether it reads how long vCPUs have run that are still running. Then their accounts are brought up to
+            date before it is asked.
+    """
+
+    name: str
+    function: Callable[..., int]
+    reads: str
+    actuator: str
+    source: str
+    summary: str
+    hypothetical: bool = False
+    privileged: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    settled: bool = True
+    unit: Unit | None = None
+
+    network = None  # of a learned policy
+
+    @property
+    def information(self) -> str:
+        """The level that it needs: `hypervisor`, `introspection` or `oracle`, as of an environment's observations."""
+        return "oracle" if self.privileged else "hypervisor"
+
+    @property
+    def address(self) -> int:
+        """What the simulator calls. It is compiled when it is first asked for."""
+        assert self.unit is not None
+        return self.unit.address
+
+    @property
+    def words(self) -> Memory:
+        """How much it remembers in each lane."""
+        return Memory(len(self.memory.get("vm", ())), len(self.memory.get("vcpu", ())))
+
+    @cached_property
+    def block(self) -> npt.NDArray[np.uint8]:
+        """The values of its parameters as the compiled rule reads them."""
+        record = np.zeros(1, parameter_dtype(self.parameters))
+        for name, parameter in self.parameters.items():
+            value = self.values.get(name, parameter.default)
+            record[name] = parameter.words.index(value) if parameter.words else value
+        return record.view(np.uint8) if record.dtype.itemsize else np.zeros(8, np.uint8)
+
+    @property
+    def where(self) -> str:
+        """File and line of its function."""
+        return _where(self.function)
+
+    def world(self, scenario: Scenario) -> Scenario:
+        """The scenario that it runs in: with its settings of the host."""
+        return scenario.with_overrides(self.settings)
+
+    def ask_plainly(self, sight: int) -> int:
+        """What it answers to the sight at an address, not compiled: slow, and its errors name file and line."""
+        return int(entry_of(self, plain=True)(sight))
+
+    def with_values(self, values: Mapping[str, Any]) -> Rule:
+        """The same rule with other values of its parameters.
+
+        Raises:
+            ScenarioError: it has no such parameter, or the value is not allowed.
+        """
+        chosen = dict(self.values)
+        for name, value in values.items():
+            if name not in self.parameters:
+                if not self.parameters:
+                    raise ScenarioError(f"{self.base}: {name}: it has no parameters")
+                raise unknown(f"parameter of {self.base}", name, self.parameters)
+            kind = self.parameters[name].kind
+            chosen[name] = check(f"{self.base}: {name}", kind, kind.read(value))
+        given = {name: chosen[name] for name in self.parameters if chosen.get(name, _of(self, name)) != _of(self, name)}
+        text = ",".join(f"{name}={value}" for name, value in given.items())
+        # Values, not code: the unit is shared.
+        return replace(self, name=f"{self.base}:{text}" if text else self.base, values=given)
+
+    @property
+    def base(self) -> str:
+        """Its name without parameters."""
+        return self.name if not self.values else self.name.rpartition(":")[0]
+
+
+def _of(rule: Rule, name: str) -> Any:
+    return rule.parameters[name].default
+
+
+def rule(
+    name: str,
+    *,
+    reads: str,
+    actuator: str,
+    source: str,
+    hypothetical: bool = False,
+    memory: Mapping[str, tuple[str, ...]] | None = None,
+    settled: bool = True,
+    **parameters: Parameter,
+) -> Callable[[Callable[..., int]], Rule]:
+    """Make a rule of a function; its docstring says in a line what it does.
+
+    Args:
+        name: what users type: lower-case words with hyphens.
+        reads, actuator, source, hypothetical, memory, settled: as in `Rule`.
+        parameters: made by `whole`, `number` or `choice`.
+
+    Raises:
+        ScenarioError: something of this is not as described; the message names file and line.
+    """
+
+    def make(function: Callable[..., int]) -> Rule:
+        where = _where(function)
+        if not _NAME.fullmatch(name):
+            raise ScenarioError(f"{where}: rule {name!r}: its name must be lower-case words with hyphens")
+        if actuator not in ACTUATORS:
+            raise ScenarioError(f"{where}: rule {name}: actuator = {actuator!r}: must be {', '.join(ACTUATORS)}")
+        if not (function.__doc__ or "").strip():
+            raise ScenarioError(f"{where}: rule {name}: its function must have a docstring that says what it does")
+        for wrong, parameter in parameters.items():
+            if not isinstance(parameter, Parameter):
+                raise ScenarioError(f"{where}: rule {name}: {wrong} must be made by whole(), number() or choice()")
+            check(f"{where}: rule {name}: default of {wrong}", parameter.kind, parameter.default)
+        remembered = {key: tuple(words) for key, words in (memory or {}).items()}
+        if not remembered.keys() <= {"vm", "vcpu"}:
+            raise ScenarioError(f"{where}: rule {name}: memory must be of vm or vcpu, not {', '.join(remembered)}")
+        made = Rule(
+            name=name,
+            function=function,
+            reads=reads,
+            actuator=actuator,
+            source=source,
+            summary=inspect.cleandoc(function.__doc__ or "").splitlines()[0].rstrip("."),
+            hypothetical=hypothetical,
+            parameters=parameters,
+            memory=remembered,
+            settled=settled,
+        )
+        return _compilable(made, where)
+
+    return make
+
+
+def privileged(name: str, *, reads: str, source: str) -> Callable[[Callable[..., int]], Rule]:
+    """Make a rule that is told everything, of a function that takes (see, asker, lane): for comparison only."""
+
+    def make(function: Callable[..., int]) -> Rule:
+        summary = inspect.cleandoc(function.__doc__ or "").splitlines()[0].rstrip(".")
+        made = Rule(name, function, reads, "pull", source, summary, hypothetical=True, privileged=True, settled=False)
+        return _compilable(made, _where(function))
+
+    return make
+
+
+def _compilable(made: Rule, where: str) -> Rule:
+    takes = tuple(inspect.signature(made.function).parameters)
+    allowed = ("see", "asker", "lane") if made.privileged else _TAKES
+    if takes[:2] != ("see", "asker") or not set(takes) <= set(allowed):
+        raise ScenarioError(
+            f"{where}: rule {made.name}: its function must take (see, asker), and may take {', '.join(allowed[2:])} "
+            f"after them, not ({', '.join(takes)})"
+        )
+    return replace(made, unit=rule_unit(made))
+
+
+def _where(function: Callable[..., Any]) -> str:
+    return f"{Path(function.__code__.co_filename).name}:{function.__code__.co_firstlineno}"
+
+
+def settings(name: str, of: Rule, source: str, summary: str, changes: Mapping[str, Any]) -> Rule:
+    """A name for a rule in a world of which it changes a few settings of the host."""
+    return replace(of, name=name, source=source, summary=summary, settings=changes, hypothetical=False)
+
+
+class Registry(Mapping[str, Rule]):
+    """The built-in rules by name, in the order in which they are listed."""
+
+    def __init__(self, *rules: Rule) -> None:
+        self._rules = {one.name: one for one in rules}
+        if len(self._rules) < len(rules):
+            raise ScenarioError("two rules have one name")
+
+    def __getitem__(self, name: str) -> Rule:
+        return self._rules[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rules)
+
+    def __len__(self) -> int:
+        return len(self._rules)

@@ -1,0 +1,72 @@
+"""Decisions: which actions are legal, and what each of them does (docs/model.md, section 10)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ple_gym.sim.calendar import refresh_host, request
+from ple_gym.sim.host.credit import burn, enter, leave, priority_on, schedule, switch
+from ple_gym.sim.host.runqueue import insert, put_first_of_class, remove
+from ple_gym.sim.jit import called, inlined
+from ple_gym.sim.state import ADVANCING, BY_EXIT, HINT, LOCAL, PLE_YIELD, QUEUED
+
+
+@inlined
+def within_reach(state, pcpu, here, actuator):
+    """Whether a vCPU in this state, on or last on this pCPU, can be run for an exit on pCPU `here`.
+
+    Legality is written here and nowhere else: rules and masks ask this, too.
+    """
+    return (state == QUEUED) & ((actuator != LOCAL) | (pcpu == here))
+
+
+@inlined
+def legal(s, p, action):
+    """Whether the action (int64) may be taken for the exit on p."""
+    if action == s.par[0].vcpus or action == np.int64(s.pcpu[p].current):
+        return True
+    if action < 0 or action > s.par[0].vcpus:
+        return False
+    v = np.uint32(action)
+    return within_reach(s.vcpu[v].state, s.vcpu[v].pcpu, p, s.par[0].actuator)
+
+
+@called
+def carry_out(s, action):
+    """Carry out a decision (section 10), whose legality the caller has checked, for the exit that is due."""
+    p = s.world[0].deciding
+    t = s.world[0].now
+    s.world[0].status = ADVANCING
+    if yields(s, p, t, action):
+        schedule(s, p, t, BY_EXIT)
+    refresh_host(s, p)
+
+
+@inlined
+def yields(s, p, t, action):
+    """Resume or switch as `action` says, or prepare the host's own yield; returns whether that must follow."""
+    par = s.par[0]
+    pcpu = s.pcpu[p]
+    y = pcpu.current
+    if action == np.int64(y):
+        pcpu.exit_until = t + par.exit
+        pcpu.entry = t + par.exit
+        enter(s, p, t)
+        return False
+    if action < par.vcpus:
+        v = np.uint32(action)
+        q = s.vcpu[v].pcpu
+        remove(s, q, v)
+        if par.actuator != HINT:
+            burn(s, p, t)
+            leave(s, p, y, t, PLE_YIELD)
+            s.vcpu[y].yielding = 1
+            insert(s, q if par.pull_swaps else p, y, t)
+            s.vcpu[y].yielding = 0
+            switch(s, p, v, t, par.exit)
+            return False
+        put_first_of_class(s, q, v)
+        if q != p and s.vcpu[v].priority >= priority_on(s, q):
+            request(s, q, t)
+    s.vcpu[y].yielding = 1
+    return True

@@ -1,0 +1,157 @@
+"""Compile units: what is compiled together, kept on disk together, and called from outside by its address.
+
+The simulator, the view, the networks and each rule are units of their own, so that an edit of one compiles that one
+alone. A unit is one entry point that takes some int64 words and returns one; `invoke` calls it through its address, at
+the cost of a few nanoseconds. An exception in it comes out of whoever invoked it, with file and line, as if it had been
+called directly.
+
+numba keys its cache on the file of the entry point, so that an edited helper in another file would go unnoticed. Here
+the key is a digest of every source file that a unit names; `cache.py` keeps the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ple_gym.sim.cache import CompiledCache
+from ple_gym.sim.jit import JIT_ENABLED, OPTIONS
+
+PACKAGE = Path(__file__).resolve().parent.parent
+_lock = threading.RLock()  # one compilation at a time, as numba has it
+#: Without the JIT an address is a number in this table.
+_functions: dict[int, Callable[..., Any]] = {}
+_numbers = itertools.count(1)
+
+
+def sources(*patterns: str) -> list[Path]:
+    """The files of the package that match these patterns (`sim/**/*.py`)."""
+    # How compiled code is kept does not change it.
+    found = {
+        path for pattern in patterns for path in PACKAGE.glob(pattern) if path.name not in ("cache.py", "units.py")
+    }
+    return sorted(found)
+
+
+def fingerprint(paths: Iterable[Path]) -> str:
+    """Digest of some source files, and of whether indices are checked."""
+    digest = hashlib.blake2b(str(numba.config.BOUNDSCHECK).encode(), digest_size=16)
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class Unit:
+    """One compiled entry point.
+
+    Args:
+        name: of the unit, and of its files: `view`, `rules.kvm`.
+        function: takes so many int64 words, and returns one.
+        words: their number.
+        made_of: every source file that takes part in the compilation; None: nothing is kept on disk.
+        boxed: whether Python calls it; `entry` is what it calls then.
+        options: of `numba.njit`, beside those of all units.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        words: int,
+        made_of: list[Path] | None,
+        boxed: bool = False,
+        **options: Any,
+    ) -> None:
+        self.name, self.function, self.boxed, self.made_of = name, function, boxed, made_of
+        self._signature = (types.int64,) * words
+        self._entry: Callable[..., Any] | None = None
+        self._address = 0
+        settings = {**OPTIONS, "no_cfunc_wrapper": True, "no_cpython_wrapper": not boxed, **options}
+        self.dispatcher = numba.njit(**settings)(function)
+        # Not with checked indices: numba cannot cache what raises IndexError.
+        if JIT_ENABLED and made_of is not None and not numba.config.BOUNDSCHECK:
+            with contextlib.suppress(RuntimeError):  # not even a place to look in: compiled in every process
+                self.dispatcher._cache = CompiledCache(function, name, fingerprint(made_of))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is compiled or loaded in this process."""
+        return self._entry is not None or not JIT_ENABLED
+
+    @property
+    def cache(self) -> CompiledCache | None:
+        """Where its compiled code is kept, and whether it came from there; None where nothing is kept."""
+        cache = getattr(self.dispatcher, "_cache", None)
+        return cache if isinstance(cache, CompiledCache) else None
+
+    @property
+    def entry(self) -> Callable[..., Any]:
+        """Its machine code, for Python: that spares numba's look-up of types, which takes longer than a step."""
+        if self._entry is None:
+            self.prepare()
+        assert self._entry is not None
+        return self._entry
+
+    @property
+    def address(self) -> int:
+        """What `invoke` calls."""
+        if self._entry is None:
+            self.prepare()
+        return self._address
+
+    def prepare(self) -> None:
+        """Compile it, or load what was compiled before."""
+        with _lock:
+            if self._entry is not None:
+                return
+            if not JIT_ENABLED:
+                number = next(_numbers)
+                _functions[number] = self.function
+                self._address = number
+                self._entry = np.errstate(over="ignore")(self.function)  # hashing overflows on purpose
+                return
+            entry = self.dispatcher.compile(self._signature)
+            compiled = self.dispatcher.overloads[self._signature]
+            self._address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+            self._entry = entry
+
+
+@intrinsic
+def _invoke(typing_context: Any, address: Any, words: Any) -> Any:
+    """Call the entry point at `address` with a tuple of int64 words."""
+    arguments = tuple(words)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        convention = context.call_conv
+        function_type = convention.get_function_type(types.int64, arguments)
+        function = builder.inttoptr(args[0], function_type.as_pointer())
+        result = cgutils.alloca_once(builder, ir.IntType(64))
+        problem = cgutils.alloca_once(builder, function_type.args[1].pointee)
+        code = builder.call(function, [result, problem, *cgutils.unpack_tuple(builder, args[1], len(arguments))])
+        status = convention._get_return_status(builder, code, builder.load(problem))
+        with cgutils.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return builder.load(result)
+
+    return types.int64(types.int64, words), generate
+
+
+if JIT_ENABLED:
+    invoke = _invoke
+else:
+
+    def invoke(address, words):
+        """Call the entry point number `address` with a tuple of words."""
+        return _functions[int(address)](*words)
