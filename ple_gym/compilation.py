@@ -5,19 +5,21 @@ from __future__ import annotations
 import threading
 import time
 
-from ple_gym.drive import DRIVE
+from ple_gym.drive import simulator
 from ple_gym.learned.network import NETWORKS
 from ple_gym.rules import RULES
+from ple_gym.sim.seam import host_of
 from ple_gym.sim.units import Unit
-from ple_gym.view.unit import VIEW
+from ple_gym.view.unit import view
 
 NO_CACHE = "no folder to keep it in can be written to: set NUMBA_CACHE_DIR to one"
 
 
 def units() -> list[Unit]:
-    """Every compile unit, what takes longest first."""
+    """Every compile unit that the built-in scenarios and rules need, what takes longest first."""
+    credit = host_of("credit")
     rules = {rule.unit.name: rule.unit for rule in RULES.values() if rule.unit}
-    return [DRIVE, NETWORKS, VIEW, *rules.values()]
+    return [simulator(credit), NETWORKS, view(credit), *rules.values()]
 
 
 def warm_up() -> float:
@@ -60,10 +62,11 @@ def is_warm() -> bool:
 
 def loaded_from() -> str | None:
     """The folder that this process has the simulator from; None if it was compiled here, or is not yet needed."""
-    cache = DRIVE.cache
+    cache = units()[0].cache
     return str(cache.loaded.parent) if cache and cache.loaded else None
 
 
 def cache_folder() -> str | None:
     """Where compiled code is kept; None without a folder to write to, or without the JIT."""
-    return DRIVE.cache.cache_path if DRIVE.cache else None
+    cache = units()[0].cache
+    return cache.cache_path if cache else None

@@ -8,6 +8,8 @@ View and policies are other compile units, which are called by their addresses (
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from ple_gym.rules.sight import SIGHT
@@ -17,6 +19,7 @@ from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.kernel import advance, settle_all, start_world
 from ple_gym.sim.memory import grid, records
 from ple_gym.sim.metrics import lost_cycles
+from ple_gym.sim.seam import Host
 from ple_gym.sim.soundness import flaw
 from ple_gym.sim.state import (
     ADVANCING,
@@ -161,6 +164,8 @@ def ask(call, address, s, place, mask, observation):
     see.tsc_hz, see.window, see.exit_cost, see.actuator = par.tsc_hz, par.window, par.exit, par.actuator
     see.exits, see.random_key = world.exits, world.policy_key
     see.pcpu, see.vcpu, see.queue = place.row + par.pcpu_at, place.row + par.vcpu_at, place.row + par.queue_at
+    see.host_vm, see.host_pcpu = place.row + par.host_vm_at, place.row + par.host_pcpu_at
+    see.host_vcpu = place.row + par.host_vcpu_at
     see.vm, see.parameters = place.description + par.vm_parameters_at, call.parameters
     see.vm_memory = place.row + par.memory_at
     see.vcpu_memory = see.vm_memory + 8 * call.memory_per_vm * par.vms
@@ -244,46 +249,50 @@ def outside(actions, lanes, most):
     return wrong
 
 
-def drive(address):
-    """Run the command of the CALL at an address; arrays that it names are kept by `lanes.Lanes`.
+@cache
+def simulator(host: Host) -> Unit:
+    """The simulator under a host's scheduler."""
 
-    Returns how many lanes have nothing to decide now, or were given an illegal action; OUTSIDE, because an action is
-    not 0..most, in whatever lane: so all threads see it; or FAULT - lane. After EVENTS_PER_CALL events it returns
-    before it is done, with a number of UNFINISHED and more: `Lanes.drive` then goes on.
-    """
-    call = records(address, 0, CALL_BYTES, CALL)[0]
-    command = call.command
-    actions = grid(call.actions, 0, INT64, 8, 1, call.lanes)
-    results = grid(call.results, 0, FLOAT64, 8, RESULTS, call.lanes)
-    places = records(call.places, 0, PLACE_BYTES * call.lanes, PLACE)
-    steps = command in (STEP, STEP_OR_NEXT)
-    if steps and outside(actions, call.lanes, call.most):
-        return np.int64(OUTSIDE)
-    remarkable = np.int64(0)
-    events = call.events_per_call
-    for e in range(call.begin, call.end):
-        place = places[e]
-        mask = call.masks + e * call.mask_bytes
-        observation = call.observations + e * call.observation_bytes
-        s = open_lane(place.description, place.row, place.histogram, call.trace, call.trace_rows)
-        if command == CHECK:
-            return np.int64(flaw(s))
-        if command == ASK:
-            actions[0, e] = -1
-            if s.world[0].status == DECIDE:
-                actions[0, e] = ask(call, address, s, place, mask, observation)
-                if not legal(s, s.world[0].deciding, actions[0, e]):
-                    return np.int64(FAULT) - e
-            continue
-        if steps:
-            s.world[0].action = actions[0, e]
-        events = drive_lane(call, address, s, place, actions, results, e, mask, observation, command, events)
-        if events == _FAULTED:
-            return np.int64(FAULT) - e
-        if s.world[0].status == ADVANCING and command != OBSERVE:
-            return UNFINISHED + (np.int64(e) << 32) + remarkable
-        remarkable += s.world[0].status != DECIDE or results[RESULT_ILLEGAL, e] != 0.0
-    return remarkable
+    def drive(address):
+        """Run the command of the CALL at an address; arrays that it names are kept by `lanes.Lanes`.
 
+        Returns how many lanes have nothing to decide now, or were given an illegal action; OUTSIDE, because an action
+        is not 0..most, in whatever lane: so all threads see it; or FAULT - lane. After EVENTS_PER_CALL events it
+        returns before it is done, with a number of UNFINISHED and more: `Lanes.drive` then goes on.
+        """
+        call = records(address, 0, CALL_BYTES, CALL)[0]
+        command = call.command
+        actions = grid(call.actions, 0, INT64, 8, 1, call.lanes)
+        results = grid(call.results, 0, FLOAT64, 8, RESULTS, call.lanes)
+        places = records(call.places, 0, PLACE_BYTES * call.lanes, PLACE)
+        steps = command in (STEP, STEP_OR_NEXT)
+        if steps and outside(actions, call.lanes, call.most):
+            return np.int64(OUTSIDE)
+        remarkable = np.int64(0)
+        events = call.events_per_call
+        for e in range(call.begin, call.end):
+            place = places[e]
+            mask = call.masks + e * call.mask_bytes
+            observation = call.observations + e * call.observation_bytes
+            s = open_lane(host, place.description, place.row, place.histogram, call.trace, call.trace_rows)
+            if command == CHECK:
+                return np.int64(flaw(s))
+            if command == ASK:
+                actions[0, e] = -1
+                if s.world[0].status == DECIDE:
+                    actions[0, e] = ask(call, address, s, place, mask, observation)
+                    if not legal(s, s.world[0].deciding, actions[0, e]):
+                        return np.int64(FAULT) - e
+                continue
+            if steps:
+                s.world[0].action = actions[0, e]
+            events = drive_lane(call, address, s, place, actions, results, e, mask, observation, command, events)
+            if events == _FAULTED:
+                return np.int64(FAULT) - e
+            if s.world[0].status == ADVANCING and command != OBSERVE:
+                return UNFINISHED + (np.int64(e) << 32) + remarkable
+            remarkable += s.world[0].status != DECIDE or results[RESULT_ILLEGAL, e] != 0.0
+        return remarkable
 
-DRIVE = Unit("drive", drive, 1, sources("drive.py", "rules/sight.py", "sim/**/*.py"), boxed=True)
+    made_of = [*sources("drive.py", "rules/sight.py", "sim/*.py"), *host.sources]
+    return Unit(f"simulator.{host.name}", drive, 1, made_of, boxed=True)

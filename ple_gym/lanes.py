@@ -20,7 +20,6 @@ from ple_gym.drive import (
     CALL,
     CHECK,
     CONTINUE,
-    DRIVE,
     EVENTS_PER_CALL,
     FAULT,
     GO_ON,
@@ -28,6 +27,7 @@ from ple_gym.drive import (
     OUTSIDE,
     RESET,
     UNFINISHED,
+    simulator,
 )
 from ple_gym.learned.file import Network
 from ple_gym.policies import Policy, load_policy
@@ -35,10 +35,11 @@ from ple_gym.scenario.model import Scenario
 from ple_gym.sim import state
 from ple_gym.sim.description import Memory, Section, describe, lane_sections
 from ple_gym.sim.memory import handle
+from ple_gym.sim.seam import host_of
 from ple_gym.sim.soundness import FLAWS
 from ple_gym.traces.events import IDLE, NOISE, Ints, completed
 from ple_gym.view import observation as observe
-from ple_gym.view.unit import VIEW
+from ple_gym.view.unit import view
 
 STARTS = {"first": state.FIRST, "storm": state.STORM}
 REWARDS = {"waste": state.WASTE, "time": state.TIME, "fair": state.FAIR}
@@ -138,12 +139,14 @@ class Lanes:
             network.check_fits(self.vcpus)
             length += network.room(self.vcpus)
         memory = self.policy.words if self.policy else Memory()
-        self.description = describe(self.scenario, REWARDS[reward], level, observe.vcpu_features(level), memory)
+        self._host = host_of(scenario.host.scheduler)
+        self.description = describe(
+            self.scenario, self._host, REWARDS[reward], level, observe.vcpu_features(level), memory
+        )
         self.layout = _parameters(self.description)
         self.rows = np.zeros((count, int(self.layout["row_bytes"])), np.uint8)
         self.histogram = np.zeros((count, state.HISTOGRAMS, state.HISTOGRAM_BINS), np.int32)
-        vms, locks = len(scenario.vms()), sum(vm.locks for vm in scenario.vms().values())
-        self.sections = lane_sections(self.pcpus, self.vcpus, vms, locks, memory)
+        self.sections = lane_sections(scenario, self._host, memory)
         self.world = self.section("world")[:, 0]
         self.vm, self.pcpu, self.vcpu, self.guest = map(self.section, ("vm", "pcpu", "vcpu", "guest"))
         self.world["start"] = STARTS[start]
@@ -156,7 +159,7 @@ class Lanes:
         self._places["row"] = handle(self.rows) + self.rows.shape[1] * np.arange(count)
         self._places["histogram"] = handle(self.histogram) + self.histogram[0].nbytes * np.arange(count)
         self._call = self._blank_call(level)
-        self._drive = DRIVE.entry
+        self._drive = simulator(self._host).entry
         self._bound: list[npt.NDArray[Any]] = []  # calls that `bind` has made: addresses need them
         self._given_scenario = scenario
         self._asked: Lanes | None = None  # for `ask`: these lanes under another policy
@@ -183,8 +186,13 @@ class Lanes:
         call["lanes"], call["most"], call["events_per_call"] = self.count, self.vcpus, EVENTS_PER_CALL
         call["mask_bytes"], call["observation_bytes"] = self.mask.shape[1], 4 * self._observation.shape[1]
         if level != state.NOTHING:
-            call["observer"] = VIEW.address
+            call["observer"] = view(self._host).address
         return call
+
+    def _run(self, call: npt.NDArray[Any]) -> int:
+        """Run a call, which must live as long as that takes."""
+        told: int = self._drive(handle(call))
+        return told
 
     def _call_for(
         self, begin: int, end: int, command: int, decides: bool, trace: npt.NDArray[np.int64]
@@ -235,8 +243,7 @@ class Lanes:
         Raises:
             RuleFault: the policy's answer was not legal; and whatever a rule itself raises.
         """
-        call = self._call_for(begin, end, command, decides, trace)
-        told: int = self._drive(handle(call))
+        told = self._run(self._call_for(begin, end, command, decides, trace))
         return told if OUTSIDE <= told < UNFINISHED else self.go_on(told, end, command, decides, trace, between)
 
     def go_on(
@@ -255,10 +262,10 @@ class Lanes:
             remarkable += before
             if between:
                 between(lane)
-            told = self._drive(handle(self._call_for(lane, lane + 1, CONTINUE, decides, trace)))
+            told = self._run(self._call_for(lane, lane + 1, CONTINUE, decides, trace))
             if OUTSIDE <= told < UNFINISHED and lane + 1 < end:
                 remarkable += told
-                told = self._drive(handle(self._call_for(lane + 1, end, command, decides, trace)))
+                told = self._run(self._call_for(lane + 1, end, command, decides, trace))
         if told < OUTSIDE:
             raise self._fault(FAULT - told)
         return remarkable + told
@@ -400,8 +407,7 @@ class Lanes:
         place["row"] = handle(row)
         call = self._call_for(0, 1, CHECK, False, NO_TRACE)
         call["places"] = handle(place)
-        wrong: int = self._drive(handle(call))
-        return wrong
+        return self._run(call)
 
     def _put(self, lane: int, row: npt.NDArray[np.uint8], histogram: npt.NDArray[np.uint8]) -> None:
         world = row[: state.WORLD.itemsize].view(state.WORLD)[0]

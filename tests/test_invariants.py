@@ -19,6 +19,7 @@ from ple_gym.rules import RULES
 from ple_gym.scenario import Limit, Scenario
 from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
+from ple_gym.sim.host.credit import BOOST, OVER, UNDER
 from ple_gym.traces import events as tr
 
 WORLDS = 4  # per random scenario
@@ -99,7 +100,7 @@ def check_nothing_is_due_in_the_past(m: Machine) -> None:
     others = np.arange(m.lanes.pcpus) != m.here
     assert (m.clock["event_at"][others] >= now).all()
     assert (m.pcpu["settled"] <= np.maximum(now, m.pcpu["entry"])).all()
-    assert m.world["acct_at"] >= now and m.world["next_wake"] >= now
+    assert m.world["period_at"] >= now and m.world["next_wake"] >= now
 
 
 def check_an_idle_pcpu_with_a_queue_has_been_told(m: Machine) -> None:
@@ -109,9 +110,9 @@ def check_an_idle_pcpu_with_a_queue_has_been_told(m: Machine) -> None:
 
 
 def check_the_host_counts_its_active_vcpus(m: Machine) -> None:
-    active = np.bincount(m.vcpu["vm"], weights=m.vcpu["active"], minlength=len(m.vm))
-    assert active.tolist() == m.vm["active"].tolist()
-    assert set(m.vcpu["priority"].tolist()) <= {state.BOOST, state.UNDER, state.OVER}
+    active = np.bincount(m.vcpu["vm"], weights=m.host_vcpu["active"], minlength=len(m.vm))
+    assert active.tolist() == m.host_vm["active"].tolist()
+    assert set(m.host_vcpu["priority"].tolist()) <= {BOOST, UNDER, OVER}
 
 
 def check_the_exit_that_is_due(m: Machine) -> None:

@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 
 from ple_gym.compilation import units
-from ple_gym.drive import DRIVE
+from ple_gym.drive import simulator
 from ple_gym.lanes import Lanes
 from ple_gym.scenario.builtin import SCENARIOS
 from ple_gym.sim.cache import CompiledCache
 from ple_gym.sim.jit import JIT_ENABLED
+from ple_gym.sim.seam import Host, host_of
+
+DRIVE = simulator(host_of("credit"))
 
 pytestmark = pytest.mark.skipif(not JIT_ENABLED, reason="nothing is compiled")
 
@@ -226,7 +229,8 @@ def dispatchers_in(function: Callable[..., object], found: set[Callable[..., obj
     """The functions that are compiled into this one: it, what it calls, what those call."""
     found.add(function)
     variables = inspect.getclosurevars(function)
-    for value in [*variables.globals.values(), *variables.nonlocals.values()]:
+    values = [*variables.globals.values(), *variables.nonlocals.values()]
+    for value in [*values, *(hook for host in values if isinstance(host, Host) for hook in vars(host).values())]:
         inner = getattr(value, "py_func", None)
         if inner is not None and inner not in found:
             dispatchers_in(inner, found)

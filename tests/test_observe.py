@@ -16,6 +16,7 @@ from ple_gym.lanes import Lanes
 from ple_gym.scenario import Scenario
 from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
+from ple_gym.sim.host import credit
 from ple_gym.view import observation as observe
 
 F = np.float32
@@ -37,10 +38,11 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
     names = names[: observe.vcpu_features(level)]
     if y == state.NONE:
         return np.zeros((m.lanes.vcpus, len(names)), F), np.zeros(observe.HOST_LENGTH, F)
+    own = credit.describe(m.scenario)
     window = int(par["scale_window"])
     range_ = 1.0 / (int(F(window + m.scenario.host.tsc_hz // 10).view(np.int32)) - int(F(window).view(np.int32)))
     count_range = F(1.0 / (int(F(1001).view(np.int32)) - int(F(1).view(np.int32))))
-    per_vcpu, per_pcpu, per_slice = (F(1) / F(n) for n in (m.lanes.vcpus, m.lanes.pcpus, par["timeslice"]))
+    per_vcpu, per_pcpu, per_slice = (F(1) / F(n) for n in (m.lanes.vcpus, m.lanes.pcpus, own["timeslice"]))
 
     def time(x: int) -> np.float32:
         return min(TOP, (bits(x + window) - bits(window)) * F(range_))
@@ -68,7 +70,7 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
     line = m.waiters(m.guest["lock"][y]) if hidden and not tas else []
 
     def features(v: int) -> dict[str, float]:
-        w, g = m.vcpu[v], m.guest[v]
+        w, g, h = m.vcpu[v], m.guest[v], m.host_vcpu[v]
         place = next((q.index(v) for q in queues if v in q), 0)
         found = {
             "asker": v == y,
@@ -80,8 +82,8 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
             "position": share(place),
             "waited": time(now - int(w["queued_since"])) if v in waiting else 0,
             "last_run": time(int(w["last_run"])),
-            "credit": max(F(-1), min(F(1), F(w["credit"]) * per_slice)),
-            "priority": int(w["priority"]) + 1,
+            "credit": max(F(-1), min(F(1), F(h["credit"]) * per_slice)),
+            "priority": int(h["priority"]) + 1,
             "left_in_kernel": w["left_kernel"],
             "left_by_exit": w["left_by"] == state.PLE_YIELD,
             "suspected_spinner": spins(v),
@@ -114,7 +116,7 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
         "queue": share(len(queues[p])),
         "slice_left": max(F(0), min(F(1), F(int(pcpu["slice_end"]) - now) * per_slice)),
         "ran": time(now - int(pcpu["dispatched_at"])),
-        "rate_limited": now - int(pcpu["dispatched_at"]) < par["ratelimit"],
+        "rate_limited": now - int(pcpu["dispatched_at"]) < own["ratelimit"],
         "idle": F((m.pcpu["mode"] == state.IDLE).sum()) * per_pcpu,
         "noisy": F((m.pcpu["mode"] == state.NOISE).sum()) * per_pcpu,
         "spinning": F(len(spinning)) * per_pcpu,

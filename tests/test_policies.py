@@ -19,6 +19,7 @@ from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario, ScenarioError, Vm
 from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
+from ple_gym.sim.host.credit import NO_VCPU, OVER
 
 PATIENCE = 64  # docs/model.md, section 11
 SIGHTED = sorted(set(RULES) - {"oracle"})  # these see what a hypervisor sees
@@ -136,17 +137,17 @@ def test_what_a_rule_answers_is_legal(m: Machine) -> None:
             assert action == y
         if rule in KEEP_TO_SIBLINGS:
             assert m.vcpu["vm"][action] == m.vcpu["vm"][y]
-        if RULES[rule].actuator == "local" and m.queue(m.here) and m.vcpu["priority"][m.queue(m.here)[0]] > state.OVER:
+        if RULES[rule].actuator == "local" and m.queue(m.here) and m.host_vcpu["priority"][m.queue(m.here)[0]] > OVER:
             assert action in m.queue(m.here)
 
 
 def as_the_paper_proposes(m: Machine) -> int:
     """Never the vCPU that just exited: the head of the own queue, if it has credit left; else work from elsewhere."""
     pcpus, sockets = m.lanes.pcpus, m.scenario.host.sockets
-    priority = m.vcpu["priority"].tolist()
+    priority = m.host_vcpu["priority"].tolist()
     queue = m.queue(m.here)
-    least = priority[queue[0]] if queue else state.NO_VCPU
-    if queue and least > state.OVER:
+    least = priority[queue[0]] if queue else NO_VCPU
+    if queue and least > OVER:
         return queue[0]
     socket = [p * sockets // pcpus for p in range(pcpus)]
     for p in sorted(range(pcpus), key=lambda p: ((socket[p] - socket[m.here]) % sockets, p)):
@@ -229,9 +230,9 @@ def test_paper_never_runs_the_one_that_just_exited(line: Machine) -> None:
 
 def test_paper_brings_work_from_elsewhere_if_the_head_has_used_up_its_credit(line: Machine) -> None:
     """As Xen does before it runs a vCPU that is OVER. Here vCPU 3 heads the other queue."""
-    line.vcpu["priority"][2] = state.OVER
+    line.host_vcpu["priority"][2] = OVER
     assert ask(line, "paper") == 3
-    line.vcpu["priority"][3] = state.OVER
+    line.host_vcpu["priority"][3] = OVER
     assert ask(line, "paper") == 2
 
 

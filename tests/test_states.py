@@ -138,7 +138,7 @@ def test_a_forged_state_is_refused_or_does_no_harm(name: str) -> None:
         ("guest", "lock", 3, 70_000),
         ("guest", "next_waiter", 3, 3),
         ("guest", "wake_at", 3, 0),
-        ("vm", "active", 0, -1),
+        ("host_vm", "active", 0, -1),
     ],
 )
 def test_what_made_the_kernel_write_outside_its_arrays_is_refused(
@@ -148,8 +148,7 @@ def test_what_made_the_kernel_write_outside_its_arrays_is_refused(
     lanes.reset(0, 1)
     twin = Lanes(load("Storm"), 1)
     twin.rows[:] = lanes.rows
-    records = getattr(twin, section)
-    (records if section == "world" else records[0])[field][index] = value
+    twin.section(section)[0][field][index] = value
     with pytest.raises(ValueError, match="the saved state is damaged: "):
         lanes.restore(0, signed(lanes, twin.rows[0]))
 

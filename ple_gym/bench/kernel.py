@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from statistics import median
 
 from ple_gym.bench.report import RULE, Measurement, at_least, at_most
-from ple_gym.drive import DRIVE
+from ple_gym.drive import simulator
 from ple_gym.lanes import Lanes
 from ple_gym.scenario.builtin import SCENARIOS
 from ple_gym.scenario.model import Scenario
+from ple_gym.sim.seam import host_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def _beside(batches: Sequence[_Batch]) -> str:
 
 def signatures_row() -> Measurement:
     """How often the entry point has been compiled; measure it last."""
-    signatures = getattr(DRIVE.dispatcher, "signatures", None)
+    signatures = getattr(simulator(host_of("credit")).dispatcher, "signatures", None)
     name = "compiled variants after all these sizes"
     if signatures is None:
         return Measurement(name, None, "", "<= 1", None, "the JIT is off")

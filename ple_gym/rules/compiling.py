@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from ple_gym.rules.sight import PlainMemory, PlainSight, plain_parameters
-from ple_gym.rules.sight_types import memory_of, parameters_of, sight_at
+from ple_gym.rules.sight import PlainMemory, PlainScheduler, PlainSight, plain_parameters
+from ple_gym.rules.sight_types import memory_of, parameters_of, scheduler_of, sight_at
 from ple_gym.sim.jit import JIT_ENABLED, inlined
+from ple_gym.sim.seam import NO_HOST, Host, host_of
 from ple_gym.sim.state import open_lane
 from ple_gym.sim.units import PACKAGE, Unit, sources
 
@@ -34,6 +35,7 @@ def rule_unit(made: Rule) -> Unit:
         "rules/compiling.py", "rules/helpers.py", "rules/sight*.py", "sim/state.py", "sim/rng.py", "sim/decisions.py"
     )
     made_of = [file, *common, *sources("sim/memory.py", *(("sim/**/*.py",) if made.privileged else ()))]
+    made_of += host_of(made.scheduler).sources if made.scheduler else []
     entry = entry_of(made, plain=not JIT_ENABLED)
     return Unit(f"rules.{made.name}", entry, 1, made_of if built_in else None, error_model="python")
 
@@ -50,52 +52,60 @@ def memory_dtype(names: tuple[str, ...]) -> np.dtype[Any]:
 
 def entry_of(made: Rule, plain: bool) -> Callable[[int], int]:
     """A function of the address of a sight that asks a rule; `plain`: one that is not compiled."""
-    takes = tuple(inspect.signature(made.function).parameters)
+    takes = tuple(inspect.signature(made.function).parameters)[2:]
     vm, vcpu = (memory_dtype(made.memory.get(key, ())) for key in ("vm", "vcpu"))
     own = parameter_dtype(made.parameters)
     if made.privileged:
         return _privileged(made.function if plain else inlined(made.function), plain)
+    host = host_of(made.scheduler) if made.scheduler else NO_HOST
     if plain:
-        return _plain(made.function, takes, vm, vcpu, own)
+        return _plain(made.function, takes, vm, vcpu, own, host)
     body = helper(made.function)
-    if takes == ("see", "asker", "memory", "k"):
+    host_vm, host_pcpu, host_vcpu = host.VM, host.PCPU, host.VCPU
+    #: Each thing that a rule may take beside what it sees, made of what it sees.
+    makers = {
+        "memory": helper(lambda see: memory_of(see, vm, vcpu)),
+        "k": helper(lambda see: parameters_of(see, own)),
+        "scheduler": helper(lambda see: scheduler_of(see, host_vm, host_pcpu, host_vcpu)),
+    }
+    first, second, third = [*(makers[name] for name in takes), None, None, None][:3]
 
-        def entry(address):  # type: ignore[no-untyped-def]
-            see = sight_at(address)
-            return np.int64(body(see, see.asker, memory_of(see, vm, vcpu), parameters_of(see, own)))
+    def none(address):  # type: ignore[no-untyped-def]
+        see = sight_at(address)
+        return np.int64(body(see, see.asker))
 
-    elif takes == ("see", "asker", "memory"):
+    def one(address):  # type: ignore[no-untyped-def]
+        see = sight_at(address)
+        return np.int64(body(see, see.asker, first(see)))
 
-        def entry(address):  # type: ignore[no-untyped-def]
-            see = sight_at(address)
-            return np.int64(body(see, see.asker, memory_of(see, vm, vcpu)))
+    def two(address):  # type: ignore[no-untyped-def]
+        see = sight_at(address)
+        return np.int64(body(see, see.asker, first(see), second(see)))
 
-    elif takes == ("see", "asker", "k"):
+    def three(address):  # type: ignore[no-untyped-def]
+        see = sight_at(address)
+        return np.int64(body(see, see.asker, first(see), second(see), third(see)))
 
-        def entry(address):  # type: ignore[no-untyped-def]
-            see = sight_at(address)
-            return np.int64(body(see, see.asker, parameters_of(see, own)))
-
-    else:
-
-        def entry(address):  # type: ignore[no-untyped-def]
-            see = sight_at(address)
-            return np.int64(body(see, see.asker))
-
-    return entry
+    return (none, one, two, three)[len(takes)]
 
 
 def _plain(
-    function: Callable[..., int], takes: tuple[str, ...], vm: np.dtype[Any], vcpu: np.dtype[Any], own: np.dtype[Any]
+    function: Callable[..., int],
+    takes: tuple[str, ...],
+    vm: np.dtype[Any],
+    vcpu: np.dtype[Any],
+    own: np.dtype[Any],
+    host: Host,
 ) -> Callable[[int], int]:
+    makers: dict[str, Callable[[PlainSight], Any]] = {
+        "memory": lambda see: PlainMemory(see, vm, vcpu),
+        "k": lambda see: plain_parameters(see, own),
+        "scheduler": lambda see: PlainScheduler(see, host.VM, host.PCPU, host.VCPU),
+    }
+
     def entry(address: int) -> int:
         see = PlainSight(address)
-        given: dict[str, Any] = {"see": see, "asker": see.asker}
-        if "memory" in takes:
-            given["memory"] = PlainMemory(see, vm, vcpu)
-        if "k" in takes:
-            given["k"] = plain_parameters(see, own)
-        return int(function(**given))
+        return int(function(see, see.asker, *(makers[name](see) for name in takes)))
 
     return entry
 
@@ -105,6 +115,6 @@ def _privileged(body: Callable[..., int], plain: bool) -> Callable[[int], int]:
 
     def entry(address):  # type: ignore[no-untyped-def]
         see = at(address)
-        return np.int64(body(see, see.asker, open_lane(see.description, see.row, see.row, see.row, 0)))
+        return np.int64(body(see, see.asker, open_lane(NO_HOST, see.description, see.row, see.row, see.row, 0)))
 
     return entry

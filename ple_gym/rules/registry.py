@@ -9,8 +9,8 @@
         ...
 
 A rule is called at every pause-loop exit and answers with a vCPU (its asker: resume), or with `see.defer`. It takes
-`see` and `asker` and, where it names them, `memory` and `k` (its parameters). It is compiled on its own and called by
-its address; what it sees is in `sight.py`, and `helpers.py` has what most rules need.
+`see` and `asker` and, where it names them, `memory`, `k` (its parameters) and `scheduler`. It is compiled on its own
+and called by its address; what it sees is in `sight.py`, and `helpers.py` has what most rules need.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ple_gym.sim.units import Unit
 
 ACTUATORS = ("yield", "resume", "local", "pull")
 _NAME = re.compile(r"[a-z][a-z0-9]*([.-][a-z0-9]+)*")
-_TAKES = ("see", "asker", "memory", "k")
+_TAKES = ("see", "asker", "memory", "k", "scheduler")
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class Rule:
         settings: what it is about the host rather than a rule: scenario parameters that it changes.
         parameters: name -> what is allowed; `values`: name -> what was chosen.
         memory: names of the int64 words that it remembers for each VM (`vm`) and each vCPU (`vcpu`), at first 0.
+        scheduler: the host's scheduler whose records it reads (`scheduler`): it decides on no other.
         settled: whether it reads how long vCPUs have run that are still running. Then their accounts are brought up to
             date before it is asked.
     """
@@ -97,6 +98,7 @@ class Rule:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
     memory: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    scheduler: str = ""
     settled: bool = True
     unit: Unit | None = None
 
@@ -133,7 +135,16 @@ class Rule:
         return _where(self.function)
 
     def world(self, scenario: Scenario) -> Scenario:
-        """The scenario that it runs in: with its settings of the host."""
+        """The scenario that it runs in: with its settings of the host.
+
+        Raises:
+            ScenarioError: it reads another scheduler's records.
+        """
+        if self.scheduler and self.scheduler != scenario.host.scheduler:
+            raise ScenarioError(
+                f"policy {self.name}: it reads what host.scheduler = {self.scheduler} keeps, "
+                f"and {scenario.name} has host.scheduler = {scenario.host.scheduler}"
+            )
         return scenario.with_overrides(self.settings)
 
     def ask_plainly(self, sight: int) -> int:
@@ -177,6 +188,7 @@ def rule(
     source: str,
     hypothetical: bool = False,
     memory: Mapping[str, tuple[str, ...]] | None = None,
+    scheduler: str = "",
     settled: bool = True,
     **parameters: Parameter,
 ) -> Callable[[Callable[..., int]], Rule]:
@@ -184,7 +196,7 @@ def rule(
 
     Args:
         name: what users type: lower-case words with hyphens.
-        reads, actuator, source, hypothetical, memory, settled: as in `Rule`.
+        reads, actuator, source, hypothetical, memory, scheduler, settled: as in `Rule`.
         parameters: made by `whole`, `number` or `choice`.
 
     Raises:
@@ -216,6 +228,7 @@ def rule(
             hypothetical=hypothetical,
             parameters=parameters,
             memory=remembered,
+            scheduler=scheduler,
             settled=settled,
         )
         return _compilable(made, where)

@@ -45,6 +45,9 @@ FACTS = (
     Fact("vcpu", "vCPUs 0..vcpus-1", "vcpu"),
     Fact("vm", "VMs 0..vms-1", "vm"),
     Fact("queue", "vCPU at [pCPU, place] of a runqueue, head first; places 0..pcpu.queued-1", "queue"),
+    Fact("host_vm", "what the host's scheduler keeps of each VM", "host"),
+    Fact("host_pcpu", "what it keeps of each pCPU", "host"),
+    Fact("host_vcpu", "what it keeps of each vCPU", "host"),
     Fact("parameters", "the rule's own parameters", "parameters"),
     Fact("vm_memory", "what the rule remembers of each VM", "memory"),
     Fact("vcpu_memory", "what the rule remembers of each vCPU", "memory"),
@@ -60,7 +63,7 @@ SIGHT = np.dtype([(fact.name, "u8" if fact.name == "random_key" else "i8") for f
 SIGHT_BYTES = SIGHT.itemsize
 
 #: Two fields of `VCPU` hold others once more.
-_HIDDEN_FIELDS = ("look", "exits", "pad0", "pad1")
+_HIDDEN_FIELDS = ("look", "exits", "pad0", "pad1", "nothing")
 TABLES = {"pcpu": PCPU, "vcpu": VCPU, "vm": VM_PARAMETERS}
 COUNTS = {"pcpu": "pcpus", "vcpu": "vcpus", "vm": "vms"}
 
@@ -143,6 +146,15 @@ class PlainMemory:
     def __init__(self, see: PlainSight, vm: np.dtype[Any], vcpu: np.dtype[Any]) -> None:
         self.vm = PlainRows(see.addresses["vm_memory"], vm, see.addresses["vms"], True)
         self.vcpu = PlainRows(see.addresses["vcpu_memory"], vcpu, see.addresses["vcpus"], True)
+
+
+class PlainScheduler:
+    """What the host's scheduler keeps, for a rule that is not compiled."""
+
+    def __init__(self, see: PlainSight, vm: np.dtype[Any], pcpu: np.dtype[Any], vcpu: np.dtype[Any]) -> None:
+        self.vm = PlainRows(see.addresses["host_vm"], vm, see.addresses["vms"])
+        self.pcpu = PlainRows(see.addresses["host_pcpu"], pcpu, see.addresses["pcpus"])
+        self.vcpu = PlainRows(see.addresses["host_vcpu"], vcpu, see.addresses["vcpus"])
 
 
 def plain_parameters(see: PlainSight, dtype: np.dtype[Any]) -> PlainRow:

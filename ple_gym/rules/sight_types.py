@@ -57,17 +57,17 @@ class QueueType(types.Type):
         super().__init__(name="Queue")
 
 
-class MemoryType(types.Type):
-    """What a rule remembers: rows `vm` and `vcpu`."""
+class PartsType(types.Type):
+    """Rows that a sight points to by the fields `at.format("vm")`, ...: what a rule remembers, or a scheduler keeps."""
 
-    def __init__(self, vm: np.dtype[Any], vcpu: np.dtype[Any]) -> None:
-        self.rows = {"vm": RowsType(vm, True), "vcpu": RowsType(vcpu, True)}
-        super().__init__(name=f"Memory({vm}, {vcpu})")
+    def __init__(self, at: str, rows: dict[str, RowsType]) -> None:
+        self.at, self.rows = at, rows
+        super().__init__(name=f"Parts({at}, {rows})")
 
 
 register_model(SightType)(models.OpaqueModel)
 register_model(RowType)(models.OpaqueModel)
-register_model(MemoryType)(models.OpaqueModel)  # it is the sight that points to it
+register_model(PartsType)(models.OpaqueModel)  # at run time it is the sight
 
 
 @register_model(RowsType)
@@ -107,8 +107,8 @@ class _RowAttributes(AttributeTemplate):
 
 
 @infer_getattr
-class _MemoryAttributes(AttributeTemplate):
-    key = MemoryType
+class _PartsAttributes(AttributeTemplate):
+    key = PartsType
 
     def generic_resolve(self, typ: Any, attr: str) -> Any:
         return typ.rows.get(attr)
@@ -168,9 +168,9 @@ def _sight_attribute(context: Any, builder: Any, typ: Any, value: Any, attr: str
     return _word(builder, value, attr)
 
 
-@lower_getattr_generic(MemoryType)
-def _memory_attribute(context: Any, builder: Any, typ: Any, value: Any, attr: str) -> Any:
-    address, count = _word(builder, value, f"{attr}_memory"), _word(builder, value, COUNTS[attr])
+@lower_getattr_generic(PartsType)
+def _part(context: Any, builder: Any, typ: Any, value: Any, attr: str) -> Any:
+    address, count = _word(builder, value, typ.at.format(attr)), _word(builder, value, COUNTS[attr])
     return _rows(context, builder, typ.rows[attr], address, count)
 
 
@@ -231,7 +231,19 @@ def memory_of(typing_context: Any, see: Any, vm: Any, vcpu: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return args[0]
 
-    return MemoryType(np_dtype(vm), np_dtype(vcpu))(see, vm, vcpu), generate
+    rows = {"vm": RowsType(np_dtype(vm), True), "vcpu": RowsType(np_dtype(vcpu), True)}
+    return PartsType("{}_memory", rows)(see, vm, vcpu), generate
+
+
+@intrinsic
+def scheduler_of(typing_context: Any, see: Any, vm: Any, pcpu: Any, vcpu: Any) -> Any:
+    """What the host's scheduler keeps of VMs, pCPUs and vCPUs; the dtypes of its records."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return args[0]
+
+    rows = {"vm": RowsType(np_dtype(vm)), "pcpu": RowsType(np_dtype(pcpu)), "vcpu": RowsType(np_dtype(vcpu))}
+    return PartsType("host_{}", rows)(see, vm, pcpu, vcpu), generate
 
 
 @intrinsic

@@ -31,10 +31,12 @@ from ple_gym.scenario.parameters import (
     check_fields,
     choice,
     number,
+    one_of,
     parameters_of,
     unknown,
     whole,
 )
+from ple_gym.scenario.schedulers import SCHEDULERS
 
 __all__ = [
     "PROFILES",
@@ -63,6 +65,7 @@ _COST = whole(0, 10**8)
 class Host(Group):
     """Physical CPUs and the hypervisor's scheduler."""
 
+    scheduler: Annotated[str, one_of(SCHEDULERS), "the hypervisor's scheduler"] = "credit"
     pcpus: Annotated[int, whole(1, 64), "physical CPUs"] = 4
     sockets: Annotated[int, whole(1, 64), "sockets the pCPUs are spread over; at most host.pcpus"] = 1
     # Xen hands out the credits of all pCPUs of a cpupool, also of those that the guests are not allowed to run on.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -81,14 +81,23 @@ def number(low: float, high: float, above_low: bool = False) -> Kind:
 
 def choice(*words: str) -> Kind:
     """Accept one of some words."""
-    allowed = " or ".join([", ".join(words[:-1]), words[-1]])
+    return one_of(words)
+
+
+def one_of(words: Collection[str]) -> Kind:
+    """Accept one of some words, which may become more later."""
 
     def check(value: Any) -> str:
         if not isinstance(value, str) or value not in words:
-            raise ValueError(f"must be {allowed}")
+            raise ValueError(f"must be {_either(words)}")
         return str(value)
 
-    return Kind(allowed, check)
+    return Kind(_either(words), check)
+
+
+def _either(words: Collection[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def text(most: int) -> Kind:

@@ -36,8 +36,8 @@ def request(s, p, t):
 
 @inlined
 def earliest(s):
-    """Time of the next event and the pCPU it belongs to (NONE: accounting or a wake-up)."""
-    time = min(s.world[0].acct_at, s.world[0].next_wake)
+    """Time of the next event and the pCPU it belongs to (NONE: the host's period or a wake-up)."""
+    time = min(s.world[0].period_at, s.world[0].next_wake)
     where = NONE
     for i in range(s.par[0].pcpus):
         p = np.uint32(i)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ple_gym.sim.calendar import refresh_host, request
-from ple_gym.sim.host.credit import burn, enter, leave, priority_on, schedule, switch
-from ple_gym.sim.host.runqueue import insert, put_first_of_class, remove
+from ple_gym.sim.calendar import refresh_host
+from ple_gym.sim.dispatch import go_on, leave, schedule, switch
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.state import ADVANCING, BY_EXIT, HINT, LOCAL, PLE_YIELD, QUEUED
 
@@ -46,27 +45,21 @@ def carry_out(s, action):
 def yields(s, p, t, action):
     """Resume or switch as `action` says, or prepare the host's own yield; returns whether that must follow."""
     par = s.par[0]
-    pcpu = s.pcpu[p]
-    y = pcpu.current
+    y = s.pcpu[p].current
     if action == np.int64(y):
-        pcpu.exit_until = t + par.exit
-        pcpu.entry = t + par.exit
-        enter(s, p, t)
+        go_on(s, p, t, par.exit)
         return False
     if action < par.vcpus:
         v = np.uint32(action)
         q = s.vcpu[v].pcpu
-        remove(s, q, v)
+        s.host.dequeue(s, q, v)
         if par.actuator != HINT:
-            burn(s, p, t)
+            s.host.charge(s, p, t)
             leave(s, p, y, t, PLE_YIELD)
-            s.vcpu[y].yielding = 1
-            insert(s, q if par.pull_swaps else p, y, t)
-            s.vcpu[y].yielding = 0
+            s.host.yield_now(s, p, y)
+            s.host.put_prev(s, q if par.pull_swaps else p, y, t, True)
             switch(s, p, v, t, par.exit)
             return False
-        put_first_of_class(s, q, v)
-        if q != p and s.vcpu[v].priority >= priority_on(s, q):
-            request(s, q, t)
-    s.vcpu[y].yielding = 1
+        s.host.yield_to(s, p, q, v, t)
+    s.host.yield_now(s, p, y)
     return True

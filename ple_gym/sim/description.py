@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ple_gym.scenario.distributions import quantile_table
+from ple_gym.sim.seam import Host
 from ple_gym.sim.state import (
     CLOCK,
     HINT,
@@ -62,8 +63,11 @@ def float_bits(x: float) -> int:
     return int(np.float32(x).view(np.int32))
 
 
-def describe(scenario: Scenario, reward: int, information: int, vcpu_features: int, memory: Memory) -> np.ndarray:
-    """The shared description of a scenario: uint8, PARAMETERS, VM_PARAMETERS [M], PROGRAM [M], the quantile tables.
+def describe(
+    scenario: Scenario, scheduler: Host, reward: int, information: int, vcpu_features: int, memory: Memory
+) -> np.ndarray:
+    """The shared description of a scenario: uint8, PARAMETERS, the scheduler's, VM_PARAMETERS [M], PROGRAM [M], the
+    quantile tables.
 
     `vcpu_features`: how many features each vCPU has in an observation; `memory`: what a rule remembers in each lane.
     """
@@ -73,7 +77,6 @@ def describe(scenario: Scenario, reward: int, information: int, vcpu_features: i
     parameters = np.zeros(1, PARAMETERS)
     host, cost, ple, noise = scenario.host, scenario.cost, scenario.ple, scenario.noise
     hz = host.tsc_hz
-    timeslice = host.timeslice_ms * hz // 1000
     values: dict[str, float] = {
         "pcpus": host.pcpus,
         "vcpus": sum(vm.vcpus for vm in vms),
@@ -82,13 +85,7 @@ def describe(scenario: Scenario, reward: int, information: int, vcpu_features: i
         "sockets": host.sockets,
         "finite_vms": sum(vm.transactions > 0 for vm in vms),
         "features": vcpu_features,
-        "credit_pcpus": host.credit_pcpus or host.pcpus,
         "tsc_hz": hz,
-        "timeslice": timeslice,
-        "tick": timeslice // 3 if host.timeslice_ms >= 3 else timeslice,
-        "ratelimit": host.ratelimit_us * hz // 10**6,
-        "yield_bypasses_ratelimit": host.yield_bypasses_ratelimit,
-        "fresh_ratelimit_slice": host.fresh_ratelimit_slice,
         "exit": cost.exit,
         "switch": cost.switch,
         "cache": cost.cache,
@@ -116,19 +113,23 @@ def describe(scenario: Scenario, reward: int, information: int, vcpu_features: i
         "limit": round(scenario.limit.simulated_s * hz),
         "tables": len(tables.rows),
     }
-    sections = lane_sections(host.pcpus, sum(vm.vcpus for vm in vms), len(vms), sum(vm.locks for vm in vms), memory)
+    own = np.zeros(1, scheduler.PARAMETERS)
+    for name, value in scheduler.describe(scenario).items():
+        own[name] = value
+    sections = lane_sections(scenario, scheduler, memory)
     at = 0
     for name in SECTIONS:
         values[f"{name}_at"] = at
         at += sections[name].bytes
     values["row_bytes"] = -(-at // _CACHE_LINE) * _CACHE_LINE
-    values["vm_parameters_at"] = parameters.nbytes
-    values["programs_at"] = parameters.nbytes + vm_parameters.nbytes
-    values["tables_at"] = parameters.nbytes + vm_parameters.nbytes + programs.nbytes
+    parts = {"host_parameters": own, "vm_parameters": vm_parameters, "programs": programs, "tables": tables.array()}
+    at = parameters.nbytes
+    for name, part in parts.items():
+        values[f"{name}_at"] = at
+        at += part.nbytes
     for name, value in values.items():
         parameters[name] = value
-    parts = (parameters, vm_parameters, programs, tables.array())
-    return np.concatenate([part.view(np.uint8).ravel() for part in parts])
+    return np.concatenate([part.view(np.uint8).ravel() for part in (parameters, *parts.values())])
 
 
 class Memory(NamedTuple):
@@ -151,15 +152,22 @@ class Section(NamedTuple):
         return -(-self.dtype.itemsize * math.prod(self.shape) // 8) * 8
 
 
-def lane_sections(pcpus: int, vcpus: int, vms: int, locks: int, memory: Memory) -> dict[str, Section]:
+def lane_sections(scenario: Scenario, scheduler: Host, memory: Memory) -> dict[str, Section]:
     """What a lane's row holds, in order: its layout, the arrays of `Lanes`, and the tests follow this table."""
+    pcpus, vms = scenario.host.pcpus, len(scenario.vms())
+    vcpus = sum(vm.vcpus for vm in scenario.vms().values())
+    locks = sum(vm.locks for vm in scenario.vms().values())
     return {
         "world": Section(WORLD, (1,)),
         "vm": Section(VM, (vms,)),
         "memory": Section(INT64, (vms * memory.per_vm + vcpus * memory.per_vcpu,), visible=True),
         "pcpu": Section(PCPU, (pcpus,), visible=True),
+        "host_world": Section(scheduler.WORLD, (1,), visible=True),
+        "host_vm": Section(scheduler.VM, (vms,), visible=True),
+        "host_pcpu": Section(scheduler.PCPU, (pcpus,), visible=True),
         "clock": Section(CLOCK, (pcpus,)),
         "vcpu": Section(VCPU, (vcpus,), visible=True),
+        "host_vcpu": Section(scheduler.VCPU, (vcpus,), visible=True),
         "guest": Section(VCPU_GUEST, (vcpus,)),
         "lock": Section(LOCK, (locks,)),
         "queue": Section(UINT16, (pcpus, vcpus), visible=True),

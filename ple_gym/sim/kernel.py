@@ -6,14 +6,7 @@ import numpy as np
 
 from ple_gym.sim import rng
 from ple_gym.sim.calendar import earliest, find_next_wake, refresh, refresh_host
-from ple_gym.sim.host.credit import (
-    account,
-    noise_event,
-    noise_gap,
-    schedule,
-    tick,
-    wake,
-)
+from ple_gym.sim.dispatch import noise_event, noise_gap, schedule, wake
 from ple_gym.sim.host.runqueue import put
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.locks import (
@@ -49,7 +42,6 @@ from ple_gym.sim.state import (
     SLEPT,
     SPIN,
     TIMED_OUT,
-    UNDER,
 )
 
 # --- start ------------------------------------------------------------------------------------------------------------
@@ -65,8 +57,7 @@ def start_world(s):
     world.noise_key = rng.stream_key(key, rng.STREAM_NOISE)
     world.policy_key = rng.stream_key(key, rng.STREAM_POLICY)
     world.next_wake = INF
-    clock_draw = np.int64(1) << 20
-    world.acct_at = 1 + rng.share(rng.high(rng.draw(host, clock_draw)), par.timeslice)
+    world.period_at = INF
     if par.noise_rate_hz > 0:
         level = max(1, sample(s.tables, par.noise_level_table, rng.high(rng.draw(world.noise_key, 0))))
         gap = par.tsc_hz // par.noise_rate_hz * 1000 // level
@@ -87,7 +78,6 @@ def start_world(s):
             v = np.uint32(i)
             s.vcpu[v].vm = m
             s.vcpu[v].state = QUEUED
-            s.vcpu[v].priority = UNDER
             s.vcpu[v].pcpu = i % par.pcpus
             s.vcpu[v].last_pcpu = NONE
             s.vcpu[v].left_by = NEVER_RAN
@@ -110,18 +100,15 @@ def start_world(s):
         pcpu.mode = IDLE
         pcpu.current = NONE
         pcpu.last_vcpu = NONE
-        pcpu.idle_bias = par.pcpus - 1
-        pcpu.last_tickle = par.pcpus - 1
         pcpu.resched_at = INF
         pcpu.slice_end = INF
-        pcpu.tick_at = 1 + rng.share(rng.high(rng.draw(host, clock_draw + 1 + i)), par.tick)
+        pcpu.tick_at = INF
         s.clock[p].guest_at = INF
         s.clock[p].noise_at = noise_gap(s, p) if par.noise_rate_hz > 0 else INF
+    s.host.start(s, host)
     for i in range(par.pcpus):
         p = np.uint32(i)
         schedule(s, p, np.int64(0), BY_TIMER)
-        if s.pcpu[p].current != NONE:
-            s.pcpu[p].slice_end = 1 + rng.share(rng.low(rng.draw(host, clock_draw + 1 + i)), par.timeslice)
         refresh_host(s, p)
 
 
@@ -223,8 +210,8 @@ def advance(s, most):
         world.now = t
         world.events += 1
         if p == NONE:
-            if world.acct_at <= t:
-                account(s)
+            if world.period_at <= t:
+                s.host.period(s)
             else:
                 wake_earliest(s, t)
             continue
@@ -256,7 +243,7 @@ def host_event(s, p, t):
         pcpu.resched_at = INF
         return True
     if pcpu.tick_at <= t:
-        return tick(s, p, t)
+        return s.host.tick(s, p, t)
     return True  # the slice has ended
 
 

@@ -27,7 +27,6 @@ from ple_gym.sim.state import (
     MAX_EVENTS,
     NOISE,
     NONE,
-    OVER,
     QUEUED,
     RUNNING,
     SPIN,
@@ -39,8 +38,8 @@ from ple_gym.sim.state import (
 LONG = np.int64(1) << np.int64(51)  # cycles; longer than everything but INF: the longest run is 3.6e13
 
 #: What a state can be wrong about; a flaw is a place in this list.
-FLAWS = ("", "its run", "a pCPU", "a vCPU", "a VM", "a lock", "a runqueue", "a line of waiters")
-SOUND, RUN, PCPU, VCPU, VM, LOCK, RUNQUEUE, LINE = range(len(FLAWS))
+FLAWS = ("", "its run", "a pCPU", "a vCPU", "a lock", "a runqueue", "a line of waiters", "a record of the scheduler")
+SOUND, RUN, PCPU, VCPU, LOCK, RUNQUEUE, LINE, SCHEDULER = range(len(FLAWS))
 
 
 @called
@@ -78,8 +77,6 @@ def indices(s):
             return PCPU
         if (pcpu.last_vcpu != NONE) & (pcpu.last_vcpu >= par.vcpus):
             return PCPU
-        if pcpu.idle_bias >= par.pcpus or pcpu.last_tickle >= par.pcpus:
-            return PCPU
         for j in range(np.int64(pcpu.queued)):
             if s.queue[i, j] >= par.vcpus:
                 return RUNQUEUE
@@ -89,7 +86,7 @@ def indices(s):
             vcpu, guest = s.vcpu[i], s.guest[i]
             if vcpu.vm != m or vcpu.pcpu >= par.pcpus or ((vcpu.last_pcpu != NONE) & (vcpu.last_pcpu >= par.pcpus)):
                 return VCPU
-            if vcpu.state > DONE or vcpu.left_by > WENT_TO_SLEEP or vcpu.priority > 0 or vcpu.priority < OVER:
+            if vcpu.state > DONE or vcpu.left_by > WENT_TO_SLEEP:
                 return VCPU
             if vcpu.ples < 0 or vcpu.ples > events + 1 or guest.acquire_exits < 0 or guest.acquire_exits > events:
                 return VCPU
@@ -202,16 +199,15 @@ def places(s):
                 return RUNQUEUE
             seen[0, np.int64(v)] = 1
     asker = s.pcpu[world.deciding].current
-    if asker == NONE or s.guest[asker].phase != SPIN or world.acct_at < world.now:
+    if asker == NONE or s.guest[asker].phase != SPIN or world.period_at < world.now:
         return RUN
     soonest = INF
     for m in range(par.vms):
         vmp, program = s.vmp[m], s.program[m]
-        active = 0
         for i in range(vmp.first, vmp.first + vmp.vcpus):
             vcpu, guest = s.vcpu[i], s.guest[i]
             placed = vcpu.state == RUNNING or vcpu.state == QUEUED
-            if placed != (seen[0, i] == 1) or vcpu.migrating != 0 or vcpu.active > 1:
+            if placed != (seen[0, i] == 1) or vcpu.moving != 0:
                 return VCPU
             if guest.wake_at < world.now or (guest.wake_at < INF and vcpu.state != BLOCKED):
                 return VCPU
@@ -227,15 +223,14 @@ def places(s):
             if vcpu.state != DONE and guest.phase == SPIN and spins_backwards(s, np.uint32(i)):
                 return VCPU
             soonest = min(soonest, guest.wake_at)
-            active += vcpu.active
             if vcpu.state != DONE and (guest.phase == SPIN or guest.phase == HOLD):
                 ours = guest.lock >= program.first_lock and guest.lock < program.first_lock + program.locks
                 if not ours or (guest.phase == HOLD and s.lock[guest.lock].holder != i):
                     return LOCK
-        if s.vm[m].active != active:
-            return VM
     if world.next_wake != soonest:
         return RUN
+    if not s.host.sound(s):
+        return SCHEDULER
     for i in range(par.locks):
         holder = s.lock[i].holder
         if holder != NONE and (s.guest[holder].phase != HOLD or s.guest[holder].lock != i):

@@ -20,6 +20,7 @@ import numpy as np
 
 from ple_gym.sim.jit import inlined
 from ple_gym.sim.memory import grid, records
+from ple_gym.sim.seam import Host
 
 NONE = np.uint32(0xFFFFFFFF)  # "no such vCPU / pCPU"
 INF = np.int64(1) << np.int64(62)  # "never", cycles
@@ -34,8 +35,6 @@ WAITING, PENDING, BURSTING = 0, 1, 2
 RUNNING, QUEUED, BLOCKED, DONE = 0, 1, 2, 3
 # guest phases
 USER, KERNEL, SPIN, HOLD = 0, 1, 2, 3
-# priorities (Xen's numbers)
-BOOST, UNDER, OVER, NO_VCPU = 0, -1, -2, -64
 # why a vCPU left its pCPU
 NEVER_RAN, PREEMPTED, PLE_YIELD, WENT_TO_SLEEP = np.arange(4)
 # why schedule() is called
@@ -60,7 +59,10 @@ RAN, STOPPED, TRIED, ACQUIRED, RELEASED, EXITED, SLEPT, WOKE, NOISE_BEGAN, NOISE
 TRACE_WIDTH = 5
 
 #: Parts of a lane's row, in their order; `description.lane_sections` says how long each of them is.
-SECTIONS = ("world", "vm", "memory", "pcpu", "clock", "vcpu", "guest", "lock", "queue")
+SECTIONS = (
+    "world", "vm", "memory", "pcpu", "host_world", "host_vm", "host_pcpu", "clock", "vcpu", "host_vcpu", "guest",
+    "lock", "queue",
+)  # fmt: skip
 
 # --- what all lanes share: the scenario as integers ------------------------------------------------------------------
 
@@ -72,10 +74,8 @@ PARAMETERS = np.dtype(
         ("features", "i8"),  # features per vCPU in an observation at this level
         *((f"{name}_at", "i8") for name in SECTIONS),
         ("row_bytes", "i8"),
-        ("vm_parameters_at", "i8"), ("programs_at", "i8"), ("tables_at", "i8"),
-        # host
-        ("credit_pcpus", "i8"), ("tsc_hz", "i8"), ("timeslice", "i8"), ("tick", "i8"), ("ratelimit", "i8"),
-        ("yield_bypasses_ratelimit", "i8"), ("fresh_ratelimit_slice", "i8"),
+        ("host_parameters_at", "i8"), ("vm_parameters_at", "i8"), ("programs_at", "i8"), ("tables_at", "i8"),
+        ("tsc_hz", "i8"),  # cycles in a second
         # costs, cycles
         ("exit", "i8"), ("switch", "i8"), ("cache", "i8"), ("migration", "i8"), ("remote_migration", "i8"),
         ("ipi", "i8"), ("line", "i8"),
@@ -133,15 +133,14 @@ WORLD = np.dtype(
         ("start", "i8"),  # where its environment starts in the world that is reset next: FIRST, STORM
         ("millisecond", "i8"), ("exits_before", "i8"),  # of the search for a storm: the present one, exits before it
         ("noise_key", "u8"), ("policy_key", "u8"),  # streams
-        ("now", "i8"), ("acct_at", "i8"), ("next_wake", "i8"),  # cycles; next_wake = min of wake_at
-        ("credit_balance", "i8"),  # cycles
+        ("now", "i8"), ("period_at", "i8"), ("next_wake", "i8"),  # cycles; next_wake = min of wake_at
         ("noise_gap", "i8"),  # mean gap between bursts of this run, cycles
         ("action", "i8"),  # the caller's action, read by the next step
         ("illegal_actions", "i8"),  # actions of the caller that were taken as `defer`, so far
         ("decided_at", "i8"), ("lost_before", "f8"),  # time of the previous decision; cycles lost that were reported
         ("interrupted", "i8"),  # what a command was about that must go on (drive.py: CONTINUE), as bits
         ("status", "i4"), ("deciding", "u4"),  # run status; pCPU of the decision that is due
-        ("finished_vms", "i4"), ("sort_epoch", "i4"),
+        ("finished_vms", "i8"),
         ("traced", "i8"),  # events written to the trace so far
         *((name, "i8") for name in COUNTERS),
         *((f"cycles_{name}", "i8") for name in CYCLES[1:]),  # useful cycles are counted per VM
@@ -156,7 +155,6 @@ VM = np.dtype(
         ("next_transaction", "i8"), ("completed", "i8"),
         ("finish", "i8"),  # cycles, INF while unfinished
         ("useful", "i8"),  # cycles of progress of its vCPUs
-        ("active", "i8"),  # vCPUs in the accounting's active set
     ],
     align=True,
 )  # fmt: skip
@@ -166,8 +164,8 @@ PCPU = np.dtype(
     [
         ("mode", "u1"), ("noise_state", "u1"), ("pad0", "u2"),
         ("current", "u4"), ("last_vcpu", "u4"), ("queued", "u4"),  # vCPU or NONE; whose cache; length of the queue
-        ("idle_bias", "u4"), ("last_tickle", "u4"), ("sort_seen", "i4"), ("dispatch_exits", "i4"),
-        ("settled", "i8"), ("exit_until", "i8"), ("entry", "i8"), ("dispatched_at", "i8"), ("burned_at", "i8"),
+        ("dispatch_exits", "i4"), ("pad1", "u4"),
+        ("settled", "i8"), ("exit_until", "i8"), ("entry", "i8"), ("dispatched_at", "i8"),
         ("resched_at", "i8"), ("tick_at", "i8"), ("slice_end", "i8"),  # timers, INF: not set
         ("decided_at", "i8"),  # time of the last decision here
     ],
@@ -187,18 +185,17 @@ CLOCK = np.dtype(
 
 _VCPU = np.dtype(
     [
-        ("state", "u1"), ("left_by", "u1"), ("left_kernel", "u1"), ("priority", "i1"), ("pcpu", "u4"),  # look
+        ("state", "u1"), ("left_by", "u1"), ("left_kernel", "u1"), ("moving", "u1"), ("pcpu", "u4"),  # look
         ("ples", "i4"), ("pc_class", "u4"),  # exits
-        ("yielding", "u1"), ("migrating", "u1"), ("active", "u1"), ("pad0", "u1"),
-        ("vm", "u4"), ("last_pcpu", "u4"), ("dispatches", "i4"),
+        ("vm", "u4"), ("last_pcpu", "u4"), ("dispatches", "i4"), ("pad0", "u4"),
         ("first_ple", "i8"), ("last_ple", "i8"), ("cpu_at_ple", "i8"),  # since its last progress, like ples
-        ("cpu_time", "i8"), ("credit", "i8"), ("queued_since", "i8"), ("left_at", "i8"), ("last_run", "i8"),  # cycles
+        ("cpu_time", "i8"), ("queued_since", "i8"), ("left_at", "i8"), ("last_run", "i8"),  # cycles
     ],
     align=True,
 )  # fmt: skip
 
 #: What the hypervisor knows of a vCPU. `look` and `exits` are its first two words, for those who read much at once
-#: (view/): state, left_by, left_kernel, priority and pcpu; ples and pc_class; the lowest bits first.
+#: (view/): state, left_by, left_kernel, moving and pcpu; ples and pc_class; the lowest bits first.
 VCPU = np.dtype(
     {
         "names": [*_VCPU.fields, "look", "exits"],
@@ -246,15 +243,21 @@ PLACE_BYTES = PLACE.itemsize
 class Lane(NamedTuple):
     """One simulated machine, as compiled code sees it."""
 
+    host: Host  # the scheduler (seam.py)
     par: np.ndarray  # PARAMETERS [1], shared
+    host_par: np.ndarray  # the scheduler's PARAMETERS [1], shared
     vmp: np.ndarray  # VM_PARAMETERS [M], shared
     program: np.ndarray  # PROGRAM [M], shared
     tables: np.ndarray  # int64 [tables, 505], shared
     world: np.ndarray  # WORLD [1]
     vm: np.ndarray  # VM [M]
     pcpu: np.ndarray  # PCPU [P]
+    host_world: np.ndarray  # the scheduler's WORLD [1]
+    host_vm: np.ndarray  # the scheduler's VM [M]
+    host_pcpu: np.ndarray  # the scheduler's PCPU [P]
     clock: np.ndarray  # CLOCK [P]
     vcpu: np.ndarray  # VCPU [V]
+    host_vcpu: np.ndarray  # the scheduler's VCPU [V]
     guest: np.ndarray  # VCPU_GUEST [V]
     lock: np.ndarray  # LOCK [L]
     queue: np.ndarray  # uint16 [P, V]: runqueue of each pCPU, head first
@@ -264,20 +267,26 @@ class Lane(NamedTuple):
 
 
 @inlined
-def open_lane(description, row, histogram, trace, trace_rows):
-    """The lane at these addresses; trace: int64 [trace_rows, 5]."""
+def open_lane(host, description, row, histogram, trace, trace_rows):
+    """The lane at these addresses, under a scheduler; trace: int64 [trace_rows, 5]."""
     par = records(description, 0, PARAMETERS_BYTES, PARAMETERS)
     at = par[0]
     return Lane(
+        host,
         par,
+        records(description, at.host_parameters_at, at.vm_parameters_at, host.PARAMETERS),
         records(description, at.vm_parameters_at, at.programs_at, VM_PARAMETERS),
         records(description, at.programs_at, at.tables_at, PROGRAM),
         grid(description, at.tables_at, INT64, 8, at.tables, TABLE_KNOTS),
         records(row, at.world_at, at.vm_at, WORLD),
         records(row, at.vm_at, at.memory_at, VM),
-        records(row, at.pcpu_at, at.clock_at, PCPU),
+        records(row, at.pcpu_at, at.host_world_at, PCPU),
+        records(row, at.host_world_at, at.host_vm_at, host.WORLD),
+        records(row, at.host_vm_at, at.host_pcpu_at, host.VM),
+        records(row, at.host_pcpu_at, at.clock_at, host.PCPU),
         records(row, at.clock_at, at.vcpu_at, CLOCK),
-        records(row, at.vcpu_at, at.guest_at, VCPU),
+        records(row, at.vcpu_at, at.host_vcpu_at, VCPU),
+        records(row, at.host_vcpu_at, at.guest_at, host.VCPU),
         records(row, at.guest_at, at.lock_at, VCPU_GUEST),
         records(row, at.lock_at, at.queue_at, LOCK),
         grid(row, at.queue_at, UINT16, 2, at.pcpus, at.vcpus),

@@ -186,8 +186,8 @@ def write_visible(see, p, now, decided_at, columns, host):
     vcpus, pcpus = par.vcpus, par.pcpus
     per_vcpu = ONE / FLOAT32(vcpus)
     per_pcpu = ONE / FLOAT32(pcpus)
-    per_slice = ONE / FLOAT32(par.timeslice)
-    flags, where = scratch(INTS, vcpus), scratch(INTS, vcpus)
+    per_slice = ONE / FLOAT32(see.host_par[0].timeslice)
+    flags, where, priority = scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus)
     exits, suspected = scratch(INTS, vcpus), scratch(INTS, vcpus)
     sibling, same_code = scratch(FLOATS, vcpus), scratch(FLOATS, vcpus)
     waited, last_run, credit = scratch(FLOATS, vcpus), scratch(FLOATS, vcpus), scratch(FLOATS, vcpus)
@@ -206,7 +206,8 @@ def write_visible(see, p, now, decided_at, columns, host):
             same_code[0, i] = FLOAT32(INT32(spun >> 32) == my_code)
             waited[0, i] = scaled(later - vcpu.queued_since, low, factor)
             last_run[0, i] = scaled(vcpu.last_run + window, low, factor)
-            credit[0, i] = max(-ONE, min(ONE, FLOAT32(vcpu.credit) * per_slice))
+            credit[0, i] = max(-ONE, min(ONE, FLOAT32(see.host_vcpu[i].credit) * per_slice))
+            priority[0, i] = INT32(see.host_vcpu[i].priority)
             since_exit[0, i] = scaled(later - vcpu.last_ple, low, factor)
             spin_age[0, i] = scaled(later - vcpu.first_ple, low, factor)
     queued, asleep, spinners = INT32(0), INT32(0), INT32(0)
@@ -230,7 +231,7 @@ def write_visible(see, p, now, decided_at, columns, host):
     for i in range(vcpus):
         columns[8, i] = last_run[0, i]
         columns[9, i] = credit[0, i]
-        columns[10, i] = FLOAT32(INT32((flags[0, i] >> INT32(24)) + INT32(1)))
+        columns[10, i] = FLOAT32(INT32(priority[0, i] + INT32(1)))
         columns[11, i] = FLOAT32(byte(flags[0, i], 2))
     for i in range(vcpus):
         columns[12, i] = FLOAT32(byte(flags[0, i], 1) == PLE_YIELD)
@@ -254,7 +255,7 @@ def write_visible(see, p, now, decided_at, columns, host):
     host[0, 0] = FLOAT32(pcpu.queued) * per_vcpu
     host[0, 1] = max(ZERO, min(ONE, FLOAT32(pcpu.slice_end - now) * per_slice))
     host[0, 2] = scaled(later - pcpu.dispatched_at, low, factor)
-    host[0, 3] = FLOAT32(now - pcpu.dispatched_at < par.ratelimit)
+    host[0, 3] = FLOAT32(now - pcpu.dispatched_at < see.host_par[0].ratelimit)
     host[0, 4] = FLOAT32(idle) * per_pcpu
     host[0, 5] = FLOAT32(noisy) * per_pcpu
     host[0, 6] = FLOAT32(spinning) * per_pcpu

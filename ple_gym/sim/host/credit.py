@@ -1,136 +1,98 @@
-"""Xen's credit scheduler as of 4.5, 4.8's yield as a switch (docs/model.md, section 9; xen/common/sched_credit.c)."""
+"""Xen's credit scheduler as of 4.5, 4.8's yield as a switch (docs/model.md, section 9; xen/common/sched_credit.c).
+
+Runqueues are ordered by priority, FIFO within a priority (9.1); credit is in cycles.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from ple_gym.sim import rng
 from ple_gym.sim.calendar import request
-from ple_gym.sim.host.runqueue import head, insert, remove, sort
+from ple_gym.sim.dispatch import enter, next_idle, socket
+from ple_gym.sim.host import runqueue
+from ple_gym.sim.host.runqueue import head, note_queued, put, remove
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.locks import available, run_on
-from ple_gym.sim.metrics import note
-from ple_gym.sim.rng import draw, high, low
-from ple_gym.sim.sampling import UNIT, sample
-from ple_gym.sim.state import (
-    BLOCKED,
-    BOOST,
-    BURSTING,
-    BY_EXIT,
-    DISPATCH_EXITS,
-    DONE,
-    GUEST,
-    HOLD,
-    IDLE,
-    INF,
-    NO_VCPU,
-    NOISE,
-    NOISE_BEGAN,
-    NOISE_ENDED,
-    NONE,
-    OVER,
-    PENDING,
-    PLE_YIELD,
-    PREEMPTED,
-    RAN,
-    RUNNING,
-    SPIN,
-    STOPPED,
-    TAS,
-    UNDER,
-    USER,
-    WAITING,
-    WENT_TO_SLEEP,
-    WOKE,
+from ple_gym.sim.seam import Host
+from ple_gym.sim.state import GUEST, IDLE, NOISE, NONE
+
+# priorities (Xen's numbers)
+BOOST, UNDER, OVER, NO_VCPU = 0, -1, -2, -64
+
+PARAMETERS = np.dtype(
+    [
+        ("credit_pcpus", "i8"), ("timeslice", "i8"), ("tick", "i8"), ("ratelimit", "i8"),
+        ("yield_bypasses_ratelimit", "i8"), ("fresh_ratelimit_slice", "i8"),
+    ]
+)  # fmt: skip
+WORLD = np.dtype([("credit_balance", "i8"), ("sort_epoch", "i8")])
+VM = np.dtype([("active", "i8")])  # vCPUs in the accounting's active set
+PCPU = np.dtype([("burned_at", "i8"), ("idle_bias", "u4"), ("last_tickle", "u4"), ("sort_seen", "i8")])
+VCPU = np.dtype(
+    [("credit", "i8"), ("priority", "i1"), ("yielding", "u1"), ("active", "u1"), ("pad0", "u1"), ("pad1", "u4")]
 )
 
-EXACT_DISPATCH_EXITS = 1023  # exits per dispatch are counted one by one below this
+CLOCK_DRAW = np.int64(1) << np.int64(20)  # of the host's stream: of the accounting; those of the pCPUs follow
 
 
-@inlined
-def socket(s, p):
-    """Socket of pCPU p (int64)."""
-    return np.int64(p) * s.par[0].sockets // s.par[0].pcpus
+def describe(scenario):
+    """Its parameters, of a scenario: times in cycles."""
+    host = scenario.host
+    timeslice = host.timeslice_ms * host.tsc_hz // 1000
+    return {
+        "credit_pcpus": host.credit_pcpus or host.pcpus,
+        "timeslice": timeslice,
+        "tick": timeslice // 3 if host.timeslice_ms >= 3 else timeslice,
+        "ratelimit": host.ratelimit_us * host.tsc_hz // 10**6,
+        "yield_bypasses_ratelimit": host.yield_bypasses_ratelimit,
+        "fresh_ratelimit_slice": host.fresh_ratelimit_slice,
+    }
 
 
-# --- dispatching ------------------------------------------------------------------------------------------------------
-
-
-@inlined
-def enter(s, p, t):
-    """VM entry of p's vCPU: every entry restarts the processor's PAUSE loop detection (7.5)."""
-    v = s.pcpu[p].current
-    s.guest[v].ple_last = -INF
-    s.guest[v].ple_used = 0
-    run_on(s, p, v, max(t, s.pcpu[p].entry))
-
-
-@inlined
-def leave(s, p, v, t, why):
-    """Note that v leaves pCPU p, why, and what that does to whoever waits for it (9.2)."""
-    pcpu = s.pcpu[p]
-    vcpu = s.vcpu[v]
-    world = s.world[0]
-    phase = s.guest[v].phase
-    asleep = why == WENT_TO_SLEEP
-    vcpu.left_by = why
-    vcpu.left_kernel = not asleep and phase != USER
-    vcpu.left_at = t
-    vcpu.last_run = t - pcpu.dispatched_at
-    if pcpu.dispatch_exits > 0:
-        world.dispatch_exits_max = max(world.dispatch_exits_max, pcpu.dispatch_exits)
-        s.histogram[DISPATCH_EXITS, min(EXACT_DISPATCH_EXITS, pcpu.dispatch_exits)] += 1
-        pcpu.dispatch_exits = 0
-    if phase == HOLD and not asleep:
-        world.lhp_events += 1
-    elif phase == SPIN and s.program[vcpu.vm].lock_kind != TAS and available(s, v):
-        world.lwp_events += 1
-    note(s, t, STOPPED, p, v, NONE)
-
-
-@inlined
-def burn(s, p, t):
-    """Charge p's vCPU for the time since it was last charged [burn_credits]; credit is in cycles."""
-    s.vcpu[s.pcpu[p].current].credit -= t - s.pcpu[p].burned_at
-    s.pcpu[p].burned_at = t
+# --- queues -----------------------------------------------------------------------------------------------------------
 
 
 @called
-def switch(s, p, v, t, handler):
-    """Context switch on p to v, or to nothing if NONE; `handler` cycles of a PLE exit come before it."""
-    pcpu = s.pcpu[p]
-    pcpu.exit_until = t + handler
-    pcpu.entry = t + handler
-    if v == NONE:
-        pcpu.mode = IDLE
-        pcpu.current = NONE
-        pcpu.slice_end = INF
-        s.clock[p].guest_at = INF
+def insert(s, p, v, t):
+    """Queue v on p behind its priority; a yielding vCPU goes behind one of lower priority too [__runq_insert]."""
+    own = s.host_vcpu[v]
+    note_queued(s, p, v, t)
+    n = np.int64(s.pcpu[p].queued)
+    at = np.int64(0)
+    while at < n and s.host_vcpu[np.uint32(s.queue[p, at])].priority >= own.priority:
+        at += 1
+    if own.yielding and at < n:
+        at += 1
+    put(s, p, v, at)
+
+
+@called
+def put_first_of_class(s, p, v):
+    """Queue v on p in front of its priority: how a directed yield favours it."""
+    n = np.int64(s.pcpu[p].queued)
+    at = np.int64(0)
+    while at < n and s.host_vcpu[np.uint32(s.queue[p, at])].priority > s.host_vcpu[v].priority:
+        at += 1
+    put(s, p, v, at)
+
+
+@inlined
+def sort(s, p):
+    """Move UNDER (and BOOST) ahead of OVER, stably, once after each accounting [csched_runq_sort]."""
+    if s.host_pcpu[p].sort_seen == s.host_world[0].sort_epoch:
         return
-    par = s.par[0]
-    vcpu = s.vcpu[v]
-    world = s.world[0]
-    world.switches += 1
-    if vcpu.last_pcpu == p:
-        refill = np.int64(0) if pcpu.last_vcpu == v else par.cache
-    elif vcpu.last_pcpu == NONE:
-        refill = par.cache
-    else:
-        world.migrations += 1
-        refill = par.migration if socket(s, vcpu.last_pcpu) == socket(s, p) else par.remote_migration
-    s.guest[v].cold = max(s.guest[v].cold, refill)
-    pcpu.mode = GUEST
-    pcpu.current = v
-    pcpu.last_vcpu = v
-    pcpu.dispatched_at = t
-    pcpu.burned_at = t
-    pcpu.slice_end = t + par.timeslice
-    pcpu.entry += par.switch
-    vcpu.last_pcpu = p
-    vcpu.pcpu = p
-    vcpu.state = RUNNING
-    vcpu.dispatches += 1
-    note(s, t, RAN, p, v, NONE)
-    enter(s, p, t)
+    s.host_pcpu[p].sort_seen = s.host_world[0].sort_epoch
+    n = np.int64(s.pcpu[p].queued)
+    front = np.int64(0)
+    for i in range(n):
+        v = s.queue[p, i]
+        if s.host_vcpu[np.uint32(v)].priority >= UNDER:
+            for j in range(i, front, -1):
+                s.queue[p, j] = s.queue[p, j - 1]
+            s.queue[p, front] = v
+            front += 1
 
 
 @inlined
@@ -144,82 +106,92 @@ def steal(s, p, priority):
             q = np.uint32(i)
             if q != p and socket(s, q) == where and s.pcpu[q].mode != IDLE:
                 v = head(s, q)
-                if v != NONE and s.vcpu[v].priority > priority:
+                if v != NONE and s.host_vcpu[v].priority > priority:
                     remove(s, q, v)
                     s.world[0].steals += 1
                     return v
     return NONE
 
 
-@called
-def schedule(s, p, t, cause):
-    """Choose who runs on p now [csched_schedule]; `cause`: BY_TIMER or BY_EXIT."""
-    par = s.par[0]
-    pcpu = s.pcpu[p]
-    if pcpu.noise_state == BURSTING:
-        return
-    handler = par.exit if cause == BY_EXIT else np.int64(0)
-    current = pcpu.current
-    stays = False
-    why = PLE_YIELD if cause == BY_EXIT else PREEMPTED
-    migrating = False
-    if current != NONE:
-        vcpu = s.vcpu[current]
-        burn(s, p, t)
-        migrating = vcpu.migrating != 0
-        stays = vcpu.state == RUNNING and not migrating
-        if vcpu.state == BLOCKED or vcpu.state == DONE:
-            why = WENT_TO_SLEEP
-        ran = t - pcpu.dispatched_at
-        if stays and ran < par.ratelimit and not (par.yield_bypasses_ratelimit and vcpu.yielding):
-            pcpu.slice_end = t + par.ratelimit if par.fresh_ratelimit_slice else pcpu.dispatched_at + par.ratelimit
-            pcpu.exit_until = t + handler
-            pcpu.entry = t + handler
-            enter(s, p, t)
-            return
-        if stays:
-            insert(s, p, current, t)
-        vcpu.yielding = 0
-    if pcpu.noise_state == PENDING:
-        if current != NONE:
-            leave(s, p, current, t, why)
-        begin_burst(s, p, t, handler)
-    else:
-        upcoming = head(s, p)
-        if upcoming == NONE or s.vcpu[upcoming].priority == OVER:
-            stolen = steal(s, p, NO_VCPU if upcoming == NONE else np.int64(s.vcpu[upcoming].priority))
-            if stolen != NONE:
-                upcoming = stolen
-            elif upcoming != NONE:
-                remove(s, p, upcoming)
-        else:
-            remove(s, p, upcoming)
-        if stays and upcoming == current:
-            s.vcpu[current].state = RUNNING
-            pcpu.slice_end = t + par.timeslice
-            pcpu.exit_until = t + handler
-            pcpu.entry = t + handler
-            enter(s, p, t)
-        else:
-            if current != NONE:
-                leave(s, p, current, t, why)
-            switch(s, p, upcoming, t, handler)
-    if migrating:
-        migrate(s, current, t)
-
-
-# --- waking -----------------------------------------------------------------------------------------------------------
+# --- hooks ------------------------------------------------------------------------------------------------------------
 
 
 @inlined
-def next_idle(s, after):
-    """The first idle pCPU cyclically after `after` (ending with itself), or NONE."""
-    n = s.par[0].pcpus
-    for i in range(1, n + 1):
-        p = np.uint32((np.int64(after) + i) % n)
-        if s.pcpu[p].mode == IDLE:
-            return p
-    return NONE
+def start(s, key):
+    """Everybody has no credit yet, and each timer its own phase."""
+    par, own = s.par[0], s.host_par[0]
+    s.world[0].period_at = 1 + rng.share(rng.high(rng.draw(key, CLOCK_DRAW)), own.timeslice)
+    for i in range(par.vcpus):
+        s.host_vcpu[i].priority = UNDER
+    for i in range(par.pcpus):
+        s.host_pcpu[i].idle_bias = par.pcpus - 1
+        s.host_pcpu[i].last_tickle = par.pcpus - 1
+        s.pcpu[i].tick_at = 1 + rng.share(rng.high(rng.draw(key, CLOCK_DRAW + 1 + i)), own.tick)
+
+
+@inlined
+def charge(s, p, t):
+    """Charge p's vCPU for the time since it was last charged [burn_credits]."""
+    s.host_vcpu[s.pcpu[p].current].credit -= t - s.host_pcpu[p].burned_at
+    s.host_pcpu[p].burned_at = t
+
+
+@inlined
+def holds(s, p, t):
+    """Whether the rate limit lets p's vCPU go on."""
+    pcpu, own = s.pcpu[p], s.host_par[0]
+    yielding = s.host_vcpu[pcpu.current].yielding
+    if t - pcpu.dispatched_at >= own.ratelimit or (own.yield_bypasses_ratelimit and yielding):
+        return False
+    pcpu.slice_end = t + own.ratelimit if own.fresh_ratelimit_slice else pcpu.dispatched_at + own.ratelimit
+    return True
+
+
+@inlined
+def put_prev(s, p, v, t, stays):
+    """Queue v, behind one of lower priority if it yields."""
+    if stays:
+        insert(s, p, v, t)
+    s.host_vcpu[v].yielding = 0
+
+
+@inlined
+def pick_next(s, p, t):
+    """The head of p's queue; if that is OVER or missing, work from elsewhere first [csched_schedule]."""
+    upcoming = head(s, p)
+    if upcoming == NONE or s.host_vcpu[upcoming].priority == OVER:
+        stolen = steal(s, p, NO_VCPU if upcoming == NONE else np.int64(s.host_vcpu[upcoming].priority))
+        if stolen != NONE:
+            return stolen
+    if upcoming != NONE:
+        remove(s, p, upcoming)
+    return upcoming
+
+
+@inlined
+def set_next(s, p, v, t):
+    """A whole slice; the first one of a run has its own phase."""
+    own = s.host_par[0]
+    s.host_pcpu[p].burned_at = t
+    if t == 0:
+        world = s.world[0]
+        key = rng.stream_key(rng.world_key(world.seed, world.index), rng.STREAM_HOST)
+        return 1 + rng.share(rng.low(rng.draw(key, CLOCK_DRAW + 1 + np.int64(p))), own.timeslice)
+    return t + own.timeslice
+
+
+@inlined
+def yield_now(s, p, v):
+    """v goes behind one of lower priority when it is queued next."""
+    s.host_vcpu[v].yielding = 1
+
+
+@inlined
+def yield_to(s, p, q, v, t):
+    """Put v in front of its priority, and let q look at once if that is not below what it runs."""
+    put_first_of_class(s, q, v)
+    if q != p and s.host_vcpu[v].priority >= priority_on(s, q):
+        request(s, q, t)
 
 
 @inlined
@@ -229,32 +201,26 @@ def priority_on(s, p):
         return np.int64(NO_VCPU)
     if s.pcpu[p].mode == NOISE:
         return np.int64(BOOST)
-    return np.int64(s.vcpu[s.pcpu[p].current].priority)
+    return np.int64(s.host_vcpu[s.pcpu[p].current].priority)
 
 
 @called
 def place(s, p, v, t):
     """Queue a waking or migrating vCPU on p, boosted, and tickle [csched_vcpu_wake, __runq_tickle]."""
-    if s.vcpu[v].priority == UNDER:
-        s.vcpu[v].priority = BOOST
+    if s.host_vcpu[v].priority == UNDER:
+        s.host_vcpu[v].priority = BOOST
     insert(s, p, v, t)
-    idler = next_idle(s, s.pcpu[p].last_tickle)
-    if s.pcpu[p].mode == IDLE or (idler == NONE and s.vcpu[v].priority > priority_on(s, p)):
+    idler = next_idle(s, s.host_pcpu[p].last_tickle)
+    if s.pcpu[p].mode == IDLE or (idler == NONE and s.host_vcpu[v].priority > priority_on(s, p)):
         request(s, p, t)
     elif idler != NONE:
-        s.pcpu[p].last_tickle = idler
+        s.host_pcpu[p].last_tickle = idler
         request(s, idler, t)
 
 
 @inlined
 def wake(s, v, t):
-    """A blocked or halted vCPU becomes runnable."""
-    guest = s.guest[v]
-    guest.wake_at = INF
-    if guest.halted:
-        guest.halted = 0
-        guest.halt_left = s.program[s.vcpu[v].vm].halt
-    note(s, t, WOKE, s.vcpu[v].pcpu, v, NONE)
+    """v wakes where it ran last."""
     place(s, s.vcpu[v].pcpu, v, t)
 
 
@@ -303,7 +269,7 @@ def pick(s, p):
             bias = nxt
             where = socket(s, nxt)
             for i in range(1, n + 1):
-                q = np.uint32((np.int64(s.pcpu[nxt].idle_bias) + i) % n)
+                q = np.uint32((np.int64(s.host_pcpu[nxt].idle_bias) + i) % n)
                 if socket(s, q) == where and candidate(s, q, p, best, left):
                     best = q
                     break
@@ -320,8 +286,7 @@ def migrate(s, v, t):
     """Move a vCPU that was marked for migration to the pCPU picked for it; Xen wakes it there, so 4.5 boosts it."""
     best, bias = pick(s, s.vcpu[v].pcpu)
     if bias != NONE:
-        s.pcpu[bias].idle_bias = best
-    s.vcpu[v].migrating = 0
+        s.host_pcpu[bias].idle_bias = best
     place(s, best, v, t)
 
 
@@ -332,18 +297,18 @@ def migrate(s, v, t):
 def tick(s, p, t):
     """The 10 ms tick of p [csched_tick]; returns whether p must reschedule because its vCPU migrates."""
     pcpu = s.pcpu[p]
-    pcpu.tick_at += s.par[0].tick
+    pcpu.tick_at += s.host_par[0].tick
     moving = False
     if pcpu.mode == GUEST:
-        vcpu = s.vcpu[pcpu.current]
-        if vcpu.priority == BOOST:
-            vcpu.priority = UNDER
-        burn(s, p, t)
-        if not vcpu.active:
-            vcpu.active = 1
-            s.vm[vcpu.vm].active += 1
+        vcpu, own = s.vcpu[pcpu.current], s.host_vcpu[pcpu.current]
+        if own.priority == BOOST:
+            own.priority = UNDER
+        charge(s, p, t)
+        if not own.active:
+            own.active = 1
+            s.host_vm[vcpu.vm].active += 1
         elif pick(s, p)[0] != p:
-            vcpu.migrating = 1
+            vcpu.moving = 1
             moving = True
     sort(s, p)
     if pcpu.mode == GUEST and not moving:
@@ -352,28 +317,28 @@ def tick(s, p, t):
 
 
 @called
-def account(s):
+def period(s):
     """Hand out the credits of one accounting period and set priorities [csched_acct]; credits in cycles."""
     par = s.par[0]
-    world = s.world[0]
-    world.acct_at += par.timeslice
+    own, world = s.host_par[0], s.host_world[0]
+    s.world[0].period_at += own.timeslice
     total_weight = np.int64(0)
     for i in range(par.vms):
-        total_weight += s.vmp[i].weight * s.vm[i].active
+        total_weight += s.vmp[i].weight * s.host_vm[i].active
     if total_weight == 0:
         world.credit_balance = 0
         return
     deficit = max(np.int64(0), -world.credit_balance)
-    total = par.credit_pcpus * par.timeslice + deficit
+    total = own.credit_pcpus * own.timeslice + deficit
     left = total_weight
     balance = np.int64(0)
     for i in range(par.vms):
-        active = s.vm[i].active
+        active = s.host_vm[i].active
         if active == 0:
             continue
         weight = s.vmp[i].weight * active
         left -= weight
-        peak = active * par.timeslice + (deficit * weight + total_weight - 1) // total_weight
+        peak = active * own.timeslice + (deficit * weight + total_weight - 1) // total_weight
         fair = (total * weight + total_weight - 1) // total_weight
         if fair >= peak:
             if left > 0:
@@ -381,76 +346,71 @@ def account(s):
             fair = peak
         each = (fair + active - 1) // active
         for j in range(s.vmp[i].first, s.vmp[i].first + s.vmp[i].vcpus):
-            vcpu = s.vcpu[np.uint32(j)]
+            vcpu = s.host_vcpu[np.uint32(j)]
             if not vcpu.active:
                 continue
             vcpu.credit += each
             if vcpu.credit < 0:
                 vcpu.priority = OVER
-                vcpu.credit = max(vcpu.credit, -par.timeslice)
+                vcpu.credit = max(vcpu.credit, -own.timeslice)
             else:
                 vcpu.priority = UNDER
-                if vcpu.credit > par.timeslice:
+                if vcpu.credit > own.timeslice:
                     vcpu.active = 0
-                    s.vm[i].active -= 1
+                    s.host_vm[i].active -= 1
                     vcpu.credit //= 2
             balance += vcpu.credit
     world.credit_balance = balance
     world.sort_epoch += 1
 
 
-# --- host noise (9.9) -------------------------------------------------------------------------------------------------
-
-
 @inlined
-def burst_draw(s, p):
-    """Random bits of pCPU p's current burst: its gap (high) and its length (low)."""
-    return draw(s.world[0].noise_key, 1 + s.clock[p].noise_count * 64 + np.int64(p))
-
-
-@inlined
-def noise_gap(s, p):
-    """Cycles until p's current burst begins."""
-    return max(1, (sample(s.tables, UNIT, high(burst_draw(s, p))) * s.world[0].noise_gap) >> 16)
+def protected_until(s, p):
+    """The end of the rate limit."""
+    return s.pcpu[p].dispatched_at + s.host_par[0].ratelimit
 
 
 @called
-def begin_burst(s, p, t, handler):
-    """Host noise takes pCPU p; its vCPU has been queued."""
-    pcpu = s.pcpu[p]
-    length = max(1, (sample(s.tables, UNIT, low(burst_draw(s, p))) * s.par[0].noise_burst) >> 16)
-    pcpu.mode = NOISE
-    pcpu.current = NONE
-    pcpu.noise_state = BURSTING
-    pcpu.slice_end = INF
-    pcpu.exit_until = t + handler
-    pcpu.entry = t + handler
-    s.clock[p].noise_at = t + length
-    s.clock[p].guest_at = INF
-    note(s, t, NOISE_BEGAN, p, NONE, NONE)
-
-
-@inlined
-def noise_event(s, p, t):
-    """A burst of host work wakes, starts or ends on p; returns whether p must choose a vCPU now."""
-    pcpu = s.pcpu[p]
-    if pcpu.noise_state == BURSTING:
-        s.clock[p].noise_count += 1
-        s.clock[p].noise_at = t + noise_gap(s, p)
-        pcpu.noise_state = WAITING
-        pcpu.mode = IDLE
-        note(s, t, NOISE_ENDED, p, NONE, NONE)
-        return True
-    current = pcpu.current
-    if current != NONE:
-        if pcpu.noise_state == WAITING and t - pcpu.dispatched_at < s.par[0].ratelimit:
-            pcpu.noise_state = PENDING
-            s.clock[p].noise_at = pcpu.dispatched_at + s.par[0].ratelimit
-            enter(s, p, t)
+def sound(s):
+    """Whether its records can be those of a run."""
+    par = s.par[0]
+    for i in range(par.pcpus):
+        if s.host_pcpu[i].idle_bias >= par.pcpus or s.host_pcpu[i].last_tickle >= par.pcpus:
             return False
-        burn(s, p, t)
-        leave(s, p, current, t, PREEMPTED)
-        insert(s, p, current, t)
-        s.vcpu[current].yielding = 0
-    begin_burst(s, p, t, np.int64(0))
-    return False
+    for m in range(par.vms):
+        active = 0
+        for i in range(s.vmp[m].first, s.vmp[m].first + s.vmp[m].vcpus):
+            own = s.host_vcpu[i]
+            if own.priority > BOOST or own.priority < OVER or own.active > 1:
+                return False
+            active += own.active
+        if s.host_vm[m].active != active:
+            return False
+    return True
+
+
+HOST = Host(
+    name="credit",
+    describe=describe,
+    sources=(Path(__file__), Path(runqueue.__file__)),
+    start=start,
+    charge=charge,
+    holds=holds,
+    put_prev=put_prev,
+    pick_next=pick_next,
+    set_next=set_next,
+    dequeue=remove,
+    yield_now=yield_now,
+    yield_to=yield_to,
+    wake=wake,
+    migrate=migrate,
+    tick=tick,
+    period=period,
+    protected_until=protected_until,
+    sound=sound,
+    PARAMETERS=PARAMETERS,
+    WORLD=WORLD,
+    VM=VM,
+    PCPU=PCPU,
+    VCPU=VCPU,
+)

@@ -1,0 +1,8 @@
+"""The host's schedulers by name: `host.scheduler` is one of these. To add one is to add its file and a line here."""
+
+from __future__ import annotations
+
+#: Name -> the module whose `HOST` it is; loaded when a scenario needs it.
+SCHEDULERS: dict[str, str] = {
+    "credit": "ple_gym.sim.host.credit",
+}

@@ -1,0 +1,246 @@
+"""What happens on a pCPU whatever its scheduler: entries, exits, context switches, host noise (docs/model.md, 9)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ple_gym.sim.jit import called, inlined
+from ple_gym.sim.locks import available, run_on
+from ple_gym.sim.metrics import note
+from ple_gym.sim.rng import draw, high, low
+from ple_gym.sim.sampling import UNIT, sample
+from ple_gym.sim.state import (
+    BLOCKED,
+    BURSTING,
+    BY_EXIT,
+    DISPATCH_EXITS,
+    DONE,
+    GUEST,
+    HOLD,
+    IDLE,
+    INF,
+    NOISE,
+    NOISE_BEGAN,
+    NOISE_ENDED,
+    NONE,
+    PENDING,
+    PLE_YIELD,
+    PREEMPTED,
+    RAN,
+    RUNNING,
+    SPIN,
+    STOPPED,
+    TAS,
+    USER,
+    WAITING,
+    WENT_TO_SLEEP,
+    WOKE,
+)
+
+EXACT_DISPATCH_EXITS = 1023  # exits per dispatch are counted one by one below this
+
+
+@inlined
+def socket(s, p):
+    """Socket of pCPU p (int64)."""
+    return np.int64(p) * s.par[0].sockets // s.par[0].pcpus
+
+
+@inlined
+def enter(s, p, t):
+    """VM entry of p's vCPU: every entry restarts the processor's PAUSE loop detection (7.5)."""
+    v = s.pcpu[p].current
+    s.guest[v].ple_last = -INF
+    s.guest[v].ple_used = 0
+    run_on(s, p, v, max(t, s.pcpu[p].entry))
+
+
+@inlined
+def leave(s, p, v, t, why):
+    """Note that v leaves pCPU p, why, and what that does to whoever waits for it (9.2)."""
+    pcpu = s.pcpu[p]
+    vcpu = s.vcpu[v]
+    world = s.world[0]
+    phase = s.guest[v].phase
+    asleep = why == WENT_TO_SLEEP
+    vcpu.left_by = why
+    vcpu.left_kernel = not asleep and phase != USER
+    vcpu.left_at = t
+    vcpu.last_run = t - pcpu.dispatched_at
+    if pcpu.dispatch_exits > 0:
+        world.dispatch_exits_max = max(world.dispatch_exits_max, pcpu.dispatch_exits)
+        s.histogram[DISPATCH_EXITS, min(EXACT_DISPATCH_EXITS, pcpu.dispatch_exits)] += 1
+        pcpu.dispatch_exits = 0
+    if phase == HOLD and not asleep:
+        world.lhp_events += 1
+    elif phase == SPIN and s.program[vcpu.vm].lock_kind != TAS and available(s, v):
+        world.lwp_events += 1
+    note(s, t, STOPPED, p, v, NONE)
+
+
+@inlined
+def go_on(s, p, t, handler):
+    """p's vCPU goes on after `handler` cycles of an exit."""
+    s.pcpu[p].exit_until = t + handler
+    s.pcpu[p].entry = t + handler
+    enter(s, p, t)
+
+
+@called
+def switch(s, p, v, t, handler):
+    """Context switch on p to v, or to nothing if NONE; `handler` cycles of a PLE exit come before it."""
+    pcpu = s.pcpu[p]
+    pcpu.exit_until = t + handler
+    pcpu.entry = t + handler
+    if v == NONE:
+        pcpu.mode = IDLE
+        pcpu.current = NONE
+        pcpu.slice_end = INF
+        s.clock[p].guest_at = INF
+        return
+    par = s.par[0]
+    vcpu = s.vcpu[v]
+    world = s.world[0]
+    world.switches += 1
+    if vcpu.last_pcpu == p:
+        refill = np.int64(0) if pcpu.last_vcpu == v else par.cache
+    elif vcpu.last_pcpu == NONE:
+        refill = par.cache
+    else:
+        world.migrations += 1
+        refill = par.migration if socket(s, vcpu.last_pcpu) == socket(s, p) else par.remote_migration
+    s.guest[v].cold = max(s.guest[v].cold, refill)
+    pcpu.mode = GUEST
+    pcpu.current = v
+    pcpu.last_vcpu = v
+    pcpu.dispatched_at = t
+    pcpu.slice_end = s.host.set_next(s, p, v, t)
+    pcpu.entry += par.switch
+    vcpu.last_pcpu = p
+    vcpu.pcpu = p
+    vcpu.state = RUNNING
+    vcpu.dispatches += 1
+    note(s, t, RAN, p, v, NONE)
+    enter(s, p, t)
+
+
+@called
+def schedule(s, p, t, cause):
+    """Let the host choose who runs on p now; `cause`: BY_TIMER or BY_EXIT."""
+    par = s.par[0]
+    pcpu = s.pcpu[p]
+    if pcpu.noise_state == BURSTING:
+        return
+    handler = par.exit if cause == BY_EXIT else np.int64(0)
+    current = pcpu.current
+    stays = False
+    why = PLE_YIELD if cause == BY_EXIT else PREEMPTED
+    moves = False
+    if current != NONE:
+        vcpu = s.vcpu[current]
+        s.host.charge(s, p, t)
+        moves = vcpu.moving != 0
+        stays = vcpu.state == RUNNING and not moves
+        if vcpu.state == BLOCKED or vcpu.state == DONE:
+            why = WENT_TO_SLEEP
+        if stays and s.host.holds(s, p, t):
+            go_on(s, p, t, handler)
+            return
+        s.host.put_prev(s, p, current, t, stays)
+    if pcpu.noise_state == PENDING:
+        if current != NONE:
+            leave(s, p, current, t, why)
+        begin_burst(s, p, t, handler)
+    else:
+        upcoming = s.host.pick_next(s, p, t)
+        if stays and upcoming == current:
+            s.vcpu[current].state = RUNNING
+            pcpu.slice_end = s.host.set_next(s, p, current, t)
+            go_on(s, p, t, handler)
+        else:
+            if current != NONE:
+                leave(s, p, current, t, why)
+            switch(s, p, upcoming, t, handler)
+    if moves:
+        s.vcpu[current].moving = 0
+        s.host.migrate(s, current, t)
+
+
+@inlined
+def next_idle(s, after):
+    """The first idle pCPU cyclically after `after` (ending with itself), or NONE."""
+    n = s.par[0].pcpus
+    for i in range(1, n + 1):
+        p = np.uint32((np.int64(after) + i) % n)
+        if s.pcpu[p].mode == IDLE:
+            return p
+    return NONE
+
+
+@inlined
+def wake(s, v, t):
+    """A blocked or halted vCPU becomes runnable."""
+    guest = s.guest[v]
+    guest.wake_at = INF
+    if guest.halted:
+        guest.halted = 0
+        guest.halt_left = s.program[s.vcpu[v].vm].halt
+    note(s, t, WOKE, s.vcpu[v].pcpu, v, NONE)
+    s.host.wake(s, v, t)
+
+
+# --- host noise (9.9) -------------------------------------------------------------------------------------------------
+
+
+@inlined
+def burst_draw(s, p):
+    """Random bits of pCPU p's current burst: its gap (high) and its length (low)."""
+    return draw(s.world[0].noise_key, 1 + s.clock[p].noise_count * 64 + np.int64(p))
+
+
+@inlined
+def noise_gap(s, p):
+    """Cycles until p's current burst begins."""
+    return max(1, (sample(s.tables, UNIT, high(burst_draw(s, p))) * s.world[0].noise_gap) >> 16)
+
+
+@called
+def begin_burst(s, p, t, handler):
+    """Host noise takes pCPU p; its vCPU has been queued."""
+    pcpu = s.pcpu[p]
+    length = max(1, (sample(s.tables, UNIT, low(burst_draw(s, p))) * s.par[0].noise_burst) >> 16)
+    pcpu.mode = NOISE
+    pcpu.current = NONE
+    pcpu.noise_state = BURSTING
+    pcpu.slice_end = INF
+    pcpu.exit_until = t + handler
+    pcpu.entry = t + handler
+    s.clock[p].noise_at = t + length
+    s.clock[p].guest_at = INF
+    note(s, t, NOISE_BEGAN, p, NONE, NONE)
+
+
+@inlined
+def noise_event(s, p, t):
+    """A burst of host work wakes, starts or ends on p; returns whether p must choose a vCPU now."""
+    pcpu = s.pcpu[p]
+    if pcpu.noise_state == BURSTING:
+        s.clock[p].noise_count += 1
+        s.clock[p].noise_at = t + noise_gap(s, p)
+        pcpu.noise_state = WAITING
+        pcpu.mode = IDLE
+        note(s, t, NOISE_ENDED, p, NONE, NONE)
+        return True
+    current = pcpu.current
+    if current != NONE:
+        until = s.host.protected_until(s, p)
+        if pcpu.noise_state == WAITING and t < until:
+            pcpu.noise_state = PENDING
+            s.clock[p].noise_at = until
+            enter(s, p, t)
+            return False
+        s.host.charge(s, p, t)
+        leave(s, p, current, t, PREEMPTED)
+        s.host.put_prev(s, p, current, t, True)
+    begin_burst(s, p, t, np.int64(0))
+    return False
