@@ -89,7 +89,7 @@ CALL = np.dtype(
     ]
 )  # fmt: skip
 CALL_BYTES = CALL.itemsize
-_SIGHT_AT = (CALL.fields or {})["sight"][1]
+SIGHT_AT = (CALL.fields or {})["sight"][1]
 
 
 @called
@@ -171,7 +171,7 @@ def ask(call, address, s, place, mask, observation):
     see.vcpu_memory = see.vm_memory + 8 * call.memory_per_vm * par.vms
     if call.privileged != 0:
         see.description, see.row = place.description, place.row
-    return invoke(call.policy, (address + _SIGHT_AT,))
+    return invoke(call.policy, (address + SIGHT_AT,))
 
 
 @inlined

@@ -26,11 +26,13 @@ from ple_gym.drive import (
     OBSERVE,
     OUTSIDE,
     RESET,
+    SIGHT_AT,
     UNFINISHED,
     simulator,
 )
 from ple_gym.learned.file import Network
 from ple_gym.policies import Policy, load_policy
+from ple_gym.rules import Rule
 from ple_gym.scenario.model import Scenario
 from ple_gym.sim import state
 from ple_gym.sim.description import Memory, Section, describe, lane_sections
@@ -191,7 +193,12 @@ class Lanes:
 
     def _run(self, call: npt.NDArray[Any]) -> int:
         """Run a call, which must live as long as that takes."""
-        told: int = self._drive(handle(call))
+        try:
+            told: int = self._drive(handle(call))
+        except Exception as error:  # whatever a rule raises
+            if not isinstance(self.policy, Rule):
+                raise
+            raise RuleFault(self.policy.why(error, handle(call) + SIGHT_AT)) from None
         return told
 
     def _call_for(

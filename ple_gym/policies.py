@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import TypeAlias
 
 from ple_gym.learned.file import PREFIX, Network, learned_names, load_network
 from ple_gym.learned.policy import LearnedPolicy
 from ple_gym.messages import plain, show
 from ple_gym.rules import RULES, Rule
+from ple_gym.rules.files import RuleError, from_file
 from ple_gym.scenario.parameters import ScenarioError, unknown
 
 Policy: TypeAlias = Rule | LearnedPolicy
+
+_FILE = re.compile(r"(?P<path>.+\.(py|so)):(?P<name>[^:]+)(:(?P<values>.+))?", re.DOTALL)
 
 
 def load_policy(name: object) -> Policy:
     """The policy of that name; a policy is itself, and a network a policy.
 
-    `kvm` is a rule, `two-patience:patience=16` one with a parameter, `learned:NAME` or `learned:FILE.npz` a learned
-    policy.
+    `kvm` is a rule, `two-patience:patience=16` one with a parameter, `./mine.py:patient` one of a user's file (in C:
+    `./mine.so:patient`), `learned:NAME` or `learned:FILE.npz` a learned policy.
 
     Raises:
         ScenarioError: unknown name; the message lists all. Or a parameter that the rule does not have or allow.
@@ -32,10 +38,19 @@ def load_policy(name: object) -> Policy:
         network = load_network(name)
         summary = f"{network.kind} network, trained on {plain(network.card.get('scenario', 'an unnamed scenario'))}"
         return LearnedPolicy(name, network, summary)
+    if brought := _FILE.fullmatch(name):
+        return _from_file(name, Path(brought["path"]), brought["name"], brought["values"])
     base, colon, text = name.partition(":")
     if base not in RULES:
         raise unknown("policy", name, [*RULES, *learned_names()], list_all=True)
     return RULES[base].with_values(_values(name, text)) if colon else RULES[base]
+
+
+def _from_file(name: str, path: Path, what: str, values: str | None) -> Policy:
+    found = from_file(path, what)
+    if not isinstance(found, Rule):
+        raise RuleError(f"{path.name}: {plain(what)} is no rule: decorate its function with ple_gym.rules.rule")
+    return replace(found.with_values(_values(name, values)) if values else found, name=name)
 
 
 def _values(name: str, text: str) -> dict[str, str]:

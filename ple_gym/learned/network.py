@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ple_gym.rules.sight_types import sight_at
+from ple_gym.rules.sight_types import whole_sight_at
 from ple_gym.sim import rng
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import grid, records
@@ -206,7 +206,7 @@ def learned(sight):
 
     Behind an observation there is room for scores and what they need.
     """
-    see = sight_at(sight)
+    see = whole_sight_at(sight)
     own = records(see.parameters, 0, NETWORK_BYTES, NETWORK)[0]
     weights, observation, actions = see.parameters + NETWORK_BYTES, see.observation, see.vcpus + 1
     mask = grid(see.mask, 0, INT8, 1, 1, actions)

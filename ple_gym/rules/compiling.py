@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from ple_gym.rules.sight import PlainMemory, PlainScheduler, PlainSight, plain_parameters
-from ple_gym.rules.sight_types import memory_of, parameters_of, scheduler_of, sight_at
+from ple_gym.rules.sight_types import memory_of, parameters_of, scheduler_of, sight_at, whole_sight_at
 from ple_gym.sim.jit import JIT_ENABLED, inlined
 from ple_gym.sim.seam import NO_HOST, Host, host_of
 from ple_gym.sim.state import open_lane
@@ -103,6 +108,8 @@ def _plain(
         "scheduler": lambda see: PlainScheduler(see, host.VM, host.PCPU, host.VCPU),
     }
 
+    function = plainly(function)
+
     def entry(address: int) -> int:
         see = PlainSight(address)
         return int(function(see, see.asker, *(makers[name](see) for name in takes)))
@@ -110,8 +117,48 @@ def _plain(
     return entry
 
 
+def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is not compiled, and calls nothing that is."""
+    inner: dict[Any, Any] = {}
+
+    def of(value: Any) -> Any:
+        body = getattr(value, "py_func", None)
+        if body is None:
+            return value
+        if body not in inner:
+            inner[body] = FunctionType(body.__code__, {}, body.__name__, body.__defaults__, body.__closure__)
+            inner[body].__globals__.update({name: of(one) for name, one in body.__globals__.items()})
+        return inner[body]
+
+    variables = {name: of(value) for name, value in function.__globals__.items()}
+    return FunctionType(function.__code__, variables, function.__name__, function.__defaults__, function.__closure__)
+
+
+@intrinsic
+def _call(typing_context: Any, function: Any, sight: Any) -> Any:
+    """Call a C function of one pointer by its address."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        pointer = builder.inttoptr(args[0], ir.FunctionType(word, [word]).as_pointer())
+        return builder.call(pointer, [args[1]])
+
+    return types.int64(types.int64, types.int64), generate
+
+
+def c_unit(name: str, function: int) -> Unit:
+    """The compile unit of a rule in C, by the address of its function."""
+    if not JIT_ENABLED:
+        return Unit(f"rules.{name}", ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(function), 1, None)
+
+    def entry(address):  # type: ignore[no-untyped-def]
+        return _call(function, address)
+
+    return Unit(f"rules.{name}", entry, 1, None)
+
+
 def _privileged(body: Callable[..., int], plain: bool) -> Callable[[int], int]:
-    at = PlainSight if plain else sight_at
+    at = PlainSight if plain else whole_sight_at
 
     def entry(address):  # type: ignore[no-untyped-def]
         see = at(address)

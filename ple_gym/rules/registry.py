@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ple_gym.messages import plain
 from ple_gym.rules.compiling import entry_of, parameter_dtype, rule_unit
 from ple_gym.scenario.model import Scenario
 from ple_gym.scenario.parameters import Kind, ScenarioError, check, unknown
@@ -147,9 +149,19 @@ class Rule:
             )
         return scenario.with_overrides(self.settings)
 
-    def ask_plainly(self, sight: int) -> int:
-        """What it answers to the sight at an address, not compiled: slow, and its errors name file and line."""
-        return int(entry_of(self, plain=True)(sight))
+    def why(self, error: Exception, sight: int) -> str:
+        """What went wrong when the rule was asked with the sight at this address, in a line, with file and line.
+
+        Compiled code does not know its lines, so the rule is asked once more, not compiled.
+        """
+        where, problem = self.where, error
+        try:
+            entry_of(self, plain=True)(sight)
+        except Exception as again:  # the same one, most likely
+            file = self.function.__code__.co_filename
+            lines = [frame.lineno for frame in traceback.extract_tb(again.__traceback__) if frame.filename == file]
+            where, problem = f"{Path(file).name}:{lines[-1]}" if lines else where, again
+        return f"{where}: rule {self.name}: {type(problem).__name__}: {plain(str(problem))}"
 
     def with_values(self, values: Mapping[str, Any]) -> Rule:
         """The same rule with other values of its parameters.

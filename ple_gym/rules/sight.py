@@ -58,6 +58,8 @@ FACTS = (
     Fact("observation", "private"),
 )
 PRIVATE = ("description", "row", "mask", "observation")
+#: What a rule reads as a number; the rest are addresses, of which it sees only what they point to.
+NUMBERS = tuple(fact.name for fact in FACTS if not fact.points_to and fact.name not in PRIVATE)
 
 SIGHT = np.dtype([(fact.name, "u8" if fact.name == "random_key" else "i8") for fact in FACTS])
 SIGHT_BYTES = SIGHT.itemsize

@@ -24,14 +24,15 @@ from numba.extending import (
 )
 from numba.np.numpy_support import as_dtype
 
-from ple_gym.rules.sight import COUNTS, SIGHT, TABLES, visible_fields
+from ple_gym.rules.sight import COUNTS, NUMBERS, SIGHT, TABLES, visible_fields
 
 
 class SightType(types.Type):
-    """Pointer to a SIGHT."""
+    """Pointer to a SIGHT; `whole`: with its addresses, for rules that are not a hypervisor's."""
 
-    def __init__(self) -> None:
-        super().__init__(name="Sight")
+    def __init__(self, whole: bool = False) -> None:
+        self.whole = whole
+        super().__init__(name="WholeSight" if whole else "Sight")
 
 
 class RowType(types.Type):
@@ -95,7 +96,7 @@ class _SightAttributes(AttributeTemplate):
             return RowsType(TABLES[attr])
         if attr == "queue":
             return QueueType()
-        return _number(SIGHT[attr]) if attr in (SIGHT.names or ()) else None
+        return _number(SIGHT[attr]) if attr in NUMBERS or (typ.whole and attr in (SIGHT.names or ())) else None
 
 
 @infer_getattr
@@ -222,6 +223,16 @@ def sight_at(typing_context: Any, address: Any) -> Any:
         return _pointer(builder, args[0])
 
     return SightType()(types.int64), generate
+
+
+@intrinsic
+def whole_sight_at(typing_context: Any, address: Any) -> Any:
+    """The sight at an address, and the addresses in it."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _pointer(builder, args[0])
+
+    return SightType(whole=True)(types.int64), generate
 
 
 @intrinsic

@@ -1,0 +1,182 @@
+"""Rules that users bring: `./mine.py:patient` in Python, `./mine.so:patient` in C (`header.py` has the declarations).
+
+Whatever is wrong with one is told in a line that names file and line.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from numba.core.errors import NumbaError
+
+from ple_gym.messages import plain
+from ple_gym.rules.compiling import c_unit
+from ple_gym.rules.registry import Rule
+from ple_gym.scenario.parameters import ScenarioError
+from ple_gym.sim.description import Memory
+
+PATIENCE_S = 60.0  # in which a file must be loaded, and a rule compiled
+_NOISE = re.compile(r"Failed in|During:|File |\s*$|- Resolution failure|<source elided>|There are \d+ candidate")
+_MODULES: dict[tuple[Path, int], ModuleType] = {}
+
+T = TypeVar("T")
+
+
+class RuleError(ScenarioError):
+    """A user's rule cannot be used. The message is one line: file and line, and what is wrong there."""
+
+
+def from_file(path: Path, name: str) -> Any:
+    """What a file calls `name`: of a .py file the object, compiled if it is a rule; of a .so file a rule.
+
+    Raises:
+        RuleError: there is no such file, it cannot be loaded, or has nothing of that name; or it does not compile.
+    """
+    if not path.is_file():
+        raise RuleError(f"{plain(str(path))}: there is no such file")
+    if path.suffix == ".so":
+        return _from_library(path, name)
+    module = _within(PATIENCE_S, f"{path.name}: it was not loaded", lambda: _module(path))
+    found = getattr(module, name, None)
+    rules = {one.name: one for one in vars(module).values() if isinstance(one, Rule)}
+    found = rules.get(name) if found is None else found
+    if found is None:
+        there = f"its rules are {', '.join(rules)}" if rules else "it has no rules"
+        raise RuleError(f"{path.name}: it has no {plain(name)}; {there}")
+    if isinstance(found, Rule):
+        prepare(found)
+    return found
+
+
+def prepare(rule: Rule) -> None:
+    """Compile a rule.
+
+    Raises:
+        RuleError: it does not compile.
+    """
+    try:
+        _within(PATIENCE_S, f"{rule.where}: rule {rule.name} was not compiled", lambda: rule.address)
+    except NumbaError as error:
+        raise RuleError(_compile_error(error, rule)) from None
+
+
+def c_rule(name: str, function: Any, memory: Memory = Memory()) -> Rule:  # noqa: B008  it cannot be changed
+    """A rule in C: `int64_t name(const struct ple_sight *see)`.
+
+    Args:
+        name: what tables call it.
+        function: its address, or a function pointer of ctypes or cffi.
+        memory: words that it remembers per VM and per vCPU, at `see->vm_memory` and `see->vcpu_memory`.
+    """
+    if isinstance(function, int):
+        address = function
+    elif isinstance(function, ctypes._CFuncPtr):
+        address = ctypes.cast(function, ctypes.c_void_p).value or 0
+    else:
+        address = int(import_module("cffi").FFI().cast("intptr_t", function))
+    words = {"vm": tuple(f"word{i}" for i in range(memory.per_vm))}
+    words["vcpu"] = tuple(f"word{i}" for i in range(memory.per_vcpu))
+    return Rule(
+        name=name,
+        function=_in_c,
+        reads="what it likes",
+        actuator="pull",
+        source="a function in C",
+        summary="a rule in C",
+        memory=words,
+        unit=c_unit(name, address),
+    )
+
+
+def _in_c(see: Any, asker: int) -> int:
+    """Stands for a function in C."""
+    raise NotImplementedError
+
+
+def _from_library(path: Path, name: str) -> Rule:
+    try:
+        library = ctypes.CDLL(str(path.resolve()))
+    except OSError as error:
+        raise RuleError(f"{path.name}: it cannot be loaded: {plain(str(error))}") from None
+    try:
+        function = getattr(library, name)
+    except AttributeError:
+        raise RuleError(f"{path.name}: it has no function {plain(name)}") from None
+    memory = Memory(*(_exported(library, f"{name}_{what}_words") for what in ("vm", "vcpu")))
+    rule = c_rule(name, function, memory)
+    object.__setattr__(rule, "library", library)  # which must stay loaded
+    return rule
+
+
+def _exported(library: ctypes.CDLL, name: str) -> int:
+    try:
+        return ctypes.c_int64.in_dll(library, name).value
+    except ValueError:
+        return 0
+
+
+def _module(path: Path) -> ModuleType:
+    """The module of a file, loaded anew if the file has changed."""
+    key = (path.resolve(), path.stat().st_mtime_ns)
+    if key not in _MODULES:
+        spec = importlib.util.spec_from_file_location(f"rules_of_{path.stem}_{len(_MODULES)}", key[0])
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # numba looks functions up there
+        try:
+            spec.loader.exec_module(module)
+        except ScenarioError as error:  # of the decorator: it names the place
+            raise RuleError(str(error)) from None
+        except SyntaxError as error:
+            raise RuleError(f"{path.name}:{error.lineno}: {error.msg}") from None
+        except Exception as error:  # whatever a user's file does
+            raise RuleError(f"{place(error, path)}: {type(error).__name__}: {plain(str(error))}") from None
+        _MODULES[key] = module
+    return _MODULES[key]
+
+
+def place(error: BaseException, path: Path) -> str:
+    """File and line of an exception: the last line of this file that it passed through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]
+    return f"{path.name}:{lines[-1]}" if lines else path.name
+
+
+def _compile_error(error: NumbaError, rule: Rule) -> str:
+    text = str(error)
+    file = Path(rule.function.__code__.co_filename)
+    lines = re.findall(rf'File "[^"]*{re.escape(file.name)}", line (\d+)', text)
+    where = f"{file.name}:{lines[-1]}" if lines else rule.where
+    told = [line.strip() for line in text.splitlines() if not _NOISE.match(line)]
+    return f"{where}: rule {rule.name} does not compile: {plain(told[0]) if told else type(error).__name__}"
+
+
+def _within(seconds: float, what: str, work: Callable[[], T]) -> T:
+    """The result of some work, which nothing can stop, if it comes in time."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # told to the caller below
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="user's rule", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise RuleError(f"{what} within {seconds:g} s")
+    return results[0]
