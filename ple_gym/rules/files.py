@@ -155,10 +155,14 @@ def place(error: BaseException, path: Path) -> str:
 def _compile_error(error: NumbaError, rule: Rule) -> str:
     text = str(error)
     file = Path(rule.function.__code__.co_filename)
-    lines = re.findall(rf'File "[^"]*{re.escape(file.name)}", line (\d+)', text)
-    where = f"{file.name}:{lines[-1]}" if lines else rule.where
-    told = [line.strip() for line in text.splitlines() if not _NOISE.match(line)]
-    return f"{where}: rule {rule.name} does not compile: {plain(told[0]) if told else type(error).__name__}"
+    numbers = re.findall(rf'File "[^"]*{re.escape(file.name)}", line (\d+)', text)
+    where = f"{file.name}:{numbers[-1]}" if numbers else rule.where
+    lines = [line.strip() for line in text.splitlines()]
+    if any(line.startswith(">>>") and line.endswith("(none)") for line in lines):
+        return f"{where}: rule {rule.name}: it must return a vCPU or see.defer, and returns nothing"
+    told = next((line for line in lines if not _NOISE.match(line)), type(error).__name__)
+    call = next((line.removeprefix(">>> ") for line in lines if line.startswith(">>>")), "")
+    return f"{where}: rule {rule.name} does not compile: {plain(f'there is no {call}' if call else told)}"
 
 
 def _within(seconds: float, what: str, work: Callable[[], T]) -> T:

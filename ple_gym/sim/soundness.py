@@ -159,7 +159,8 @@ def runs_backwards(s, p):
             return True
     if clock.event_at < now or pcpu.tick_at < now - (1 << 32) or pcpu.dispatched_at > now:
         return True
-    return not (near(s, pcpu.dispatched_at) and near(s, pcpu.entry) and near(s, pcpu.tick_at))
+    ticks = pcpu.tick_at == INF or near(s, pcpu.tick_at)
+    return not (near(s, pcpu.dispatched_at) and near(s, pcpu.entry) and ticks)
 
 
 @called

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from . import ple
-from .draws import HOST, Draws, high, low
+from .credit import Credit
+from .draws import HOST, Draws
 from .guest import Guest, RunFinished
 from .host import Host
 from .metrics import report
 from .rules import BYPASS, RULES
 from .state import INF, Counters, LeftBy, Mode, Parameters, Pcpu, Phase, State, Vcpu, Vm
 
+#: The schedulers by name.
+HOSTS: dict[str, type[Host]] = {"credit": Credit}
 ACCOUNTING, WAKE_UP, PCPU = 0, 1, 2  # the order of simultaneous events (section 5)
 
 
@@ -25,7 +28,7 @@ class World:
         self.draws = Draws(seed, index)
         self.count = Counters()
         self.guest = Guest(self)
-        self.host = Host(self)
+        self.host = HOSTS[scenario["host"]["scheduler"]](self)
         self.now = 0
         self.acct_at = INF
         self.credit_balance = 0
@@ -58,15 +61,10 @@ class World:
         for v in sorted(ready, key=lambda v: (self.start_key(v), v.index)):
             self.host.insert(v.pcpu, v)
 
-        timeslice, period = self.parameters.T, self.parameters.K
-        self.acct_at = 1 + (high(self.draws.draw(HOST, 2**20)) * timeslice >> 32)
-        for p in self.pcpus:
-            p.tick_at = 1 + (high(self.draws.draw(HOST, 2**20 + 1 + p.index)) * period >> 32)
+        self.host.start()
         self.host.start_noise_clock()
         for p in self.pcpus:
             self.host.schedule(p)
-            if p.current is not None:
-                p.slice_end = 1 + (low(self.draws.draw(HOST, 2**20 + 1 + p.index)) * timeslice >> 32)
         self.check_places()
 
     def start_vcpu(self, v: Vcpu) -> None:
@@ -226,7 +224,7 @@ class World:
             self.pull(p, y, v)
 
     def defer(self, p: Pcpu, y: Vcpu) -> None:
-        y.yielding = True
+        self.host.yields(y)
         self.host.schedule(p, for_exit=True)
 
     def resume(self, p: Pcpu) -> None:
@@ -235,23 +233,19 @@ class World:
 
     def pull(self, p: Pcpu, y: Vcpu, v: Vcpu) -> None:
         """Run v here."""
-        self.host.burn(p)
+        self.host.charge(p)
         self.host.leave(p, LeftBy.PLE)
         q = v.pcpu
         q.queue.remove(v)
-        y.yielding = True
+        self.host.yields(y)
         self.host.insert(q if q is not p and self.parameters.pull_swaps else p, y)
-        y.yielding = False
+        self.host.has_yielded(y)
         self.host.switch(p, v, hv=self.parameters.exit)
 
     def hint(self, p: Pcpu, v: Vcpu) -> None:
-        """KVM's directed yield: v to the front of its class."""
-        q = v.pcpu
-        q.queue.remove(v)
-        position = next((i for i, w in enumerate(q.queue) if w.priority <= v.priority), len(q.queue))
-        q.queue.insert(position, v)
-        if q is not p and v.priority >= self.host.priority_at(q):
-            self.host.request(q)
+        """A directed yield: v is favoured on its own pCPU."""
+        v.pcpu.queue.remove(v)
+        self.host.favour(p, v)
 
     # Invariants
 
@@ -271,8 +265,8 @@ class World:
                 places.append(v)
                 assert (v.wake_at == INF) == (v.halted or v.state is State.DONE)
         assert len(places) == len(self.vcpus) == len(set(places)), "each vCPU in exactly one place"
+        self.host.check()
         for vm in self.vms:
-            assert vm.active == sum(v.active for v in vm.vcpus)
             for lock in vm.locks:
                 alive = [v for v in vm.vcpus if v.lock is lock and v.state is not State.DONE]
                 holders = [v for v in alive if v.phase is Phase.HOLD]

@@ -1,0 +1,1 @@
+"""Schedulers that only the tests have."""

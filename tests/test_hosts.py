@@ -1,0 +1,92 @@
+"""The seam of the host: another scheduler is a file of its own, and nothing else knows of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from hosts import fifo
+from hosts.fifo_reference import Fifo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from machine import Machine
+from reference_simulator import simulate
+from reference_simulator.world import HOSTS
+from worlds import MORE, contended_scenarios, scenarios
+
+from ple_gym.drive import CHECK
+from ple_gym.lanes import Lanes
+from ple_gym.policies import load_policy
+from ple_gym.rules import RULES
+from ple_gym.scenario import Scenario, ScenarioError, load
+from ple_gym.scenario.schedulers import SCHEDULERS
+from ple_gym.sim.jit import JIT_ENABLED
+from ple_gym.sim.soundness import FLAWS
+
+seeds = st.integers(0, 2**63 - 1)
+rules = st.sampled_from(sorted(name for name, rule in RULES.items() if not rule.scheduler))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _registered() -> Iterator[None]:
+    """The two lines that a scheduler of the package would have in the two tables."""
+    SCHEDULERS["fifo"], HOSTS["fifo"] = fifo.__name__, Fifo
+    yield
+    del SCHEDULERS["fifo"], HOSTS["fifo"]
+
+
+def under_fifo(scenario: Scenario) -> Scenario:
+    return replace(scenario, host=replace(scenario.host, scheduler="fifo"))
+
+
+@pytest.mark.kernel
+def test_kernel_and_reference_agree_under_a_second_scheduler() -> None:
+    exits = Counter()
+
+    @settings(max_examples=(300 if JIT_ENABLED else 30) * MORE)
+    @given(scenarios() | contended_scenarios() | contended_scenarios() | contended_scenarios(), rules, seeds)
+    def run(scenario: Scenario, rule: str, seed: int) -> None:
+        scenario = under_fifo(scenario)
+        lanes = Lanes(scenario, 1, policy=rule)
+        lanes.run(0, seed)
+        totals = lanes.totals(0)
+        assert totals == simulate(scenario.to_dict(), rule, seed)
+        exits[totals["exits"] > 0] += 1
+
+    run()
+    assert exits[True] >= exits.total() / 2, "the rules hardly ever ran"
+
+
+@pytest.mark.kernel
+@settings(max_examples=20)
+@given(contended_scenarios(), seeds)
+def test_its_states_are_sound(scenario: Scenario, seed: int) -> None:
+    m = Machine(under_fifo(scenario), seed)
+    for turn in range(20):
+        assert FLAWS[m.lanes.drive(0, 1, CHECK)] == ""
+        if not m.deciding:
+            break
+        m.step(m.legal_actions()[turn % len(m.legal_actions())])
+
+
+def test_it_is_another_scheduler_than_xens() -> None:
+    scenario = load("Storm").with_overrides({"limit.simulated_s": 0.05})
+    ends = []
+    for world in (scenario, under_fifo(scenario)):
+        lanes = Lanes(world, 1, policy="kvm")
+        lanes.run(0, 1)
+        ends.append(lanes.totals(0))
+    assert ends[0] != ends[1] and all(totals["exits"] > 100 for totals in ends)
+
+
+def test_a_rule_that_reads_another_schedulers_records_is_refused() -> None:
+    with pytest.raises(ScenarioError, match=r"policy paper: it reads what host.scheduler = credit keeps.* fifo"):
+        Lanes(under_fifo(load("Storm")), 1, policy="paper")
+    assert load_policy("paper").scheduler == "credit"
+
+
+def test_an_unknown_scheduler_is_refused() -> None:
+    with pytest.raises(ScenarioError, match=r"host.scheduler = 'cfs': must be credit"):
+        load("Storm").with_overrides({"host.scheduler": "cfs"})
