@@ -271,7 +271,7 @@ class PleEnv(gym.Env[Any, Any]):
         self._running = self._seeded and self._results[state.RESULT_STATUS] == _DECIDE
 
     def trace(self) -> npt.NDArray[np.int64]:
-        """The events kept for rendering, oldest first: int64 [n, 5] (`trace.py`); empty without a render mode."""
+        """Events kept for rendering, oldest first: int64 [n, 5] (`traces/events.py`); empty without a render mode."""
         return unrolled(self._trace, int(self.lanes.world["traced"][0]))
 
     def render(self) -> str | npt.NDArray[np.uint8] | None:
