@@ -1,4 +1,4 @@
-"""The documents are true: their links lead somewhere, and their Python runs."""
+"""The documents are true: their links lead somewhere, and their Python and shell examples run."""
 
 import os
 import re
@@ -94,7 +94,14 @@ def python_script(text: str) -> str:
     return "\n".join(line if info == "python" else "" for line, info in split_fences(text)) + "\n"
 
 
+def shell_script(text: str) -> str:
+    """Join a document's ```sh blocks. They run before its Python, in the same folder; other shell blocks do not run."""
+    return "\n".join(line for line, info in split_fences(text) if info == "sh")
+
+
 WITH_PYTHON = [page for page in DOCUMENTS if python_script(page.read_text(encoding="utf-8")).strip()]
+WITH_SHELL = [page for page in DOCUMENTS if shell_script(page.read_text(encoding="utf-8")).strip()]
+WITH_EXAMPLES = sorted({*WITH_PYTHON, *WITH_SHELL})
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.relative_to(ROOT).as_posix())
@@ -102,25 +109,28 @@ def test_relative_links_resolve(document: Path) -> None:
     assert broken_links(document) == []
 
 
-@pytest.mark.parametrize("document", WITH_PYTHON, ids=lambda document: document.relative_to(ROOT).as_posix())
-def test_python_blocks_run(document: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("document", WITH_EXAMPLES, ids=lambda document: document.relative_to(ROOT).as_posix())
+def test_examples_run(document: Path, tmp_path: Path) -> None:
+    text = document.read_text(encoding="utf-8")
     script = tmp_path / f"{document.stem}.py"  # a traceback's line numbers are the document's
-    script.write_text(python_script(document.read_text(encoding="utf-8")), encoding="utf-8")
-    result = subprocess.run(
-        [sys.executable, script],
-        cwd=tmp_path,  # files the examples write must not land in the checkout
-        env={
-            **os.environ,
-            "MPLBACKEND": "Agg",
-            "OMP_NUM_THREADS": "1",
-            "MINARI_DATASETS_PATH": str(tmp_path / "minari"),  # nor in anybody's home
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert result.returncode == 0, f"the examples of {document.name} failed:\n{result.stderr}"
+    script.write_text(python_script(text), encoding="utf-8")
+    for command in (["bash", "-euo", "pipefail", "-c", shell_script(text)], [sys.executable, script]):
+        result = subprocess.run(
+            command,
+            cwd=tmp_path,  # files the examples write must not land in the checkout
+            env={
+                **os.environ,
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                "MPLBACKEND": "Agg",
+                "OMP_NUM_THREADS": "1",
+                "MINARI_DATASETS_PATH": str(tmp_path / "minari"),  # nor in anybody's home
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert result.returncode == 0, f"the examples of {document.name} failed:\n{result.stderr}"
 
 
 def test_package_page_is_the_readme() -> None:
@@ -163,6 +173,12 @@ def without_numbers(table: str) -> list[list[str]]:
 
 def test_examples_are_found() -> None:
     assert {README, ROOT / "docs" / "sb3.md"} <= set(WITH_PYTHON)
+    assert ROOT / "docs" / "howto" / "add-a-scenario.md" in WITH_SHELL
+
+
+def test_only_sh_blocks_run() -> None:
+    text = "```sh\ntrue\n```\n```\nexit 3\n```\n```sh\nfalse\ntrue\n```\n"
+    assert shell_script(text) == "true\nfalse\ntrue"
 
 
 def test_a_broken_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
