@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo train test test-floor test-rllib test-clients test-cluster explore reproduce reproduce-quick format lint type docs bench boundscheck nojit clean
+.PHONY: help setup demo train test test-floor test-rllib test-clients test-cluster explore reproduce reproduce-quick format lint type docs bench boundscheck nojit wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -94,8 +94,16 @@ boundscheck: $(VENV)/.dev-stamp ## Run the kernel tests with array bounds checke
 nojit: $(VENV)/.dev-stamp ## Run the kernel tests as plain Python
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m kernel
 
+wheel: ## Build the wheel, install it into an environment of its own, and run it there
+	rm -rf dist .venv-wheel
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip wheel -q --no-deps -w dist .
+	.venv-wheel/bin/python -m pip install -q -c $(CONSTRAINTS) dist/*.whl
+	@# Not from here, where the folder ple_gym would be found instead.
+	cd dist && ../.venv-wheel/bin/ple-gym compare Tiny --seeds 0:4
+
 clean: ## Remove .venv, caches and build products
-	rm -rf $(VENV) .venv-floor .venv-rllib .venv-clients build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache demo-timeline.png
+	rm -rf $(VENV) .venv-floor .venv-rllib .venv-clients .venv-wheel build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache demo-timeline.png
 	find . -path ./.git -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 $(BIN)/python .venv-floor/bin/python .venv-rllib/bin/python .venv-clients/bin/python:
