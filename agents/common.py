@@ -141,8 +141,8 @@ def percent(logs: Any) -> float:
 class Validation:
     """Measures policies on validation seeds, and remembers the best one: the only selection there is.
 
-    A policy is not measured further once a run takes half as long again as the longest under a rule or, where torch
-    decides, which costs a thousand times as much, half as many decisions again as under `xen-4.8`.
+    A policy is not measured further once a run takes 1.5 times as long as the longest under a rule. Where torch
+    decides, which costs a thousand times as much, the limit is 1.5 times as many decisions as under `xen-4.8`.
     """
 
     def __init__(self, scenario: Scenario, seeds: int, start: str = "first") -> None:
@@ -175,7 +175,8 @@ class Validation:
 class Run:
     """The folder of a training.
 
-    options.json: what was asked for; state.pt (or .npz): where it is; curve.csv and curve.png; policy.npz: the result.
+    It holds options.json, the options; state.pt (or state.json), what it continues from; curve.csv and curve.png; and
+    policy.npz, the result.
 
     Attributes:
         curve: rows of `CURVE`.
@@ -258,7 +259,7 @@ class Run:
         return self.policy
 
     def card(self, steps: int, validation: float | None) -> dict[str, Any]:
-        """Where a policy comes from, for its file."""
+        """Return where a policy comes from, for its file."""
         versions = {}
         for name in LIBRARIES:
             try:

@@ -37,8 +37,8 @@ def checkpoint(name: str) -> Path:
 
 
 def agent_rows(names: Sequence[str], each: bool = False) -> list[str | Group]:
-    """The rows for shipped policies (`learned:NAME`) and for trainings, of which those that differ by nothing but their
-    seed are one row unless `each`.
+    """Return the rows for shipped policies (`learned:NAME`) and for trainings. Trainings that differ only in their seed
+    are one row unless `each`.
 
     Such a row is named by its learner, and by those options in which it differs from other rows of that learner.
     """
@@ -46,7 +46,7 @@ def agent_rows(names: Sequence[str], each: bool = False) -> list[str | Group]:
     paths = [checkpoint(name) for name in names if not name.startswith(PREFIX)]
     if each:
         return rows + [f"{PREFIX}{path}" for path in paths]
-    trainings: dict[str, dict[str, list[str]]] = {}  # learner -> options but for the seed -> its policies
+    trainings: dict[str, dict[str, list[str]]] = {}  # learner -> options without the seed -> its policies
     for path in paths:
         card = read_policy(path).card
         options = {name: value for name, value in card.get("options", {}).items() if name != "seed"}
@@ -71,8 +71,8 @@ def compare(
     announce: Callable[[str], None] = lambda name: None,
     progress: bool = False,
 ) -> Comparison:
-    """As `ple_gym.evaluate.compare`, also of policies that only torch can run, one after the other: `announce` is told
-    of each.
+    """As `ple_gym.evaluate.compare`, also of policies that only torch can run, one after the other; `announce` gets
+    the name of each.
     """
     numbers = list(seeds)
     members = {row.name if isinstance(row, Group) else row: _policies(row) for row in rows}

@@ -43,7 +43,7 @@ class TorchPolicy:
     """A learned policy for one number of vCPUs, without masks: what it may not do defers to the host.
 
     Attributes:
-        kind: `torch-mlp`, `torch-lstm`: two hidden layers, of which the first may be an LSTM.
+        kind: `torch-mlp` or `torch-lstm`: two hidden layers; in the latter the first is an LSTM.
         information: level of the (flat) observations it reads.
         vcpus: number of vCPUs it is for.
         hidden: hidden units of each layer.

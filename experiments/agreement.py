@@ -1,7 +1,7 @@
 """Where does the best policy differ from the short rules? Both are asked in every decision of its runs on `Storm`.
 
 The policy decides, drawing as it does in the kernel; `spin-age-self` and `two-patience` are asked what they would do.
-What is done is told in five kinds: resume the asker, run a likely holder (it lost its pCPU in kernel mode and does not
+Actions are counted in five kinds: resume the asker, run a likely holder (it lost its pCPU in kernel mode and does not
 seem to spin), run one that seems to spin, run another vCPU, or defer to the host.
 """
 

@@ -222,7 +222,7 @@ class Cell:
     """How often an interval held, in percent of the samples.
 
     Attributes:
-        population, what, size: of which difference or quantity, and how many seeds.
+        population, what, size: the worlds, the difference or quantity, and the number of seeds.
         method: by which method.
         holds: of all samples; `below` and `above`: the interval lay on that side of the truth.
         unmarked: share of the samples that are printed without a mark; `holds_unmarked`: of these, held.

@@ -252,7 +252,7 @@ class Folders:
 def sweep(
     experiment: Experiment, quick: bool, where: Where, folders: Folders, progress: Callable[[int], None]
 ) -> Table:
-    """Run what is missing of an experiment and write its table; `progress` is told how many rows there are.
+    """Run what is missing of an experiment and write its table; `progress` gets the number of rows that there are.
 
     Interrupted (also by a kill), the same call goes on where the last one stopped.
     """

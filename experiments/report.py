@@ -42,7 +42,7 @@ class Check:
         band: what is accepted, as text; empty if the value is only reported.
         passed: in its band? None if only reported.
         kind: `fitted` if a parameter was chosen to give this number, else `predicted`.
-        reason: if it is out of its band, why, as far as was found by measurement.
+        reason: why it is out of its band, if it is, as far as measurements show.
     """
 
     row: str

@@ -92,7 +92,7 @@ def comparison(table: Table, place: str, overrides: str, members: Mapping[str, S
 
 
 def rules_and(rows: Mapping[str, Training], rules: Iterable[str]) -> dict[str, Sequence[str]]:
-    """Rules by themselves, and trainings by what their row is called, but for those without a policy that finishes."""
+    """Rules under their own names, and rows of trainings under theirs, except rows without a policy that finishes."""
     found: dict[str, Sequence[str]] = {rule: [rule] for rule in rules}
     return found | {name: policies for name, row in rows.items() if (policies := validated(row))}
 

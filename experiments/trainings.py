@@ -88,7 +88,7 @@ ALL = [*LEADERBOARD, *SMALLER, *KNOWING]
 
 
 def train_all(jobs: int, progress: Callable[[int], None], rows: list[Training] = ALL) -> None:
-    """Train what is missing, `jobs` at a time; `progress` is told how many policies there are."""
+    """Train what is missing, `jobs` at a time; `progress` gets the number of policies that there are."""
     from joblib import Parallel, delayed
 
     wanted = [(row, seed, policy) for row in rows for seed, policy in enumerate(row.policies())]

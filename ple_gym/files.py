@@ -122,7 +122,7 @@ def unpack(data: bytes, members: int, limit: int) -> dict[str, bytes]:
 
 
 def check_archive(data: bytes, members: int, limit: int) -> None:
-    """Raise the errors of `unpack`, but for those of damaged content: nothing is uncompressed."""
+    """Raise the errors of `unpack` except those of damaged content, because nothing is uncompressed."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         _checked_entries(archive, members, limit)
 

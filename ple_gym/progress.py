@@ -22,7 +22,7 @@ from rich.progress import (
 )
 
 QUIET_S = 10.0  # between two lines where there is no terminal
-PATIENCE_S = 3.0  # before something that may be short is told of
+PATIENCE_S = 3.0  # before something that may be short is shown
 
 
 class Report(Protocol):

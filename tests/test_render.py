@@ -229,7 +229,7 @@ def pixel(image, row, time, edge=False):
     """The colour of a row ("P0" or "1") at a time; at its edge nothing but bars and ticks is drawn."""
     layout = render._Layout(PCPUS, VCPUS, image.shape[1])
     number = int(row.removeprefix("P"))
-    y = (layout.top if row.startswith("P") else layout.middle) + number * layout.lane
+    y = (layout.top if row.startswith("P") else layout.middle) + number * layout.strip
     return tuple(image[y + (1 if edge else layout.body // 2), layout.left + time * layout.columns // END].tolist())
 
 

@@ -1,4 +1,4 @@
-"""Stable-Baselines3: native lanes as a `VecEnv`, so that its learners step a thousand machines by one call.
+"""Stable-Baselines3: native lanes as a `VecEnv`, so that its learners step a thousand lanes by one call.
 
 from sb3_contrib import MaskablePPO
 model = MaskablePPO("MlpPolicy", ple_gym.make_sb3("PLE/Storm-v0", num_envs=64))
@@ -34,14 +34,14 @@ RESET_INFOS = ("action_mask", "elapsed_cycles", "seed", "index")  # what `PleEnv
 def make_sb3(
     scenario: str | Scenario = "Storm", num_envs: int = 16, *, seed: int | None = None, **options: Any
 ) -> PleVecEnv:
-    """`num_envs` machines as one Stable-Baselines3 `VecEnv`, with action masks.
+    """Return `num_envs` lanes as one Stable-Baselines3 `VecEnv`, with action masks.
 
     Args:
         scenario: a name, an id, a .toml or .json file, or a `Scenario`.
-        num_envs: number of machines N.
-        seed: of the first machine in the first reset (machine i gets `seed + i`); None: any. A learner's own `seed`
+        num_envs: number of lanes N.
+        seed: of the first lane in the first reset (lane i gets `seed + i`); None: any. A learner's own `seed`
             takes its place.
-        options: those of `PleVectorEnv`, but for the autoreset mode. `max_episode_steps` is the registered one of a
+        options: those of `PleVectorEnv`, except the autoreset mode. `max_episode_steps` is the registered one of a
             built-in scenario that is given by name or id, otherwise None.
 
     Raises:
@@ -60,7 +60,7 @@ class PleVecEnv(VecEnv):
     A lane whose episode ends is reset in the same step, as `PleEnv.reset()` would. The infos are one dict per lane:
     `elapsed_cycles` always, `illegal_action` if it was one, and at the end of an episode `terminal_observation`,
     `TimeLimit.truncated`, `ple_episode` and SB3's own `episode` (return, length, seconds). `reset_infos[i]` is what
-    the last reset of lane i told: its world's `seed` and `index`, `elapsed_cycles` and `action_mask`.
+    the last reset of lane i returned: its world's `seed` and `index`, `elapsed_cycles` and `action_mask`.
 
     Masks: `env_method("action_masks")`, as MaskablePPO calls it, or `action_masks()`, bool [N, V + 1]. The other
     methods that a lane has are `get_state()` and `set_state(saved)`. What lanes share (`scenario`, `render_mode`, ...)
@@ -223,7 +223,7 @@ class PleVecEnv(VecEnv):
         }
 
     def _restarted(self, lanes: Iterable[int], infos: Infos) -> None:
-        """Take note of what a reset told of some lanes."""
+        """Keep the infos that a reset returned for some lanes."""
         for lane in lanes:
             self.reset_infos[lane] = {name: _plain(infos[name][lane]) for name in RESET_INFOS}
             self._returns[lane] = self._lengths[lane] = 0

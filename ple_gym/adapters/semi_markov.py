@@ -61,7 +61,7 @@ def discounts_of(infos: list[dict[str, Any]], horizon_cycles: float) -> Floats:
     """exp(-elapsed / horizon) of each lane's transition: float64 [N].
 
     Raises:
-        ValueError: infos that do not tell `elapsed_cycles`.
+        ValueError: infos without `elapsed_cycles`.
     """
     try:
         elapsed = np.array([info["elapsed_cycles"] for info in infos], np.float64)
@@ -161,7 +161,7 @@ class SemiMarkovReplayBuffer(ReplayBuffer):
         super().add(obs, next_obs, action, reward, done, infos)
 
     def _get_samples(self, batch_inds: npt.NDArray[np.int64], env: VecNormalize | None = None) -> Any:
-        """As in SB3, which does not tell the lanes that it draws: hence all of it once more."""
+        """As in SB3, which draws the lanes in here and does not return them; so its whole method stands here again."""
         at = batch_inds, np.random.randint(0, high=self.n_envs, size=len(batch_inds))
 
         def observations(kept: Any) -> Any:
@@ -257,7 +257,7 @@ class _OffPolicy(_SemiMarkov, OffPolicyAlgorithm):
 
 
 class _Observed(VecEnvWrapper):
-    """Tells a rollout buffer what each step brought, before SB3 changes the rewards."""
+    """Gives a rollout buffer the rewards and discounts of each step, before SB3 changes the rewards."""
 
     def __init__(self, venv: VecEnv, buffer: SemiMarkovRolloutBuffer, horizon_cycles: float) -> None:
         super().__init__(venv)

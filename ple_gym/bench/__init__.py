@@ -1,8 +1,8 @@
 """What `ple-gym bench` measures: speed, beside what it has to be.
 
-A shared machine disturbs every number, so that alternatives are measured in turns, each number is a median, what one
-thread does is told in its CPU time (the wall's beside it), and the load average is printed. A rate says little alone:
-events per decision and per simulated second stand beside it. One file per subject; docs/speed.md explains the rows.
+A shared machine disturbs every number. So alternatives are measured in turns, each number is a median, the work of one
+thread is measured in its CPU time (with the wall time beside it), and the load average is printed. A rate says little
+alone: events per decision and per simulated second stand beside it. docs/speed.md explains the rows.
 """
 
 from __future__ import annotations

@@ -44,12 +44,12 @@ class PleEnv(gym.Env[Any, Any]):
 
     **Action**, `Discrete(V + 1)`: 0..V-1 runs that vCPU here, now (the asker's own number resumes it, one from
     another pCPU's queue is pulled and pays for its migration); V defers to the host scheduler's own yield.
-    `info["action_mask"]` (int8 [V + 1]) tells which are legal; the asker and V always are. An illegal action defers,
+    `info["action_mask"]` (int8 [V + 1]) says which are legal; the asker and V always are. An illegal action defers,
     and is reported: `info["illegal_action"]`, counted in `ple_episode`; with `illegal="raise"` it raises and changes
     nothing. What is not in the space at all always raises.
 
     **Observation**, float32: `flat` is one vector, feature by feature all vCPUs, then the host's
-    (`observe.VCPU_FEATURES`, `observe.HOST_FEATURES`); `tokens` is a dict of the same, `vcpus` [V, F] and `host` [G].
+    (`VCPU_FEATURES`, `HOST_FEATURES` of `view/`); `tokens` is a dict of the same, `vcpus` [V, F] and `host` [G].
     The information level (`hypervisor`, `introspection`, `oracle`) adds features and changes nothing else.
 
     **Reward** since the previous decision, in milliseconds of the whole machine: `waste` is minus the pCPU time that
@@ -68,9 +68,9 @@ class PleEnv(gym.Env[Any, Any]):
 
     Decisions are not evenly spaced: `info["elapsed_cycles"]` is the simulated time since the previous one.
 
-    **Infos** tell what there is to tell, each thing when it comes up. Some libraries want the same keys and shapes at
-    every reset and step: with `infos="uniform"` they are always `action_mask`, `elapsed_cycles`, `illegal_action`,
-    `seed` and `index`, and the record is had from `episode_record` instead.
+    **Infos** hold a key only when there is something to report. Some libraries need the same keys and shapes at every
+    reset and step: with `infos="uniform"` they are always `action_mask`, `elapsed_cycles`, `illegal_action`, `seed` and
+    `index`, and `episode_record` returns the record.
 
     **Copies** and pickles keep everything: attributes (a subclass's too), `spec`, the generators, the trace. The
     machine of a copy is its own.
@@ -80,7 +80,7 @@ class PleEnv(gym.Env[Any, Any]):
         information: `hypervisor`, `introspection` or `oracle`.
         observation: `flat` or `tokens`.
         reward: `waste`, `time` or `fair`.
-        start: `first` (decision) or `storm`: where every world starts unless `reset` is told otherwise.
+        start: `first` (decision) or `storm`: where every world starts unless an option of `reset` says otherwise.
         illegal: what an illegal action does: `defer` or `raise`.
         infos: `sparse` or `uniform`.
         overrides: scenario parameters by dotted name, e.g. `{"host.ratelimit_us": 500}`.

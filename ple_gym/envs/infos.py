@@ -1,4 +1,4 @@
-"""What some lanes tell, as the infos of all: Gymnasium's nested arrays, each with a mask of the lanes that it is of."""
+"""The infos of all lanes, made from those of some: Gymnasium's nested arrays with a mask of the lanes that have one."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ class Row:
         runs: how many runs.
         capped: how many of these were cut off, at the simulated-time limit or after 2 x 10^9 events; the time until
             then counts as their makespan, which flatters them.
-        makespan_s: mean over the runs, seconds; p95, p99 and cvar10 (mean of the worst tenth) beside it. All with
-            intervals, but for quantiles so far out that the runs do not bound them.
+        makespan_s: mean over the runs, seconds; p95, p99 and cvar10 (mean of the worst tenth) beside it. All have
+            intervals, except quantiles so far out that the runs do not bound them.
         ideal_percent: how much longer than the ideal, useful work / pCPUs (an unfinished run's: the work done until
             then); from the mean logarithm. None if a run did no useful work.
         waste_percent: share of all pCPU time spent in spin and exit.

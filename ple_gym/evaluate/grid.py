@@ -1,7 +1,7 @@
 """Tables for people at any width, as plain lines of text: no digit of a number is ever cut off.
 
 Where the columns do not fit side by side, first names give way to shorter ones and prose is broken between words; then
-the columns go into several tables below each other, each of which begins with the first column; and where even that is
+the columns go into several tables below each other, each with the first column; and where even that is
 too wide, every row becomes a record, a line per column.
 """
 

@@ -59,7 +59,7 @@ Seeds: TypeAlias = Iterable[int] | int | str
 
 MAX_SEEDS = 1_000_000  # of one call
 AHEAD = 50  # jobs that wait for each thread
-LONG_S = 0.5  # after which a run is told of before it is done, and again and again
+LONG_S = 0.5  # after which a run that is not done is reported, again and again
 _ALLOWED_SEEDS = f"must be START:STOP (without STOP) or one number, START < STOP, seeds 0..{MAX_SEED}"
 
 # ---------------------------------------------------------------------------------------------------------------- runs
@@ -172,7 +172,7 @@ def _run_all(jobs: Sequence[_Job], progress: Progress | bool | None, threads: in
 
 
 def _told(progress: Progress | bool | None) -> shown.Report:
-    """What a caller's function is told: numbers of runs, and only when one is done."""
+    """Call a caller's function with the number of runs that are done, and only when one more is."""
 
     def report(done: float, note: str = "") -> None:
         if progress and not isinstance(progress, bool) and not note:
@@ -182,7 +182,7 @@ def _told(progress: Progress | bool | None) -> shown.Report:
 
 
 def _in_threads(jobs: Sequence[_Job], report: shown.Report, threads: int) -> list[_Outcome]:
-    """Run jobs; `report` is told of runs that are done and, with a note, how far one is that takes long."""
+    """Run jobs; `report` is called with the runs that are done and, with a note, how far a long one has come."""
     own = threading.local()
     stopping = threading.Event()
     outcomes: list[_Outcome] = []

@@ -5,9 +5,9 @@ Both axes are samples: of the seeds that could have been run, and of the trainin
 
 An interval is Student's t. Its squared standard error is the sum over the axes of the variance of the axis's means
 divided by their number, so that either factor counts; its degrees of freedom are Satterthwaite's, of an axis the number
-of its entries *that are not zero*, less one. For most pairs of runs are equal, to the cycle: a hundred seeds of which
-five differ know as much about the size of a difference as five. This was chosen for what it holds, on populations of
-runs as they are: docs/intervals.md has it beside five other methods.
+of its entries *that are not zero*, less one. Most pairs of runs are equal, to the cycle: if five of a hundred seeds
+differ, the hundred say as much about the size of a difference as these five. This was chosen because of what it holds,
+on populations of runs as they are: docs/intervals.md has it beside five other methods.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def _demand_equal_shape(what: str, expected: tuple[int, ...], found: tuple[int, 
 
 
 def infos(subject: Subject) -> None:
-    """Each key of `infos` is an array [N, ...], or a dict of such, and `_key` tells of which lanes: bool [N].
+    """Each key of `infos` is an array [N, ...], or a dict of such, and `_key` marks the lanes that have it: bool [N].
 
     Wrappers and `DictInfoToList` read them so; a lane without the mask gets the values of lanes that have none. In a
     nested dict the masks may be left out, for the dict has one.

@@ -75,7 +75,7 @@ def completed(trace: Ints, pcpus: Ints, vcpus: Ints) -> Ints:
     What no event changes was as it is at the trace's end.
 
     Args:
-        trace: int64 [n, 5], of which a recorder may have kept only the newest events.
+        trace: int64 [n, 5]; a recorder may have kept only the newest events.
         pcpus: who has each pCPU at its end: int64 [P], a vCPU, IDLE or NOISE.
         vcpus: asleep (0, 1), phase (0, 1 in line, 2 holds) and lock of each vCPU at its end: int64 [V, 3].
     """
@@ -114,7 +114,7 @@ def waits(trace: Ints, partial: bool = False) -> Ints:
 
     Rows ascend in the time of the try. A wait that the trace shows only in part counts if `partial`: its lost try is
     -NEVER, an acquire still to come NEVER, and its exits are those seen. (An acquire whose try is lost is a wait only
-    if an exit came before it; otherwise nothing tells that the vCPU had to wait.)
+    if an exit came before it; otherwise nothing shows that the vCPU had to wait.)
     """
     time, kind, _, vcpu, lock = trace.T
     begin, end = _pairs(trace, TRY, ACQUIRE)

@@ -64,8 +64,8 @@ def timeline_ansi(trace: Ints, pcpus: int, vcpus: int, start: int, stop: int, wi
     state = _raster(states(trace, vcpus), vcpus, width, start, stop)
     pcpu_cells = np.array([*(SYMBOLS[v % len(SYMBOLS)] for v in range(vcpus)), "~", " "])[who]
     vcpu_cells = np.array(list(STATE_SYMBOLS))[state]
-    lane, column = _marks(trace[trace[:, 1] == PLE][:, [3, 0]], vcpus, width, start, stop)
-    vcpu_cells[lane, column] = "!"
+    vcpu, column = _marks(trace[trace[:, 1] == PLE][:, [3, 0]], vcpus, width, start, stop)
+    vcpu_cells[vcpu, column] = "!"
 
     lines = [f"{start:,} .. {stop:,} cycles, {(stop - start) / width:,.0f} a column"]
     labels = [f"P{p}" for p in range(pcpus)]
@@ -105,8 +105,8 @@ _GLYPHS = {
 def timeline_rgb(trace: Ints, pcpus: int, vcpus: int, start: int, stop: int, width: int = 900) -> Image:
     """Return a timeline as a picture: a fresh uint8 array [height, width, 3]; equal arguments give equal bytes.
 
-    Top: one lane per pCPU in the colour of the vCPU it runs (numbered where there is room), grey for host noise.
-    Below: one lane per vCPU: pale = running, orange = spinning, blue = holding, red = holding but off the CPU, a thin
+    Top: one strip per pCPU in the colour of the vCPU it runs (numbered where there is room), grey for host noise.
+    Below: one strip per vCPU: pale = running, orange = spinning, blue = holding, red = holding but off the CPU, a thin
     grey line = queued, a thin orange one = off the CPU in line for a lock, nothing = blocked. Marks: dark = pause-loop
     exit; of waits and holds at least a pixel long, red = try, green = acquire, yellow = release.
     """
@@ -149,33 +149,33 @@ class _Layout:
 
     def __init__(self, pcpus: int, vcpus: int, width: int) -> None:
         self.pcpus, self.vcpus = pcpus, vcpus
-        self.lane = 2 * min(max(260 // max(pcpus + vcpus, 1), 4), 10)  # from one lane's top to the next one's
-        self.gap = 1 if self.lane < 12 else 2
-        self.body = self.lane - self.gap
-        self.scale = 1 if self.lane < 12 else 2  # of the labels' glyphs
+        self.strip = 2 * min(max(260 // max(pcpus + vcpus, 1), 4), 10)  # from one strip's top to the next one's
+        self.gap = 1 if self.strip < 12 else 2
+        self.body = self.strip - self.gap
+        self.scale = 1 if self.strip < 12 else 2  # of the labels' glyphs
         self.left = self.scale * (4 * max(len(f"P{pcpus}"), len(str(vcpus))) + 1) + 6
         self.columns = width - self.left - 2
         self.top = 4
-        self.middle = self.top + self.lane * pcpus + 8
-        self.height = self.middle + self.lane * vcpus + 4
+        self.middle = self.top + self.strip * pcpus + 8
+        self.height = self.middle + self.strip * vcpus + 4
 
-    def pcpu_lanes(self, image: Packed) -> Packed:
-        """Return the pCPUs' lanes: a view [pcpus, lane, columns]."""
-        part = image[self.top : self.top + self.lane * self.pcpus, self.left : self.left + self.columns]
-        return part.reshape(self.pcpus, self.lane, part.shape[1])
+    def pcpu_strips(self, image: Packed) -> Packed:
+        """Return the pCPUs' strips: a view [pcpus, strip, columns]."""
+        part = image[self.top : self.top + self.strip * self.pcpus, self.left : self.left + self.columns]
+        return part.reshape(self.pcpus, self.strip, part.shape[1])
 
-    def vcpu_lanes(self, image: Packed) -> Packed:
-        """Return the vCPUs' lanes: a view [vcpus, lane, columns]."""
-        part = image[self.middle : self.middle + self.lane * self.vcpus, self.left : self.left + self.columns]
-        return part.reshape(self.vcpus, self.lane, part.shape[1])
+    def vcpu_strips(self, image: Packed) -> Packed:
+        """Return the vCPUs' strips: a view [vcpus, strip, columns]."""
+        part = image[self.middle : self.middle + self.strip * self.vcpus, self.left : self.left + self.columns]
+        return part.reshape(self.vcpus, self.strip, part.shape[1])
 
 
 def _draw_pcpus(image: Packed, layout: _Layout, intervals: Ints, start: int, stop: int) -> None:
     """Draw who has each pCPU, with the vCPU's number where it fits."""
-    lanes = layout.pcpu_lanes(image)
+    strips = layout.pcpu_strips(image)
     colours = np.array([*_packed(vcpu_colours(layout.vcpus)), _COLOUR["noise"], _COLOUR["line"]])
     cells = colours[_raster(intervals, layout.pcpus, layout.columns, start, stop)]
-    lanes[:, : layout.body] = cells[:, None, :]
+    strips[:, : layout.body] = cells[:, None, :]
 
     pcpu, who, begin, end = intervals.T
     first, last = (_columns(time, layout.columns, start, stop) for time in (begin, end))
@@ -184,12 +184,12 @@ def _draw_pcpus(image: Packed, layout: _Layout, intervals: Ints, start: int, sto
         text = _text(str(vcpu), layout.scale)
         x, y = column + 3, (layout.body - text.shape[0]) // 2
         if x + text.shape[1] < beyond:
-            lanes[row, y : y + text.shape[0], x : x + text.shape[1]][text] = _COLOUR["paper"]
+            strips[row, y : y + text.shape[0], x : x + text.shape[1]][text] = _COLOUR["paper"]
 
 
 def _draw_vcpus(image: Packed, layout: _Layout, trace: Ints, start: int, stop: int) -> None:
     """Draw what each vCPU does, then the marks: dots for exits, ticks for the ends of waits and holds."""
-    lanes = layout.vcpu_lanes(image)
+    strips = layout.vcpu_strips(image)
     cells = _raster(states(trace, layout.vcpus), layout.vcpus, layout.columns, start, stop)
     bar, line = np.full((2, len(STATE_SYMBOLS)), _COLOUR["paper"])
     for state, name in ((RUNNING, "running"), (SPINNING, "spinning"), (HOLDING, "holding"), (PREEMPTED, "preempted")):
@@ -198,13 +198,13 @@ def _draw_vcpus(image: Packed, layout: _Layout, trace: Ints, start: int, stop: i
         line[state] = _COLOUR[name]
     body = slice(0, layout.body)
     centre = slice((layout.body - 1) // 2, layout.body // 2 + 1)  # one pixel or two
-    lanes[:, body] = bar[cells][:, None, :]
-    lanes[:, centre] = line[cells][:, None, :]
+    strips[:, body] = bar[cells][:, None, :]
+    strips[:, centre] = line[cells][:, None, :]
 
     def mark(name: str, times: Ints, rows: slice, width: int) -> None:
-        lane, column = _marks(times, layout.vcpus, layout.columns, start, stop)
+        vcpu, column = _marks(times, layout.vcpus, layout.columns, start, stop)
         for x in range(width):
-            lanes[lane, rows, np.minimum(column + x, layout.columns - 1)] = _COLOUR[name]
+            strips[vcpu, rows, np.minimum(column + x, layout.columns - 1)] = _COLOUR[name]
 
     # Shorter waits and holds would cover everything with marks that nobody could tell apart.
     pixel = max(stop - start, 1) // layout.columns
@@ -219,15 +219,15 @@ def _draw_vcpus(image: Packed, layout: _Layout, trace: Ints, start: int, stop: i
 
 def _draw_labels(image: Packed, layout: _Layout) -> None:
     """Draw the rows' names, each vCPU's with a swatch of its colour."""
-    labels = [(f"P{p}", layout.top + p * layout.lane) for p in range(layout.pcpus)]
-    labels += [(str(v), layout.middle + v * layout.lane) for v in range(layout.vcpus)]
+    labels = [(f"P{p}", layout.top + p * layout.strip) for p in range(layout.pcpus)]
+    labels += [(str(v), layout.middle + v * layout.strip) for v in range(layout.vcpus)]
     right = layout.left - 6
     for label, y in labels:
         text = _text(label, layout.scale)
         y += (layout.body - text.shape[0]) // 2
         image[y : y + text.shape[0], right - text.shape[1] - 1 : right - 1][text] = _COLOUR["ink"]
-    swatches = image[layout.middle : layout.middle + layout.lane * layout.vcpus, right : right + 4]
-    swatches = swatches.reshape(layout.vcpus, layout.lane, 4)
+    swatches = image[layout.middle : layout.middle + layout.strip * layout.vcpus, right : right + 4]
+    swatches = swatches.reshape(layout.vcpus, layout.strip, 4)
     swatches[:, : layout.body] = _packed(vcpu_colours(layout.vcpus))[:, None, None]
 
 
@@ -377,9 +377,9 @@ def plot_vcpus(axes: Axes, trace: Ints, vcpus: int, start: int, stop: int) -> No
             axes.broken_barh(bars.tolist(), (vcpu - height / 2, height), facecolor=colour, linewidth=0)
         axes.barh([-9], [0], color=colour, label=label)  # for the legend alone
 
-    lane = min(330 / max(vcpus, 1), 16)  # points between two vCPUs, about
+    gap = min(330 / max(vcpus, 1), 16)  # points between two vCPUs, about
     exits = trace[inside & (trace[:, 1] == PLE)]
-    size, colours = (0.25 * lane + 1) ** 2, vcpu_colours(vcpus) / 255
+    size, colours = (0.25 * gap + 1) ** 2, vcpu_colours(vcpus) / 255
     axes.scatter(exits[:, 0], exits[:, 3], s=size, facecolors="none", edgecolors=colours[exits[:, 3]], linewidths=0.8)
     axes.scatter([], [], s=size, facecolors="none", edgecolors="0.3", linewidths=0.8, label="PLE exit")
 
@@ -389,20 +389,20 @@ def plot_vcpus(axes: Axes, trace: Ints, vcpus: int, start: int, stop: int) -> No
 
     waited = waits(trace, partial=True)
     waited = waited[waited[:, 4] > 0]
-    mark(waited, 2, "#d40000", 0.7 * lane, "try", marker="|", linewidths=2)
-    mark(waited, 3, "#008a3c", 0.7 * lane, "acquire", marker="|", linewidths=2)
+    mark(waited, 2, "#d40000", 0.7 * gap, "try", marker="|", linewidths=2)
+    mark(waited, 3, "#008a3c", 0.7 * gap, "acquire", marker="|", linewidths=2)
     halo = withStroke(linewidth=2, foreground="white")
     for vcpu, _, tried, _, count in waited[waited[:, 4] >= MANY_EXITS].tolist():
         if start <= tried <= stop:
             text = axes.annotate(
-                f"{count:,} exits", (tried, vcpu), (2, 0.25 * lane), textcoords="offset points", zorder=4
+                f"{count:,} exits", (tried, vcpu), (2, 0.25 * gap), textcoords="offset points", zorder=4
             )
-            text.set(color="#a00000", fontsize=min(0.25 * lane + 4, 8), path_effects=[halo])
+            text.set(color="#a00000", fontsize=min(0.25 * gap + 4, 8), path_effects=[halo])
 
     held = holds(trace, partial=True)
     held = held[held[:, 3] - held[:, 2] >= LONG_HOLD]
-    mark(held, 2, "#2d6cc0", 0.25 * lane + 2, "acquire, held long", marker="s", edgecolors="#d40000")
-    mark(held, 3, "#ffd800", 0.25 * lane + 2, "release", marker="s", edgecolors="#d40000")
+    mark(held, 2, "#2d6cc0", 0.25 * gap + 2, "acquire, held long", marker="s", edgecolors="#d40000")
+    mark(held, 3, "#ffd800", 0.25 * gap + 2, "release", marker="s", edgecolors="#d40000")
 
     axes.set_xlim(start, stop)
     axes.set_xlabel("TSC (cycles)")

@@ -100,7 +100,7 @@ def busiest_window(trace: Ints, length: int) -> tuple[int, int]:
 
 
 class Busiest:
-    """Finds the window with most exits, of which it is told in pieces; it keeps no more than the last `length`."""
+    """Finds the window with most exits while the exits arrive in pieces; it keeps no more than the last `length`."""
 
     def __init__(self, length: int) -> None:
         self.length, self.lead = length, length // 20
@@ -114,7 +114,7 @@ class Busiest:
             self._settle(int(np.searchsorted(self.pending, self.pending[-1] - (self.length - self.lead), "right")))
 
     def window(self) -> tuple[int, int]:
-        """The window, once all exits are told."""
+        """Return the window; to be called when all exits have been added."""
         self._settle(len(self.pending))
         return self.start, self.start + self.length
 
