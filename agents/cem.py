@@ -84,8 +84,8 @@ class Search:
         self.cycles = 0.0
 
     def cost(self, theta: npt.NDArray[np.float64], seeds: range, allowance: float) -> tuple[float, int, int]:
-        """Mean log(makespan / ideal) on some worlds, decisions and simulated cycles; a run that was cut off is
-        charged for the work it left at the pace it had, up to ten times the limit.
+        """Return mean log(makespan / ideal) on some worlds, decisions and simulated cycles. A run that was cut off
+        counts as if it had finished the rest of its work at the same pace, in ten times the limit at most.
 
         After more decisions than the allowance no further run is begun.
         """
@@ -134,7 +134,7 @@ class Search:
 
 
 def train(options: Options) -> Path:
-    """Search; where the policy is."""
+    """Search; return the path of the policy."""
     if not 1 <= options.elite <= options.population:
         raise AgentError(f"--elite {options.elite}: must be 1..population ({options.population})")
     run = Run.open(NAME, options)

@@ -122,9 +122,9 @@ def advantages(
 
     Args:
         rewards: [T, N], of step t.
-        values: [T + 1, N], of the observation before step t; the last row of the one after all steps.
-        terminations, over: bool [T + 1, N], whether the observation before step t is one that a termination, or any
-            end, left behind. Where `over`, step t is a reset, and what stands in the result means nothing.
+        values: [T + 1, N], of the observation before step t; the last row is of the observation after all steps.
+        terminations, over: bool [T + 1, N], whether a termination, or any end, precedes the observation before step t.
+            Where `over`, step t is a reset, and the result there means nothing.
     """
     result = torch.zeros_like(rewards)
     last = torch.zeros_like(rewards[0])

@@ -116,9 +116,9 @@ class Options:
 def above_ideal(
     scenario: Scenario, network: Network, seeds: Iterable[int], start: str = "first"
 ) -> np.ndarray[Any, Any]:
-    """log(time / ideal time) from the start to the end, per seed, float64 [n], run inside the kernel; infinite from the
-    first run on that the simulated-time limit cuts off, because such a policy may let everybody spin, which costs
-    seconds per run.
+    """Return log(time / ideal time) from the start to the end of each run, float64 [n]; the kernel runs them. Once the
+    simulated-time limit cuts a run off, the rest is infinite and is not run: such a policy may let everybody spin,
+    which costs seconds per run.
     """
     lanes = Lanes(scenario, 1, start=start, policy=network)
     numbers = list(seeds)
@@ -237,7 +237,7 @@ class Run:
         return self.seconds + time.monotonic() - self.began
 
     def finish(self, policy: Network | TorchPolicy) -> Path:
-        """Write curve, picture and, last, the policy; where it is.
+        """Write curve, picture and, last, the policy; return its path.
 
         Raises:
             AgentError: one of them cannot be written. The policy is, if it can be.

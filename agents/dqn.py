@@ -155,5 +155,5 @@ class Training(sb3.Training):
 
 
 def train(options: Options) -> Path:
-    """Train; where the policy is."""
+    """Train; return the path of the policy."""
     return sb3.train(NAME, options, build(options), network, Training)

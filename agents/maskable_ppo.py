@@ -37,5 +37,5 @@ def network(model: Any) -> Network:
 
 
 def train(options: Options) -> Path:
-    """Train; where the policy is."""
+    """Train; return the path of the policy."""
     return sb3.train(NAME, options, build(options), network)

@@ -45,10 +45,10 @@ class Options(common.Options):
 def build(
     learner: type[OnPolicyAlgorithm], policy: Any, envs: PleVecEnv, options: Options, policy_kwargs: dict[str, Any]
 ) -> Any:
-    """A kind of PPO with discounts by elapsed time, whose critic begins with `expected_waste` for ever.
+    """Make a kind of PPO with discounts by elapsed time, whose critic begins with `expected_waste` for ever.
 
-    A critic that expects no loss makes every transition look bad in proportion to its length, and the policy falls into
-    resuming the spinner, where the next decision is only 2 us away, before the critic has learned better.
+    To a critic that expects no loss every transition looks bad in proportion to its length. The policy then learns to
+    resume the spinner, whose next decision is only 2 us away, before the critic has learned better.
     """
     model = semi_markov(learner)(
         policy,

@@ -31,5 +31,5 @@ def build(options: Options) -> Any:
 
 
 def train(options: Options) -> Path:
-    """Train; where the policy is."""
+    """Train; return the path of the policy."""
     return sb3.train(NAME, options, build(options), TorchPolicy.of)

@@ -56,7 +56,7 @@ def make_envs(options: Options, **more: Any) -> PleVecEnv:
 def train(
     learner: str, options: Options, model: BaseAlgorithm, policy_of: PolicyOf, training: type[Training] | None = None
 ) -> Path:
-    """Train a model, or go on with a training that was stopped; where the policy is.
+    """Train a model, or continue a training that was stopped; return the path of the policy.
 
     Args:
         learner: name of the learner.

@@ -38,7 +38,7 @@ def ranks(values: Tensor) -> Tensor:
 
 
 class Pool(nn.Module):
-    """The first layer, and what all vCPUs together came to.
+    """The first layer, and the context: the mean, the maximum and the asker's units of all vCPUs, and the host.
 
     vcpus [B, V, at least `features`] and host [B, G] -> hidden [B, V, H] and context [B, 3 H + G].
     """
@@ -96,7 +96,7 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """What the critic's own pool came to, after a hidden layer: [B, H]."""
+    """The context of the critic's own first layer, after a hidden layer: [B, H]."""
 
     def __init__(self, features: int, hidden: int) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class Both(BaseFeaturesExtractor):
 
 
 class Split(nn.Module):
-    """SB3's `mlp_extractor`: nothing but the parting of what `Both` put side by side."""
+    """SB3's `mlp_extractor`: it only splits what `Both` put side by side."""
 
     def __init__(self, latent_dim_pi: int, latent_dim_vf: int) -> None:
         super().__init__()

@@ -109,8 +109,8 @@ def read_text(path: PathLike, limit: int) -> str:
 
 
 def unpack(data: bytes, members: int, limit: int) -> dict[str, bytes]:
-    """The files in a zip archive by name. That they are few, and their sizes add up to no more than a limit, is checked
-    before any is uncompressed.
+    """Return the files in a zip archive by name. Before any is uncompressed, their number and the sum of their sizes
+    are compared with the limits.
 
     Raises:
         Exception: whatever `zipfile` makes of what is no archive; to be called within `reading`.
@@ -283,8 +283,8 @@ def _replaced_mode(path: PathLike) -> int | None:
 
 
 def _create(path: PathLike) -> tuple[int, Path]:
-    """Create and open an empty file in the folder of a path, as `tempfile.mkstemp` does: under a name that nobody can
-    foresee, only if there is nothing of that name, not even a link; but with the mode that the umask asks for.
+    """Create and open an empty file in the folder of a path, under a name that nobody can foresee. It must be a new
+    file: a link of that name is not followed. `tempfile.mkstemp` does the same, but not with the mode of the umask.
     """
     temporary = Path(path).with_name(f".{secrets.token_hex(8)}.tmp")
     return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), temporary

@@ -10,8 +10,8 @@ from ple_gym.envs.env import PleEnv
 def shortest_makespan(env: PleEnv, mask: Any, first_bound: float = 0.01) -> tuple[float, int]:
     """The shortest makespan (seconds) from the decision that is due, and how many decisions were tried.
 
-    Tries all sequences of legal actions, each from an exact copy of the state, that lose less than a bound; what is
-    lost (minus the sum of rewards) never shrinks, and a world's least loss is its shortest makespan. The bound (ms of
+    Tries all sequences of legal actions that lose less than a bound, each from an exact copy of the state. The loss
+    (minus the sum of rewards) never shrinks, and the least loss of a world is its shortest makespan. The bound (ms of
     the machine) grows until a sequence gets to the end, and then is the loss of the best one so far.
     """
     tried, makespan = 0, float("inf")

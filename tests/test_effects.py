@@ -243,7 +243,7 @@ def longest_idle_beside_a_queue(scenario: Scenario, seed: int) -> int:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_stealing_leaves_no_pcpu_idle(seed: int) -> None:
-    """An idle pCPU is told of a waking vCPU, and takes it from wherever it is queued.
+    """An idle pCPU is notified of a waking vCPU, and takes it from wherever it is queued.
 
     What host noise puts back in a queue is not announced, in Xen neither: it waits for its pCPU, or the next tick's
     migration.

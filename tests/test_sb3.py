@@ -72,7 +72,7 @@ def same(one: Any, two: Any) -> bool:
 
 
 def walk(envs: VecEnv, steps: int, seed: int) -> Iterator[tuple]:
-    """Random actions, a few of them illegal: what SB3 sees, and what the resets told."""
+    """Random actions, a few of them illegal: what SB3 sees, and the infos of the resets."""
     rng = np.random.default_rng(seed)
     envs.seed(seed)
     yield envs.reset(), envs.reset_infos

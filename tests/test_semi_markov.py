@@ -41,8 +41,8 @@ def _one_thread() -> None:
 class Scripted(VecEnv):
     """Two lanes that tell a written story whatever one does. A row: elapsed ms, reward, how the episode goes on.
 
-    An observation is the number of the state: 0, 1, 2, ... in lane 0, 100, 101, ... in lane 1, one more at each step;
-    the state after an end, which only `terminal_observation` shows, is 50 more than it would be.
+    An observation is the number of the state: 0, 1, 2, ... in lane 0, 100, 101, ... in lane 1, one more at each step.
+    The state after an end, which only `terminal_observation` shows, is 50 more than it would be.
     """
 
     STORY = (

@@ -130,7 +130,7 @@ def test_lanes_are_single_environments_in_random_worlds(scenario: Scenario, seed
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 @pytest.mark.parametrize("overrides", [{}, SHORT], ids=["all cut off", "some finish"])
 def test_a_step_limit_truncates(mode: AutoresetMode, overrides: dict[str, Any]) -> None:
-    """As Gymnasium's TimeLimit does; what became of the run is told too."""
+    """As Gymnasium's TimeLimit does; the record of the run is reported, too."""
     most = 40 if overrides else 7
     ours = PleVectorEnv(3, "Storm", autoreset_mode=mode, max_episode_steps=most, overrides=overrides)
     theirs = singles(3, mode, max_steps=most, scenario="Storm", overrides=overrides)

@@ -1,7 +1,7 @@
 """What deciding costs inside the kernel: a learned policy of each kind, beside a rule and beside observing.
 
 Each decides again and again in the same states of `Storm` under random play (`batched.mixed_states`), one state after
-the other, and nothing is simulated: so the rows are what a decision adds to the simulation. A network is timed without
+the other, while nothing is simulated. So a row is what a decision adds to the simulation. A network is timed without
 the observation that it reads, which has a row of its own. Its weights are random; the cost does not depend on them.
 """
 

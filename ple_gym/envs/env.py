@@ -53,9 +53,9 @@ class PleEnv(gym.Env[Any, Any]):
     The information level (`hypervisor`, `introspection`, `oracle`) adds features and changes nothing else.
 
     **Reward** since the previous decision, in milliseconds of the whole machine: `waste` is minus the pCPU time that
-    was no guest progress (spin, exit, switch, cache, idle) and how much further each endless neighbour got from its
-    entitlement; with fixed work and no neighbour it sums to minus (makespan - ideal makespan), counted from the first
-    decision.
+    was no guest progress (spin, exit, switch, cache, idle), and minus how much further each endless neighbour got from
+    its entitlement. With fixed work and no neighbour it sums to minus (makespan - ideal makespan), counted from the
+    first decision.
     `time` is minus the time itself; `fair` is `waste` plus the growth of the largest lag of a VM beyond 10 ms.
 
     **End**: `terminated` when the fixed work is done, `truncated` at the simulated-time limit; then
@@ -294,7 +294,7 @@ class PleEnv(gym.Env[Any, Any]):
         return {"illegal_action": illegal, "seed": int(world["seed"]), "index": int(world["index"])}
 
     def _not_legal(self, action: object, number: int) -> str:
-        """Says why an action is refused; `number` is what it stands for, negative if that is nothing."""
+        """Return why an action is refused; `number` is the action as a number, negative if it is none."""
         if not 0 <= number <= self._defer:
             return f"action {show(action)} is not legal: it must be a whole number, 0..{self._defer}"
         legal = ", ".join(str(one) for one in np.flatnonzero(self._mask))

@@ -39,8 +39,8 @@ def registered_limit(scenario: object) -> int | None:
 def register_environments() -> None:
     """Register the ids; harmless if called again.
 
-    The environment itself refuses a step before a reset, and its tests run Gymnasium's checker on every id: the
-    wrappers that would do both at every step are left out, which makes a step a sixth cheaper.
+    Gymnasium's wrappers for the order of calls and for checks are left out, which makes a step a sixth cheaper: the
+    environment itself refuses a step before a reset, and its tests run Gymnasium's checker on every id.
     """
     for name in SCENARIOS:
         if environment_id(name) not in gym.registry:

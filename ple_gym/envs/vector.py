@@ -486,7 +486,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             infos[f"_{name}"] = lanes.copy()
 
     def _end(self, infos: Infos) -> None:
-        """Say what came of the runs that have just ended, and start the next ones where the mode is `SameStep`."""
+        """Report the runs that have just ended, and start the next ones where the mode is `SameStep`."""
         ended = np.flatnonzero(self._over).tolist()
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
             if self._is_sparse:
@@ -512,7 +512,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         self._over[:] = self._any_over = False
 
     def _final_info(self, lane: int, infos: Infos) -> Infos:
-        """What `PleEnv` would tell with a lane's last step, which is taken out of the infos of all."""
+        """Take a lane's last step out of the infos of all, and return the infos that `PleEnv` would give with it."""
         info = {"action_mask": infos["action_mask"][lane].copy(), "elapsed_cycles": int(infos["elapsed_cycles"][lane])}
         if not self._is_sparse:
             info |= {name: infos[name][lane].item() for name in ("illegal_action", "seed", "index")}

@@ -1,8 +1,8 @@
 """Tables for people at any width, as plain lines of text: no digit of a number is ever cut off.
 
-Where the columns do not fit side by side, first names give way to shorter ones and prose is broken between words; then
-the columns go into several tables below each other, each with the first column; and where even that is
-too wide, every row becomes a record, a line per column.
+Columns that do not fit side by side get shorter names, and prose is broken between words. If that does not help, the
+columns go into several tables below each other, each with the first column. Where even that is too wide, every row
+becomes a record, with a line per column.
 """
 
 from __future__ import annotations

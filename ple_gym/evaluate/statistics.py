@@ -4,10 +4,10 @@ Values are [n], one per test seed, or [k, n], one row per trained policy of a le
 Both axes are samples: of the seeds that could have been run, and of the trainings that could have been made.
 
 An interval is Student's t. Its squared standard error is the sum over the axes of the variance of the axis's means
-divided by their number, so that either factor counts; its degrees of freedom are Satterthwaite's, of an axis the number
-of its entries *that are not zero*, less one. Most pairs of runs are equal, to the cycle: if five of a hundred seeds
-differ, the hundred say as much about the size of a difference as these five. This was chosen because of what it holds,
-on populations of runs as they are: docs/intervals.md has it beside five other methods.
+divided by their number, so both factors count. Its degrees of freedom are Satterthwaite's; those of an axis are the
+number of its entries *that are not zero*, less one. Most pairs of runs are equal, to the cycle: if five of a hundred
+seeds differ, the hundred say as much about the size of a difference as these five. This was chosen because of what it
+holds, on populations of runs as they are: docs/intervals.md has it beside five other methods.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ def quantile(values: Floats, percent: int) -> float:
 def quantile_estimate(values: Floats, percent: int) -> Estimate:
     """`quantile` of values [n] or [k, n], and its interval: the quantiles at both ends of the interval of its rank.
 
-    (Woodruff, "Confidence intervals for medians and other position measures", 1952.) No interval if the rank's reaches
-    beyond the smallest or the largest value: of a 95 % quantile with fewer than 77 seeds, of a 99 % one with fewer
-    than 384.
+    (Woodruff, "Confidence intervals for medians and other position measures", 1952.) There is no interval if the rank's
+    reaches beyond the smallest or the largest value: for a 95 % quantile with fewer than 77 seeds, for a 99 % one with
+    fewer than 384.
     """
     value, share, seeds = quantile(values, percent), percent / 100, values.shape[-1]
     if seeds < 2:

@@ -1,8 +1,9 @@
 """Learned policies as files: plain arrays (`.npz`, no pickles), which `agents export` writes and the kernel runs.
 
 A file holds one JSON text, `card`, and the float32 weights of one of three kinds of network, named and shaped as in
-`SHAPES`. The letters are numbers of: features of a vCPU at the card's information level (F), these and their ranks
-(R), features of the host (G), vCPUs (V), hidden units (H), and S = 3 H + G. `network.py` computes with them.
+`SHAPES`. F is the number of features of a vCPU at the card's information level, and R that of features and ranks. G is
+the number of features of the host, V of vCPUs, and H of hidden units. S = 3 H + G. `network.py` computes with the
+weights.
 """
 
 from __future__ import annotations

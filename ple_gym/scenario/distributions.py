@@ -107,8 +107,8 @@ def _tail_logarithms() -> tuple[Decimal, ...]:
 
 
 def _rounded_power(exponent: Decimal) -> int:
-    """exp(exponent), rounded. Where a float is far enough from the middle of two integers it decides: any libm is right
-    to much more than the 12 digits that are asked of it, and 10 times as fast as `decimal`.
+    """Return exp(exponent), rounded. A float decides where it is far enough from the middle of two integers: any libm
+    is right to many more than the 12 digits that this needs, and 10 times as fast as `decimal`.
     """
     estimate = math.exp(exponent)
     if abs(estimate % 1 - 0.5) > 1e-12 * estimate + 1e-9:

@@ -281,7 +281,7 @@ def demand_same_stories(what: str, expected: Walk, found: Walk) -> None:
 
 @dataclass
 class Subject:
-    """What is checked, and the environments made of it so far, which are closed at the end."""
+    """What is checked, and the environments that were made so far; they are closed at the end."""
 
     make: Callable[[], VectorEnv[Any, Any, Any]]
     single: Callable[[], gym.Env[Any, Any]] | None

@@ -309,12 +309,12 @@ def timeline_figure(
 ) -> Figure:
     """Return a figure for people, 1200 x 700 pixels; with `path`, also save it there as PNG, whole or not at all.
 
-    Upper panel: which vCPU each pCPU runs. Lower panel, as the paper's figures 3 to 6: vCPU against TSC, a circle in
-    the vCPU's colour for each pause-loop exit, red and green marks for try and acquire of the waits with an exit (with
-    the number of its exits in the trace where it is at least `MANY_EXITS`), squares, blue and yellow, for acquire and
-    release of the holds of at least `LONG_HOLD` cycles. Beyond the paper: a pale bar says that the vCPU is on a pCPU, a
-    thin orange line that it waits for a lock without being on one, a red line that it holds a lock without being on
-    one.
+    The upper panel shows which vCPU each pCPU runs. The lower panel shows vCPU against TSC, as the paper's figures 3 to
+    6 do. A circle in the vCPU's colour is a pause-loop exit. Red and green marks are try and acquire of the waits with
+    an exit; a wait of at least `MANY_EXITS` exits has their number beside it. Blue and yellow squares are acquire and
+    release of the holds of at least `LONG_HOLD` cycles. Three marks are not in the paper's figures: a pale bar (the
+    vCPU is on a pCPU), a thin orange line (it waits for a lock off its pCPU) and a red line (it holds a lock off its
+    pCPU).
     """
     with needs("viz"):
         from matplotlib.figure import Figure

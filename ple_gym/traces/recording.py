@@ -43,8 +43,8 @@ def record_window(
 ) -> Ints:
     """Run one seed and return the trace of the cycles start..stop-1, int64 [n, 5].
 
-    Before it stands what tells what everybody was doing then: the events of up to half a second, as many as there is
-    room for, and made-up ones of what has none in all that time (`Lanes.completed`).
+    Earlier events precede it, from which one can infer what everybody was doing at `start`: those of up to half a
+    second, as many as there is room for, and made-up ones for whatever has no event in that time (`Lanes.completed`).
     """
     ring, lanes = _ring(events), Lanes(scenario, 1, policy=policy)
 
