@@ -71,13 +71,13 @@ class Search:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        world = options.world()
-        lanes = Lanes(world, 1, policy="host")
+        scenario = options.load_scenario()
+        lanes = Lanes(scenario, 1, policy="host")
         lanes.run(0, options.first_world())
         totals = lanes.totals(0)
-        self.ideal = totals["cycles"]["useful"] / world.host.pcpus
-        limit = min(options.limit_ideals * self.ideal / world.host.tsc_hz, world.limit.simulated_s)
-        self.world = world.with_overrides({"limit.simulated_s": limit})
+        self.ideal = totals["cycles"]["useful"] / scenario.host.pcpus
+        limit = min(options.limit_ideals * self.ideal / scenario.host.tsc_hz, scenario.limit.simulated_s)
+        self.scenario = scenario.with_overrides({"limit.simulated_s": limit})
         self.mean = np.zeros(vcpu_features(INFORMATION[options.information]) + RANKS + HOST_LENGTH + 1)
         self.deviation = np.ones_like(self.mean)
         self.generation = self.decisions = 0
@@ -89,13 +89,13 @@ class Search:
 
         After more decisions than the allowance no further run is begun.
         """
-        lanes = Lanes(self.world, 1, start=self.options.start, policy=linear(theta, self.options))
+        lanes = Lanes(self.scenario, 1, start=self.options.start, policy=linear(theta, self.options))
         logs, decisions, cycles = [], 0, 0
         for seed in seeds:
             before = lanes.run_from_start(0, seed)
             after = lanes.totals(0)
             took = after["now"] - before["now"]
-            done = (after["cycles"]["useful"] - before["cycles"]["useful"]) / self.world.host.pcpus
+            done = (after["cycles"]["useful"] - before["cycles"]["useful"]) / self.scenario.host.pcpus
             logs.append(np.log(took / max(done, took / (10 * self.options.limit_ideals))))
             # One at least, the one at the start: else a search in which none follows would never end.
             decisions, cycles = decisions + max(1, after["exits"] - before["exits"]), cycles + took
@@ -140,7 +140,7 @@ def train(options: Options) -> Path:
     run = Run.open(NAME, options)
     if run.finished:
         return run.policy
-    search, validation = Search(options), Validation(options.world(), options.validation_seeds, options.start)
+    search, validation = Search(options), Validation(options.load_scenario(), options.validation_seeds, options.start)
     state = run.path / "state.json"
     if state.exists():
         _load(state, search, run)
@@ -148,7 +148,7 @@ def train(options: Options) -> Path:
         task = bar.add_task("decisions", total=options.steps)
         while search.decisions < options.steps:
             costs = search.advance()
-            done = [search.decisions, search.cycles / search.world.host.tsc_hz, round(run.wall_s(), 2)]
+            done = [search.decisions, search.cycles / search.scenario.host.tsc_hz, round(run.wall_s(), 2)]
             episodes, above = (options.population * options.worlds, percent(costs)) if costs else (None, None)
             run.curve.append([*done, episodes, None, above, None])
             _save(search, run)

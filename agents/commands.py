@@ -152,7 +152,7 @@ def train(arguments: Sequence[str]) -> None:
     options = parse(module.Options, rest, f"{PROGRAM} train {name}")
     if options is None:
         return
-    options.world()
+    options.load_scenario()
     check_ranges(options)
     with progress.waiting(compilation.compiling):
         compilation.warm_up()

@@ -81,7 +81,7 @@ class Options:
     quiet: bool = False
     """no progress bar and no table"""
 
-    def world(self) -> Scenario:
+    def load_scenario(self) -> Scenario:
         """The scenario with its overrides; start, information level and temperature are checked too.
 
         Raises:

@@ -50,7 +50,7 @@ def make_envs(options: Options, **more: Any) -> PleVecEnv:
     """The lanes that the options ask for, in their training worlds from the next reset on."""
     torch.set_num_threads(options.torch_threads)
     given = {"information": options.information, "start": options.start, "threads": 1, **more}
-    return make_sb3(options.world(), options.lanes, **given)
+    return make_sb3(options.load_scenario(), options.lanes, **given)
 
 
 def train(
