@@ -166,8 +166,8 @@ def describe(policy: Network | TorchPolicy) -> str:
     """A card in a line."""
     card = policy.card
     score = (card.get("validation") or {}).get("above_ideal_percent")
-    told = "" if score is None else f", {score:+.1f} % above the ideal on validation seeds"
-    return f"{policy.kind} network of {card.get('learner')}, best after {card.get('steps', 0):,} decisions{told}"
+    result = "" if score is None else f", {score:+.1f} % above the ideal on validation seeds"
+    return f"{policy.kind} network of {card.get('learner')}, best after {card.get('steps', 0):,} decisions{result}"
 
 
 def run_evaluate(command: Evaluate) -> None:

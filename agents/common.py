@@ -202,14 +202,14 @@ class Run:
         if not str(run.path).isprintable():
             raise AgentError(f"--folder {shown_path(run.path)}: must have a name that can be printed")
         check_card(run.card(0, None), AgentError)  # rather now than when it is to be written
-        asked = json.loads(json.dumps({"learner": learner, **_meaning(options)}))
+        meaning = json.loads(json.dumps({"learner": learner, **_meaning(options)}))
         kept = run.path / "options.json"
         if not os.path.exists(kept):
             with writing(run.path, AgentError):
                 make_folder(run.path)
-            run.write("options.json", seal_json(OPTIONS, asked))
+            run.write("options.json", seal_json(OPTIONS, meaning))
         with reading(kept, AgentError, "the options of a training", "name another --folder"):
-            if unseal_json(OPTIONS, read_bytes(kept, MAX_OPTIONS_BYTES)) != asked:
+            if unseal_json(OPTIONS, read_bytes(kept, MAX_OPTIONS_BYTES)) != meaning:
                 raise AgentError("another training, with other options")
         return run
 

@@ -48,8 +48,8 @@ class TorchPolicy:
         vcpus: number of vCPUs it is for.
         hidden: hidden units of each layer.
         weights: name -> float32 array, the actor's part of the `state_dict` of `network`.
-        card: where it comes from, as of `ple_gym.learned.file.Network`.
-        temperature: as of that; draws are torch's, the same on every call.
+        card: where it comes from, as in `ple_gym.learned.file.Network`.
+        temperature: as there; draws are torch's, the same on every call.
     """
 
     kind: str
@@ -74,7 +74,7 @@ class TorchPolicy:
         check_weights(self.weights, shapes_of(self.kind, self.information, self.vcpus, self.hidden))
 
     def network(self) -> Any:
-        """SB3's policy with these weights, to be asked by `predict`.
+        """Return SB3's policy with these weights; call its `predict`.
 
         Raises:
             PolicyError: as `check`.
@@ -108,7 +108,8 @@ class TorchPolicy:
             decisions: where a run is cut off, as if it had reached the simulated-time limit; None: nowhere.
 
         Returns:
-            Records as of `ple_gym.evaluate.simulate`, with `illegal_actions` beside, in the order of the seeds.
+            Records as `ple_gym.evaluate.simulate` returns them, with `illegal_actions` added, in the order of the
+            seeds.
 
         Raises:
             PolicyError: it is for another number of vCPUs.
@@ -130,7 +131,7 @@ class TorchPolicy:
         if envs.interface.vcpus != self.vcpus:
             raise PolicyError(f"the learned policy is for {self.vcpus} vCPUs, the scenario has {envs.interface.vcpus}")
         memory, starts = None, np.zeros(count, np.bool_)
-        at: list[int | None] = [None] * count  # the seed that a lane runs; None: a world that nobody asked for
+        at: list[int | None] = [None] * count  # the seed that a lane runs; None: one whose record is not kept
         with torch.random.fork_rng():
             torch.manual_seed(0)
             network = self.network()
@@ -140,8 +141,8 @@ class TorchPolicy:
                     for lane in idle:
                         at[lane] = waiting.pop(0)
                     begun = np.isin(np.arange(count), idle)
-                    asked = [seed if lane in idle else None for lane, seed in enumerate(at)]
-                    observation, _ = envs.reset(seed=asked, options={"reset_mask": begun})
+                    next_seeds = [seed if lane in idle else None for lane, seed in enumerate(at)]
+                    observation, _ = envs.reset(seed=next_seeds, options={"reset_mask": begun})
                     starts |= begun
                 actions, memory = network.predict(observation, memory, starts, deterministic=self.temperature == 0)
                 observation, *_ = envs.step(actions)

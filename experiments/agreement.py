@@ -1,8 +1,8 @@
 """Where does the best policy differ from the short rules? Both are asked in every decision of its runs on `Storm`.
 
-The policy decides, drawing as it does in the kernel; `spin-age-self` and `two-patience` are asked what they would do.
-Actions are counted in five kinds: resume the asker, run a likely holder (it lost its pCPU in kernel mode and does not
-seem to spin), run one that seems to spin, run another vCPU, or defer to the host.
+The policy decides, drawing as it does in the kernel; what `spin-age-self` and `two-patience` would do is computed
+beside it. Actions are counted in five kinds: resume the asker, run a likely holder (it lost its pCPU in kernel mode and
+does not seem to spin), run one that seems to spin, run another vCPU, or defer to the host.
 """
 
 from __future__ import annotations

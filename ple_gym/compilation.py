@@ -36,7 +36,7 @@ def warm_up() -> float:
         try:
             for unit in units():
                 unit.prepare()
-        except BaseException as error:  # told to the caller below
+        except BaseException as error:  # raised in the caller's thread below
             failures.append(error)
 
     thread = threading.Thread(target=compile_all, name="compiler", daemon=True)
@@ -48,7 +48,7 @@ def warm_up() -> float:
 
 
 def compiling() -> str | None:
-    """What to tell while `warm_up` takes long; None if it does not compile."""
+    """Return the message for a `warm_up` that takes long; None if it does not compile."""
     if is_warm():
         return None
     lasting = "once" if cache_folder() else f"in every process, as {NO_CACHE}"

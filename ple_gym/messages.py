@@ -31,7 +31,7 @@ def plain(text: object) -> str:
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:
-    """Return a file's name as `plain` does; of a long one the end, which tells more."""
+    """Return a file's name as `plain` does; of a long name the end, which says more."""
     words = os.fspath(path)
     return escaped(words) if len(words) <= MAX_PATH else f"...{escaped(words[-MAX_PATH:])}"
 

@@ -54,14 +54,14 @@ def bar(what: str, total: float, unit: str = "") -> Iterator[Report]:
 
 
 def _lines(what: str, total: float, unit: str) -> Report:
-    told, lock = time.monotonic(), threading.Lock()
+    printed_at, lock = time.monotonic(), threading.Lock()
 
     def report(done: float, note: str = "") -> None:
-        nonlocal told
+        nonlocal printed_at
         with lock:
-            if time.monotonic() - told < QUIET_S:
+            if time.monotonic() - printed_at < QUIET_S:
                 return
-            told = time.monotonic()
+            printed_at = time.monotonic()
             much = f"{100 * done / total:.0f} %" if unit == "%" else f"{done:g} of {total:g}"
             print(f"{what}: {much}{f', {note}' if note else ''}", file=sys.stderr)
 
@@ -88,31 +88,31 @@ def steps(what: str, total: int) -> Iterator[Callable[[str], None]]:
 def waiting(text: str | Callable[[], str | None], patience_s: float = PATIENCE_S) -> Iterator[None]:
     """Say what is going on inside, and for how long, if it lasts longer than `patience_s`.
 
-    text: says it; a function is asked when it has lasted that long, and may say None: nothing.
+    text: the message; a function is called when it has lasted that long, and may return None for no message.
     """
     began = time.monotonic()
     lock, ended = threading.Lock(), False
     shown: Progress | None = None
-    told = ""
+    message = ""
 
-    def tell() -> None:
-        nonlocal shown, told
+    def show() -> None:
+        nonlocal shown, message
         with lock:
-            if ended or not (said := text() if callable(text) else text):
+            if ended or not (text_now := text() if callable(text) else text):
                 return
-            told = said
+            message = text_now
             if not _live():
-                print(told, file=sys.stderr)
+                print(message, file=sys.stderr)
                 return
             shown = Progress(
                 SpinnerColumn("line"), TextColumn("{task.description}"), TimeElapsedColumn(),
                 console=Console(stderr=True), transient=True,
             )  # fmt: skip
             shown.start()
-            shown.add_task(told, total=None)
+            shown.add_task(message, total=None)
             shown.tasks[0].start_time = began
 
-    timer = threading.Timer(patience_s, tell)
+    timer = threading.Timer(patience_s, show)
     timer.daemon = True
     timer.start()
     try:
@@ -123,8 +123,8 @@ def waiting(text: str | Callable[[], str | None], patience_s: float = PATIENCE_S
             timer.cancel()
             if shown:
                 shown.stop()
-    if told and not shown:
-        print(f"{told.partition(':')[0]}: done after {time.monotonic() - began:.0f} s", file=sys.stderr)
+    if message and not shown:
+        print(f"{message.partition(':')[0]}: done after {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
 def _live() -> bool:

@@ -28,7 +28,7 @@ with needs("agents"):
     from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 
-RESET_INFOS = ("action_mask", "elapsed_cycles", "seed", "index")  # what `PleEnv.reset` tells
+RESET_INFOS = ("action_mask", "elapsed_cycles", "seed", "index")  # what `PleEnv.reset` returns
 
 
 def make_sb3(

@@ -12,12 +12,12 @@ Infos = dict[str, Any]
 _KINDS: dict[type, type] = {bool: np.bool_, int: np.int64, float: np.float64, type(None): np.float64}
 
 
-def nest(infos: Infos, told: Infos, lane: int, count: int) -> None:
-    """Add what a lane tells to the infos of all `count` lanes.
+def nest(infos: Infos, items: Infos, lane: int, count: int) -> None:
+    """Add the infos of a lane to those of all `count` lanes.
 
     Gymnasium's format, but with NaN for a number that is None.
     """
-    for name, value in told.items():
+    for name, value in items.items():
         whose = f"_{name}"
         if name not in infos:
             infos[name], infos[whose] = _column(value, count), np.zeros(count, np.bool_)
@@ -29,7 +29,7 @@ def nest(infos: Infos, told: Infos, lane: int, count: int) -> None:
 
 
 def _column(value: object, count: int) -> npt.NDArray[Any] | Infos:
-    """Room for what `count` lanes tell, if one of them tells this."""
+    """Room for the values of `count` lanes, of the kind of this one."""
     if isinstance(value, dict):
         return {}
     if isinstance(value, np.ndarray):

@@ -12,13 +12,13 @@ def documented_toml(scenario: Scenario) -> str:
     """
     described = describe_parameters()
     lines = ["# A scenario of ple_gym. What is left out takes its default: ple-gym list --parameters"]
-    group = told = ""
+    group = explained = ""
     for line in scenario.to_toml().splitlines():
         if line.startswith("["):
             group = line.strip("[]")
-            if line == "[[neighbours]]" != told:
+            if line == "[[neighbours]]" != explained:
                 lines += ["# Another VM; its parameters are those of [guest]. Each VM has such a table.", line]
-                told = line
+                explained = line
                 continue
         elif line and group != "neighbours":
             name = line.partition(" = ")[0]

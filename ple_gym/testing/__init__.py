@@ -2,7 +2,7 @@
 
     check_vector_env(lambda: gym.make_vec("My/Env-v0", num_envs=5), lambda: gym.make("My/Env-v0"))
 
-`walk.py` plays an environment and tells what each lane saw; `form.py` and `episodes.py` hold the checks, one function
+`walk.py` plays an environment and records what each lane saw; `form.py` and `episodes.py` hold the checks, one function
 each, whose docstrings say what is demanded and why.
 """
 
@@ -81,7 +81,7 @@ def check_vector_env(
 ) -> Report:
     """Play a vector environment and demand of it what `ple_gym.testing.CHECKS` lists; stop at the first failure.
 
-    Actions are random, drawn from `single_action_space`, and legal where `infos["action_mask"]` tells which are. Every
+    Actions are random, drawn from `single_action_space`, and legal where `infos["action_mask"]` says which are. Every
     lane is compared by itself and in Python, so a handful of lanes is best; two at least, or half of the checks do not
     apply.
 

@@ -1,4 +1,4 @@
-"""Play an environment, and tell what each of its lanes saw."""
+"""Play an environment, and record what each of its lanes saw."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def info_of(infos: Mapping[str, Any], lane: int) -> dict[str, Any]:
 
 
 def is_mask(key: str, infos: Mapping[str, Any]) -> bool:
-    """Whether a key of `infos` tells which lanes another key is about."""
+    """Whether a key of `infos` marks the lanes of another key."""
     return key.startswith("_") and key[1:] in infos
 
 

@@ -206,8 +206,8 @@ def to_chrome_json(trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None
     the CPU, the preemption) and its pause-loop exits. Times are microseconds from the first event, to the nanosecond;
     what the trace shows only in part is cut off at its ends.
     """
-    told = trace[trace[:, 0] > -NEVER, 0]  # of a completed trace, without what was made up
-    first, last = (int(told[0]), int(told[-1])) if len(told) else (0, 0)
+    recorded = trace[trace[:, 0] > -NEVER, 0]  # of a completed trace, without what was made up
+    first, last = (int(recorded[0]), int(recorded[-1])) if len(recorded) else (0, 0)
     pcpus, vcpus = (int(trace[:, column].max(initial=-1)) + 1 for column in (2, 3))
     events: list[str] = []
     for pid, (name, count) in enumerate((("pCPU", pcpus), ("vCPU", vcpus))):

@@ -206,7 +206,7 @@ def _draw_vcpus(image: Packed, layout: _Layout, trace: Ints, start: int, stop: i
         for x in range(width):
             strips[vcpu, rows, np.minimum(column + x, layout.columns - 1)] = _COLOUR[name]
 
-    # Shorter waits and holds would cover everything with marks that nobody could tell apart.
+    # Shorter waits and holds would cover everything with marks that all look the same.
     pixel = max(stop - start, 1) // layout.columns
     waited, held = waits(trace, partial=True), holds(trace, partial=True)
     waited = waited[waited[:, 3] - waited[:, 2] > pixel]
