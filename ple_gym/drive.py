@@ -294,5 +294,5 @@ def simulator(host: Host) -> Unit:
             remarkable += s.world[0].status != DECIDE or results[RESULT_ILLEGAL, e] != 0.0
         return remarkable
 
-    made_of = [*sources("drive.py", "rules/sight.py", "sim/*.py"), *host.sources]
+    made_of = [*sources("drive.py", "rules/sight.py", "sim/*.py", "sim/guest/*.py"), *host.sources]
     return Unit(f"simulator.{host.name}", drive, 1, made_of, boxed=True)

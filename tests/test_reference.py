@@ -12,8 +12,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from reference_simulator import World, simulate
-from reference_simulator.draws import Draws, mix, sample, table
 from reference_simulator.credit import next_after
+from reference_simulator.draws import Draws, mix, sample, table
 from reference_simulator.metrics import mode, quantile, rounded
 from reference_simulator.rules import RULES
 from reference_simulator.state import INF

@@ -40,7 +40,7 @@ class Decider:
         self._turn = self.lanes.bind(ASK if policy else OBSERVE, decides=bool(policy), observes=False)
 
     def run(self, turns: int) -> None:
-        """Decide `turns` times in every lane; answers are in `lanes.action`."""
+        """Decide `turns` times in every lane; answers are the lanes' actions."""
         for _ in range(turns):
             self._turn()
 

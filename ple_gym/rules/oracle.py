@@ -6,9 +6,9 @@ import numpy as np
 
 from ple_gym.rules.registry import privileged
 from ple_gym.sim.decisions import within_reach
+from ple_gym.sim.guest.waits import available, first_before, next_behind, waits_in_line, who_can_end
 from ple_gym.sim.jit import inlined
-from ple_gym.sim.locks import available
-from ple_gym.sim.state import NONE, RUNNING, TAS
+from ple_gym.sim.state import NONE, RUNNING
 
 
 @inlined
@@ -26,24 +26,22 @@ def oracle(see, asker, lane):
     """
     s = lane
     p, y = np.uint32(see.here), np.uint32(asker)
-    lock = s.lock[s.guest[y].lock]
-    if s.program[lock.vm].lock_kind == TAS:
-        return np.int64(lock.holder) if lock.holder != NONE and may_run(s, p, lock.holder) else np.int64(y)
+    holder = who_can_end(s, y)
+    if not waits_in_line(s, y):
+        return np.int64(holder) if holder != NONE and may_run(s, p, holder) else np.int64(y)
     if available(s, y):
         return np.int64(y)
-    target = NONE
-    if lock.holder != NONE and may_run(s, p, lock.holder):
-        target = lock.holder
-    w = lock.head
+    target = holder if holder != NONE and may_run(s, p, holder) else NONE
+    w = first_before(s, y)
     while w != y:
         if target == NONE and may_run(s, p, w):
             target = w
-        w = s.guest[w].next_waiter
+        w = next_behind(s, w)
     if target == NONE:
         return np.int64(y)
-    w = s.guest[y].next_waiter
+    w = next_behind(s, y)
     while w != NONE:
         if s.vcpu[w].state == RUNNING:
             return np.int64(y)
-        w = s.guest[w].next_waiter
+        w = next_behind(s, w)
     return np.int64(target)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ple_gym.scenario.distributions import quantile_table
+from ple_gym.sim.guest.waits import LINE, POLL
 from ple_gym.sim.seam import Host
 from ple_gym.sim.state import (
     CLOCK,
@@ -15,7 +16,6 @@ from ple_gym.sim.state import (
     INT64,
     LOCAL,
     LOCK,
-    MCS,
     PARAMETERS,
     PCPU,
     PLE_COUNT,
@@ -23,8 +23,6 @@ from ple_gym.sim.state import (
     PROGRAM,
     PULL,
     SECTIONS,
-    TAS,
-    TICKET,
     UINT16,
     VCPU,
     VCPU_GUEST,
@@ -36,7 +34,8 @@ from ple_gym.sim.state import (
 if TYPE_CHECKING:
     from ple_gym.scenario.model import Ple, Scenario, Vm
 
-_LOCK_KINDS = {"ticket": TICKET, "mcs": MCS, "tas": TAS}
+#: Kind of lock -> kind of wait, and whether all waiters read one cache line.
+_LOCK_KINDS = {"ticket": (LINE, True), "mcs": (LINE, False), "tas": (POLL, False)}
 _PLE_KINDS = {"window": PLE_WINDOW, "count": PLE_COUNT}
 _ACTUATORS = {"pull": PULL, "local": LOCAL, "hint": HINT}
 _UNIT_EXPONENTIAL = "exponential 65536"  # sampling.UNIT is its row
@@ -191,7 +190,8 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
         values = {
             "first_lock": first_lock,
             "locks": vm.locks,
-            "lock_kind": _LOCK_KINDS[vm.lock_kind],
+            "wait": _LOCK_KINDS[vm.lock_kind][0],
+            "shared_line": _LOCK_KINDS[vm.lock_kind][1],
             "pc_classes": vm.pc_classes,
             "convoy": vm.start == "convoy",
             "user_spin": vm.spin_in_user_mode,

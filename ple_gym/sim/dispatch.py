@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ple_gym.sim.guest.running import run_on
+from ple_gym.sim.guest.waits import available, waits_in_line
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.locks import available, run_on
 from ple_gym.sim.metrics import note
 from ple_gym.sim.rng import draw, high, low
 from ple_gym.sim.sampling import UNIT, sample
@@ -28,9 +29,7 @@ from ple_gym.sim.state import (
     PREEMPTED,
     RAN,
     RUNNING,
-    SPIN,
     STOPPED,
-    TAS,
     USER,
     WAITING,
     WENT_TO_SLEEP,
@@ -73,7 +72,7 @@ def leave(s, p, v, t, why):
         pcpu.dispatch_exits = 0
     if phase == HOLD and not asleep:
         world.lhp_events += 1
-    elif phase == SPIN and s.program[vcpu.vm].lock_kind != TAS and available(s, v):
+    elif waits_in_line(s, v) and available(s, v):
         world.lwp_events += 1
     note(s, t, STOPPED, p, v, NONE)
 

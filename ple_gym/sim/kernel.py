@@ -7,18 +7,12 @@ import numpy as np
 from ple_gym.sim import rng
 from ple_gym.sim.calendar import earliest, find_next_wake, refresh, refresh_host
 from ple_gym.sim.dispatch import noise_event, noise_gap, schedule, wake
+from ple_gym.sim.guest.locks import acquire, try_lock
+from ple_gym.sim.guest.program import begin_section, take_transaction
+from ple_gym.sim.guest.running import end_hold, lock_operation, run_on
+from ple_gym.sim.guest.waits import available
 from ple_gym.sim.host.runqueue import put
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.locks import (
-    acquire,
-    available,
-    begin_section,
-    lock_operation,
-    release,
-    run_on,
-    take_transaction,
-    try_lock,
-)
 from ple_gym.sim.metrics import note, settle
 from ple_gym.sim.pause_loop import record_exit
 from ple_gym.sim.sampling import sample
@@ -159,11 +153,11 @@ def guest_event(s, p, t):
     guest = s.guest[v]
     kicked = NONE
     if guest.phase == HOLD:
-        kicked = release(s, v, t)
+        kicked = end_hold(s, v, t)
     elif guest.phase != SPIN:
         lock_operation(s, v, t)
     elif guest.attempt_at <= t:
-        if not available(s, v):  # test-and-set: somebody was faster
+        if not available(s, v):  # a poller: somebody was faster
             guest.attempt_at = INF
             s.clock[p].guest_at = guest.exit_at
             return False

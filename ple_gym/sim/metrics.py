@@ -50,7 +50,7 @@ def settle(s, p, t):
 
 @inlined
 def note(s, t, kind, p, v, lock):
-    """Append an event to the trace ring, if one is kept (trace.py: time, kind, pCPU, vCPU, lock)."""
+    """Append an event to the trace ring, if one is kept (traces/events.py: time, kind, pCPU, vCPU, lock)."""
     if s.trace_rows > 0:
         row = s.world[0].traced % s.trace_rows
         s.trace[row, 0] = t

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ple_gym.sim.guest.waits import available, in_line, waits_in_line
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.locks import available
 from ple_gym.sim.memory import scratch
 from ple_gym.sim.state import (
     ADVANCING,
@@ -31,7 +31,6 @@ from ple_gym.sim.state import (
     RUNNING,
     SPIN,
     STORM,
-    TAS,
     WENT_TO_SLEEP,
 )
 
@@ -112,13 +111,13 @@ def clear(row, count):
 
 @called
 def lines(s):
-    """Whether each ticket or MCS lock's line holds its waiters, each once, and every waiter is in its lock's line."""
+    """Whether each lock's line holds its waiters, each once, and everybody that waits in line is in its lock's."""
     par = s.par[0]
     seen = scratch(INT32, par.vcpus)
     clear(seen, par.vcpus)
     for i in range(par.locks):
         lock = s.lock[i]
-        if s.program[lock.vm].lock_kind == TAS:
+        if not in_line(s, lock.vm):
             if lock.head != NONE or lock.tail != NONE:
                 return LINE
             continue
@@ -131,8 +130,7 @@ def lines(s):
         if lock.tail != last:
             return LINE
     for i in range(par.vcpus):
-        program = s.program[s.vcpu[i].vm]
-        if s.vcpu[i].state != DONE and s.guest[i].phase == SPIN and program.lock_kind != TAS and seen[0, i] == 0:
+        if s.vcpu[i].state != DONE and waits_in_line(s, i) and seen[0, i] == 0:
             return LINE
     return SOUND
 

@@ -39,8 +39,6 @@ USER, KERNEL, SPIN, HOLD = 0, 1, 2, 3
 NEVER_RAN, PREEMPTED, PLE_YIELD, WENT_TO_SLEEP = np.arange(4)
 # why schedule() is called
 BY_TIMER, BY_EXIT = np.arange(2)
-# lock kinds
-TICKET, MCS, TAS = 0, 1, 2
 # PLE kinds
 PLE_WINDOW, PLE_COUNT = 0, 1
 # actuators
@@ -109,7 +107,8 @@ VM_PARAMETERS = np.dtype(
 PROGRAM = np.dtype(
     [
         ("first_lock", "i8"), ("locks", "i8"),  # locks first_lock .. first_lock + locks - 1
-        ("lock_kind", "i8"), ("pc_classes", "i8"), ("convoy", "i8"), ("user_spin", "i8"),
+        ("wait", "i8"), ("shared_line", "i8"),  # kind of wait (guest/waits.py); whether waiters read one cache line
+        ("pc_classes", "i8"), ("convoy", "i8"), ("user_spin", "i8"),
         ("transactions", "i8"), ("sections", "i8"),  # transactions 0: endless
         ("compute", "i8"), ("hold", "i8"), ("block", "i8"),  # rows of quantile tables
         ("kernel_below", "i8"), ("lock_below", "i8"), ("hot_below", "i8"), ("block_below", "i8"),  # of 2^32

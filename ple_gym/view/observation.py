@@ -13,6 +13,7 @@ import numpy as np
 
 from ple_gym.sim import state
 from ple_gym.sim.description import float_bits
+from ple_gym.sim.guest.waits import in_line
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import scratch
 from ple_gym.sim.sight import sight_of
@@ -33,7 +34,6 @@ from ple_gym.sim.state import (
     QUEUED,
     RUNNING,
     SPIN,
-    TAS,
 )
 
 #: Features of one vCPU, in order; each level adds to the one before.
@@ -319,7 +319,7 @@ def write_hidden(s, p, columns):
     mine = s.guest[s.pcpu[p].current].lock
     lock = s.lock[mine]
     free = lock.holder == NONE
-    tas = s.program[lock.vm].lock_kind == TAS
+    tas = not in_line(s, lock.vm)
     place = scratch(INTS, vcpus)  # in the ticket line; -1: not in it
     for i in range(vcpus):
         place[0, i] = INT32(-1)

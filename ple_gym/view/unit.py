@@ -27,4 +27,4 @@ def view(host: Host) -> Unit:
         )
         return 0
 
-    return Unit(f"view.{host.name}", show, 4, [*sources("view/*.py", "sim/*.py"), *host.sources])
+    return Unit(f"view.{host.name}", show, 4, [*sources("view/*.py", "sim/*.py", "sim/guest/*.py"), *host.sources])

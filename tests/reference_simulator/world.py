@@ -28,7 +28,7 @@ class World:
         self.draws = Draws(seed, index)
         self.count = Counters()
         self.guest = Guest(self)
-        self.host = HOSTS[scenario["host"]["scheduler"]](self)
+        self.host = HOSTS[scenario["host"].get("scheduler", "credit")](self)
         self.now = 0
         self.acct_at = INF
         self.credit_balance = 0

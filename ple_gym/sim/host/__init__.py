@@ -1,10 +1,10 @@
 """The host's schedulers. A scheduler is one file with a `HOST` (`sim/seam.py`), named in `scenario/schedulers.py`.
 
-What is no scheduler's (entering and leaving a vCPU, context switches, host noise) lies beneath, in `dispatch.py`, which
-calls the hooks. `s` is the lane, `p` and `q` are pCPUs, `v` is a vCPU, `t` the time in cycles.
+What is no scheduler's (entering and leaving a vCPU, context switches, host noise) lies beneath, in `sim/dispatch.py`,
+which calls the hooks. `s` is the lane, `p` and `q` are pCPUs, `v` is a vCPU, `t` the time in cycles.
 
 * `start(s, key)`: set up the records. `key` is that of the host's stream of draws. Set the timers that the scheduler
-  has: `pcpu.tick_at` of each pCPU, `world.period_at`. [Xen: init_pdata]
+  has: `tick_at` of each pCPU, the world's `period_at`. [Xen: init_pdata]
 * `charge(s, p, t)`: account for the time that p's vCPU has run. [Xen: burn_credits; Linux: update_curr]
 * `holds(s, p, t)`: say whether p's vCPU must go on all the same; then also until when, in `pcpu.slice_end`. [Xen's rate
   limit]
@@ -21,11 +21,11 @@ calls the hooks. `s` is the lane, `p` and `q` are pCPUs, `v` is a vCPU, `t` the 
   wakeup_preempt]
 * `migrate(s, v, t)`: queue v elsewhere, which was marked `moving` and has left its pCPU. [Linux: active balancing]
 * `tick(s, p, t)`: serve p's tick, and say whether p must reschedule. [Linux: task_tick]
-* `period(s)`: serve `world.period_at`, a timer that no pCPU owns. [Xen: csched_acct]
+* `period(s)`: serve the world's `period_at`, a timer that no pCPU owns. [Xen: csched_acct]
 * `protected_until(s, p)`: say until when a job of the host that wakes may not preempt p's vCPU. [Xen's rate limit]
 * `sound(s)`: say whether the scheduler's records can be those of a run (sim/soundness.py).
 
-A hook may call what is in `dispatch.py`, `calendar.request`, and the helpers of `runqueue.py`. What a scheduler must
-remember it keeps in records of its own: `s.host_par[0]`, `s.host_world[0]`, `s.host_vm[m]`, `s.host_pcpu[p]`,
+A hook may call what is in `sim/dispatch.py`, `calendar.request`, and the helpers of `runqueue.py`. What a scheduler
+must remember it keeps in records of its own: `s.host_par[0]`, `s.host_world[0]`, `s.host_vm[m]`, `s.host_pcpu[p]`,
 `s.host_vcpu[v]`.
 """

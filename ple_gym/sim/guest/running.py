@@ -1,0 +1,43 @@
+"""A vCPU that runs: what it does next, and when (docs/model.md, section 7)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ple_gym.sim import rng
+from ple_gym.sim.guest.locks import begin_spin, release, try_lock
+from ple_gym.sim.guest.program import LOCK_DRAW, next_section, work_draw
+from ple_gym.sim.jit import inlined
+from ple_gym.sim.state import SPIN
+
+
+@inlined
+def run_on(s, p, v, at):
+    """v goes on in its phase at time `at` on p: when is its next event?"""
+    if s.guest[v].phase == SPIN:
+        begin_spin(s, p, v, at)
+    else:
+        s.clock[p].guest_at = at + s.guest[v].cold + s.guest[v].remaining
+
+
+@inlined
+def lock_operation(s, v, t):
+    """The end of a section's compute: a shared lock, or a private one that nobody contends for."""
+    program = s.program[s.vcpu[v].vm]
+    bits = work_draw(s, v, LOCK_DRAW)
+    x = rng.high(bits)
+    if program.locks == 0 or x >= program.lock_below:
+        s.world[0].acquisitions += 1
+        next_section(s, v, t)
+    elif x < program.hot_below:
+        try_lock(s, v, np.uint32(program.first_lock), t)
+    else:
+        try_lock(s, v, np.uint32(program.first_lock + ((rng.low(bits) * program.locks) >> 32)), t)
+
+
+@inlined
+def end_hold(s, v, t):
+    """v gives its lock up and goes on. Returns the halted waiter that must be woken, or NONE."""
+    kicked = release(s, v, t)
+    next_section(s, v, t)
+    return kicked
