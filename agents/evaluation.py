@@ -13,6 +13,7 @@ from agents.common import AgentError
 from agents.torch_policy import TorchPolicy, read_policy
 from ple_gym import evaluate
 from ple_gym.evaluate import Comparison, Group
+from ple_gym.files import in_archive
 from ple_gym.learned.file import PREFIX
 from ple_gym.messages import plain, shown_path
 from ple_gym.scenario import Scenario
@@ -29,7 +30,7 @@ def checkpoint(name: str) -> Path:
     path = Path(name)
     if os.path.isdir(path):  # unlike the methods of Path these never raise, whatever the name
         path /= "policy.npz"
-    if not os.path.exists(path):
+    if not os.path.exists(path.parent if in_archive(path) else path):
         raise AgentError(
             f"{shown_path(name)}: no policy there; an unfinished training goes on with the command that began it"
         )

@@ -18,7 +18,7 @@ from gymnasium import spaces
 from ple_gym import evaluate
 from ple_gym.envs.vector import AutoresetMode, PleVectorEnv
 from ple_gym.evaluate.comparison import Run
-from ple_gym.files import read_bytes, reading
+from ple_gym.files import read_packed, reading
 from ple_gym.lanes import INFORMATION
 from ple_gym.learned.file import (
     HEAD,
@@ -192,7 +192,7 @@ def read_policy(path: Path) -> Network | TorchPolicy:
         PolicyError: it cannot be read, is no such file, or a damaged one.
     """
     with reading(path, PolicyError, WHAT):
-        head, weights = decode(read_bytes(path, MAX_BYTES))
+        head, weights = decode(read_packed(path, MAX_BYTES))
         fields = {name: head[name] for name in HEAD}
         if head["kind"] not in KINDS:
             return Network(**fields, weights=weights, card=head["card"])

@@ -1,4 +1,4 @@
-"""`python -m experiments`; see `commands.py`. Nothing heavy is imported here, so that Ctrl-C is heard at once."""
+"""`python -m experiments`; see `lab/commands.py`. Nothing heavy is imported here, so that Ctrl-C is heard at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     try:
-        from experiments.commands import execute
+        from experiments.lab.commands import execute
 
         return execute(argv)
     except ModuleNotFoundError as error:

@@ -10,13 +10,16 @@ import errno
 import hashlib
 import io
 import json
+import lzma
 import os
 import secrets
 import stat
+import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,6 +29,9 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SPECIAL = 0x2061  # flags of an archive's entry: encrypted, patched, strongly encrypted, masked
+_XZ_MEMORY = 2**25  # that uncompressing may take besides what comes out; preset 6 asks for 9 MB
+ARCHIVE = ".tar.xz"
+MAX_ARCHIVE_BYTES = 2**26  # of it, and of what is in it
 
 MAX_REASON = 120
 """Characters of a parser's own words: the beginning and the end, where it says at which line."""
@@ -106,6 +112,76 @@ def read_text(path: PathLike, limit: int) -> str:
         UnicodeDecodeError: it is not UTF-8.
     """
     return read_bytes(path, limit).decode()
+
+
+def compressed(data: bytes, width: int = 1) -> bytes:
+    """Some bytes as an `.xz` file; `width`: 4 if most are numbers of four bytes, of which it then makes less."""
+    numbers = {"lc": 1, "lp": 2} if width == 4 else {}
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME, **numbers}]
+    return lzma.compress(data, check=lzma.CHECK_CRC64, filters=filters)
+
+
+def uncompressed(data: bytes, limit: int) -> bytes:
+    """What is in the bytes of an `.xz` file; at most `limit` bytes are uncompressed.
+
+    Raises:
+        Exception: it is no such file, a damaged one, or more is in it; to be called within `reading`.
+    """
+    stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)
+    content = stream.decompress(data, limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"more than {limit:,} bytes are in it")
+    if not stream.eof or stream.unused_data:
+        raise ValueError("its end is missing, or something stands behind it")
+    return content
+
+
+def in_archive(path: PathLike) -> bool:
+    """Whether a path leads into an archive: `ARCHIVE.tar.xz/NAME`."""
+    return Path(path).parent.name.endswith(ARCHIVE)
+
+
+def read_packed(path: PathLike, limit: int) -> bytes:
+    """As `read_bytes`, but of `ARCHIVE.tar.xz/NAME` too: of the file of that name in the archive.
+
+    Raises:
+        OSError: it cannot be read, is not there, is not a regular file, or is larger.
+        Exception: the archive is damaged; to be called within `reading`.
+    """
+    if not in_archive(path):
+        return read_bytes(path, limit)
+    content = archived(read_bytes(Path(path).parent, MAX_ARCHIVE_BYTES)).get(Path(path).name)
+    if content is None:
+        raise FileNotFoundError(errno.ENOENT, "no such file in the archive", os.fspath(path))
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"{len(content):,} bytes are more than {limit:,}", os.fspath(path))
+    return content
+
+
+@lru_cache(maxsize=1)  # one archive is read again and again
+def archived(data: bytes) -> Mapping[str, bytes]:
+    """The files in the bytes of a `.tar.xz` archive by name.
+
+    Raises:
+        Exception: it is no such archive, or damaged, or has anything but files; to be called within `reading`.
+    """
+    with tarfile.open(fileobj=io.BytesIO(uncompressed(data, MAX_ARCHIVE_BYTES)), mode="r:") as archive:
+        members = archive.getmembers()
+        plain_files = all(member.isreg() and not member.issparse() for member in members)
+        if not plain_files or len({one.name for one in members}) < len(members):
+            raise ValueError("its archive has something else than files, or two of one name")
+        return {member.name: archive.extractfile(member).read() for member in members}  # type: ignore[union-attr]
+
+
+def archive_of(files: Mapping[str, bytes]) -> bytes:
+    """A `.tar.xz` archive of files by name, sorted; the same for the same files."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in sorted(files):
+            member = tarfile.TarInfo(name)
+            member.size = len(files[name])
+            archive.addfile(member, io.BytesIO(files[name]))
+    return compressed(content.getvalue(), width=4)
 
 
 def unpack(data: bytes, members: int, limit: int) -> dict[str, bytes]:

@@ -1,12 +1,16 @@
 """The laboratory of experiments/: a sweep gives the same file however it is run, stopped or distributed."""
 
+import csv
+import importlib
 import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,10 +23,33 @@ pytest.importorskip("joblib")
 pytest.importorskip("optuna")
 
 from experiments import __main__ as command
-from experiments import catalog, commands, coverage, fit, lab, replay, seeds, statistics
-from experiments.executors import Where
-from experiments.lab import Experiment, Folders, Partial, Table, Task, sweep, tasks
-from experiments.report import MATRIX, within
+from experiments import lab
+from experiments.answer import coverage
+from experiments.lab import (
+    Experiment,
+    Folders,
+    Partial,
+    Table,
+    Task,
+    commands,
+    digests,
+    discovery,
+    replay,
+    results,
+    seeds,
+    statistics,
+    sweep,
+    sweeps,
+    tables,
+    tasks,
+)
+from experiments.lab.executors import Where
+from experiments.lab.report import MATRIX, within
+from experiments.lab.tables import committed, kept
+from experiments.lab.worlds import load_world
+from experiments.pages import intervals
+from experiments.paper import fit
+from ple_gym import files
 from ple_gym.evaluate import statistics as printing
 
 ROOT = Path(__file__).parents[1]
@@ -65,10 +92,15 @@ def test_processes_give_the_same_file_as_one_process(tmp_path):
 
 def test_a_table_survives_its_file(tmp_path):
     content = run(experiment(), tmp_path)
-    table = Table.read(tmp_path / "results" / "example.csv")
-    table.write(tmp_path / "again.csv")
+    rows = list(csv.DictReader(content.decode().splitlines()))
+    measured = [(int(row["now"]), int(row["exits"])) for row in rows]
+    table = Table.of(COLUMNS, dict(zip(experiment().tasks(False), measured, strict=True)))
+    table.write(tmp_path / "small.table.xz")
+    again = Table.read(tmp_path / "small.table.xz")
+    again.write_csv(tmp_path / "again.csv")
     assert (tmp_path / "again.csv").read_bytes() == content
-    assert list(table.rows()) == experiment().tasks(False)
+    assert list(again.rows()) == experiment().tasks(False)
+    assert again.digest() == table.digest()
     assert len(table.where(policy="kvm", seed=3)) == 1
 
 
@@ -188,33 +220,77 @@ def test_finished_rows_are_on_the_disk_and_a_full_one_names_the_file(tmp_path, m
         run(experiment(), tmp_path / "full")
 
 
+REMEDY = "; get it again, or run its experiment"
+
+
+def refusal(path, data):
+    """The line by which a table of these bytes is refused, without the remedy."""
+    path.write_bytes(data)
+    with pytest.raises(lab.TableError, match=rf"^\S*{path.name}: .*{REMEDY}$") as caught:
+        Table.read(path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 400
+    return str(caught.value).removesuffix(REMEDY).partition(f"{path.name}: ")[2]
+
+
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
-        (lambda data: b"", "not a table of runs"),
-        (lambda data: data[:-3], "not a table of runs, or damaged .its last line"),
-        (lambda data: data + b"\n", "line 12: 0 cells"),
-        (lambda data: data + bytes(50) + b"\n", "line 12: "),
-        (lambda data: data.replace(b"seed", b"sead"), "its columns must be scenario, overrides, policy, seed"),
-        (lambda data: data + data.splitlines(True)[-1], "line 12: the same run stands there twice"),
-        (lambda data: data.replace(b",1", b",x", 1), "line 2: a number is not whole"),
-        (lambda data: data.replace(b",1", b",1.5", 1), "line 2: a number is not whole"),
-        (lambda data: data.replace(b",1", b"," + b"9" * 30, 1), "line 2: a number is not whole"),
-        (
-            lambda data: data + b"\x1b,,kvm,1" + b",1" * (data.splitlines()[0].count(b",") - 3) + b"\n",
-            "line 12: a text has",
-        ),
-        (lambda data: data.decode().encode("utf-16"), "not a table of runs"),
+        (lambda data: b"", "its end is missing"),
+        (lambda data: data[:-3], "its end is missing"),
+        (lambda data: data + data, "something stands behind it"),
+        (lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:], ""),
+        (lambda data: b"scenario,overrides,policy,seed\n", ""),
     ],
 )
 def test_a_damaged_table_is_refused_in_one_line(tmp_path, damage, why):
-    path = tmp_path / "table.csv"
-    path.write_bytes(damage((lab.RESULTS / "agreement.csv").read_bytes()))
-    with pytest.raises(
-        lab.TableError, match=rf"^\S*table\.csv: {why}.*; get it again, or run its experiment$"
-    ) as caught:
-        Table.read(path)
-    assert str(caught.value).isprintable() and len(str(caught.value)) < 400
+    told = refusal(tmp_path / "damaged.table.xz", damage(kept("agreement").read_bytes()))
+    assert told.startswith("not a table of runs, or damaged (") and why in told
+
+
+def text_of(table):
+    """The text that is compressed, and its checksum in the first line."""
+    return files.uncompressed(table.read_bytes(), 2**20)
+
+
+def test_an_edited_number_is_noticed(tmp_path):
+    """Whether the checksum was left as it is or not: RESULTS.md shows a digest of every table."""
+    sound = text_of(kept("agreement"))
+    first = re.search(rb"\ndecisions,(\d+)", sound)[1]
+    edited = sound.replace(first, b"%d" % (int(first) + 1), 1)
+    told = refusal(tmp_path / "edited.table.xz", files.compressed(edited))
+    assert told == "not a table of runs, or damaged (its checksum is of another content)"
+    forged = tmp_path / "forged.table.xz"
+    forged.write_bytes(files.compressed(files.seal(tables.KIND, edited.partition(b"\n")[2])))
+    assert Table.read(forged).digest() != committed("agreement").digest()
+    assert committed("agreement").digest() in results.PAGE.read_text()
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda text: text.replace(b"seed", b"sead"), "its columns must be scenario, overrides, policy, seed"),
+        (lambda text: text + text.splitlines(True)[-1], "its columns must be"),
+        (lambda text: re.sub(rb"seed,(\d+),\d+", rb"seed,\1,\1", text), "row 2: the same run stands there twice"),
+        (lambda text: text.replace(b",1", b",x", 1), "row 1: a number is not whole"),
+        (lambda text: re.sub(rb"decisions,\d+", b"decisions,1.5", text), "row 1: a number is not whole"),
+        (lambda text: re.sub(rb"decisions,\d+", b"decisions," + b"9" * 30, text), "row 1: a number is not whole"),
+        (lambda text: text.replace(b"scenario,Storm", b"scenario,\x1b"), "row 1: a text has control characters"),
+        (lambda text: text + b"one,2\n", "not a table of runs"),
+        (lambda text: text.decode().encode("utf-16"), "not a table of runs"),
+        (lambda text: b"", "not a table of runs"),
+    ],
+)
+def test_what_is_no_table_is_refused_though_its_checksum_is_right(tmp_path, damage, why):
+    sound = text_of(kept("agreement")).partition(b"\n")[2]
+    data = files.compressed(files.seal(tables.KIND, damage(sound)))
+    assert refusal(tmp_path / "wrong.table.xz", data).startswith(why)
+
+
+def test_a_bomb_is_not_uncompressed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "MAX_TABLE_BYTES", 2**16)
+    bomb = files.compressed(bytes(2**24))
+    assert len(bomb) < 2**16
+    assert "more than 65,536 bytes are in it" in refusal(tmp_path / "bomb.table.xz", bomb)
 
 
 @pytest.mark.parametrize("content", [b"nonsense" * 100, b"SQLite format 3\0" + bytes(5000)])
@@ -234,7 +310,7 @@ def test_a_damaged_calibration_is_refused_in_one_line(tmp_path, content):
 )  # fmt: skip
 def test_hostile_arguments_are_refused_in_one_short_line(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(lab, "fingerprint", lambda _: pytest.fail("the work has begun"))
+    monkeypatch.setattr(sweeps, "fingerprint", lambda _: pytest.fail("the work has begun"))
     assert command.main(list(arguments)) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith("experiments: error: ") and printed.err.endswith("\n") and printed.out == ""
@@ -298,6 +374,131 @@ def test_on_ray_a_killed_worker_changes_nothing(tmp_path):
     assert killed.exists()
 
 
+# --- what rows come from ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the code, to be edited."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in ("ple_gym", "experiments", "agents"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "results", "*.xz"))
+    return copy
+
+
+def changes(checkout, name, edit, module="experiments/lab/tasks.py"):
+    """Whether an edit changes the digest of what a module measures."""
+    path = checkout / name
+    sound = path.read_text() if path.exists() else None
+    before = digests.digest_of(checkout / module, root=checkout)
+    try:
+        path.write_text(edit(sound))
+        return digests.digest_of(checkout / module, root=checkout) != before
+    finally:
+        path.write_text(sound) if sound is not None else path.unlink()
+
+
+def with_code(text):
+    """A source in which something new is done."""
+    return f"{text or ''}\nADDED = 1\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ple_gym/sim/kernel.py", "ple_gym/sim/host/credit.py", "ple_gym/view/observation.py", "ple_gym/lanes.py",
+        "ple_gym/drive.py", "ple_gym/learned/network.py", "ple_gym/scenario/model.py", "ple_gym/rules/catalog.py",
+        "ple_gym/rules/new_rule.py", "ple_gym/episode.py", "ple_gym/evaluate/runs.py",
+        "ple_gym/traces/pictures.py",  # its thresholds are measured by
+        "experiments/lab/tasks.py", "experiments/lab/worlds.py",
+    ],
+)  # fmt: skip
+def test_rows_of_a_sweep_are_not_used_after_what_computes_them_has_changed(checkout, name):
+    assert changes(checkout, name, with_code)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ple_gym/cli/commands.py", "ple_gym/cli/new.py", "ple_gym/evaluate/tables.py", "ple_gym/evaluate/grid.py",
+        "ple_gym/adapters/sb3.py", "ple_gym/bench/report.py", "ple_gym/progress.py",
+        "experiments/lab/report.py", "experiments/lab/commands.py", "experiments/lab/sweeps.py",
+        "experiments/paper/figure4.py", "experiments/pages/findings.py", "agents/set_ppo.py",
+    ],
+)  # fmt: skip
+def test_rows_of_a_sweep_stay_good_after_what_only_tells_of_them_has_changed(checkout, name):
+    assert not changes(checkout, name, with_code)
+
+
+@pytest.mark.parametrize("name", ["ple_gym/sim/kernel.py", "ple_gym/cli/commands.py", "experiments/lab/tasks.py"])
+def test_rows_of_a_sweep_stay_good_after_a_word_has_changed(checkout, name):
+    assert not changes(checkout, name, lambda text: text.replace('"""', '"""Other words. ', 1) + "# a comment\n")
+
+
+def test_what_a_measuring_module_imports_counts_too(checkout):
+    """Directly or not; and of others nothing does."""
+    own = {"experiments/paper/figure4.py", "experiments/lab/traces.py", "experiments/lab/seeds.py"}
+    for name in own:
+        assert changes(checkout, name, with_code, module="experiments/paper/figure4.py"), name
+    assert changes(checkout, "experiments/learning/features.py", with_code, module="experiments/learning/agreement.py")
+    assert changes(checkout, "agents/torch_policy.py", with_code, module="experiments/learning/trained.py")
+    for name in ("experiments/paper/gap.py", "experiments/lab/pictures.py"):
+        assert not changes(checkout, name, with_code, module="experiments/paper/figure4.py"), name
+
+
+def test_files_that_rows_come_from_count(tmp_path):
+    path = tmp_path / "policies"
+    one = replace(experiment(), inputs=(path,))
+    before = sweeps.fingerprint(one)
+    assert before != sweeps.fingerprint(replace(one, columns=("now",)))
+    path.write_bytes(b"weights")
+    assert sweeps.fingerprint(one) != before == sweeps.fingerprint(replace(one, inputs=(tmp_path / "none",)))
+
+
+# --- discovery --------------------------------------------------------------------------------------------------------
+
+
+def test_a_module_with_an_experiment_is_one(tmp_path, monkeypatch):
+    """In the order of folders and names, whoever else is there."""
+    for folder in discovery.FOLDERS:
+        (tmp_path / folder).mkdir()
+    text = "from experiments.lab import Experiment\nEXPERIMENT = Experiment({name!r}, 'A question', (), list, list)\n"
+    (tmp_path / "paper" / "later_example.py").write_text(text.format(name="later_example"))
+    (tmp_path / "paper" / "example.py").write_text(text.format(name="example"))
+    (tmp_path / "answer" / "another_example.py").write_text(text.format(name="another_example"))
+    (tmp_path / "answer" / "shared_example.py").write_text("ANSWER = 42\n")
+    monkeypatch.setattr(discovery, "HERE", tmp_path)
+    for folder in discovery.FOLDERS:
+        package = importlib.import_module(f"experiments.{folder}")
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / folder)])
+    found = discovery.experiments.__wrapped__()
+    assert list(found) == ["example", "later_example", "another_example"]
+    (tmp_path / "answer" / "misnamed_example.py").write_text(text.format(name="example"))
+    with pytest.raises(
+        AssertionError, match=r"answer\.misnamed_example: its EXPERIMENT must be called misnamed_example"
+    ):
+        discovery.experiments.__wrapped__()
+    (tmp_path / "answer" / "misnamed_example.py").unlink()
+    (tmp_path / "learning" / "example.py").write_text(text.format(name="example"))
+    with pytest.raises(AssertionError, match=r"paper\.example: another experiment is called example"):
+        discovery.experiments.__wrapped__()
+
+
+def test_every_experiment_has_its_table_and_every_table_its_experiment():
+    names = {path.name.removesuffix(".table.xz") for path in lab.RESULTS.glob("*.xz")}
+    assert names == set(discovery.experiments())
+    for name, one in discovery.experiments().items():
+        assert tuple(committed(name).columns)[4:] == one.columns, name
+
+
+def test_what_git_keeps_of_results_is_small_and_shown():
+    """Tables, and of the pictures those that a document shows."""
+    kept_files = [*lab.RESULTS.iterdir(), lab.CHECKPOINTS]
+    assert sum(path.stat().st_size for path in kept_files) < 5.8e6
+    assert {path.stem for path in lab.RESULTS.glob("*.png")} == results.shown()
+    assert {path.suffix for path in lab.RESULTS.iterdir()} == {".xz", ".png"}
+
+
 # --- seeds ------------------------------------------------------------------------------------------------------------
 
 
@@ -308,8 +509,8 @@ def test_ranges_of_seeds_never_overlap():
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_what_is_reported_uses_no_seed_of_the_calibration(quick):
-    for name in catalog.NAMES:
-        used = {task.seed for task in catalog.load(name).tasks(quick)}
+    for name, one in discovery.experiments().items():
+        used = {task.seed for task in one.tasks(quick)}
         assert used.isdisjoint(seeds.CALIBRATION), name
         assert used.isdisjoint(seeds.VALIDATION) or name == "calibration", name
 
@@ -331,7 +532,7 @@ def test_the_fit_uses_seeds_of_the_calibration_only(monkeypatch):
 
 
 def test_the_start_of_the_fit_is_the_built_in_scenario():
-    built_in = lab.load_world("Paper32").parameters()
+    built_in = load_world("Paper32").parameters()
     start = fit.overrides(fit.A24)
     assert start.pop("guest.lock_probability") == pytest.approx(built_in["guest.lock_probability"], rel=0.01)
     assert start == {name: built_in[name] for name in start}
@@ -367,7 +568,7 @@ def test_a_fit_goes_on_where_it_was(tmp_path, monkeypatch):
 @lru_cache(maxsize=1)
 def populations():
     """One table, so that it is studied once."""
-    return Table.read(lab.RESULTS / "coverage.csv")
+    return committed("coverage")
 
 
 @pytest.mark.parametrize("size", [20, 120, 450])
@@ -419,8 +620,8 @@ def test_what_is_printed_without_a_mark_holds_what_it_promises():
 
 
 def test_the_page_on_intervals_is_what_the_data_say():
-    page = coverage.page(populations())
-    assert page == coverage.PAGE.read_text(), "run: python -m experiments results"
+    page = intervals.page(populations())
+    assert page == intervals.PAGE.read_text(), "run: python -m experiments results"
 
 
 # --- replay and report ------------------------------------------------------------------------------------------------
@@ -428,21 +629,20 @@ def test_the_page_on_intervals_is_what_the_data_say():
 
 def test_a_replay_finds_one_wrong_integer(tmp_path, monkeypatch):
     one = experiment()
-    run(one, tmp_path)
-    monkeypatch.setattr(catalog, "NAMES", ("example",))
-    monkeypatch.setattr(catalog, "load", lambda name: one)
-    path, said = tmp_path / "results" / "example.csv", []
-    assert replay.replay(path.parent, said.append, sample=60) == 0
-    lines = path.read_text().splitlines()
-    lines[9] = re.sub(r"\d+$", lambda match: str(int(match[0]) + 1), lines[9])
-    path.write_text("\n".join(lines) + "\n")
-    assert replay.replay(path.parent, said.append, sample=60) == 1
+    table = sweep(one, False, Where(1), folders(tmp_path), lambda done: None)
+    monkeypatch.setattr(replay, "experiments", lambda: {"example": one})
+    said = []
+    table.write(kept("example", tmp_path))
+    assert replay.replay(tmp_path, said.append, sample=60) == 0
+    table["exits"][8] += 1
+    table.write(kept("example", tmp_path))
+    assert replay.replay(tmp_path, said.append, sample=60) == 1
     assert any("seed=8" in line and "exits" in line for line in said)
 
 
 def test_every_row_of_the_matrix_is_measured_and_the_page_is_what_the_data_say():
-    tables = {name: Table.read(lab.RESULTS / f"{name}.csv") for name in catalog.NAMES}
-    page = commands.results_text(tables)
+    tables = {name: committed(name) for name in discovery.experiments()}
+    page = results.text(tables)
     assert page == (lab.HERE / "RESULTS.md").read_text(), "run: python -m experiments results"
     for row in MATRIX:
         assert re.search(rf"^\| {row} \| .* \| [1-9]\d* of [1-9]\d* \|", page, re.MULTILINE), f"{row} is not measured"

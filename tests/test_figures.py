@@ -5,9 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments import dispatch, figure1, figure3, figure4, gap, holds, lock_kinds, rival, vcpus, window
-from experiments.lab import RESULTS, Experiment, Table, Task
-from experiments.traces import crowd, free_stalls, holder_stalls, largest_dispatch, recorded_holds, spinners, trace_of
+from experiments.lab import Experiment, Table, Task
+from experiments.lab.tables import committed
+from experiments.lab.traces import (
+    crowd,
+    free_stalls,
+    holder_stalls,
+    largest_dispatch,
+    recorded_holds,
+    spinners,
+    trace_of,
+)
+from experiments.paper import dispatch, figure1, figure3, figure4, gap, holds, lock_kinds, rival, vcpus, window
 from ple_gym.traces import events as tr
 
 OWN = [m.EXPERIMENT for m in (figure1, vcpus, gap, window, holds, figure3, dispatch, figure4, lock_kinds, rival)]
@@ -107,7 +116,7 @@ def test_figure_1_is_told_in_this_order(policy: str) -> None:
 
 
 def test_figure_3_shows_two_waits_as_the_papers() -> None:
-    table = Table.read(RESULTS / "figure3.csv")
+    table = committed("figure3")
     best = figure3.best_row(table)
     replayed(figure3.EXPERIMENT, table, best["seed"])
     trace = trace_of(Task(figure3.WORLD, "", figure3.POLICY, best["seed"]))
@@ -124,7 +133,7 @@ def test_figure_3_shows_two_waits_as_the_papers() -> None:
 
 
 def test_figures_5_and_6_show_a_preempted_holder_and_then_a_free_lock() -> None:
-    table = Table.read(RESULTS / "figure4.csv")
+    table = committed("figure4")
     best = figure4.best_row(table)
     replayed(figure4.EXPERIMENT, table, best["seed"])
     trace = trace_of(Task(figure4.WORLD, "", figure4.POLICY, best["seed"]))
@@ -148,7 +157,7 @@ def test_figures_5_and_6_show_a_preempted_holder_and_then_a_free_lock() -> None:
 
 @pytest.mark.parametrize("experiment", OWN, ids=lambda experiment: experiment.name)
 def test_the_committed_data_are_complete_and_out_of_band_only_where_it_is_known(experiment: Experiment) -> None:
-    table = Table.read(RESULTS / f"{experiment.name}.csv")
+    table = committed(experiment.name)
     assert set(table.rows()) == set(experiment.tasks(False))
     for check in experiment.checks(table):
         assert check.passed is None or type(check.passed) is bool, check

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments import findings, lab, robustness
+from experiments.answer import robustness
 from experiments.lab import Table
+from experiments.lab.tables import committed
+from experiments.pages import findings
+
+
+@lru_cache(maxsize=1)
+def tables() -> dict[str, Table]:
+    return {name: committed(name) for name in findings.NEEDS}
 
 
 def test_the_page_is_the_text_with_todays_numbers() -> None:
-    assert findings.PAGE.read_text(encoding="utf-8") == findings.page(), "run python -m experiments results"
+    assert findings.PAGE.read_text(encoding="utf-8") == findings.page(tables()), "run python -m experiments results"
 
 
 def test_every_number_is_used() -> None:
-    assert findings.unused() == set()
+    assert findings.unused(tables()) == set()
 
 
 def test_a_sentence_is_a_finding_if_nothing_in_the_grid_speaks_against_it() -> None:
-    table = Table.read(lab.RESULTS / "robustness.csv")
+    table = committed("robustness")
     found, depends = (section(name) for name in ("Findings", "Depends on"))
     kept = [robustness.survives(table, claim) for claim in robustness.CLAIMS]
     assert True in kept
@@ -34,7 +42,7 @@ def test_a_sentence_is_a_finding_if_nothing_in_the_grid_speaks_against_it() -> N
 
 
 def test_one_cell_of_the_other_sign_is_enough_against_a_sentence() -> None:
-    table = Table.read(lab.RESULTS / "robustness.csv")
+    table = committed("robustness")
     claim = next(claim for claim in robustness.CLAIMS if robustness.survives(table, claim))
     cell = robustness.part(table, "Busy8", "unfair locks")
     turned = (table["scenario"] == "Busy8") & (table["overrides"] == cell["overrides"][0])
@@ -54,4 +62,4 @@ def test_an_unknown_number_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
     text.write_text("There are {no_such_number} of them.\n", encoding="utf-8")
     monkeypatch.setattr(findings, "TEXT", text)
     with pytest.raises(KeyError, match="no_such_number"):
-        findings.page()
+        findings.page(tables())

@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 from test_exported import random_network
 
+from ple_gym.files import compressed, seal, uncompressed, unseal
 from ple_gym.lanes import Lanes
 from ple_gym.learned.file import KINDS, Network, PolicyError, encode, read_network
 from ple_gym.policies import load_policy
@@ -460,24 +461,28 @@ class PartialTables:
 
 
 class Tables:
-    """Tables of runs: read, or refused."""
+    """Tables of runs: damaged files are refused; a text whose checksum is right is a table, or refused."""
 
     def __init__(self, folder: Path) -> None:
         pytest.importorskip("joblib")
-        from experiments.lab import RESULTS
+        from experiments.lab.tables import KIND, committed, kept
 
-        self.path = folder / "table.csv"
-        self.sound = (RESULTS / "agreement.csv").read_bytes()
+        self.path, self.kind = folder / "table.xz", KIND
+        self.sound, self.digest = kept("agreement").read_bytes(), committed("agreement").digest()
+        self.text = unseal(KIND, uncompressed(self.sound, 2**20))
 
     def one(self, rng: random.Random) -> str:
-        """One damaged file."""
+        """One damaged file, or one with another text."""
         from experiments.lab import Table, TableError
 
-        self.path.write_bytes(damaged(self.sound, rng))
+        forged = rng.random() < 0.5
+        text = seal(self.kind, damaged(self.text, rng))
+        self.path.write_bytes(compressed(text) if forged else damaged(self.sound, rng))
         try:
             table = Table.read(self.path)
         except TableError as error:
             return refused(error)
+        assert forged or table.digest() == self.digest, "numbers that were not measured"
         assert {len(column) for column in table.columns.values()} == {len(table)}
         return "accepted"
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import tarfile
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,37 +17,115 @@ import pytest
 pytest.importorskip("torch", reason="learners need it")
 
 from agents import common, set_ppo
+from agents.archive import Archive
+from agents.common import AgentError
+from agents.evaluation import checkpoint
 from agents.torch_policy import read_policy
-from experiments import agreement, best_policy, features, lab, leaderboard, leaderboard_page, seeds, trained, trainings
-from experiments.lab import Table, Task
+from experiments.lab import CHECKPOINTS, Task, seeds
+from experiments.lab.tables import committed
+from experiments.learning import agreement, features, leaderboard, trained, trainings
+from experiments.pages import best_policy
+from experiments.pages import leaderboard as leaderboard_page
 from ple_gym.envs.env import PleEnv
 from ple_gym.evaluate import simulate
-from ple_gym.learned.file import FOLDER, Network, read_network
+from ple_gym.files import compressed, uncompressed
+from ple_gym.learned.file import FOLDER, Network, PolicyError, read_network
 
 SHORT = "limit.simulated_s=0.03"
 
 
 def test_the_leaderboard_s_worlds_are_test_worlds() -> None:
     assert set(seeds.LEADERBOARD) <= set(common.TEST)
-    for name in leaderboard_page.NAMES:
-        assert set(Table.read(lab.RESULTS / f"{name}.csv")["seed"].tolist()) <= set(common.TEST)
+    for name in leaderboard_page.NEEDS:
+        assert set(committed(name)["seed"].tolist()) <= set(common.TEST)
 
 
 def test_every_training_is_kept_as_a_policy_or_as_a_card_and_was_on_training_worlds() -> None:
     """Its card says so; it fits the row that it stands in, and is small."""
+    kept = trainings.KEPT.files()
+    assert len(kept) == sum(row.seeds for row in trainings.ALL)
     for row in trainings.ALL:
         for seed, policy in enumerate(row.policies()):
-            file, card_file = trainings.file_of(policy), trainings.card_of(policy)
-            assert file.exists() != card_file.exists(), policy
-            card = json.loads(card_file.read_text()) if card_file.exists() else read_policy(file).card
+            file, alone = kept.get(f"{policy}.npz"), kept.get(f"{policy}.json")
+            assert (file is None) != (alone is None), policy
+            card = json.loads(alone) if alone else read_policy(trainings.file_of(policy)).card
             assert (card["learner"], card["seed"], card["scenario"]) == (row.learner, seed, row.options["scenario"])
             assert {name: card["options"][name] for name in row.options} == json.loads(json.dumps(dict(row.options)))
             assert set(card["train_worlds"]) <= set(common.TRAIN) and card["command"].startswith(
                 "python -m agents train "
             )
             assert set(range(*card["validation"]["seeds"])) <= set(common.VALIDATION)
-            assert (card["validation"]["above_ideal_percent"] is None) == card_file.exists()
-            assert not file.exists() or file.stat().st_size < 2**20
+            assert (card["validation"]["above_ideal_percent"] is None) == (file is None)
+            assert len(file or b"") < 2**20
+
+
+def test_a_policy_is_read_through_the_archive_by_its_name(tmp_path: Path) -> None:
+    """By whatever reads policies; and unpacked by `tar` it is the same file."""
+    best = features.best()
+    inside = CHECKPOINTS / f"{best}.npz"
+    run = simulate("Tiny", f"learned:{inside}", [1])
+    with tarfile.open(CHECKPOINTS) as archive:
+        archive.extract(inside.name, tmp_path, filter="data")
+    assert simulate("Tiny", f"learned:{tmp_path / inside.name}", [1]) == run
+    assert checkpoint(str(inside)) == inside
+    for wrong in (CHECKPOINTS / "nobody.npz", CHECKPOINTS / "cem-Paper32-0.npz"):
+        with pytest.raises(PolicyError, match=rf"{wrong.name}: no such file in the archive$"):
+            simulate("Tiny", f"learned:{wrong}", [1])
+    with pytest.raises(AgentError, match="no policy there"):
+        checkpoint(str(tmp_path / "no.tar.xz" / "nobody.npz"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda data: data[:-9], "its end is missing"),
+        (lambda data: data[:2000] + bytes([data[2000] ^ 1]) + data[2001:], ""),
+        (lambda data: b"PK", ""),
+        (lambda data: compressed(b"no archive" * 100), ""),
+        (lambda data: compressed(uncompressed(data, 2**26)[:200_000]), ""),
+        (lambda data: archive_with(tarfile.SYMTYPE), "something else than files"),
+        (lambda data: archive_with(tarfile.REGTYPE, twice=True), "two of one name"),
+    ],
+)
+def test_a_damaged_archive_is_refused_and_stays_as_it_is(tmp_path: Path, damage: Any, why: str) -> None:
+    path = tmp_path / "checkpoints.tar.xz"
+    path.write_bytes(damaged := damage(CHECKPOINTS.read_bytes()))
+    with pytest.raises(
+        PolicyError, match=r"^\S*checkpoints\.tar\.xz: not an archive of learned policies, or damaged"
+    ) as told:
+        Archive(path).add({"new.npz": b"x"})
+    assert why in str(told.value) and str(told.value).isprintable() and path.read_bytes() == damaged
+    with pytest.raises(PolicyError, match="not a learned policy, or damaged"):
+        read_policy(path / "bc-Storm-0.npz")
+
+
+def archive_with(kind: bytes, twice: bool = False) -> bytes:
+    """A sound archive but for a member of this kind, or that there are two of one name."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for _ in range(1 + twice):
+            member = tarfile.TarInfo("bc-Storm-0.npz")
+            member.type = kind
+            archive.addfile(member)
+    return compressed(content.getvalue())
+
+
+def test_what_is_added_stays_though_the_next_write_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Archive(tmp_path / "new" / "checkpoints.tar.xz")
+    assert archive.files() == {}
+    archive.add({"b.npz": b"two", "a.json": b"one"})
+    before = archive.path.read_bytes()
+    assert list(archive.files().items()) == [("a.json", b"one"), ("b.npz", b"two")]
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(os, "fsync", kill)
+        archive.add({"c.npz": b"three"})
+    assert archive.path.read_bytes() == before and len(list(archive.path.parent.iterdir())) == 1
+    archive.add({"b.npz": b"2", "c.npz": b"three"})
+    assert archive.files() == {"a.json": b"one", "b.npz": b"2", "c.npz": b"three"}
 
 
 def test_what_ships_is_the_best_policy_on_validation_worlds() -> None:
@@ -108,14 +190,14 @@ def test_a_hidden_feature_does_not_matter_to_what_is_left() -> None:
 
 def test_the_quick_start_keeps_its_promise() -> None:
     """On test worlds; the table is replayed by `python -m experiments replay`."""
-    promise = leaderboard.checks(Table.read(lab.RESULTS / "leaderboard.csv"))[0]
+    promise = leaderboard.checks(committed("leaderboard"))[0]
     assert promise.row == "quick start" and promise.passed
 
 
 def test_the_pages_are_what_the_data_say() -> None:
-    tables = {name: Table.read(lab.RESULTS / f"{name}.csv") for name in leaderboard_page.NAMES}
+    tables = {name: committed(name) for name in leaderboard_page.NEEDS}
     assert leaderboard_page.page(tables) == leaderboard_page.PAGE.read_text(), "run: python -m experiments results"
-    tables = {name: Table.read(lab.RESULTS / f"{name}.csv") for name in best_policy.NAMES}
+    tables = {name: committed(name) for name in best_policy.NEEDS}
     page, text = best_policy.PAGE.read_text(), best_policy.TEXT.read_text()
     for name, number in best_policy.numbers(tables).items():
         if f"{{{name}}}" in text:
@@ -125,8 +207,8 @@ def test_the_pages_are_what_the_data_say() -> None:
 def test_a_training_without_a_policy_that_finishes_leaves_its_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainings, "CHECKPOINTS", tmp_path / "checkpoints")
-    monkeypatch.setattr(trainings, "FOLDERS", tmp_path / "runs")
+    monkeypatch.setattr(trainings, "KEPT", Archive(tmp_path / "new" / "checkpoints.tar.xz"))
+    monkeypatch.setattr(trainings, "TRAININGS", tmp_path / "runs")
     options = {"scenario": "Tiny", "overrides": ("guest.transactions=5",), "steps": 2_000, "population": 4, "elite": 2}
     row, progress = trainings.Training("cem-Tiny", "cem", options, seeds=1), list[int]()
     monkeypatch.setattr(common.Validation, "__call__", lambda self, policy: 12.5)
@@ -137,4 +219,6 @@ def test_a_training_without_a_policy_that_finishes_leaves_its_card(
     monkeypatch.setattr(common.Validation, "__call__", lambda self, policy: None)
     failing = replace(row, name="cem-Worse")
     trainings.train_all(1, progress.append, [failing])
-    assert trained.validated(failing) == [] and trainings.card_of("cem-Worse-0").exists()
+    assert trained.validated(failing) == [] and "cem-Worse-0.json" in trainings.KEPT.files()
+    assert [card["learner"] for card in trainings.cards(failing)] == ["cem"]
+    assert trainings.finished(row) == ["cem-Tiny-0"]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ple_gym.files import parse_json, read_bytes, reading, unpack, write_whole
+from ple_gym.files import parse_json, read_packed, reading, unpack, write_whole
 from ple_gym.learned import network
 from ple_gym.learned.cards import check_card
 from ple_gym.messages import show
@@ -226,7 +226,7 @@ def read_network(path: Path) -> Network:
         PolicyError: it cannot be read, is no such file, or a damaged one.
     """
     with reading(path, PolicyError, WHAT):
-        head, weights = decode(read_bytes(path, MAX_BYTES))
+        head, weights = decode(read_packed(path, MAX_BYTES))
         return Network(**{name: head[name] for name in HEAD}, weights=weights, card=head["card"])
 
 
@@ -237,7 +237,7 @@ def read_card(path: Path) -> dict[str, Any]:
         PolicyError: it cannot be read, is no card, or a damaged one.
     """
     with reading(path, PolicyError, "a policy's card"):
-        card: dict[str, Any] = parse_json(read_bytes(path, MAX_CARD_BYTES).decode())
+        card: dict[str, Any] = parse_json(read_packed(path, MAX_CARD_BYTES).decode())
         check_card(card, PolicyError)
         return card
 
@@ -248,7 +248,8 @@ def learned_names() -> list[str]:
 
 
 def load_network(name: str) -> Network:
-    """A learned policy by name: `learned:NAME` of those that are shipped, or `learned:` and the path of a `.npz` file.
+    """A learned policy by name: `learned:NAME` of those that are shipped, or `learned:` and the path of a `.npz` file,
+    which may lead into an archive: `agents/checkpoints.tar.xz/NAME.npz`.
 
     Raises:
         PolicyError: a file that cannot be read, or is no learned policy.

@@ -1,0 +1,1 @@
+"""Questions about rules, hosts and intervals that the paper leaves open."""

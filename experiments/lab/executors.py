@@ -1,0 +1,135 @@
+"""Where the batches of a sweep run: in this process, in local processes (joblib), or on a Ray cluster.
+
+All three yield the same rows. On Ray a batch whose worker dies is run again elsewhere, and every batch is the same
+wherever it runs, so that nothing is lost, repeated or different.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeAlias
+
+from experiments.lab.folders import ROOT
+from ple_gym.compilation import warm_up
+from ple_gym.files import reason
+from ple_gym.messages import plain
+from ple_gym.scenario import ScenarioError
+
+RETRIES = 5  # of a batch whose worker died
+PENDING = 4  # batches per worker that Ray is given at a time
+LOCAL = "local"
+
+Batches: TypeAlias = Sequence[Sequence[Any]]
+Rows: TypeAlias = list[tuple[int, ...]]
+Measure: TypeAlias = Callable[[Any], Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Where:
+    """`jobs` local processes, or the Ray cluster at an address; `local` starts one here, with `jobs` workers."""
+
+    jobs: int = os.cpu_count() or 1
+    ray: str = ""
+
+
+def run_batches(measure: Measure, columns: Sequence[str], batches: Batches, where: Where) -> Iterator[tuple[int, Rows]]:
+    """Yield (number of the batch, its rows) as batches are finished, in any order."""
+    if not batches:
+        return
+    if where.ray:
+        yield from _on_ray(measure, columns, batches, where)
+    elif where.jobs == 1:
+        for number, batch in enumerate(batches):
+            yield number, _run(measure, columns, batch)
+    else:
+        yield from _in_processes(measure, columns, batches, where.jobs)
+
+
+def run_one(measure: Measure, columns: Sequence[str], task: Any) -> tuple[int, ...]:
+    """One row.
+
+    Raises:
+        TypeError: a measured value is not an integer.
+    """
+    values = measure(task)
+    return tuple(operator.index(values[name]) for name in columns)
+
+
+def _run(measure: Measure, columns: Sequence[str], batch: Sequence[Any]) -> Rows:
+    return [run_one(measure, columns, task) for task in batch]
+
+
+def _numbered(measure: Measure, columns: Sequence[str], batch: Sequence[Any], number: int) -> tuple[int, Rows]:
+    return number, _run(measure, columns, batch)
+
+
+def _in_processes(measure: Measure, columns: Sequence[str], batches: Batches, jobs: int) -> Iterator[tuple[int, Rows]]:
+    from joblib import Parallel, delayed
+
+    warm_up()  # compile here, once, and not in all processes at the same time
+    parallel = Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=f"{PENDING}*n_jobs", return_as="generator_unordered")
+    with without_interrupts():
+        results = parallel(delayed(_numbered)(measure, columns, batch, i) for i, batch in enumerate(batches))
+    yield from results
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Start processes that do not hear Ctrl-C, which a terminal sends to all: this one ends them, without their words.
+
+    They inherit what this thread does not hear now. It hears of it at the end.
+    """
+    from joblib.externals.loky.backend import resource_tracker
+
+    resource_tracker.ensure_running()  # before, as it makes the thread hear again
+    threading.excepthook = _without_executors
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+
+
+def _without_executors(failure: threading.ExceptHookArgs) -> None:
+    """Tell of an exception in a thread, but not in the one that feeds processes which have just been ended."""
+    if failure.thread is None or "ExecutorManager" not in failure.thread.name:
+        threading.__excepthook__(failure)
+
+
+def _on_ray(measure: Measure, columns: Sequence[str], batches: Batches, where: Where) -> Iterator[tuple[int, Rows]]:
+    try:
+        import ray
+    except ImportError:
+        raise ScenarioError("--ray: Ray is not installed; pip install 'ple-gym[cluster]'") from None
+    warm_up()
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if where.ray == LOCAL:
+        # This checkout as it is: its compiled kernel is used, too.
+        code = {"env_vars": {"PYTHONPATH": str(ROOT)}}
+        ray.init(
+            LOCAL, num_cpus=where.jobs, include_dashboard=False, _node_ip_address="127.0.0.1", runtime_env=code, **quiet
+        )
+    else:
+        packages = [str(ROOT / name) for name in ("ple_gym", "experiments", "agents")]
+        code = {"py_modules": packages, "excludes": ["**/__pycache__", "results"]}
+        try:
+            ray.init(where.ray, runtime_env=code, **quiet)
+        except (ConnectionError, ValueError) as error:
+            raise ScenarioError(f"--ray = {plain(where.ray)}: no cluster there ({reason(error)})") from None
+    try:
+        run = ray.remote(num_cpus=1, max_retries=RETRIES)(_numbered)
+        calls = (run.remote(measure, columns, batch, number) for number, batch in enumerate(batches))
+        pending = list(islice(calls, PENDING * max(1, int(ray.cluster_resources().get("CPU", 1)))))
+        while pending:
+            ready, pending = ray.wait(pending)
+            yield from ray.get(ready)
+            pending += islice(calls, len(ready))
+    finally:
+        ray.shutdown()

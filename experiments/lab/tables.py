@@ -1,0 +1,165 @@
+"""A table: rows of integers under the keys of their tasks, in memory, in git and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.lab.folders import RESULTS
+from experiments.lab.tasks import KEYS, Row, Task
+from ple_gym.files import (
+    compressed,
+    make_folder,
+    parsing,
+    read_bytes,
+    reading,
+    seal,
+    uncompressed,
+    unseal,
+    write_whole,
+    writing,
+)
+from ple_gym.scenario import ScenarioError
+
+KIND = "table of runs, format 1"  # as `files.seal` names it
+MAX_TABLE_BYTES = 2**27
+
+_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+
+
+class TableError(ScenarioError):
+    """A table cannot be read or written. The message is one line that names the file."""
+
+
+class Table:
+    """Rows of integers under the keys of their tasks: `table["exits"]` is an array [rows], int64 or text."""
+
+    def __init__(self, columns: Mapping[str, np.ndarray]) -> None:
+        self.columns = dict(columns)
+
+    @classmethod
+    def of(cls, names: Sequence[str], rows: Mapping[Task, Row]) -> Table:
+        """A table of measured rows; `names` are those of the measured columns."""
+        columns = [*zip(*((*task, *row) for task, row in rows.items()), strict=True)]
+        columns = columns or [()] * (len(KEYS) + len(names))
+        return cls({name: _array(values) for name, values in zip([*KEYS, *names], columns, strict=True)})
+
+    @classmethod
+    def read(cls, path: Path) -> Table:
+        """The table in a file that `write` wrote.
+
+        Raises:
+            TableError: it cannot be read, is no such table, or was changed.
+        """
+        with reading(path, TableError, "a table of runs", "get it again, or run its experiment"):
+            return cls.unpack(read_bytes(path, MAX_TABLE_BYTES))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Table:
+        """The table that `pack` was called of.
+
+        Raises:
+            TableError: its columns or one of its rows are none.
+            Exception: it is damaged, or was changed; to be called within `files.reading`.
+        """
+        lines = csv.reader(unseal(KIND, uncompressed(data, MAX_TABLE_BYTES)).decode().splitlines(), strict=True)
+        names, *cells = zip(*lines, strict=True)
+        if names[: len(KEYS)] != KEYS or len(set(names)) < len(names):
+            raise TableError(f"its columns must be {', '.join(KEYS)} and others, each once")
+        rows: dict[Task, Row] = {}
+        for number, line in enumerate(cells, 1):
+            with parsing(TableError, f"row {number}"):
+                task, row = parsed(line, len(names))
+                if rows.setdefault(task, row) is not row:
+                    raise ValueError("the same run stands there twice")
+        return cls.of(names[len(KEYS) :], rows)
+
+    def pack(self) -> bytes:
+        """The table in its small form: an `.xz` file of a line with a checksum, then a line per column."""
+        return compressed(seal(KIND, self._text(by_column=True)))
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that change with any number or name."""
+        return hashlib.blake2b(self._text(by_column=True), digest_size=8).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write the small form, whole."""
+        self._write(path, self.pack())
+
+    def write_csv(self, path: Path) -> None:
+        """Write a CSV file with a line per row, whole."""
+        self._write(path, self._text(by_column=False))
+
+    def _write(self, path: Path, content: bytes) -> None:
+        with writing(path, TableError):
+            make_folder(path.parent)
+            write_whole(path, content)
+
+    def _text(self, by_column: bool) -> bytes:
+        columns = [[name, *column.tolist()] for name, column in self.columns.items()]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(columns if by_column else zip(*columns, strict=True))
+        return text.getvalue().encode()
+
+    def __len__(self) -> int:
+        return len(self["seed"])
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.columns[name]
+
+    def where(self, **equal: object) -> Table:
+        """The rows whose columns have these values."""
+        keep = np.ones(len(self), bool)
+        for name, value in equal.items():
+            keep &= self[name] == value
+        return self.select(keep)
+
+    def select(self, keep: np.ndarray) -> Table:
+        """The rows of a mask, or at these positions."""
+        return Table({name: column[keep] for name, column in self.columns.items()})
+
+    def distinct(self, name: str) -> list[Any]:
+        """The values of a column, in the order they first appear."""
+        return list(dict.fromkeys(self[name].tolist()))
+
+    def rows(self) -> dict[Task, Row]:
+        """Task -> measured row."""
+        lines = zip(*(column.tolist() for column in self.columns.values()), strict=True)
+        return {Task(*line[: len(KEYS)]): tuple(line[len(KEYS) :]) for line in lines}
+
+
+def parsed(cells: Sequence[str], width: int) -> tuple[Task, Row]:
+    """Task and measured row of a line; ValueError if it is none of so many cells."""
+    if len(cells) != width:
+        raise ValueError(f"{len(cells)} cells instead of {width}")
+    if not all(cell.isprintable() for cell in cells[:3]):
+        raise ValueError("a text has control characters")
+    if not all(_WHOLE.fullmatch(cell) for cell in cells[3:]):
+        raise ValueError("a number is not whole, or has more than 18 digits")
+    seed, *row = map(int, cells[3:])
+    return Task(cells[0], cells[1], cells[2], seed), tuple(row)
+
+
+def _array(values: Sequence[Any]) -> np.ndarray:
+    return np.array(values, object if values and isinstance(values[0], str) else np.int64)
+
+
+def kept(name: str, folder: Path = RESULTS) -> Path:
+    """Where an experiment's table stands in its small form."""
+    return folder / f"{name}.table.xz"
+
+
+def committed(name: str) -> Table:
+    """The table of an experiment that git keeps.
+
+    Raises:
+        TableError: as `Table.read`.
+    """
+    return Table.read(kept(name))

@@ -1,0 +1,83 @@
+"""A task: one simulated run, and the exact integers that are measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
+
+from experiments.lab.worlds import load_world
+from ple_gym.lanes import Lanes, bin_value
+from ple_gym.scenario import Scenario
+from ple_gym.sim.state import WAITS
+
+UNFINISHED = -1  # a VM's finish if it had none
+
+
+class Task(NamedTuple):
+    """One run. `overrides` is text: `host.ratelimit_us=500;guest.vcpus=16`, empty for none."""
+
+    scenario: str
+    overrides: str
+    policy: str
+    seed: int
+
+
+KEYS = Task._fields
+Row: TypeAlias = tuple[int, ...]
+Measure: TypeAlias = Callable[[Task], Mapping[str, int]]
+
+
+def tasks(
+    scenario: str, policies: str | Iterable[str], seeds: Iterable[int], overrides: Mapping[str, object] | None = None
+) -> list[Task]:
+    """Every policy on every seed."""
+    policies = [policies] if isinstance(policies, str) else policies
+    text = overrides_text(overrides)
+    seeds = list(seeds)
+    return [Task(scenario, text, policy, seed) for policy in policies for seed in seeds]
+
+
+def overrides_text(overrides: Mapping[str, object] | None) -> str:
+    """How a `Task` and a table's column `overrides` write these overrides."""
+    return ";".join(f"{name}={value}" for name, value in (overrides or {}).items())
+
+
+@lru_cache(maxsize=64)
+def world(scenario: str, overrides: str) -> Scenario:
+    """The scenario of a task, its overrides applied."""
+    pairs = (item.split("=", 1) for item in overrides.split(";") if item)
+    return load_world(scenario).with_overrides(dict(pairs))
+
+
+@lru_cache(maxsize=2)
+def _lanes(scenario: str, overrides: str, policy: str) -> Lanes:
+    return Lanes(world(scenario, overrides), 1, policy=policy)
+
+
+def totals(task: Task) -> dict[str, int]:
+    """Simulate a task: every metric of docs/model.md, section 13, flat, times in cycles.
+
+    `finished, now, exits, ..., useful, spin, ..., wait_p50, wait_p99, wait_max, waits_1ms` (acquisitions that waited
+    about a millisecond or more), `acquisition_exits_p50, ..., dispatch_exits_max, dispatch_exits_mode`, and of every VM
+    `used_0, useful_0, finish_0`.
+    """
+    lanes = _lanes(task.scenario, task.overrides, task.policy)
+    lanes.run(0, task.seed)
+    run: dict[str, Any] = lanes.totals(0)
+    flat = {name: int(value) for name, value in run.items() if not isinstance(value, dict | list)}
+    flat |= run["cycles"]
+    flat |= {f"wait_{name}": value for name, value in run["acquire_wait"].items()}
+    flat["waits_1ms"] = _waits_over(lanes, world(task.scenario, task.overrides).host.tsc_hz // 1000)
+    flat |= {f"acquisition_exits_{name}": value for name, value in run["ple_per_acquisition"].items()}
+    flat |= {f"dispatch_exits_{name}": value for name, value in run["ple_per_dispatch"].items()}
+    for number, vm in enumerate(run["vms"]):
+        finish = vm["finish"] if vm["finish"] <= run["now"] else UNFINISHED
+        flat |= {f"used_{number}": vm["used"], f"useful_{number}": vm["useful"], f"finish_{number}": finish}
+    return flat
+
+
+def _waits_over(lanes: Lanes, cycles: int) -> int:
+    """Contended acquisitions that waited this long, to the histogram's 3.2 %."""
+    counts = lanes.histogram[0, WAITS].tolist()
+    return sum(count for index, count in enumerate(counts) if count and bin_value(index) >= cycles)

@@ -1,0 +1,72 @@
+"""The worlds that experiments run besides the built-in scenarios, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from experiments.lab.folders import PROFILES
+from ple_gym.scenario import Host, Limit, Scenario, Vm
+from ple_gym.scenario.builtin import load
+
+# Paper8 with busier locks and no noise: every run has long waits.
+BUSY8 = replace(
+    load("Paper8").with_overrides({"noise.rate_hz": 0}),
+    name="Busy8",
+    guest=replace(load("Paper8").guest, transactions=1000, locks=8, hold="exponential 53400"),
+)
+
+WORLDS: Mapping[str, Scenario] = {
+    # Figure 2 without the busy neighbour: the benchmark's VM has all 32 vCPUs.
+    "Paper32Alone": replace(
+        load("Paper32"), name="Paper32Alone", guest=replace(load("Paper32").guest, vcpus=32), neighbours=()
+    ),
+    "Busy8": BUSY8,
+    # The same beside a VM that only computes.
+    "Busy8Hog": replace(BUSY8, name="Busy8Hog", neighbours=(replace(load("Paper32").neighbours[0], vcpus=4),)),
+    # Figure 1. Each vCPU computes 20 ms or so, then perhaps takes the lock, which it holds for 10 ms: the holder may
+    # well lose its pCPU at the end of a time slice. One section each.
+    "ThreeVcpus": Scenario(
+        name="ThreeVcpus",
+        host=Host(pcpus=1),
+        limit=Limit(simulated_s=2.0),
+        guest=Vm(
+            vcpus=3,
+            transactions=3,
+            sections=1,
+            compute="exponential 53400000",
+            hold="constant 26700000",
+            lock_probability=0.7,
+            hot_probability=1.0,
+            kernel_share=0.0,
+        ),
+    ),
+    # One preempted holder, and all others in line: `guest.vcpus` and `guest.transactions` are set together. One section
+    # each; nothing is random but the time slices' phase.
+    "OnePreemption": Scenario(
+        name="OnePreemption",
+        limit=Limit(simulated_s=5.0),
+        guest=Vm(
+            vcpus=8,
+            transactions=8,
+            sections=1,
+            compute="constant 20000",
+            hold="constant 2000",
+            lock_probability=1.0,
+            hot_probability=1.0,
+            start="convoy",
+        ),
+    ),
+}
+
+
+def load_world(name: str) -> Scenario:
+    """A world of this module, a fitted profile (`fitted`, `dear-exits`), or a built-in scenario.
+
+    Raises:
+        ScenarioError: no such scenario.
+    """
+    profile = PROFILES / f"{name}.toml"
+    if name in WORLDS:
+        return WORLDS[name]
+    return load(str(profile) if profile.exists() else name)

@@ -1,0 +1,1 @@
+"""Learned policies: the trainings, the leaderboard, and what the best policy does."""

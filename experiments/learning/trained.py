@@ -1,0 +1,120 @@
+"""Runs under rules and trained policies, whole or from a storm on: what the experiments on learning share.
+
+A task's policy is a rule, or the name of a policy in `agents/checkpoints.tar.xz`. Only those are run that the kernel
+can run and whose runs on validation seeds came to an end: with torch, a run that is caught in a storm takes minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from agents.torch_policy import TorchPolicy, read_policy
+from experiments.lab import Table, Task, world
+from experiments.lab.report import Check
+from experiments.learning import trainings
+from experiments.learning.trainings import Training, file_of
+from ple_gym.evaluate import Comparison, Estimate, Row
+from ple_gym.evaluate.tables import FEW
+from ple_gym.lanes import Lanes
+from ple_gym.learned.file import Network
+from ple_gym.rules import RULES
+from ple_gym.scenario import Scenario
+
+FROM_STORM = " from a storm"  # behind a scenario's name: counted from its first storm under the host's own rule
+COLUMNS = ("finished", "cycles", "useful", "exits", "waste")
+
+Totals = Mapping[str, Any]
+
+
+def measure(task: Task) -> dict[str, int]:
+    """What happened from the start on, in cycles: of time; of pCPU time that was useful, or lost in spin and exit."""
+    scenario = world(task.scenario.removesuffix(FROM_STORM), task.overrides)
+    storm = task.scenario.endswith(FROM_STORM)
+    lanes = _lanes(scenario, task.policy, storm)
+    if storm:
+        before = lanes.run_from_start(0, task.seed)
+        return since(before, lanes.totals(0))
+    lanes.run(0, task.seed)
+    return since(NOTHING, lanes.totals(0))
+
+
+def since(before: Totals, after: Totals) -> dict[str, int]:
+    """What happened between two totals: the integers of `COLUMNS`."""
+    spent = {name: after["cycles"][name] - before["cycles"][name] for name in ("useful", "spin", "exit")}
+    return {
+        "finished": int(after["finished"]),
+        "cycles": after["now"] - before["now"],
+        "useful": spent["useful"],
+        "exits": after["exits"] - before["exits"],
+        "waste": spent["spin"] + spent["exit"],
+    }
+
+
+NOTHING: Totals = {"now": 0, "exits": 0, "cycles": {"useful": 0, "spin": 0, "exit": 0}}
+
+
+@lru_cache(maxsize=64)
+def _policy(name: str) -> Network | TorchPolicy:
+    return read_policy(file_of(name))
+
+
+@lru_cache(maxsize=2)
+def _lanes(scenario: Scenario, policy: str, storm: bool) -> Lanes:
+    decides = policy if policy in RULES else _policy(policy)
+    assert not isinstance(decides, TorchPolicy)
+    return Lanes(scenario, 1, start="storm" if storm else "first", policy=decides)
+
+
+def validated(row: Training) -> list[str]:
+    """The trained policies of a row that the kernel runs and whose runs on validation seeds came to an end."""
+    return [policy for policy in trainings.finished(row) if isinstance(_policy(policy), Network)]
+
+
+def comparison(table: Table, place: str, overrides: str, members: Mapping[str, Sequence[str]]) -> Comparison:
+    """The rows of one place as `ple_gym compare` would have them; `members`: row -> policies."""
+    part = table.where(scenario=place, overrides=overrides)
+    scenario = world(place.removesuffix(FROM_STORM), overrides)
+    hz, pcpus = scenario.host.tsc_hz, scenario.host.pcpus
+    runs: dict[str, list[dict[str, Any]]] = {}
+    columns = [part[name].tolist() for name in ("policy", "seed", *COLUMNS)]
+    for policy, seed, finished, cycles, useful, exits, waste in zip(*columns, strict=True):
+        rest = cycles * pcpus - waste
+        run = {"seed": seed, "finished": bool(finished), "simulated_s": cycles / hz, "ideal_s": useful / (pcpus * hz)}
+        run |= {"ple_exits": exits, "cycles": {"spin": waste, "exit": 0, "rest": rest}}
+        runs.setdefault(policy, []).append(run)
+    kept = {name: tuple(policies) for name, policies in members.items() if all(one in runs for one in policies)}
+    seeds = tuple(run["seed"] for run in next(iter(runs.values())))
+    return Comparison(scenario, seeds, runs, dict.fromkeys(runs, 0.0), kept)
+
+
+def rules_and(rows: Mapping[str, Training], rules: Iterable[str]) -> dict[str, Sequence[str]]:
+    """Rules under their own names, and rows of trainings under theirs, except rows without a policy that finishes."""
+    found: dict[str, Sequence[str]] = {rule: [rule] for rule in rules}
+    return found | {name: policies for name, row in rows.items() if (policies := validated(row))}
+
+
+def checks(name: str, place: str, compared: Comparison) -> list[Check]:
+    """Every row in a line."""
+    return [Check(name, f"{place}: `{row.policy}`", text(row)) for row in compared.rows()]
+
+
+def text(row: Row) -> str:
+    """A row's numbers in a line."""
+    against = f", {percent(row.best_ratio)} against the best rule" if row.best_ratio else ""
+    capped = f", {row.capped} of {row.runs} cut off" if row.capped else ""
+    trainings = f" ({len(row.members)} trainings)" if len(row.members) > 1 else ""
+    return f"{row.makespan_s.mean * 1e3:,.2f} ms, {row.ple_exits:,.0f} PLE{against}{capped}{trainings}"
+
+
+def percent(ratio: Estimate | None) -> str:
+    """A mean logarithm of a ratio as a change in percent, with its interval."""
+    if ratio is None:
+        return "-"
+    mean, low, high = (None if x is None else 100 * np.expm1(x) for x in (ratio.mean, ratio.low, ratio.high))
+    if low is None or high is None:
+        return f"{mean:+.1f} %"
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]{FEW if ratio.few else ''} %"

@@ -1,0 +1,150 @@
+"""Write docs/leaderboard.md: the tables of `leaderboard`, `transfer` and `information`, from their data files.
+
+`python -m experiments results` calls it. Every number comes from `results/` or from a policy's card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.lab import Table
+from experiments.lab.folders import DOCS
+from experiments.learning import information, leaderboard, trained, trainings, transfer
+from experiments.learning.trainings import Training
+from ple_gym.evaluate.comparison import Comparison, Row
+from ple_gym.evaluate.statistics import Estimate
+from ple_gym.evaluate.tables import FEW
+from ple_gym.files import write_whole
+from ple_gym.rules import RULES
+
+PAGE = DOCS / "leaderboard.md"
+NEEDS = ("leaderboard", "transfer", "information")
+
+INTRODUCTION = Path(__file__).with_name("leaderboard.in.md")
+
+
+def write(tables: Mapping[str, Table]) -> None:
+    """Write the page."""
+    write_whole(PAGE, page(tables).encode())
+
+
+def page(tables: Mapping[str, Table]) -> str:
+    """The page's text from the tables of the three experiments."""
+    board = tables["leaderboard"]
+    introduction = INTRODUCTION.read_text(encoding="utf-8")
+    short, rare = (len(leaderboard.test_seeds(place)) for place in ("Storm", *leaderboard.RARE[:1]))
+    lines = [introduction.format(seeds=short, rare=rare, first=f"{min(board['seed']):,}")]
+    lines += ["![Every row against the best rule](../experiments/results/leaderboard.png)", ""]
+    quick = leaderboard.checks(board)[0]
+    lines += [f"Quick start (`make train`): {quick.metric}: **{quick.value}**; wanted: {quick.band}.", ""]
+    for place in leaderboard.PLACES:
+        lines += [f"## {place}", "", *_table(leaderboard.compared(board, place)), "", *_absent(place)]
+    lines += ["## Other sizes than it was trained on", "", _first(transfer.__doc__), ""]
+    lines += ["![Above the ideal by number of vCPUs](../experiments/results/transfer.png)", ""]
+    for vcpus in transfer.SIZES:
+        lines += [f"### {vcpus} vCPUs", "", *_table(transfer.compared(tables["transfer"], vcpus)), ""]
+    lines += ["## What it is worth to know more", "", _first(information.__doc__), ""]
+    lines += ["![Above the ideal by information level](../experiments/results/information.png)", ""]
+    lines += [*_table(information.compared(tables["information"])), ""]
+    lines += ["## The trainings", "", *_trainings(trainings.ALL)]
+    return "\n".join(lines) + "\n"
+
+
+def _absent(place: str) -> list[str]:
+    """Says which learners have no row at a place, and why."""
+    scenario = place.removesuffix(trained.FROM_STORM)
+    rows = [row for row in trainings.LEADERBOARD if row.options["scenario"] == scenario and not trained.validated(row)]
+    why: dict[str, list[str]] = {}
+    for row in rows:
+        reason = "No training ended with a policy that finishes" if trainings.cards(row) else "Not trained yet"
+        if trainings.finished(row):
+            reason = "Run by torch, see the last table"
+        why.setdefault(reason, []).append(f"`{row.learner}`")
+    return [" ".join(f"{reason}: {', '.join(learners)}." for reason, learners in why.items()), ""] if why else []
+
+
+def _first(text: str | None) -> str:
+    """A docstring without its first line's question, which the heading asks."""
+    return (text or "").split("\n\n", 1)[1].strip()
+
+
+def _table(here: Comparison) -> list[str]:
+    """Rows from the best to the worst."""
+    measured = ("makespan, ms", "p95", "CVaR10", "waste", "decisions")
+    heads = ("policy", "trainings", *measured, f"vs {here.baseline}", "differ", "vs best", "score")
+    rows = sorted(here.rows(), key=lambda row: row.makespan_s.mean)
+    cells = [[*_name(row, here), *_outcome(row)] for row in rows]
+    return _markdown(heads, cells, left=1)
+
+
+def _name(row: Row, here: Comparison) -> list[str]:
+    best = " (best rule)" if row.policy == here.best_rule else ""
+    return [f"`{row.policy}`{best}", "" if row.policy in RULES else str(len(row.members))]
+
+
+def _outcome(row: Row) -> list[str]:
+    capped = f", {row.capped} of {row.runs} cut off" if row.capped else ""
+    return [
+        f"{_interval(row.makespan_s, _ms)}{capped}",
+        _interval(row.p95_s, _ms),
+        _interval(row.cvar10_s, _ms),
+        f"{row.waste_ms_per_s:,.1f}",
+        f"{row.decisions:,.0f}",
+        trained.percent(row.log_ratio),
+        "-" if row.log_ratio is None else str(row.log_ratio.differing),
+        trained.percent(row.best_ratio),
+        "-" if row.score is None else _interval(row.score, lambda one: f"{round(one, 3) + 0.0:.3f}"),
+    ]
+
+
+def _interval(value: Estimate, text: Callable[[float], str]) -> str:
+    """A value and its interval, if there is one."""
+    if value.low is None or value.high is None:
+        return text(value.mean)
+    return f"{text(value.mean)} [{text(value.low)}, {text(value.high)}]{FEW if value.few else ''}"
+
+
+def _ms(seconds: float) -> str:
+    """Milliseconds with four digits."""
+    value = 1e3 * seconds
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def _trainings(rows: Iterable[Training]) -> list[str]:
+    """What each row took, and how it did on validation worlds."""
+    heads = ("row", "finish", "decisions", "simulated, s", "wall, s", "above ideal on validation worlds, %", "command")
+    cells = []
+    for row in rows:
+        cards = trainings.cards(row)
+        if not cards:
+            continue
+        scores = [card["validation"]["above_ideal_percent"] for card in cards]
+        known = sorted(score for score in scores if score is not None)
+        cells.append(
+            [
+                f"`{row.name}`",
+                f"{len(known)} of {len(cards)}",
+                f"{row_steps(cards):,}",
+                f"{np.median([card['simulated_s'] for card in cards]):.1f}",
+                f"{np.median([card['wall_s'] for card in cards]):.0f}",
+                ", ".join(f"{score:.1f}" for score in known) or "-",
+                f"`{cards[0]['command']}`",
+            ]
+        )
+    note = "Medians over the trainings; the decisions, and the times, are those until the policy that was kept."
+    return [note, "", *_markdown(heads, cells, left=1)]
+
+
+def row_steps(cards: Sequence[Mapping[str, Any]]) -> int:
+    """The median of the decisions that the kept policies were trained for."""
+    return int(np.median([card["steps"] for card in cards]))
+
+
+def _markdown(heads: Sequence[str], cells: Iterable[Sequence[str]], left: int) -> list[str]:
+    """A table whose first columns are flush left."""
+    marks = ["---"] * left + ["---:"] * (len(heads) - left)
+    return [f"| {' | '.join(line)} |" for line in (heads, marks, *cells)]

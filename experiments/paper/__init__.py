@@ -1,0 +1,1 @@
+"""The paper's figures and claims, the calibration, and the rival explanations: what holds of each."""
