@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import Progress
 
 from agents import common
 from agents.common import AgentError, Run, Validation, percent
@@ -23,6 +21,7 @@ from ple_gym.lanes import INFORMATION, Lanes
 from ple_gym.learned.cards import list_of
 from ple_gym.learned.file import Network
 from ple_gym.learned.network import RANKS
+from ple_gym.progress import bar
 from ple_gym.scenario.parameters import check, number
 from ple_gym.view.observation import HOST_LENGTH, vcpu_features
 
@@ -144,15 +143,14 @@ def train(options: Options) -> Path:
     state = run.path / "state.json"
     if state.exists():
         _load(state, search, run)
-    with Progress(console=Console(stderr=True), disable=options.quiet) as bar:
-        task = bar.add_task("decisions", total=options.steps)
+    with bar("decisions", options.steps, quiet=options.quiet) as report:
         while search.decisions < options.steps:
             costs = search.advance()
             done = [search.decisions, search.cycles / search.scenario.host.tsc_hz, round(run.wall_s(), 2)]
             episodes, above = (options.population * options.worlds, percent(costs)) if costs else (None, None)
             run.curve.append([*done, episodes, None, above, None])
             _save(search, run)
-            bar.update(task, completed=search.decisions)
+            report(min(search.decisions, options.steps))
     found = linear(search.mean, options)
     run.curve[-1][-1] = score = validation(found)
     card = run.card(search.decisions, score)

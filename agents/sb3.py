@@ -19,8 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -33,6 +31,7 @@ from ple_gym.adapters.sb3 import PleVecEnv, make_sb3
 from ple_gym.files import check_archive, read_bytes, reading, seal, unseal, writing
 from ple_gym.learned.cards import NOTHING, any_of, check_card, list_of, record
 from ple_gym.learned.file import Network, encode
+from ple_gym.progress import bar
 from ple_gym.scenario.parameters import FLAG, check, number, whole
 
 STATE = "state of a training, format 1"
@@ -113,13 +112,7 @@ class Training(BaseCallback):
         else:
             self.begin()
         remaining = self.options.steps - self.learning.num_timesteps
-        columns = (TextColumn("decisions"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        progress = Progress(
-            *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True),
-            disable=self.options.quiet,
-        )  # fmt: skip
-        with progress as self.bar:
-            self.task = self.bar.add_task("", total=self.options.steps, note="")
+        with bar("decisions", self.options.steps, quiet=self.options.quiet) as self.report:
             if remaining > 0:
                 self.learning.learn(remaining, callback=self, reset_num_timesteps=False)
             self.write_row(validate=True)
@@ -178,7 +171,7 @@ class Training(BaseCallback):
         self.learning.logger.dump(steps)
         best = self.best and self.best.card["validation"]["above_ideal_percent"]
         note = "" if best is None else f"best: {best:+.1f} % above the ideal"
-        self.bar.update(self.task, completed=min(steps, self.options.steps), note=note)
+        self.report(min(steps, self.options.steps), note)
 
     # ------------------------------------------------------------------------------------------------------- state
 

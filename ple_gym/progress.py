@@ -33,11 +33,15 @@ class Report(Protocol):
 
 
 @contextmanager
-def bar(what: str, total: float, unit: str = "") -> Iterator[Report]:
+def bar(what: str, total: float, unit: str = "", quiet: bool = False) -> Iterator[Report]:
     """Show how much of `total` is done; yields what to call.
 
-    what: stands before the bar; unit: of the numbers, where lines are printed (`what` if empty).
+    what: stands before the bar; unit: of the numbers, where lines are printed (`what` if empty);
+    quiet: nothing is shown.
     """
+    if quiet:
+        yield _nothing
+        return
     if not _live():
         yield _lines(what, total, unit)
         return
@@ -51,6 +55,10 @@ def bar(what: str, total: float, unit: str = "") -> Iterator[Report]:
             shown.update(task, completed=done, note=note)
 
         yield report
+
+
+def _nothing(done: float, note: str = "") -> None:
+    """Show nothing."""
 
 
 def _lines(what: str, total: float, unit: str) -> Report:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
@@ -54,6 +55,19 @@ def test_without_a_terminal_a_bar_is_a_line_now_and_then(
     with progress.bar("drawing", 8, "%") as report:
         report(2)
     assert capsys.readouterr().err.splitlines() == ["runs: 1 of 4", "runs: 3 of 4, seed 5", "drawing: 25 %"]
+
+
+def test_a_quiet_bar_shows_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "QUIET_S", 0.0)
+    with progress.bar("runs", 4, quiet=True) as report:
+        report(1, "a note")
+    assert capsys.readouterr().err == ""
+
+
+def test_there_is_one_bar_for_all_commands() -> None:
+    sources = [path for folder in ("ple_gym", "agents", "experiments") for path in (ROOT / folder).rglob("*.py")]
+    drawing = [path for path in sources if re.search(r"rich\.progress|tqdm\b.*import|import tqdm", path.read_text())]
+    assert drawing == [ROOT / "ple_gym" / "progress.py"]
 
 
 def test_only_what_lasts_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
