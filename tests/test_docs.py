@@ -172,7 +172,8 @@ def without_numbers(table: str) -> list[list[str]]:
 
 
 def test_examples_are_found() -> None:
-    assert {README, ROOT / "docs" / "sb3.md"} <= set(WITH_PYTHON)
+    pages = ("sb3.md", "howto/add-an-experiment.md")
+    assert {README, *(ROOT / "docs" / page for page in pages)} <= set(WITH_PYTHON)
     assert ROOT / "docs" / "howto" / "add-a-scenario.md" in WITH_SHELL
 
 

@@ -484,11 +484,13 @@ def test_a_module_with_an_experiment_is_one(tmp_path, monkeypatch):
         discovery.experiments.__wrapped__()
 
 
-def test_every_experiment_has_its_table_and_every_table_its_experiment():
+def test_every_experiment_has_its_table_which_is_complete():
     names = {path.name.removesuffix(".table.xz") for path in lab.RESULTS.glob("*.xz")}
     assert names == set(discovery.experiments())
     for name, one in discovery.experiments().items():
-        assert tuple(committed(name).columns)[4:] == one.columns, name
+        table = committed(name)
+        assert tuple(table.columns)[4:] == one.columns, name
+        assert list(table.rows()) == list(dict.fromkeys(one.tasks(False))), name
 
 
 def test_what_git_keeps_of_results_is_small_and_shown():
