@@ -642,6 +642,25 @@ def test_a_replay_finds_one_wrong_integer(tmp_path, monkeypatch):
     assert any("seed=8" in line and "exits" in line for line in said)
 
 
+def test_of_the_pictures_those_are_kept_that_a_document_shows(tmp_path, monkeypatch):
+    drawn, shown = tmp_path / "tables", tmp_path / "results"
+    shown.mkdir()
+    monkeypatch.setattr(results, "TABLES", drawn)
+    monkeypatch.setattr(results, "RESULTS", shown)
+    monkeypatch.setattr(results, "PAGE", tmp_path / "RESULTS.md")
+    monkeypatch.setattr(results, "pages", list)
+    some = {name: discovery.experiments()[name] for name in ("gap", "agreement")}
+    monkeypatch.setattr(results, "experiments", lambda: some)
+    results.write()
+    assert {path.name for path in drawn.iterdir()} == {"gap.csv", "gap.png", "agreement.csv", "agreement.png"}
+    assert [path.name for path in shown.iterdir()] == ["agreement.png"]
+    assert (drawn / "gap.csv").read_text().splitlines()[0].split(",") == list(committed("gap").columns)
+    (drawn / "agreement.png").write_bytes(b"another")
+    (drawn / "gap.png").unlink()
+    results.write(measured=["agreement"])
+    assert (shown / "agreement.png").read_bytes() == b"another" and not (drawn / "gap.png").exists()
+
+
 def test_every_row_of_the_matrix_is_measured_and_the_page_is_what_the_data_say():
     tables = {name: committed(name) for name in discovery.experiments()}
     page = results.text(tables)

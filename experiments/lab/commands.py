@@ -156,7 +156,7 @@ def _run(options: Options) -> int:
         for experiment in chosen.values():
             _experiment(experiment, options, console)
         if options.kept():
-            results.write()
+            results.write(measured=chosen)
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from experiments.lab.discovery import experiments, pages
@@ -17,18 +17,22 @@ from ple_gym.files import make_folder, write_whole
 PAGE = HERE / "RESULTS.md"
 
 
-def write() -> None:
-    """Write it all; of the pages those whose tables are there."""
+def write(measured: Collection[str] | None = None) -> None:
+    """Write it all; of the pages those whose tables are there.
+
+    measured: experiments whose CSV files and pictures are up to date, so that nothing is drawn; None: draw all.
+    """
     tables = {name: committed(name) for name in experiments() if kept(name).exists()}
     for page in pages():
         if tables.keys() >= set(page.NEEDS):
             page.write(tables)
     write_whole(PAGE, text(tables).encode())
-    for name, table in tables.items():
-        table.write_csv(TABLES / f"{name}.csv")
-        draw(experiments()[name], table, TABLES)
-        if name in shown():
-            write_whole(RESULTS / f"{name}.png", (TABLES / f"{name}.png").read_bytes())
+    if measured is None:
+        for name, table in tables.items():
+            table.write_csv(TABLES / f"{name}.csv")
+            draw(experiments()[name], table, TABLES)
+    for name in shown() & set(tables if measured is None else measured):
+        write_whole(RESULTS / f"{name}.png", (TABLES / f"{name}.png").read_bytes())
 
 
 def text(tables: Mapping[str, Table]) -> str:
