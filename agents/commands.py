@@ -24,13 +24,13 @@ from agents.ranges import check_ranges
 from agents.torch_policy import TorchPolicy, read_policy
 from ple_gym import compilation, evaluate, progress
 from ple_gym.cli.outputs import console_for
-from ple_gym.cli.parsing import UsageError, parse
+from ple_gym.cli.parsing import parse
 from ple_gym.cli.process import discard_stdout, mistake
+from ple_gym.errors import PleError
 from ple_gym.evaluate import tables
 from ple_gym.files import make_folder, writing
 from ple_gym.learned.file import FOLDER, PREFIX, Network, read_network, write_network
 from ple_gym.messages import plain, show, shown_path
-from ple_gym.scenario import ScenarioError
 
 #: Each is a module with `Options` and `train(options)`.
 LEARNERS = ("maskable-ppo", "set-ppo", "dqn", "ppo-unmasked", "recurrent-ppo", "bc", "cem")
@@ -108,7 +108,7 @@ def execute(argv: Sequence[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has seen enough
         discard_stdout()
-    except (AgentError, ScenarioError, UsageError, RuntimeError) as error:
+    except (PleError, RuntimeError) as error:
         return mistake("agents", str(error))
     except MemoryError:
         return mistake("agents", "out of memory")

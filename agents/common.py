@@ -19,6 +19,7 @@ import numpy as np
 
 from agents.torch_policy import TorchPolicy
 from ple_gym.envs.interface import LEVELS, one_of
+from ple_gym.errors import PleError
 from ple_gym.files import make_folder, read_bytes, reading, seal_json, unseal_json, write_whole, writing
 from ple_gym.lanes import STARTS, Lanes
 from ple_gym.learned.cards import NOTHING, any_of, check_card, list_of
@@ -43,8 +44,8 @@ COUNT, SECONDS = whole(0, MAX_SEED), number(0, 1e12)
 CURVE_ROWS: Kind = list_of(list_of(any_of(number(-1e300, 1e300), NOTHING), len(CURVE), len(CURVE)), 0, 10**7)
 
 
-class AgentError(Exception):
-    """The user can put this right; the message says how, in one line."""
+class AgentError(PleError):
+    """A training cannot begin, go on or be kept, or a command is wrong; the message says so in one line."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,7 @@ class Options:
         """The scenario with its overrides; start, information level and temperature are checked too.
 
         Raises:
-            ScenarioError: an unknown name or a wrong value.
-            AgentError: an override without a value.
+            PleError: an unknown name or a wrong value.
         """
         one_of("start", self.start, STARTS)
         one_of("information level", self.information, LEVELS)

@@ -292,7 +292,7 @@ class Lanes:
         Nothing changes. The policy of these lanes remembers what it does, any other what it does at the start of a run.
 
         Raises:
-            ScenarioError: there is no such policy.
+            PolicyError: there is no such policy.
             RuleFault: an answer is not legal; and whatever a rule itself raises.
         """
         asked = load_policy(policy)

@@ -12,7 +12,8 @@ from ple_gym.learned.policy import LearnedPolicy
 from ple_gym.messages import plain, show
 from ple_gym.rules import RULES, Rule
 from ple_gym.rules.files import RuleError, from_file
-from ple_gym.scenario.parameters import ScenarioError, unknown
+from ple_gym.errors import PolicyError
+from ple_gym.scenario.parameters import unknown
 
 Policy: TypeAlias = Rule | LearnedPolicy
 
@@ -26,14 +27,14 @@ def load_policy(name: object) -> Policy:
     `./mine.so:patient`), `learned:NAME` or `learned:FILE.npz` a learned policy.
 
     Raises:
-        ScenarioError: unknown name; the message lists all. Or a parameter that the rule does not have or allow.
+        PolicyError: unknown name; the message lists all. Or a parameter that the rule does not have or allow.
     """
     if isinstance(name, Rule | LearnedPolicy):
         return name
     if isinstance(name, Network):
         return LearnedPolicy("a network", name, f"{name.kind} network")
     if not isinstance(name, str):
-        raise ScenarioError(f"policy {show(name)}: must be the name of a rule, or learned:NAME or learned:FILE.npz")
+        raise PolicyError(f"policy {show(name)}: must be the name of a rule, or learned:NAME or learned:FILE.npz")
     if name.startswith(PREFIX):
         network = load_network(name)
         summary = f"{network.kind} network, trained on {plain(network.card.get('scenario', 'an unnamed scenario'))}"
@@ -42,7 +43,7 @@ def load_policy(name: object) -> Policy:
         return _from_file(name, Path(brought["path"]), brought["name"], brought["values"])
     base, colon, text = name.partition(":")
     if base not in RULES:
-        raise unknown("policy", name, [*RULES, *learned_names()], list_all=True)
+        raise unknown("policy", name, [*RULES, *learned_names()], True, PolicyError)
     return RULES[base].with_values(_values(name, text)) if colon else RULES[base]
 
 
@@ -59,9 +60,9 @@ def _values(name: str, text: str) -> dict[str, str]:
     for part in text.split(","):
         key, equals, value = part.partition("=")
         if not (key and equals and value):
-            raise ScenarioError(f"policy {plain(name)}: after the rule's name must stand NAME=VALUE,...")
+            raise PolicyError(f"policy {plain(name)}: after the rule's name must stand NAME=VALUE,...")
         if key in values:
-            raise ScenarioError(f"policy {plain(name)}: {plain(key)} is set twice")
+            raise PolicyError(f"policy {plain(name)}: {plain(key)} is set twice")
         values[key] = value
     return values
 

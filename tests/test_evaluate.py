@@ -11,6 +11,7 @@ import pytest
 from test_exported import random_network
 
 from ple_gym import progress
+from ple_gym.errors import ArgumentError, PleError, PolicyError
 from ple_gym.evaluate import (
     Group,
     compare,
@@ -21,7 +22,7 @@ from ple_gym.evaluate import (
 )
 from ple_gym.learned.file import write_network
 from ple_gym.rules import RULES
-from ple_gym.scenario import Scenario, ScenarioError
+from ple_gym.scenario import Scenario
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, load
 
 CAPPED = {"limit.simulated_s": 0.001}  # ends Tiny long before its work is done
@@ -125,7 +126,7 @@ def test_overrides_are_applied() -> None:
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ScenarioError) as error:
+    with pytest.raises(PleError) as error:
         simulate(**{"scenario": "Tiny", **arguments})
     assert str(error.value).startswith(message)
 
@@ -140,9 +141,9 @@ def test_seeds_may_be_given_as_on_the_command_line() -> None:
 
 def test_an_object_that_is_no_name_is_refused_as_a_policy() -> None:
     """Only rules and exported networks run inside the kernel."""
-    with pytest.raises(ScenarioError, match=r"^policy <object object .*>: must be the name of a rule"):
+    with pytest.raises(PolicyError, match=r"^policy <object object .*>: must be the name of a rule"):
         compare("Tiny", ["kvm", object()])
-    with pytest.raises(ScenarioError, match=r"^policy 3: must be"):
+    with pytest.raises(PolicyError, match=r"^policy 3: must be"):
         Group("x", [3])
 
 
@@ -183,7 +184,7 @@ def test_seeds_are_half_open_ranges(text: str, seeds: range) -> None:
      "x", " 3", "1_0", "٣", "9" * 5000, "0:10000000"],
 )  # fmt: skip
 def test_other_seeds_are_refused_in_one_line(text: str) -> None:
-    with pytest.raises(ScenarioError, match=r"^seeds = .*must be") as error:
+    with pytest.raises(ArgumentError, match=r"^seeds = .*must be") as error:
         parse_seeds(text)
     assert "\n" not in str(error.value)
 
@@ -242,7 +243,7 @@ def test_all_policies_are_compared_by_default() -> None:
     ],
 )
 def test_wrong_policies_are_named(policies: list[str], message: str) -> None:
-    with pytest.raises(ScenarioError, match=message):
+    with pytest.raises(PleError, match=message):
         compare("Tiny", policies)
 
 
@@ -273,13 +274,13 @@ def test_a_group_is_one_row_and_each_policy_runs_once(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_groups_are_named(name: str, policies: list[str], message: str) -> None:
-    with pytest.raises(ScenarioError) as error:
+    with pytest.raises(PolicyError) as error:
         Group(name, policies)
     assert str(error.value).startswith(message)
 
 
 def test_two_rows_do_not_share_a_name() -> None:
-    with pytest.raises(ScenarioError, match="policies: 'ppo' is named 2 times"):
+    with pytest.raises(PolicyError, match="policies: 'ppo' is named 2 times"):
         compare("Tiny", [Group("ppo", ["learned:a"]), "kvm", Group("ppo", ["learned:b"])])
 
 

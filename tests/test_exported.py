@@ -30,7 +30,7 @@ from ple_gym.learned.file import (
     write_network,
 )
 from ple_gym.policies import load_policy
-from ple_gym.scenario import Scenario, ScenarioError, load
+from ple_gym.scenario import Scenario, load
 from ple_gym.sim import state
 from ple_gym.view import observation as observe
 
@@ -163,7 +163,7 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes, why: str) -> No
     path.write_bytes(content)
     with pytest.raises(PolicyError, match=rf"^\S*/x\.npz: .*{why}"):
         read_network(path)
-    with pytest.raises(ScenarioError, match=why):
+    with pytest.raises(PolicyError, match=why):
         evaluate.simulate("Tiny", f"learned:{path}")
 
 
@@ -201,9 +201,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 def test_a_network_for_another_number_of_vcpus_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     write_network(path, random_network("mlp", 7))
-    with pytest.raises(ScenarioError, match="for 7 vCPUs, the scenario has 32"):
+    with pytest.raises(PolicyError, match="for 7 vCPUs, the scenario has 32"):
         evaluate.simulate("Storm", f"learned:{path}")
-    with pytest.raises(ScenarioError, match="unknown learned policy 'learned:nobody'"):
+    with pytest.raises(PolicyError, match="unknown learned policy 'learned:nobody'"):
         evaluate.simulate("Storm", "learned:nobody")
-    with pytest.raises(ScenarioError, match="No such file"):
+    with pytest.raises(PolicyError, match="No such file"):
         evaluate.simulate("Storm", f"learned:{tmp_path}/none.npz")

@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 from test_exported import random_network
 
+from ple_gym.errors import ScenarioError
 from ple_gym.files import compressed, seal, uncompressed, unseal
 from ple_gym.lanes import Lanes
 from ple_gym.learned.file import KINDS, Network, PolicyError, encode, read_network
@@ -33,7 +34,7 @@ from ple_gym.policies import load_policy
 from ple_gym.scenario import Scenario, Vm, describe_parameters
 from ple_gym.scenario.builtin import SCENARIOS, load
 from ple_gym.scenario.distributions import parse
-from ple_gym.scenario.parameters import DISTRIBUTION, ScenarioError, parameters_of
+from ple_gym.scenario.parameters import DISTRIBUTION, parameters_of
 
 LONG = os.environ.get("PLE_FUZZ", "") == "long"
 SEED = int(os.environ.get("PLE_FUZZ_SEED", "1"))

@@ -351,7 +351,7 @@ def test_a_policy_s_card_is_checked_for_kinds_and_ranges(tmp_path: Path, changes
     with pytest.raises(PolicyError) as caught:
         read_network(path)
     assert why in one_line(caught.value)
-    with pytest.raises(ScenarioError):
+    with pytest.raises(PolicyError):
         load_policy(f"learned:{path}")
 
 

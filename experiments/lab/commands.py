@@ -30,13 +30,13 @@ from experiments.learning import trainings
 from experiments.paper import fit
 from ple_gym import compilation
 from ple_gym.cli.outputs import console_for
-from ple_gym.cli.parsing import UsageError, parse
+from ple_gym.cli.parsing import parse
 from ple_gym.cli.process import discard_stdout, mistake
+from ple_gym.errors import PleError, UsageError
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.files import make_folder, writing
 from ple_gym.messages import shown_path
 from ple_gym.progress import bar, waiting
-from ple_gym.scenario import ScenarioError
 from ple_gym.scenario.parameters import unknown
 
 MOST = 10**6  # of what can be counted on the command line
@@ -77,20 +77,20 @@ class Options:
         """Refuse what the command would not make use of.
 
         Raises:
-            ScenarioError: no such command or experiment, an option that it does not take, or a number too small.
+            UsageError: no such command or experiment, an option that it does not take, or a number too small.
         """
         if self.name not in (*experiments(), *COMMANDS):
-            raise unknown("experiment", self.name, [*experiments(), *COMMANDS], list_all=True)
+            raise unknown("experiment", self.name, [*experiments(), *COMMANDS], True, UsageError)
         taken = TAKES.get(self.name, EXPERIMENT)
         for option in fields(self)[1:]:
             if getattr(self, option.name) != option.default and option.name not in taken:
                 takes = ", ".join(f"--{name}" for name in taken)
-                raise ScenarioError(f"--{option.name}: {self.name} does not take it{f', only {takes}' * bool(takes)}")
+                raise UsageError(f"--{option.name}: {self.name} does not take it{f', only {takes}' * bool(takes)}")
         for option, number in (("jobs", self.jobs), ("trials", self.trials)):
             if not 1 <= number <= MOST:
-                raise ScenarioError(f"--{option} {number}: must be 1..{MOST}")
+                raise UsageError(f"--{option} {number}: must be 1..{MOST}")
         if not str(self.out).isprintable() or (os.path.exists(self.out) and not os.path.isdir(self.out)):
-            raise ScenarioError(f"--out {shown_path(self.out)}: must be a folder, with a name that can be printed")
+            raise UsageError(f"--out {shown_path(self.out)}: must be a folder, with a name that can be printed")
 
     def where(self) -> Where:
         """Where to run."""
@@ -129,7 +129,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough
         discard_stdout()
         return 0
-    except (ScenarioError, UsageError) as error:
+    except PleError as error:
         return mistake("experiments", str(error))
     except MemoryError:
         return mistake("experiments", "out of memory")
@@ -165,7 +165,7 @@ def _experiment(experiment: Experiment, options: Options, console: Console) -> N
     with waiting(compilation.compiling):
         compilation.warm_up()
     with bar(experiment.name, len(experiment.tasks(options.quick))) as progress:
-        with writing(folders.tables, ScenarioError):  # rather now than after the work
+        with writing(folders.tables, UsageError):  # rather now than after the work
             make_folder(folders.tables)
         table = sweep(experiment, options.quick, options.where(), folders, progress)
     results.draw(experiment, table, folders.tables)

@@ -18,9 +18,9 @@ from typing import Any, TypeAlias
 
 from experiments.lab.folders import ROOT
 from ple_gym.compilation import warm_up
+from ple_gym.errors import UsageError
 from ple_gym.files import reason
 from ple_gym.messages import plain
-from ple_gym.scenario import ScenarioError
 
 RETRIES = 5  # of a batch whose worker died
 PENDING = 4  # batches per worker that Ray is given at a time
@@ -107,7 +107,7 @@ def _on_ray(measure: Measure, columns: Sequence[str], batches: Batches, where: W
     try:
         import ray
     except ImportError:
-        raise ScenarioError("--ray: Ray is not installed; pip install 'ple-gym[cluster]'") from None
+        raise UsageError("--ray: Ray is not installed; pip install 'ple-gym[cluster]'") from None
     warm_up()
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if where.ray == LOCAL:
@@ -122,7 +122,7 @@ def _on_ray(measure: Measure, columns: Sequence[str], batches: Batches, where: W
         try:
             ray.init(where.ray, runtime_env=code, **quiet)
         except (ConnectionError, ValueError) as error:
-            raise ScenarioError(f"--ray = {plain(where.ray)}: no cluster there ({reason(error)})") from None
+            raise UsageError(f"--ray = {plain(where.ray)}: no cluster there ({reason(error)})") from None
     try:
         run = ray.remote(num_cpus=1, max_retries=RETRIES)(_numbered)
         calls = (run.remote(measure, columns, batch, number) for number, batch in enumerate(batches))

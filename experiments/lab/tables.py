@@ -26,7 +26,7 @@ from ple_gym.files import (
     write_whole,
     writing,
 )
-from ple_gym.scenario import ScenarioError
+from ple_gym.errors import PleError
 
 KIND = "table of runs, format 1"  # as `files.seal` names it
 MAX_TABLE_BYTES = 2**27
@@ -34,7 +34,7 @@ MAX_TABLE_BYTES = 2**27
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
-class TableError(ScenarioError):
+class TableError(PleError, ValueError):
     """A table cannot be read or written. The message is one line that names the file."""
 
 

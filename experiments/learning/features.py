@@ -20,11 +20,11 @@ from experiments.lab.report import Check
 from experiments.learning import trained, trainings
 from experiments.learning.trained import COLUMNS
 from experiments.learning.trainings import file_of
+from ple_gym.errors import PolicyError
 from ple_gym.evaluate import Comparison
 from ple_gym.lanes import Lanes
 from ple_gym.learned.file import Network
 from ple_gym.learned.network import RANKED
-from ple_gym.scenario import ScenarioError
 from ple_gym.view.observation import HOST_FEATURES, VCPU_FEATURES
 
 SHORT = {"limit.simulated_s": 0.03}
@@ -39,9 +39,7 @@ def best() -> str:
     """The best policy on validation worlds of what `make train` trains."""
     found = trained.validated(trainings.QUICK_START)
     if not found:
-        raise ScenarioError(
-            "agents/checkpoints.tar.xz: no policy of set-ppo on Storm; run: python -m experiments train"
-        )
+        raise PolicyError("agents/checkpoints.tar.xz: no policy of set-ppo on Storm; run: python -m experiments train")
     return min(found, key=lambda name: read_policy(file_of(name)).card["validation"]["above_ideal_percent"])
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import ple_gym
 from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.episode import episode_of
+from ple_gym.errors import ArgumentError
 from ple_gym.extras import needs
 
 if TYPE_CHECKING:
@@ -52,15 +53,15 @@ def export_minari(
 
     Raises:
         ModuleNotFoundError: Minari is not installed.
-        ValueError: no seeds, or there is such a data set already; nothing has been run.
+        ArgumentError: no seeds, or there is such a data set already; nothing has been run.
     """
     with needs("minari"):
         import minari
 
     if not seeds:
-        raise ValueError("export_minari: no seeds")
+        raise ArgumentError("export_minari: no seeds")
     if dataset_id in minari.list_local_datasets():
-        raise ValueError(f"export_minari: there is a data set {dataset_id!r} already; raise its version")
+        raise ArgumentError(f"export_minari: there is a data set {dataset_id!r} already; raise its version")
     options = dict(env_options or {})
     envs = gym.make_vec(env_id, num_envs=min(num_envs, len(seeds)), autoreset_mode="NextStep", **options).unwrapped
     assert isinstance(envs, PleVectorEnv)

@@ -19,6 +19,7 @@ from gymnasium.vector import VectorEnv
 
 import ple_gym  # noqa: F401  registers the ids, in RLlib's workers too
 from ple_gym.adapters.masks import ACTION_MASK, OBSERVATIONS, mask_in_observation
+from ple_gym.errors import ArgumentError
 from ple_gym.extras import needs
 
 with needs("rllib"):
@@ -61,7 +62,7 @@ class MaskedModule(TorchRLModule, ValueFunctionAPI):
         """Build the networks (RLlib calls this)."""
         space = self.observation_space
         if not isinstance(space, spaces.Dict) or ACTION_MASK not in space.spaces:
-            raise ValueError(f"MaskedModule: the observations hold no masks; use the environment {MASKED!r}")
+            raise ArgumentError(f"MaskedModule: the observations hold no masks; use the environment {MASKED!r}")
         widths = self.model_config.get("hiddens", [64, 64])
         inputs = spaces.flatdim(space[OBSERVATIONS])
         self.actor = _network([inputs, *widths, int(self.action_space.n)], 0.01)

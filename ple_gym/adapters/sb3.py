@@ -20,6 +20,7 @@ from ple_gym.envs.infos import Infos
 from ple_gym.envs.interface import Observation, checked_options
 from ple_gym.envs.registration import registered_limit
 from ple_gym.envs.vector import Bools, PleVectorEnv
+from ple_gym.errors import ArgumentError
 from ple_gym.extras import needs
 from ple_gym.scenario.model import Scenario
 
@@ -45,7 +46,8 @@ def make_sb3(
             built-in scenario that is given by name or id, otherwise None.
 
     Raises:
-        ScenarioError: an unknown name, or a number out of its range.
+        ScenarioError: an unknown scenario, or a parameter out of its range.
+        ArgumentError: an unknown word or a number out of its range for another option.
     """
     options.setdefault("max_episode_steps", registered_limit(scenario))
     envs = PleVecEnv(PleVectorEnv(num_envs, scenario, autoreset_mode=AutoresetMode.SAME_STEP, **options))
@@ -70,12 +72,12 @@ class PleVecEnv(VecEnv):
         envs: lanes that are reset in the step that ends their run (autoreset mode `SameStep`).
 
     Raises:
-        ValueError: lanes that are not.
+        ArgumentError: lanes that are not.
     """
 
     def __init__(self, envs: PleVectorEnv) -> None:
         if envs.autoreset_mode is not AutoresetMode.SAME_STEP:
-            raise ValueError(f"autoreset_mode = {envs.autoreset_mode.value}: must be SameStep, as a VecEnv's is")
+            raise ArgumentError(f"autoreset_mode = {envs.autoreset_mode.value}: must be SameStep, as a VecEnv's is")
         # The constructor of the base class reads the lanes' attributes.
         self.envs = envs
         self._methods: dict[str, Callable[..., Any]] = {
@@ -97,12 +99,12 @@ class PleVecEnv(VecEnv):
         Options are those of `PleEnv.reset`: `start`, or `state` (one for all lanes, or a list of one per lane).
 
         Raises:
-            ValueError: options that the lanes do not know, or that are not the same for all.
+            ArgumentError: options that the lanes do not know, or that are not the same for all.
             RuntimeError: 1,001 worlds in a row ended before they reached their start.
         """
         options = checked_options(self._options[0], "start", "state")
         if any(other != options for other in self._options):
-            raise ValueError("set_options: the options of a reset must be the same for all lanes")
+            raise ArgumentError("set_options: the options of a reset must be the same for all lanes")
         seeds = None if self._seeds == [None] * self.num_envs else self._seeds
         observation, infos = self.envs.reset(seed=seeds, options=options)
         self._reset_seeds()
@@ -118,7 +120,7 @@ class PleVecEnv(VecEnv):
         """Carry out the actions: fresh observations, rewards (float64 [N]), dones (bool [N]) and infos.
 
         Raises:
-            ValueError: not N actions, or one outside the action space; nothing has changed.
+            ArgumentError: not N actions, or one outside the action space; nothing has changed.
         """
         observation, rewards, terminations, truncations, infos = self.envs.step(self._actions)
         self._returns += rewards

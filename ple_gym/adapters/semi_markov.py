@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from ple_gym.errors import ArgumentError
 from ple_gym.extras import needs
 
 with needs("agents"):
@@ -61,12 +62,12 @@ def discounts_of(infos: list[dict[str, Any]], horizon_cycles: float) -> Floats:
     """exp(-elapsed / horizon) of each lane's transition: float64 [N].
 
     Raises:
-        ValueError: infos without `elapsed_cycles`.
+        ArgumentError: infos without `elapsed_cycles`.
     """
     try:
         elapsed = np.array([info["elapsed_cycles"] for info in infos], np.float64)
     except KeyError:
-        raise ValueError("semi-Markov learning needs infos with elapsed_cycles: environments of ple_gym") from None
+        raise ArgumentError("semi-Markov learning needs infos with elapsed_cycles: environments of ple_gym") from None
     return np.exp(-elapsed / horizon_cycles)
 
 
@@ -152,7 +153,7 @@ class SemiMarkovReplayBuffer(ReplayBuffer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.optimize_memory_usage:
-            raise ValueError("optimize_memory_usage = True: not possible with semi-Markov learning")
+            raise ArgumentError("optimize_memory_usage = True: not possible with semi-Markov learning")
         self.discounts = np.ones((self.buffer_size, self.n_envs), np.float32)
 
     def add(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: list[dict[str, Any]]) -> None:
@@ -205,7 +206,7 @@ class _SemiMarkov(BaseAlgorithm):
         if "gamma" in options:
             raise TypeError("a semi-Markov learner discounts by time: give horizon_ms, not gamma")
         if not horizon_ms > 0:
-            raise ValueError(f"horizon_ms = {horizon_ms}: must be above 0")
+            raise ArgumentError(f"horizon_ms = {horizon_ms}: must be above 0")
         self.horizon_ms = horizon_ms
         super().__init__(policy, env, gamma=1.0, **options)  # type: ignore[call-arg]
 
@@ -245,7 +246,7 @@ class _OnPolicy(_SemiMarkov, OnPolicyAlgorithm):
 class _OffPolicy(_SemiMarkov, OffPolicyAlgorithm):
     def _setup_model(self) -> None:
         if getattr(self, "n_steps", 1) != 1:
-            raise ValueError(f"n_steps = {self.n_steps}: semi-Markov learning has no n-step returns")
+            raise ArgumentError(f"n_steps = {self.n_steps}: semi-Markov learning has no n-step returns")
         if self.replay_buffer_class is None:
             self.replay_buffer_class = _REPLAY_BUFFERS[isinstance(self.observation_space, spaces.Dict)]
         super()._setup_model()

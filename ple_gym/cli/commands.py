@@ -17,10 +17,11 @@ from tyro.constructors import PrimitiveConstructorSpec
 import ple_gym
 from ple_gym import compilation, evaluate, progress
 from ple_gym.cli.outputs import check_outputs, check_writable, console_for, write_json
-from ple_gym.cli.parsing import UsageError, parse
+from ple_gym.cli.parsing import parse
 from ple_gym.cli.process import discard_stdout, missing_library, mistake, open_streams
 from ple_gym.cli.timeline import TIMELINE_MS, draw_timeline
 from ple_gym.envs.registration import environment_id
+from ple_gym.errors import PleError, UsageError
 from ple_gym.evaluate.comparison import Comparison
 from ple_gym.evaluate.tables import (
     IDEAL_NOTE,
@@ -42,7 +43,7 @@ from ple_gym.policies import known_policies
 from ple_gym.rules import RULES
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, load
 from ple_gym.scenario.documented import documented_toml
-from ple_gym.scenario.model import Scenario, ScenarioError, describe_parameters
+from ple_gym.scenario.model import Scenario, describe_parameters
 
 PROGRAM = "ple-gym"
 DESCRIPTION = "Hypervisor vCPU scheduling at pause-loop exits: simulate, compare, measure. Version: ple-gym --version"
@@ -309,7 +310,7 @@ def execute(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough
         discard_stdout()
         return 0
-    except (UsageError, ScenarioError) as error:
+    except PleError as error:
         return mistake(PROGRAM, str(error))
     except MemoryError:
         return mistake(PROGRAM, "out of memory")

@@ -18,7 +18,7 @@ from rich.console import Console
 
 import ple_gym
 from ple_gym import files
-from ple_gym.cli.parsing import UsageError
+from ple_gym.errors import UsageError
 from ple_gym.files import write_whole, writing
 from ple_gym.messages import plain
 

@@ -12,12 +12,10 @@ from typing import Any
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
 
+from ple_gym.errors import UsageError
+
 STYLE = (OmitArgPrefixes, FlagCreatePairsOff)
 MOST_TOLD = 500  # characters of tyro's, which may quote several
-
-
-class UsageError(Exception):
-    """The user can put this right; the message says how, in one line."""
 
 
 def parse(command: Any, argv: Sequence[str], program: str, description: str | None = None) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ple_gym import progress
-from ple_gym.cli.parsing import UsageError
+from ple_gym.errors import UsageError
 from ple_gym.evaluate.comparison import Comparison
 from ple_gym.evaluate.tables import vcpus
 from ple_gym.files import writing

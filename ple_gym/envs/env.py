@@ -20,6 +20,7 @@ from ple_gym.envs.interface import (
     picture_of,
 )
 from ple_gym.episode import episode_of
+from ple_gym.errors import ArgumentError
 from ple_gym.lanes import STARTS, never_starts
 from ple_gym.messages import show
 from ple_gym.policies import Policy
@@ -87,7 +88,8 @@ class PleEnv(gym.Env[Any, Any]):
         render_mode: `ansi` or `rgb_array`: the last milliseconds as a timeline.
 
     Raises:
-        ScenarioError: an unknown name, or a parameter out of its range.
+        ScenarioError: an unknown scenario, or a parameter out of its range.
+        ArgumentError: an unknown word for another option.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 10}
@@ -149,7 +151,8 @@ class PleEnv(gym.Env[Any, Any]):
             options: `start`: `first` or `storm`, for this world; `state`: what `get_state` returned, to go on from.
 
         Raises:
-            ValueError: a seed outside 0..2^63-1, an unknown option, or a state that does not fit; nothing has changed.
+            ArgumentError: a seed outside 0..2^63-1, or an unknown option; nothing has changed.
+            ValueError: a state that does not fit; nothing has changed.
             RuntimeError: in this scenario nothing can ever be decided, or 1,001 worlds in a row ended before they
                 reached their start.
         """
@@ -158,7 +161,7 @@ class PleEnv(gym.Env[Any, Any]):
             seed = checked_seed(seed)
         if "state" in asked:
             if seed is not None:
-                raise ValueError("reset: a state contains its world, so it takes no seed")
+                raise ArgumentError("reset: a state contains its world, so it takes no seed")
             return self.set_state(asked["state"])
         if reason := never_decides(self.scenario):
             raise RuntimeError(f"{self.scenario.name}: there is nothing to decide: {reason}")
@@ -181,7 +184,7 @@ class PleEnv(gym.Env[Any, Any]):
         """Carry out a decision and go to the next one, or to the end.
 
         Raises:
-            ValueError: an action outside the space, or an illegal one with `illegal="raise"`; nothing has changed.
+            ArgumentError: an action outside the space, or an illegal one with `illegal="raise"`; nothing has changed.
             RuntimeError: not reset yet, or the run is over.
         """
         if not self._running:
@@ -191,7 +194,7 @@ class PleEnv(gym.Env[Any, Any]):
         except TypeError:
             number = -1
         if not 0 <= number <= self._defer or (self._raises and not self._mask[number]):
-            raise ValueError(self._not_legal(action, number))
+            raise ArgumentError(self._not_legal(action, number))
         self._action[0] = number
         told, results = self._step(), self._results
         if not told and self._is_sparse:  # in most steps nothing else happens; a call more would cost a twentieth
@@ -239,7 +242,7 @@ class PleEnv(gym.Env[Any, Any]):
         It remembers what it does at the start of a run: nothing.
 
         Raises:
-            ScenarioError: there is no such policy.
+            PolicyError: there is no such policy.
             RuntimeError: no decision is due; or the answer is not legal (`RuleFault`).
         """
         if not self._running:

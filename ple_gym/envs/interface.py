@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from ple_gym.errors import ArgumentError
 from ple_gym.lanes import INFORMATION, REWARDS, STARTS, Lanes
 from ple_gym.messages import show
 from ple_gym.scenario import builtin as scenarios
 from ple_gym.scenario.model import Scenario
-from ple_gym.scenario.parameters import ScenarioError, unknown
+from ple_gym.scenario.parameters import unknown
 from ple_gym.traces.events import Ints, unrolled
 from ple_gym.view import observation as observe
 
@@ -33,7 +34,7 @@ class Interface:
     """How a scenario is offered to an agent; the options are those of `PleEnv`.
 
     Raises:
-        ScenarioError: an unknown name.
+        ArgumentError: an unknown name.
     """
 
     scenario: Scenario
@@ -89,7 +90,8 @@ def make_interface(scenario: str | Scenario, overrides: Mapping[str, object] | N
     """An interface to a scenario, or to the name, id or file of one, with some parameters changed.
 
     Raises:
-        ScenarioError: an unknown name, or a parameter out of its range.
+        ScenarioError: an unknown scenario, or a parameter out of its range.
+        ArgumentError: an unknown option.
     """
     if isinstance(scenario, str):
         scenario = scenarios.load(scenario)
@@ -97,21 +99,21 @@ def make_interface(scenario: str | Scenario, overrides: Mapping[str, object] | N
 
 
 def one_of(what: str, value: str, allowed: Iterable[str]) -> None:
-    """Raise ScenarioError unless the value is one of some words."""
+    """Raise ArgumentError unless the value is one of some words."""
     if value not in list(allowed):
-        raise unknown(what, value, allowed, list_all=True)
+        raise unknown(what, value, allowed, True, ArgumentError)
 
 
 def whole_number(name: str, value: object, least: int) -> int:
     """The value as an int.
 
     Raises:
-        ScenarioError: it is no whole number, or less than `least`.
+        ArgumentError: it is no whole number, or less than `least`.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ScenarioError(f"{name} = {show(value)}: must be a whole number, at least {least}")
+        raise ArgumentError(f"{name} = {show(value)}: must be a whole number, at least {least}")
     if int(value) < least:
-        raise ScenarioError(f"{name} = {show(value)}: must be at least {least}")
+        raise ArgumentError(f"{name} = {show(value)}: must be at least {least}")
     return int(value)
 
 
@@ -119,16 +121,16 @@ def checked_options(options: dict[str, Any] | None, *known: str) -> dict[str, An
     """The options of a `reset`; where the worlds start is checked.
 
     Raises:
-        ValueError: an unknown option, an unknown start, or a start for a state, which is somewhere already.
+        ArgumentError: an unknown option, an unknown start, or a start for a state, which is somewhere already.
     """
     options = options or {}
     for name in options:
         if name not in known:
-            raise unknown("reset option", name, known, list_all=True)
+            raise unknown("reset option", name, known, True, ArgumentError)
     if "start" in options:
         one_of("start", options["start"], STARTS)
         if "state" in options:
-            raise ValueError("reset options: a state is somewhere in its run already, so it takes no start")
+            raise ArgumentError("reset options: a state is somewhere in its run already, so it takes no start")
     return options
 
 

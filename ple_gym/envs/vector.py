@@ -28,6 +28,7 @@ from ple_gym.envs.interface import (
 )
 from ple_gym.envs.pool import Pool
 from ple_gym.episode import episode_of
+from ple_gym.errors import ArgumentError
 from ple_gym.lanes import NO_TRACE, STARTS, never_starts
 from ple_gym.messages import show
 from ple_gym.policies import Policy
@@ -68,7 +69,8 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         render_mode: `ansi` or `rgb_array`: one timeline per lane.
 
     Raises:
-        ScenarioError: an unknown name, or a number out of its range.
+        ScenarioError: an unknown scenario, or a parameter out of its range.
+        ArgumentError: an unknown word or a number out of its range for another option.
     """
 
     def __init__(
@@ -152,7 +154,8 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
                 reset.
 
         Raises:
-            ValueError, TypeError: a seed, a mask or another option that is not as described; nothing has changed.
+            ArgumentError, TypeError: a seed, a mask or another option that is not as described; nothing has changed.
+            ValueError: a state that does not fit; nothing has changed.
             RuntimeError: in this scenario nothing can ever be decided, or 1,001 worlds in a row ended before they
                 reached their start.
         """
@@ -161,7 +164,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         lanes = np.flatnonzero(chosen)
         if "state" in asked:
             if seed is not None:
-                raise ValueError("reset: a state contains its world, so it takes no seed")
+                raise ArgumentError("reset: a state contains its world, so it takes no seed")
             self._restore(lanes, asked["state"])
         else:
             seeds = self._seeds(seed)
@@ -178,17 +181,17 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             actions: int [N]; where the mode is `NextStep`, those of lanes that ended in the step before are ignored.
 
         Raises:
-            ValueError: not N whole numbers, one outside the action space, or an illegal one with `illegal="raise"`;
+            ArgumentError: not N whole numbers, one outside the action space, or an illegal one with `illegal="raise"`;
                 nothing has changed.
             RuntimeError: not reset yet, or a run is over that nothing resets.
         """
         try:
             numbers = np.asarray(actions)
         except (ValueError, TypeError):  # ragged, or what no array can hold
-            raise ValueError(self._not_integers(show(actions))) from None
+            raise ArgumentError(self._not_integers(show(actions))) from None
         if numbers.shape != (self.num_envs,) or numbers.dtype.kind not in "iu":
             what = show(actions) if numbers.dtype == object else f"{numbers.dtype} {numbers.shape}"
-            raise ValueError(self._not_integers(what))
+            raise ArgumentError(self._not_integers(what))
         resets = self._over if self._any_over else None
         if resets is not None and not (self._resets_next and self._seeded.all()):
             raise RuntimeError(self._needs_reset())
@@ -199,7 +202,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         remarkable = self._drive(STEP_OR_NEXT if self._resets_next else STEP)
         if remarkable < 0:
             self._drive(OBSERVE)
-            raise ValueError(self._outside(numbers))
+            raise ArgumentError(self._outside(numbers))
         # In most steps nothing else happens. Then no numpy arithmetic: its code is out of the cache, and costs 10 us.
         result = self.lanes.result
         rewards = result[state.RESULT_REWARD].copy()
@@ -269,7 +272,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         Nothing changes. It remembers what it does at the start of a run: nothing.
 
         Raises:
-            ScenarioError: there is no such policy.
+            PolicyError: there is no such policy.
             RuleFault: an answer is not legal.
         """
         return self.lanes.ask(rule)
@@ -370,14 +373,14 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         return f"actions must be 0..{self.lanes.vcpus}, not {numbers.min()}..{numbers.max()}: see {where}"
 
     def _check_legal(self, numbers: npt.NDArray[np.integer[Any]]) -> None:
-        """Raise ValueError if an action is illegal, of a lane that has something to decide."""
+        """Raise ArgumentError if an action is illegal, of a lane that has something to decide."""
         inside = (numbers >= 0) & (numbers <= self.lanes.vcpus)
         legal = self.lanes.mask[np.arange(self.num_envs), np.where(inside, numbers, 0)] != 0
         wrong = np.flatnonzero(inside & ~legal & ~self._over)
         if len(wrong):
             lane = int(wrong[0])
             allowed = ", ".join(str(one) for one in np.flatnonzero(self.lanes.mask[lane]))
-            raise ValueError(f"action {numbers[lane]} of lane {lane} is not legal here; legal are {allowed}")
+            raise ArgumentError(f"action {numbers[lane]} of lane {lane} is not legal here; legal are {allowed}")
 
     def _needs_reset(self) -> str:
         """Says why there is nothing to step."""
@@ -398,7 +401,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
             raise TypeError(f"options['reset_mask'] must be a bool array, not {kind}")
         if mask.shape != (self.num_envs,) or not mask.any():
-            raise ValueError(f"options['reset_mask'] must have shape ({self.num_envs},) and name a lane, not {mask}")
+            raise ArgumentError(f"options['reset_mask'] must have shape ({self.num_envs},) and name a lane, not {mask}")
         return mask.copy()
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
@@ -407,7 +410,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             return [None] * self.num_envs
         if isinstance(seed, Sequence | np.ndarray):
             if len(seed) != self.num_envs:
-                raise ValueError(f"seed: must be one number or {self.num_envs}, not {len(seed)}")
+                raise ArgumentError(f"seed: must be one number or {self.num_envs}, not {len(seed)}")
             return [None if one is None else checked_seed(one) for one in seed]
         checked_seed(checked_seed(seed) + self.num_envs - 1)
         return [int(seed) + lane for lane in range(self.num_envs)]
@@ -436,7 +439,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         """Put saved states into some lanes: into all of them, or into none if one does not fit."""
         each = [states] * len(lanes) if isinstance(states, bytes) else list(states)
         if len(each) != len(lanes):
-            raise ValueError(f"options['state']: must be one state or {len(lanes)}, not {len(each)}")
+            raise ArgumentError(f"options['state']: must be one state or {len(lanes)}, not {len(each)}")
         before = self.lanes.rows[lanes], self.lanes.histogram[lanes]
         self._fresh_observation()
         try:

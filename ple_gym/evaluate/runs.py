@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 from ple_gym import progress as shown
 from ple_gym.compilation import compiling, is_warm, warm_up
 from ple_gym.episode import summarise
+from ple_gym.errors import ArgumentError, PolicyError, ScenarioError
 from ple_gym.evaluate.comparison import Comparison, Row, Run
 from ple_gym.evaluate.statistics import Estimate, Ratio, cvar, estimate, quantile, ratio, score
 from ple_gym.lanes import Lanes
@@ -31,7 +32,7 @@ from ple_gym.messages import show
 from ple_gym.policies import Policy, load_policy
 from ple_gym.rules import RULES
 from ple_gym.scenario.builtin import load
-from ple_gym.scenario.model import Scenario, ScenarioError
+from ple_gym.scenario.model import Scenario
 from ple_gym.scenario.parameters import MAX_SEED, checked_seed
 from ple_gym.traces.recording import record
 
@@ -88,7 +89,7 @@ def simulate(
         One record per seed, in the order of the seeds.
 
     Raises:
-        ScenarioError: an unknown name or a wrong value.
+        ScenarioError, PolicyError, ArgumentError: an unknown name or a wrong value.
     """
     world = _resolve(scenario, overrides)
     rule = load_policy(_name(policy))
@@ -100,17 +101,17 @@ def parse_seeds(text: str) -> range:
     """The seeds that a text stands for: `0:16` is 0..15, `7` is 7 alone.
 
     Raises:
-        ScenarioError: the text is something else, names no seed, or one that is too large.
+        ArgumentError: the text is something else, names no seed, or one that is too large.
     """
     match = re.fullmatch(r"([0-9]{1,19})(?::([0-9]{1,19}))?", text)
     if not match:
-        raise ScenarioError(f"seeds = {show(text)}: {_ALLOWED_SEEDS}")
+        raise ArgumentError(f"seeds = {show(text)}: {_ALLOWED_SEEDS}")
     start = int(match[1])
     stop = int(match[2]) if match[2] else start + 1
     if not start < stop <= MAX_SEED + 1:
-        raise ScenarioError(f"seeds = {show(text)}: {_ALLOWED_SEEDS}")
+        raise ArgumentError(f"seeds = {show(text)}: {_ALLOWED_SEEDS}")
     if stop - start > MAX_SEEDS:
-        raise ScenarioError(f"seeds = {show(text)}: must be at most {MAX_SEEDS} seeds")
+        raise ArgumentError(f"seeds = {show(text)}: must be at most {MAX_SEEDS} seeds")
     return range(start, stop)
 
 
@@ -148,7 +149,7 @@ def _checked(seeds: Seeds) -> list[int]:
     """The seeds as a list.
 
     Raises:
-        ScenarioError: there is none, or one is not a whole number 0..2^63-1.
+        ArgumentError: there is none, or one is not a whole number 0..2^63-1.
     """
     if isinstance(seeds, str):
         return list(parse_seeds(seeds))
@@ -156,14 +157,14 @@ def _checked(seeds: Seeds) -> list[int]:
         seeds = [seeds]
     checked = [checked_seed(seed) for seed in seeds]
     if not checked:
-        raise ScenarioError("seeds: there must be at least one")
+        raise ArgumentError("seeds: there must be at least one")
     return checked
 
 
 def _run_all(jobs: Sequence[_Job], progress: Progress | bool | None, threads: int | None) -> list[_Outcome]:
     """Run jobs on a pool of threads; outcomes are in the order of the jobs."""
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1):
-        raise ScenarioError(f"threads = {show(threads)}: must be at least 1")
+        raise ArgumentError(f"threads = {show(threads)}: must be at least 1")
     if not is_warm():  # here, where Ctrl-C ends a compilation, and not in all threads at once
         with shown.waiting(compiling) if progress is True else nullcontext():
             warm_up()
@@ -235,7 +236,7 @@ class Group:
         policies: learned policies, `learned:NAME` or `learned:FILE.npz`.
 
     Raises:
-        ScenarioError: a name that is empty or a policy's, no policies, one of them twice, or one that is not learned.
+        PolicyError: a name that is empty or a policy's, no policies, one of them twice, or one that is not learned.
     """
 
     name: str
@@ -244,12 +245,12 @@ class Group:
     def __post_init__(self) -> None:
         object.__setattr__(self, "policies", tuple(self.policies))
         if not self.name or self.name in RULES or self.name.startswith(PREFIX):
-            raise ScenarioError(f"group {show(self.name)}: the name must not be empty, a rule's or a learned policy's")
+            raise PolicyError(f"group {show(self.name)}: the name must not be empty, a rule's or a learned policy's")
         if not self.policies:
-            raise ScenarioError(f"group {self.name}: there must be at least one policy")
+            raise PolicyError(f"group {self.name}: there must be at least one policy")
         for policy in self.policies:
             if not _name(policy).startswith(PREFIX):
-                raise ScenarioError(f"group {self.name}: {show(policy)} must be {PREFIX}NAME or {PREFIX}FILE.npz")
+                raise PolicyError(f"group {self.name}: {show(policy)} must be {PREFIX}NAME or {PREFIX}FILE.npz")
         _refuse_repeats(f"group {self.name}", self.policies)
 
 
@@ -311,10 +312,10 @@ def _name(policy: object) -> str:
     """The name of a policy.
 
     Raises:
-        ScenarioError: it is no text: only what the kernel can run has a name.
+        PolicyError: it is no text: only what the kernel can run has a name.
     """
     if not isinstance(policy, str):
-        raise ScenarioError(f"policy {show(policy)}: must be the name of a rule, or learned:NAME or learned:FILE.npz")
+        raise PolicyError(f"policy {show(policy)}: must be the name of a rule, or learned:NAME or learned:FILE.npz")
     return policy
 
 
@@ -322,12 +323,12 @@ def _members(policies: Iterable[str | Group] | str | Group) -> dict[str, tuple[s
     """Row -> the policies that it stands for.
 
     Raises:
-        ScenarioError: there is no row, two have one name, or a policy is no text.
+        PolicyError: there is no row, two have one name, or a policy is no text.
     """
     each: Any = [policies] if isinstance(policies, str | Group) or not isinstance(policies, Iterable) else policies
     rows = [(one.name, tuple(one.policies)) if isinstance(one, Group) else (_name(one), (one,)) for one in each]
     if not rows:
-        raise ScenarioError("policies: there must be at least one")
+        raise PolicyError("policies: there must be at least one")
     _refuse_repeats("policies", [name for name, _ in rows])
     return dict(rows)
 
@@ -335,4 +336,4 @@ def _members(policies: Iterable[str | Group] | str | Group) -> dict[str, tuple[s
 def _refuse_repeats(where: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise ScenarioError(f"{where}: {show(name)} is named {names.count(name)} times, must be once")
+            raise PolicyError(f"{where}: {show(name)} is named {names.count(name)} times, must be once")

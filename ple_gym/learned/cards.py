@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ple_gym.errors import ScenarioError
 from ple_gym.messages import show
-from ple_gym.scenario.parameters import MAX_SEED, Kind, ScenarioError, check, number, text, whole
+from ple_gym.scenario.parameters import MAX_SEED, Kind, check, number, text, whole
 
 MAX_TEXT = 2**16
 """Characters of a card's texts, which may have a scenario's distributions in them."""

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ple_gym.errors import PolicyError
 from ple_gym.files import parse_json, read_packed, reading, unpack, write_whole
 from ple_gym.learned import network
 from ple_gym.learned.cards import check_card
 from ple_gym.messages import show
-from ple_gym.scenario.parameters import ScenarioError, check, choice, number, unknown, whole
+from ple_gym.scenario.parameters import check, choice, number, unknown, whole
 from ple_gym.view import observation as observe
 
 PREFIX = "learned:"
@@ -54,10 +55,6 @@ SHAPES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "defer1": ("S", "H"), "defer_bias1": ("1", "H"), "defer2": ("H", "1"), "defer_bias2": ("1", "1"),
     },
 }  # fmt: skip
-
-
-class PolicyError(ScenarioError):
-    """A file is no learned policy, is damaged, or does not fit the scenario. The message is one line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,14 +249,13 @@ def load_network(name: str) -> Network:
     which may lead into an archive: `agents/checkpoints.tar.xz/NAME.npz`.
 
     Raises:
-        PolicyError: a file that cannot be read, or is no learned policy.
-        ScenarioError: no such policy.
+        PolicyError: no such policy, a file that cannot be read, or is no learned policy.
     """
     if not name.isprintable():  # it stands in tables
         raise PolicyError(f"{show(name)}: the name of a learned policy must be printable")
     path = Path(name.removeprefix(PREFIX))
     if path.suffix != ".npz":
         if name not in learned_names():
-            raise unknown("learned policy", name, learned_names() or ["learned:FILE.npz"], list_all=True)
+            raise unknown("learned policy", name, learned_names() or ["learned:FILE.npz"], True, PolicyError)
         path = FOLDER / f"{path}.npz"
     return read_network(path)

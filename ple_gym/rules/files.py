@@ -22,7 +22,7 @@ from numba.core.errors import NumbaError
 from ple_gym.messages import plain
 from ple_gym.rules.compiling import c_unit
 from ple_gym.rules.registry import Rule
-from ple_gym.scenario.parameters import ScenarioError
+from ple_gym.errors import PolicyError
 from ple_gym.sim.description import Memory
 
 PATIENCE_S = 60.0  # in which a file must be loaded, and a rule compiled
@@ -32,7 +32,7 @@ _MODULES: dict[tuple[Path, int], ModuleType] = {}
 T = TypeVar("T")
 
 
-class RuleError(ScenarioError):
+class RuleError(PolicyError):
     """A user's rule cannot be used. The message is one line: file and line, and what is wrong there."""
 
 
@@ -135,7 +135,7 @@ def _module(path: Path) -> ModuleType:
         sys.modules[spec.name] = module  # numba looks functions up there
         try:
             spec.loader.exec_module(module)
-        except ScenarioError as error:  # of the decorator: it names the place
+        except PolicyError as error:  # of the decorator: it names the place
             raise RuleError(str(error)) from None
         except SyntaxError as error:
             raise RuleError(f"{path.name}:{error.lineno}: {error.msg}") from None

@@ -30,7 +30,8 @@ import numpy.typing as npt
 from ple_gym.messages import plain
 from ple_gym.rules.compiling import entry_of, parameter_dtype, rule_unit
 from ple_gym.scenario.model import Scenario
-from ple_gym.scenario.parameters import Kind, ScenarioError, check, unknown
+from ple_gym.errors import PolicyError
+from ple_gym.scenario.parameters import Kind, check, unknown
 from ple_gym.scenario.parameters import choice as choice_kind
 from ple_gym.scenario.parameters import number as number_kind
 from ple_gym.scenario.parameters import whole as whole_kind
@@ -140,10 +141,10 @@ class Rule:
         """The scenario that it runs in: with its settings of the host.
 
         Raises:
-            ScenarioError: it reads another scheduler's records.
+            PolicyError: it reads another scheduler's records.
         """
         if self.scheduler and self.scheduler != scenario.host.scheduler:
-            raise ScenarioError(
+            raise PolicyError(
                 f"policy {self.name}: it reads what host.scheduler = {self.scheduler} keeps, "
                 f"and {scenario.name} has host.scheduler = {scenario.host.scheduler}"
             )
@@ -167,16 +168,16 @@ class Rule:
         """The same rule with other values of its parameters.
 
         Raises:
-            ScenarioError: it has no such parameter, or the value is not allowed.
+            PolicyError: it has no such parameter, or the value is not allowed.
         """
         chosen = dict(self.values)
         for name, value in values.items():
             if name not in self.parameters:
                 if not self.parameters:
-                    raise ScenarioError(f"{self.base}: {name}: it has no parameters")
-                raise unknown(f"parameter of {self.base}", name, self.parameters)
+                    raise PolicyError(f"{self.base}: {name}: it has no parameters")
+                raise unknown(f"parameter of {self.base}", name, self.parameters, error=PolicyError)
             kind = self.parameters[name].kind
-            chosen[name] = check(f"{self.base}: {name}", kind, kind.read(value))
+            chosen[name] = check(f"{self.base}: {name}", kind, kind.read(value), PolicyError)
         given = {name: chosen[name] for name in self.parameters if chosen.get(name, _of(self, name)) != _of(self, name)}
         text = ",".join(f"{name}={value}" for name, value in given.items())
         # Values, not code: the unit is shared.
@@ -212,24 +213,24 @@ def rule(
         parameters: made by `whole`, `number` or `choice`.
 
     Raises:
-        ScenarioError: something of this is not as described; the message names file and line.
+        PolicyError: something of this is not as described; the message names file and line.
     """
 
     def make(function: Callable[..., int]) -> Rule:
         where = _where(function)
         if not _NAME.fullmatch(name):
-            raise ScenarioError(f"{where}: rule {name!r}: its name must be lower-case words with hyphens")
+            raise PolicyError(f"{where}: rule {name!r}: its name must be lower-case words with hyphens")
         if actuator not in ACTUATORS:
-            raise ScenarioError(f"{where}: rule {name}: actuator = {actuator!r}: must be {', '.join(ACTUATORS)}")
+            raise PolicyError(f"{where}: rule {name}: actuator = {actuator!r}: must be {', '.join(ACTUATORS)}")
         if not (function.__doc__ or "").strip():
-            raise ScenarioError(f"{where}: rule {name}: its function must have a docstring that says what it does")
+            raise PolicyError(f"{where}: rule {name}: its function must have a docstring that says what it does")
         for wrong, parameter in parameters.items():
             if not isinstance(parameter, Parameter):
-                raise ScenarioError(f"{where}: rule {name}: {wrong} must be made by whole(), number() or choice()")
-            check(f"{where}: rule {name}: default of {wrong}", parameter.kind, parameter.default)
+                raise PolicyError(f"{where}: rule {name}: {wrong} must be made by whole(), number() or choice()")
+            check(f"{where}: rule {name}: default of {wrong}", parameter.kind, parameter.default, PolicyError)
         remembered = {key: tuple(words) for key, words in (memory or {}).items()}
         if not remembered.keys() <= {"vm", "vcpu"}:
-            raise ScenarioError(f"{where}: rule {name}: memory must be of vm or vcpu, not {', '.join(remembered)}")
+            raise PolicyError(f"{where}: rule {name}: memory must be of vm or vcpu, not {', '.join(remembered)}")
         made = Rule(
             name=name,
             function=function,
@@ -263,7 +264,7 @@ def _compilable(made: Rule, where: str) -> Rule:
     takes = tuple(inspect.signature(made.function).parameters)
     allowed = ("see", "asker", "lane") if made.privileged else _TAKES
     if takes[:2] != ("see", "asker") or not set(takes) <= set(allowed):
-        raise ScenarioError(
+        raise PolicyError(
             f"{where}: rule {made.name}: its function must take (see, asker), and may take {', '.join(allowed[2:])} "
             f"after them, not ({', '.join(takes)})"
         )
@@ -285,7 +286,7 @@ class Registry(Mapping[str, Rule]):
     def __init__(self, *rules: Rule) -> None:
         self._rules = {one.name: one for one in rules}
         if len(self._rules) < len(rules):
-            raise ScenarioError("two rules have one name")
+            raise PolicyError("two rules have one name")
 
     def __getitem__(self, name: str) -> Rule:
         return self._rules[name]

@@ -1,5 +1,6 @@
 """What is simulated: scenarios, their parameters, the built-in ones, and how a file describes one."""
 
+from ple_gym.errors import ScenarioError
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, load
 from ple_gym.scenario.model import (
     PROFILES,
@@ -14,7 +15,6 @@ from ple_gym.scenario.model import (
     describe_parameters,
     never_decides,
 )
-from ple_gym.scenario.parameters import ScenarioError
 
 __all__ = [
     "PROFILES",

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from ple_gym.errors import ScenarioError
 from ple_gym.files import read_text, reading
-from ple_gym.scenario.model import MAX_BYTES, Cost, Host, Limit, Noise, Scenario, ScenarioError, Vm
+from ple_gym.scenario.model import MAX_BYTES, Cost, Host, Limit, Noise, Scenario, Vm
 from ple_gym.scenario.parameters import unknown
 
 _ALL = (

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Self, TypeVar
 
+from ple_gym.errors import PleError, ScenarioError
 from ple_gym.files import parse_json, parsing
 from ple_gym.messages import plain, show
 from ple_gym.scenario.parameters import (
@@ -26,7 +27,6 @@ from ple_gym.scenario.parameters import (
     TEXT,
     Group,
     Kind,
-    ScenarioError,
     check,
     check_fields,
     choice,
@@ -334,7 +334,7 @@ class Scenario:
             for name, (kind, _) in parameters_of(type(group)).items()
         }
 
-    def _no_such(self, name: object) -> ScenarioError:
+    def _no_such(self, name: object) -> PleError:
         """Return the error for a dotted name that this scenario does not have."""
         count = len(self.neighbours)
         match = re.fullmatch(r"neighbours\.0*([0-9]+)\..*", str(name))

@@ -1,4 +1,4 @@
-"""What a parameter accepts: the kinds of values a scenario is made of, and the one error they raise.
+"""What a parameter accepts: the kinds of values a scenario is made of, and the error they raise.
 
 A parameter is a dataclass field annotated `Annotated[type, kind, "one line of help"]`. Checking, reading of typed text,
 error messages and documentation all come from that annotation.
@@ -15,6 +15,7 @@ from itertools import accumulate
 from numbers import Integral, Real
 from typing import Any, get_type_hints
 
+from ple_gym.errors import ArgumentError, PleError, ScenarioError
 from ple_gym.messages import plain, show
 from ple_gym.scenario import distributions
 
@@ -23,10 +24,6 @@ MAX_TEXT = 1000
 """Characters of a name or a description."""
 MAX_LISTED = 500
 """Characters of the names that an error for an unknown one lists."""
-
-
-class ScenarioError(ValueError):
-    """A scenario is wrong. The message is one line: the dotted name, its value, and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +178,16 @@ def checked_seed(seed: object) -> int:
     """The seed of a world.
 
     Raises:
-        ScenarioError: not a whole number 0..2^63-1.
+        ArgumentError: not a whole number 0..2^63-1.
     """
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= MAX_SEED:
-        raise ScenarioError(f"seed = {show(seed)}: must be a whole number, 0..{MAX_SEED}")
+        raise ArgumentError(f"seed = {show(seed)}: must be a whole number, 0..{MAX_SEED}")
     return int(seed)
 
 
-def unknown(what: str, name: object, known: Iterable[str], list_all: bool = False) -> ScenarioError:
+def unknown(
+    what: str, name: object, known: Iterable[str], list_all: bool = False, error: type[PleError] = ScenarioError
+) -> PleError:
     """Return the error for a name that does not exist: it suggests the nearest one, lists those there are, or both."""
     known = list(known)
     # A bare last part (`pcpus`) is a better hint than the distance between words; of a group, all it holds.
@@ -201,7 +200,7 @@ def unknown(what: str, name: object, known: Iterable[str], list_all: bool = Fals
         hints.append(f"did you mean {near[0]!r}?")
     if list_all or not hints:
         hints.append(f"known: {_listed(inside or known)}")
-    return ScenarioError(f"unknown {what} {show(name)}; {' '.join(hints)}")
+    return error(f"unknown {what} {show(name)}; {' '.join(hints)}")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
+from ple_gym.errors import ArgumentError, PleError
 from ple_gym.testing import episodes, form
 from ple_gym.testing.walk import NotApplicable, Subject, Unequal
 
@@ -48,7 +49,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
 }
 
 
-class VectorEnvError(AssertionError):
+class VectorEnvError(PleError, AssertionError):
     """A vector environment does not do what a check demands; `check` is the check's name."""
 
     def __init__(self, check: str, message: str) -> None:
@@ -98,14 +99,14 @@ def check_vector_env(
     Raises:
         VectorEnvError: the environment fails a check, or raises in it; one line names the check, what was expected,
             what was found, and the lane and the step.
-        ValueError: `skip` names a check that there is not, or there is nothing to play.
+        ArgumentError: `skip` names a check that there is not, or there is nothing to play.
     """
     skip = [skip] if isinstance(skip, str) else list(skip)
     for name in skip:
         if name not in CHECKS:
-            raise ValueError(f"skip: there is no check {name!r}; there are {', '.join(CHECKS)}")
+            raise ArgumentError(f"skip: there is no check {name!r}; there are {', '.join(CHECKS)}")
     if steps < 1:
-        raise ValueError(f"steps = {steps}: must be at least 1")
+        raise ArgumentError(f"steps = {steps}: must be at least 1")
     report = Report(skipped=skip)
     for name, check in CHECKS.items():
         if name in skip:

@@ -16,17 +16,19 @@ from gymnasium.spaces import Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
+from ple_gym.errors import PleError
+
 Bools = npt.NDArray[np.bool_]
 
 _SHORT = reprlib.Repr()
 _SHORT.maxother = 80
 
 
-class NotApplicable(Exception):
+class NotApplicable(PleError):
     """A check has nothing to say about this environment."""
 
 
-class Unequal(Exception):
+class Unequal(PleError):
     """Something is not as a check expects it."""
 
 

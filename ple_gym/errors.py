@@ -1,0 +1,36 @@
+"""The errors that `ple_gym` raises for what a user can put right, as one tree.
+
+    PleError                  the root; its message is one line: what is wrong, its value, and what is allowed
+    ├── ScenarioError         a scenario, a parameter of one, or the file of one (ValueError)
+    ├── PolicyError           a policy: an unknown name, a damaged file, an agent that does what it may not (ValueError)
+    ├── ArgumentError         another argument of a function: seeds, threads, an option, an action (ValueError)
+    ├── UsageError            a command line
+    ├── VectorEnvError        in `ple_gym.testing`: a vector environment fails a check (AssertionError)
+    ├── AgentError            in `agents.common`, of a checkout: a training cannot begin, go on or be kept
+    └── TableError            in `experiments`, of a checkout: a results table is damaged (ValueError)
+
+`except PleError` catches them all. Beside these there are only Python's own errors: RuntimeError where a call comes at
+a wrong time (a step before the first reset, a scenario in which nothing can ever be decided), TypeError where a call
+does not fit its function, ValueError where a saved state does not fit, ModuleNotFoundError where an extra is not
+installed, and OSError where a file cannot be written.
+"""
+
+
+class PleError(Exception):
+    """The user can put this right; the message says how, in one line."""
+
+
+class ScenarioError(PleError, ValueError):
+    """A scenario is wrong: the message has the dotted name of the parameter, its value, and what is allowed."""
+
+
+class PolicyError(PleError, ValueError):
+    """A policy is unknown, its file is damaged, it does not fit the scenario, or an agent breaks its promises."""
+
+
+class ArgumentError(PleError, ValueError):
+    """An argument that is neither a scenario nor a policy is wrong: seeds, threads, an option, an action."""
+
+
+class UsageError(PleError):
+    """A command line stands for no command."""
