@@ -2,35 +2,120 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 from ple_gym.lanes import Lanes
 from ple_gym.scenario.model import Scenario
 
 
-def summarise(scenario: Scenario, totals: dict[str, Any]) -> dict[str, Any]:
-    """Turn the exact integers of `Lanes.totals` into a run's record.
+class Cycles(TypedDict):
+    """Where the time of all pCPUs went, in cycles; the sum is pCPUs x `simulated_s` x `host.tsc_hz`."""
 
-    `makespan_s` is None if the simulated-time limit came first. Quantiles are over contended acquisitions, and over
-    dispatches with at least one exit (docs/model.md, section 13). A VM's slowdown is against having the machine alone.
+    useful: int
+    spin: int
+    exit: int
+    switch: int
+    cache: int
+    idle: int
+    stolen: int
+
+
+class WaitsUs(TypedDict):
+    """Waits for a lock, over contended acquisitions, in microseconds."""
+
+    p50: float
+    p99: float
+    max: float
+
+
+class ExitsPerAcquisition(TypedDict):
+    """PLE exits of one contended acquisition."""
+
+    p50: int
+    p90: int
+    p99: int
+    max: int
+
+
+class ExitsPerDispatch(TypedDict):
+    """PLE exits of one dispatch, over dispatches with at least one."""
+
+    max: int
+    mode: int
+
+
+class VmRecord(TypedDict):
+    """What became of one VM.
+
+    slowdown: against having the machine alone, None if it did no useful work; share: of all pCPU time, 0..1.
     """
+
+    slowdown: float | None
+    share: float
+
+
+class Record(TypedDict):
+    """One run. Counts are docs/model.md, section 13; `makespan_s` is None if the simulated-time limit came first."""
+
+    finished: bool
+    makespan_s: float | None
+    simulated_s: float
+    ideal_s: float
+    decisions: int
+    ple_exits: int
+    exits_lock_free: int
+    exits_holder_off: int
+    exits_holder_running: int
+    lhp_events: int
+    lwp_events: int
+    acquisitions: int
+    contended: int
+    switches: int
+    migrations: int
+    steals: int
+    halts: int
+    events: int
+    ple_per_acquisition: ExitsPerAcquisition
+    ple_per_dispatch: ExitsPerDispatch
+    acquire_wait_us: WaitsUs
+    cycles: Cycles
+    vm: list[VmRecord]
+
+
+class Episode(Record):
+    """What `info["ple_episode"]` holds: a run's record, and how many of the actions were illegal."""
+
+    illegal_actions: int
+
+
+def summarise(scenario: Scenario, totals: dict[str, Any]) -> Record:
+    """Turn the exact integers of `Lanes.totals` into a run's record."""
     hz = scenario.host.tsc_hz
     pcpus = scenario.host.pcpus
     now = totals["now"]
-    useful = totals["cycles"]["useful"]
+    waits = totals["acquire_wait"]
     return {
         "finished": totals["finished"],
         "makespan_s": now / hz if totals["finished"] else None,
         "simulated_s": now / hz,
-        "ideal_s": useful / (pcpus * hz),
+        "ideal_s": totals["cycles"]["useful"] / (pcpus * hz),
         "decisions": totals["exits"],
         "ple_exits": totals["exits"],
-        **{name: totals[name] for name in ("exits_lock_free", "exits_holder_off", "exits_holder_running")},
-        **{name: totals[name] for name in ("lhp_events", "lwp_events", "acquisitions", "contended")},
-        **{name: totals[name] for name in ("switches", "migrations", "steals", "halts", "events")},
+        "exits_lock_free": totals["exits_lock_free"],
+        "exits_holder_off": totals["exits_holder_off"],
+        "exits_holder_running": totals["exits_holder_running"],
+        "lhp_events": totals["lhp_events"],
+        "lwp_events": totals["lwp_events"],
+        "acquisitions": totals["acquisitions"],
+        "contended": totals["contended"],
+        "switches": totals["switches"],
+        "migrations": totals["migrations"],
+        "steals": totals["steals"],
+        "halts": totals["halts"],
+        "events": totals["events"],
         "ple_per_acquisition": totals["ple_per_acquisition"],
         "ple_per_dispatch": totals["ple_per_dispatch"],
-        "acquire_wait_us": {name: cycles * 1e6 / hz for name, cycles in totals["acquire_wait"].items()},
+        "acquire_wait_us": {"p50": _us(waits["p50"], hz), "p99": _us(waits["p99"], hz), "max": _us(waits["max"], hz)},
         "cycles": totals["cycles"],
         "vm": [
             {
@@ -42,10 +127,19 @@ def summarise(scenario: Scenario, totals: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def episode_of(lanes: Lanes, lane: int) -> dict[str, Any]:
+def episode_of(lanes: Lanes, lane: int) -> Episode:
     """What `info["ple_episode"]` says of the run in a lane: its record so far, and how many actions were illegal."""
     illegal_actions = int(lanes.world["illegal_actions"][lane])
     return {**summarise(lanes.scenario, lanes.totals(lane)), "illegal_actions": illegal_actions}
+
+
+def total_cycles(cycles: Cycles) -> int:
+    """The time of all pCPUs together."""
+    return sum(cycles.values())  # type: ignore[arg-type]  # mypy takes the values of a TypedDict for objects
+
+
+def _us(cycles: int, hz: int) -> float:
+    return cycles * 1e6 / hz
 
 
 def _slowdown(elapsed: int, most_pcpus: int, useful: int) -> float | None:

@@ -79,7 +79,7 @@ def test_the_kernel_takes_the_legal_action_with_the_highest_score(
     """In NumPy's double precision; the kernel's choice may differ only where the best two are a hair apart. Above a
     temperature of 0 scores have Gumbel noise.
     """
-    vcpus = sum(vm.vcpus for vm in scenario.vms().values())
+    vcpus = scenario.vcpus
     policy = replace(random_network(kind, vcpus, level=level, seed=seed), temperature=temperature)
     outside, inside = Lanes(scenario, 1, information=level), Lanes(scenario, 1, policy=policy)
     for lanes in (outside, inside):

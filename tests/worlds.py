@@ -225,7 +225,7 @@ class TooLong(Exception):
 
 def affordable(scenario: Scenario, rule: str, seed: int, work: int = 45_000) -> Scenario:
     """The scenario, cut off so early that the reference simulator runs it in a fraction of a second."""
-    most = max(150, work // (sum(vm.vcpus for vm in scenario.vms().values()) + scenario.host.pcpus))
+    most = max(150, work // (scenario.vcpus + scenario.host.pcpus))
     seconds = scenario.limit.simulated_s
 
     def too_long(lane: int) -> None:

@@ -50,7 +50,7 @@ class Training:
     def vcpus(self) -> int:
         """Of the machine that it is trained on."""
         changes = dict(text.split("=", 1) for text in self.options.get("overrides", ()))
-        return sum(vm.vcpus for vm in load(self.options["scenario"]).with_overrides(changes).vms().values())
+        return load(self.options["scenario"]).with_overrides(changes).vcpus
 
     def policies(self) -> list[str]:
         """What its policies are called, one per training seed; each has a file, or its card alone has."""

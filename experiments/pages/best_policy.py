@@ -101,7 +101,7 @@ def timelines() -> Numbers:
         trace = window(evaluate.record(scenario, policy, STORM_SEED), 0, stop)
         found[f"{when}_exits"] = f"{int((trace[:, 1] == PLE).sum()):,}"
         title = f"Storm under {name}, world {STORM_SEED}"
-        vcpus = sum(vm.vcpus for vm in scenario.vms().values())
+        vcpus = scenario.vcpus
         picture = RESULTS / f"storm_{when}.png"
         timeline_figure(trace, scenario.host.pcpus, vcpus, 0, stop, hz, title, picture)
         shrink(picture)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 import ple_gym
 from ple_gym.envs.vector import PleVectorEnv
-from ple_gym.episode import episode_of
+from ple_gym.episode import Episode, episode_of
 from ple_gym.errors import ArgumentError
 from ple_gym.extras import needs
 
@@ -79,14 +79,12 @@ def export_minari(
     return dataset
 
 
-def _episodes(
-    envs: PleVectorEnv, policy: Policy, seeds: Sequence[int]
-) -> Iterator[tuple[EpisodeBuffer, dict[str, Any]]]:
+def _episodes(envs: PleVectorEnv, policy: Policy, seeds: Sequence[int]) -> Iterator[tuple[EpisodeBuffer, Episode]]:
     """One episode, and its record, for each seed."""
     for begin in range(0, len(seeds), envs.num_envs):
         wanted = [int(seed) for seed in seeds[begin : begin + envs.num_envs]]
         spare = [wanted[-1]] * (envs.num_envs - len(wanted))
-        ends: dict[int, tuple[int, dict[str, Any]]] = {}  # decisions and record of each lane that has ended
+        ends: dict[int, tuple[int, Episode]] = {}  # decisions and record of each lane that has ended
         observations, infos = envs.reset(seed=wanted + spare)
         seen = [(observations, infos["action_mask"], infos["elapsed_cycles"])]
         done: list[tuple[Any, ...]] = []

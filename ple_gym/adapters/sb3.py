@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import gymnasium as gym
 import numpy as np
@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode
 
 from ple_gym.envs.infos import Infos
 from ple_gym.envs.interface import Observation, checked_options
+from ple_gym.envs.options import LaneOptions
 from ple_gym.envs.registration import registered_limit
 from ple_gym.envs.vector import Bools, PleVectorEnv
 from ple_gym.errors import ArgumentError
@@ -33,7 +34,7 @@ RESET_INFOS = ("action_mask", "elapsed_cycles", "seed", "index")  # what `PleEnv
 
 
 def make_sb3(
-    scenario: str | Scenario = "Storm", num_envs: int = 16, *, seed: int | None = None, **options: Any
+    scenario: str | Scenario = "Storm", num_envs: int = 16, *, seed: int | None = None, **options: Unpack[LaneOptions]
 ) -> PleVecEnv:
     """Return `num_envs` lanes as one Stable-Baselines3 `VecEnv`, with action masks.
 

@@ -36,7 +36,6 @@ from ple_gym.evaluate.tables import (
     run_table,
     scenario_table,
     summary,
-    vcpus,
 )
 from ple_gym.messages import plain
 from ple_gym.policies import known_policies
@@ -371,7 +370,7 @@ def _catalogue() -> dict[str, Any]:
                 "id": environment_id(name),
                 "suite": SUITES[name],
                 "pcpus": scenario.host.pcpus,
-                "vcpus": vcpus(scenario),
+                "vcpus": scenario.vcpus,
                 "description": scenario.description,
             }
             for name, scenario in SCENARIOS.items()

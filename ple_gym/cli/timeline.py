@@ -5,7 +5,6 @@ from __future__ import annotations
 from ple_gym import progress
 from ple_gym.errors import UsageError
 from ple_gym.evaluate.comparison import Comparison
-from ple_gym.evaluate.tables import vcpus
 from ple_gym.files import writing
 from ple_gym.messages import shown_path
 from ple_gym.traces.recording import find_busiest, record_window
@@ -27,5 +26,5 @@ def draw_timeline(path: str, comparison: Comparison) -> str:
         trace = record_window(scenario, policy, worst["seed"], start, stop, report)
     title = f"{scenario.name} under {policy}, seed {worst['seed']}: the {TIMELINE_MS} ms with most PLE exits"
     with writing(path, UsageError), progress.waiting("drawing the timeline"):
-        timeline_figure(trace, scenario.host.pcpus, vcpus(scenario), start, stop, hz, title, path)
+        timeline_figure(trace, scenario.host.pcpus, scenario.vcpus, start, stop, hz, title, path)
     return f"Timeline of seed {worst['seed']} under {policy}: {shown_path(path)}"

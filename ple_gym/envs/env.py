@@ -19,7 +19,8 @@ from ple_gym.envs.interface import (
     one_of,
     picture_of,
 )
-from ple_gym.episode import episode_of
+from ple_gym.envs.options import Illegal, Information, InfosForm, ObservationForm, RenderMode, Reward, Start
+from ple_gym.episode import Episode, episode_of
 from ple_gym.errors import ArgumentError
 from ple_gym.lanes import STARTS, never_starts
 from ple_gym.messages import show
@@ -98,14 +99,14 @@ class PleEnv(gym.Env[Any, Any]):
         self,
         scenario: str | Scenario = "Storm",
         *,
-        information: str = "hypervisor",
-        observation: str = "flat",
-        reward: str = "waste",
-        start: str = "first",
-        illegal: str = "defer",
-        infos: str = "sparse",
+        information: Information = "hypervisor",
+        observation: ObservationForm = "flat",
+        reward: Reward = "waste",
+        start: Start = "first",
+        illegal: Illegal = "defer",
+        infos: InfosForm = "sparse",
         overrides: Mapping[str, object] | None = None,
-        render_mode: str | None = None,
+        render_mode: RenderMode | None = None,
     ) -> None:
         if render_mode is not None:
             one_of("render mode", render_mode, self.metadata["render_modes"])
@@ -249,7 +250,7 @@ class PleEnv(gym.Env[Any, Any]):
             raise RuntimeError("no decision is due: call reset() before ask()")
         return int(self.lanes.ask(rule)[0])
 
-    def episode_record(self) -> dict[str, Any]:
+    def episode_record(self) -> Episode:
         """The record of the run so far: what `info["ple_episode"]` holds when it has ended."""
         return episode_of(self.lanes, 0)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from ple_gym.envs.options import AgentOptions, Illegal, Information, InfosForm, ObservationForm, Reward, Start
 from ple_gym.errors import ArgumentError
 from ple_gym.lanes import INFORMATION, REWARDS, STARTS, Lanes
 from ple_gym.messages import show
@@ -38,12 +39,12 @@ class Interface:
     """
 
     scenario: Scenario
-    information: str = "hypervisor"
-    observation: str = "flat"
-    reward: str = "waste"
-    start: str = "first"
-    illegal: str = "defer"
-    infos: str = "sparse"
+    information: Information = "hypervisor"
+    observation: ObservationForm = "flat"
+    reward: Reward = "waste"
+    start: Start = "first"
+    illegal: Illegal = "defer"
+    infos: InfosForm = "sparse"
 
     def __post_init__(self) -> None:
         one_of("information level", self.information, LEVELS)
@@ -56,7 +57,7 @@ class Interface:
     @property
     def vcpus(self) -> int:
         """VCPUs of all VMs; the action after the last of them defers."""
-        return sum(vm.vcpus for vm in self.scenario.vms().values())
+        return self.scenario.vcpus
 
     @property
     def features(self) -> int:
@@ -86,7 +87,9 @@ class Interface:
         return {"vcpus": np.ascontiguousarray(rows), "host": host.copy()}
 
 
-def make_interface(scenario: str | Scenario, overrides: Mapping[str, object] | None, **options: Any) -> Interface:
+def make_interface(
+    scenario: str | Scenario, overrides: Mapping[str, object] | None, **options: Unpack[AgentOptions]
+) -> Interface:
     """An interface to a scenario, or to the name, id or file of one, with some parameters changed.
 
     Raises:

@@ -26,8 +26,18 @@ from ple_gym.envs.interface import (
     picture_of,
     whole_number,
 )
+from ple_gym.envs.options import (
+    AutoresetWord,
+    Illegal,
+    Information,
+    InfosForm,
+    ObservationForm,
+    RenderMode,
+    Reward,
+    Start,
+)
 from ple_gym.envs.pool import Pool
-from ple_gym.episode import episode_of
+from ple_gym.episode import Episode, episode_of
 from ple_gym.errors import ArgumentError
 from ple_gym.lanes import NO_TRACE, STARTS, never_starts
 from ple_gym.messages import show
@@ -78,17 +88,17 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         num_envs: int = 1,
         scenario: str | Scenario = "Storm",
         *,
-        information: str = "hypervisor",
-        observation: str = "flat",
-        reward: str = "waste",
-        start: str = "first",
-        illegal: str = "defer",
-        infos: str = "sparse",
+        information: Information = "hypervisor",
+        observation: ObservationForm = "flat",
+        reward: Reward = "waste",
+        start: Start = "first",
+        illegal: Illegal = "defer",
+        infos: InfosForm = "sparse",
         overrides: Mapping[str, object] | None = None,
-        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        autoreset_mode: AutoresetWord | AutoresetMode = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
         threads: int = 0,
-        render_mode: str | None = None,
+        render_mode: RenderMode | None = None,
     ) -> None:
         if not isinstance(autoreset_mode, AutoresetMode):
             one_of("autoreset mode", autoreset_mode, MODES)
@@ -311,7 +321,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         self._look_ahead()
         return presented
 
-    def episode_record(self, lane: int) -> dict[str, Any]:
+    def episode_record(self, lane: int) -> Episode:
         """The record of a lane's run so far: what `ple_episode` holds when it has ended."""
         return episode_of(self.lanes, self._lane(lane))
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 
+from ple_gym.episode import Record, total_cycles
 from ple_gym.evaluate.statistics import (
     Estimate,
     Floats,
@@ -26,10 +27,13 @@ from ple_gym.evaluate.statistics import (
 from ple_gym.rules import RULES
 from ple_gym.scenario.model import Scenario
 
-#: One run as a JSON-able dict: its seed, and the fields of `episode.summarise`.
-Run: TypeAlias = dict[str, Any]
-
 HOST = "host"
+
+
+class Run(Record):
+    """One run of a comparison, which JSON can hold: its seed, and the fields of a record."""
+
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,7 @@ class Comparison:
     def _runs(self, name: str) -> list[Run]:
         return [run for policy in self.members[name] for run in self.runs[policy]]
 
-    def _each(self, name: str, field_name: str) -> Floats:
+    def _each(self, name: str, field_name: Literal["simulated_s", "ideal_s"]) -> Floats:
         """One field of a row's runs, [k, n]."""
         return np.array([[run[field_name] for run in self.runs[policy]] for policy in self.members[name]])
 
@@ -174,7 +178,7 @@ class Comparison:
         runs, makespans = self._runs(name), self.makespans(name)
         exits = float(np.mean([run["ple_exits"] for run in runs]))
         cycles = [run["cycles"] for run in runs]
-        waste = sum(one["spin"] + one["exit"] for one in cycles) / sum(sum(one.values()) for one in cycles)
+        waste = sum(one["spin"] + one["exit"] for one in cycles) / sum(map(total_cycles, cycles))
         return Row(
             policy=name,
             members=self.members[name],

@@ -206,7 +206,7 @@ def _in_threads(jobs: Sequence[_Job], report: shown.Report, threads: int) -> lis
                 report(len(outcomes), f"seed {job.seed} under {job.rule.name}: {simulated:.2f} {most}")
 
         own.lanes.run(0, job.seed, between=between)
-        run = {"seed": job.seed, **summarise(job.scenario, own.lanes.totals(0))}
+        run: Run = {"seed": job.seed, **summarise(job.scenario, own.lanes.totals(0))}
         return _Outcome(run, time.perf_counter() - started)
 
     pool = ThreadPoolExecutor(threads)

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from ple_gym.envs.registration import environment_id
+from ple_gym.episode import Cycles, total_cycles
 from ple_gym.evaluate.comparison import HOST, Comparison, Row, Run
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, ENOUGH_RUNS, ENOUGH_TAIL, Estimate
@@ -33,11 +34,6 @@ Percent above the ideal makespan (useful work / pCPUs), geometric mean over the 
 <: a shorter makespan than `oracle` on the same seeds, which is a privileged rule and not a bound."""
 
 
-def vcpus(scenario: Scenario) -> int:
-    """VCPUs of all VMs."""
-    return sum(vm.vcpus for vm in scenario.vms().values())
-
-
 def scenario_table() -> Grid:
     """Every built-in scenario."""
     scenarios = SCENARIOS.values()
@@ -46,7 +42,7 @@ def scenario_table() -> Grid:
         [
             Column("suite", [SUITES[name] for name in SCENARIOS]),
             Column("pCPUs", [str(scenario.host.pcpus) for scenario in scenarios], right=True),
-            Column("vCPUs", [str(vcpus(scenario)) for scenario in scenarios], right=True),
+            Column("vCPUs", [str(scenario.vcpus) for scenario in scenarios], right=True),
             Column("what it is", [scenario.description for scenario in scenarios], prose=True),
         ],
     )
@@ -288,9 +284,9 @@ def _trainings(row: Row) -> str:
     return "" if len(row.members) == 1 else f" ({len(row.members)} trainings)"
 
 
-def _wasted(cycles: dict[str, int]) -> float:
+def _wasted(cycles: Cycles) -> float:
     """Share of pCPU time in spin and exit; 0 of a run that ended before its first cycle."""
-    return (cycles["spin"] + cycles["exit"]) / (sum(cycles.values()) or 1)
+    return (cycles["spin"] + cycles["exit"]) / (total_cycles(cycles) or 1)
 
 
 def _default(value: object) -> str:

@@ -227,6 +227,11 @@ class Scenario:
         """Return all VMs by dotted name, in the simulator's order: `guest`, `neighbours.0`, ..."""
         return {"guest": self.guest} | {f"neighbours.{i}": vm for i, vm in enumerate(self.neighbours)}
 
+    @property
+    def vcpus(self) -> int:
+        """Virtual CPUs of all VMs."""
+        return sum(vm.vcpus for vm in self.vms().values())
+
     def parameters(self) -> dict[str, int | float | bool | str]:
         """Return all values by dotted name."""
         return {name: value for name, (value, _) in self._flat().items()}
@@ -401,7 +406,7 @@ def _check_together(scenario: Scenario) -> None:
             f"host.ratelimit_us = {host.ratelimit_us}: must be at most the time slice, "
             f"host.timeslice_ms = {host.timeslice_ms} ({host.timeslice_ms * 1000} us)"
         )
-    vcpus = sum(vm.vcpus for vm in vms.values())
+    vcpus = scenario.vcpus
     if vcpus > MAX_VCPUS:
         name, vm = max(vms.items(), key=lambda item: item[1].vcpus)
         raise ScenarioError(f"{name}.vcpus = {vm.vcpus}: all VMs together must have 1..{MAX_VCPUS} vCPUs, not {vcpus}")
@@ -455,7 +460,7 @@ def _doubts(scenario: Scenario) -> Iterable[str]:
         yield "no VM ever takes a shared lock: nothing is ever decided"
     if 0 < host.ratelimit_us == host.timeslice_ms * 1000:
         yield f"host.ratelimit_us = {host.ratelimit_us}: as long as the time slice, a vCPU is never preempted earlier"
-    if sum(vm.vcpus for vm in vms.values()) <= host.pcpus:
+    if scenario.vcpus <= host.pcpus:
         yield f"host.pcpus = {host.pcpus}: no fewer than there are vCPUs, there is rarely another vCPU to run"
     if not any(vm.transactions for vm in vms.values()):
         yield "no VM has a finite number of transactions: every run lasts until limit.simulated_s"
