@@ -3,15 +3,15 @@
 It sees nothing but observations, and has the `predict` signature of Stable-Baselines3, so that whatever evaluates a
 trained model evaluates it too:
 
-    env = gymnasium.make("PLE/Paper8-v0", observation="tokens")
-    agent = PaperHeuristic()
-    observation, info = env.reset(seed=0)
-    action, _ = agent.predict(observation)
+    ple-gym compare Paper8 --policies paper agents.paper_heuristic:PaperHeuristic
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ple_gym.view.observation import HOST_FEATURES, VCPU_FEATURES
 
@@ -23,16 +23,24 @@ OVER = -1.0
 class PaperHeuristic:
     """Never the vCPU that just exited: the head of the pCPU's own queue, or what Xen would steal (one socket)."""
 
+    observation = "tokens"  # the form that `ple-gym compare` gives it
+
     def predict(
         self, observation: dict[str, Any], state: Any = None, episode_start: Any = None, deterministic: bool = True
-    ) -> tuple[int, Any]:
-        """The action for one observation of `observation="tokens"` (float32 [V, F] and [G])."""
-        vcpus, here = observation["vcpus"], observation["host"][HOST_PCPU]
+    ) -> tuple[Any, Any]:
+        """The action for one observation (float32 [V, F], [G]), or the actions for several ([N, V, F], [N, G])."""
+        vcpus, hosts = observation["vcpus"], observation["host"]
+        if vcpus.ndim == 2:
+            return self.decide(vcpus, hosts), state
+        return np.array([self.decide(*one) for one in zip(vcpus, hosts, strict=True)]), state
+
+    def decide(self, vcpus: npt.NDArray[np.float32], host: npt.NDArray[np.float32]) -> int:
+        """The action for one machine."""
         heads = {row[PCPU]: v for v, row in enumerate(vcpus) if row[QUEUED] and row[POSITION] == 0}
-        own = heads.pop(here, None)
+        own = heads.pop(host[HOST_PCPU], None)
         least = OVER - 1 if own is None else vcpus[own, PRIORITY]
         if least <= OVER:  # work from another pCPU comes first if it is more urgent
             for pcpu in sorted(heads):
                 if vcpus[heads[pcpu], PRIORITY] > least:
-                    return heads[pcpu], state
-        return len(vcpus) if own is None else own, state  # the last action defers to the host
+                    return heads[pcpu]
+        return len(vcpus) if own is None else own  # the last action defers to the host

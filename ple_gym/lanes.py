@@ -31,7 +31,7 @@ from ple_gym.drive import (
     simulator,
 )
 from ple_gym.learned.file import Network
-from ple_gym.policies import Policy, load_policy
+from ple_gym.policies import Compiled, load_compiled
 from ple_gym.rules import Rule
 from ple_gym.scenario.model import Scenario
 from ple_gym.sim import state
@@ -129,9 +129,9 @@ class Lanes:
         reward: str = "waste",
         information: str = "none",
         start: str = "first",
-        policy: Policy | Network | str | None = None,
+        policy: Compiled | Network | str | None = None,
     ) -> None:
-        self.policy = None if policy is None else load_policy(policy)
+        self.policy = None if policy is None else load_compiled(policy)
         network = self.policy.network if self.policy else None
         self.scenario, self.count = self.policy.world(scenario) if self.policy else scenario, count
         self.pcpus, self.vcpus = scenario.host.pcpus, sum(vm.vcpus for vm in scenario.vms().values())
@@ -212,12 +212,12 @@ class Lanes:
             self._let_decide(call, self._decider())
         return call
 
-    def _decider(self) -> Policy:
+    def _decider(self) -> Compiled:
         if self.policy is None:
             raise ValueError("these lanes have no policy that could decide")
         return self.policy
 
-    def _let_decide(self, call: npt.NDArray[Any], policy: Policy) -> None:
+    def _let_decide(self, call: npt.NDArray[Any], policy: Compiled) -> None:
         call["policy"], call["parameters"] = policy.address, handle(policy.block)
         call["settles"], call["observes"] = policy.settled, policy.network is not None
         call["privileged"], call["memory_per_vm"] = policy.privileged, policy.words.per_vm
@@ -286,7 +286,7 @@ class Lanes:
             f"reaches, the asker (here {asker}), or to defer ({self.vcpus})"
         )
 
-    def ask(self, policy: Policy | str) -> npt.NDArray[np.int64]:
+    def ask(self, policy: Compiled | str) -> npt.NDArray[np.int64]:
         """What a policy would answer to the decision that is due in each lane: int64 [count]; -1 where none is due.
 
         Nothing changes. The policy of these lanes remembers what it does, any other what it does at the start of a run.
@@ -295,7 +295,7 @@ class Lanes:
             PolicyError: there is no such policy.
             RuleFault: an answer is not legal; and whatever a rule itself raises.
         """
-        asked = load_policy(policy)
+        asked = load_compiled(policy)
         if self._asked is None or self._asked.policy is not asked:
             self._asked = Lanes(self.scenario, self.count, policy=asked)
         for name in self.sections:

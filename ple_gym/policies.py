@@ -7,20 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+from ple_gym.errors import PolicyError
 from ple_gym.learned.file import PREFIX, Network, learned_names, load_network
 from ple_gym.learned.policy import LearnedPolicy
 from ple_gym.messages import plain, show
 from ple_gym.rules import RULES, Rule
 from ple_gym.rules.files import RuleError, from_file
-from ple_gym.errors import PolicyError
 from ple_gym.scenario.parameters import unknown
 
-Policy: TypeAlias = Rule | LearnedPolicy
+#: What the simulator asks by itself.
+Compiled: TypeAlias = Rule | LearnedPolicy
 
 _FILE = re.compile(r"(?P<path>.+\.(py|so)):(?P<name>[^:]+)(:(?P<values>.+))?", re.DOTALL)
 
 
-def load_policy(name: object) -> Policy:
+def load_compiled(name: object) -> Compiled:
     """The policy of that name; a policy is itself, and a network a policy.
 
     `kvm` is a rule, `two-patience:patience=16` one with a parameter, `./mine.py:patient` one of a user's file (in C:
@@ -47,7 +48,7 @@ def load_policy(name: object) -> Policy:
     return RULES[base].with_values(_values(name, text)) if colon else RULES[base]
 
 
-def _from_file(name: str, path: Path, what: str, values: str | None) -> Policy:
+def _from_file(name: str, path: Path, what: str, values: str | None) -> Compiled:
     found = from_file(path, what)
     if not isinstance(found, Rule):
         raise RuleError(f"{path.name}: {plain(what)} is no rule: decorate its function with ple_gym.rules.rule")
@@ -67,6 +68,6 @@ def _values(name: str, text: str) -> dict[str, str]:
     return values
 
 
-def known_policies() -> list[Policy]:
+def known_policies() -> list[Compiled]:
     """Every policy that has a name: the rules, and the learned ones that are shipped."""
-    return [*RULES.values(), *(load_policy(name) for name in learned_names())]
+    return [*RULES.values(), *(load_compiled(name) for name in learned_names())]

@@ -20,7 +20,7 @@ from ple_gym import cli, evaluate
 from ple_gym.envs.interface import LEVELS
 from ple_gym.evaluate import Comparison, Estimate, tables
 from ple_gym.learned.file import learned_names
-from ple_gym.policies import load_policy
+from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario, ScenarioError, Vm, describe_parameters
 from ple_gym.scenario.builtin import SCENARIOS, load
@@ -80,7 +80,7 @@ def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_name_that_is_listed_can_be_passed(capsys: pytest.CaptureFixture[str]) -> None:
     listed = document(capsys, "list", "--json", "-")
     for policy in listed["policies"]:
-        assert load_policy(policy["name"]).information == policy["information"]
+        assert load_compiled(policy["name"]).information == policy["information"]
     for scenario in listed["scenarios"]:
         assert load(scenario["id"]).host.pcpus == scenario["pcpus"]
     parameters = Scenario().parameters()

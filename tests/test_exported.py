@@ -29,7 +29,7 @@ from ple_gym.learned.file import (
     read_network,
     write_network,
 )
-from ple_gym.policies import load_policy
+from ple_gym.policies import load_compiled
 from ple_gym.scenario import Scenario, load
 from ple_gym.sim import state
 from ple_gym.view import observation as observe
@@ -144,7 +144,7 @@ def test_a_learned_policy_is_named_like_a_rule(tmp_path: Path) -> None:
     write_network(path, random_network("set", 0))
     table = evaluate.compare("TicketOrder", ["xen-4.8", f"learned:{path}"], seeds=range(3))
     assert [row.policy for row in table.rows()] == ["xen-4.8", f"learned:{path}"]
-    assert load_policy(f"learned:{path}").information == "hypervisor"
+    assert load_compiled(f"learned:{path}").information == "hypervisor"
     for name in learned_names():
         assert load_network(name).card["scenario"]
 

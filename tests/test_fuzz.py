@@ -30,7 +30,7 @@ from ple_gym.errors import ScenarioError
 from ple_gym.files import compressed, seal, uncompressed, unseal
 from ple_gym.lanes import Lanes
 from ple_gym.learned.file import KINDS, Network, PolicyError, encode, read_network
-from ple_gym.policies import load_policy
+from ple_gym.policies import load_compiled
 from ple_gym.scenario import Scenario, Vm, describe_parameters
 from ple_gym.scenario.builtin import SCENARIOS, load
 from ple_gym.scenario.distributions import parse
@@ -293,7 +293,7 @@ class Policies:
             return refused(error)
         if forged:
             kinds_are_right(found)
-            load_policy(f"learned:{self.path}")
+            load_compiled(f"learned:{self.path}")
         else:
             assert equal(found, self.networks[place]), "a damaged policy was taken for a sound one"
         return "accepted"

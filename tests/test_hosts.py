@@ -18,7 +18,7 @@ from worlds import MORE, contended_scenarios, scenarios
 
 from ple_gym.drive import CHECK
 from ple_gym.lanes import Lanes
-from ple_gym.policies import load_policy
+from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario, ScenarioError, load
 from ple_gym.scenario.schedulers import SCHEDULERS
@@ -84,7 +84,7 @@ def test_it_is_another_scheduler_than_xens() -> None:
 def test_a_rule_that_reads_another_schedulers_records_is_refused() -> None:
     with pytest.raises(ScenarioError, match=r"policy paper: it reads what host.scheduler = credit keeps.* fifo"):
         Lanes(under_fifo(load("Storm")), 1, policy="paper")
-    assert load_policy("paper").scheduler == "credit"
+    assert load_compiled("paper").scheduler == "credit"
 
 
 def test_an_unknown_scheduler_is_refused() -> None:

@@ -21,7 +21,7 @@ from test_exported import random_network
 
 from ple_gym import cli
 from ple_gym.learned.file import PolicyError, encode, read_card, read_network
-from ple_gym.policies import load_policy
+from ple_gym.policies import load_compiled
 from ple_gym.scenario import Scenario, ScenarioError, Vm
 from ple_gym.scenario.builtin import load
 from ple_gym.scenario.distributions import MAX_KNOTS, quantile_table
@@ -352,7 +352,7 @@ def test_a_policy_s_card_is_checked_for_kinds_and_ranges(tmp_path: Path, changes
         read_network(path)
     assert why in one_line(caught.value)
     with pytest.raises(PolicyError):
-        load_policy(f"learned:{path}")
+        load_compiled(f"learned:{path}")
 
 
 def test_a_card_of_its_own_is_checked_too(tmp_path: Path) -> None:
@@ -375,7 +375,7 @@ def test_a_file_name_that_cannot_be_printed_is_refused(tmp_path: Path) -> None:
         path = tmp_path / f"{stem}.npz"
         path.write_bytes(encode(random_network("linear", 0)))
         with pytest.raises(PolicyError, match="must be printable") as caught:
-            load_policy(f"learned:{path}")
+            load_compiled(f"learned:{path}")
         one_line(caught.value)
 
 

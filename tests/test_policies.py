@@ -14,7 +14,7 @@ from reference_simulator.draws import mix
 from worlds import contended_scenarios
 
 from ple_gym.lanes import Lanes
-from ple_gym.policies import load_policy
+from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario, ScenarioError, Vm
 from ple_gym.scenario.builtin import load
@@ -116,9 +116,9 @@ def test_the_oracle_does_see_it(m: Machine) -> None:
 def test_each_rule_says_what_it_uses() -> None:
     for name, rule in RULES.items():
         assert rule.name == name and rule.information and rule.actuator and rule.source and rule.summary
-    assert load_policy("kvm") is RULES["kvm"]
+    assert load_compiled("kvm") is RULES["kvm"]
     with pytest.raises(ScenarioError, match=r"papper.*paper"):
-        load_policy("papper")
+        load_compiled("papper")
 
 
 # ---------------------------------------------------------------------------------------------- what all rules respect

@@ -22,6 +22,7 @@ from ple_gym.cli.process import discard_stdout, missing_library, mistake, open_s
 from ple_gym.cli.timeline import TIMELINE_MS, draw_timeline
 from ple_gym.envs.registration import environment_id
 from ple_gym.errors import PleError, UsageError
+from ple_gym.evaluate.agents import Agent
 from ple_gym.evaluate.comparison import Comparison
 from ple_gym.evaluate.tables import (
     IDEAL_NOTE,
@@ -38,7 +39,7 @@ from ple_gym.evaluate.tables import (
     summary,
 )
 from ple_gym.messages import plain
-from ple_gym.policies import known_policies
+from ple_gym.policies import Compiled, known_policies
 from ple_gym.rules import RULES
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, load
 from ple_gym.scenario.documented import documented_toml
@@ -83,7 +84,7 @@ Policies: TypeAlias = Annotated[
     tuple[str, ...],
     _names("NAME ..."),
     arg(
-        help="rules or learned:NAME; compared to host, or else to the first",
+        help="rules, learned:NAME, or agents, ./mine.py:Agent; compared to host, or else to the first",
         help_behavior_hint="(default: all rules)",
     ),
 ]
@@ -153,7 +154,7 @@ class Simulate:
     """
 
     scenario: ScenarioName
-    policy: Annotated[str, arg(metavar="NAME", help="the rule, or learned:NAME, that decides at a PLE exit")] = "host"
+    policy: Annotated[str, arg(metavar="NAME", help="who decides at a PLE exit: as for compare --policies")] = "host"
     seeds: Seeds = "0:16"
     overrides: Overrides = ()
     json_file: JsonFile = ""
@@ -163,7 +164,9 @@ class Simulate:
     def run(self, argv: Sequence[str]) -> None:
         """Simulate, print a table, write what is asked for."""
         check_outputs(self.json_file, self.timeline)
-        comparison = _compare([_scenario(self.scenario, self.overrides)], [self.policy], self.seeds, self.threads)[0]
+        scenario = _scenario(self.scenario, self.overrides)
+        policies = _policies([self.policy], self.timeline)
+        comparison = _compare([scenario], policies, self.seeds, self.threads)[0]
         runs = comparison.runs[self.policy]
         console = console_for(self.json_file)
         console.print(run_table(runs))
@@ -202,7 +205,8 @@ class Compare:
         """Simulate, print a table, write what is asked for."""
         check_outputs(self.json_file, self.timeline)
         scenario = _scenario(self.scenario, self.overrides)
-        comparison = _compare([scenario], self.policies or tuple(RULES), self.seeds, self.threads)[0]
+        policies = _policies(self.policies, self.timeline)
+        comparison = _compare([scenario], policies, self.seeds, self.threads)[0]
         console = console_for(self.json_file)
         console.print(comparison_table(comparison))
         console.print(comparison_note(comparison))
@@ -232,7 +236,7 @@ class Tabulate:
         """Simulate, print the table and what it says about the oracle."""
         check_writable(self.json_file)
         scenarios = [_scenario(name, ()) for name in self.scenarios] or list(SCENARIOS.values())
-        comparisons = _compare(scenarios, self.policies or tuple(RULES), self.seeds, self.threads)
+        comparisons = _compare(scenarios, _policies(self.policies), self.seeds, self.threads)
         console = console_for(self.json_file)
         console.print(ideal_table(comparisons))
         console.print(IDEAL_NOTE)
@@ -345,7 +349,17 @@ def _scenario(name: str, overrides: Sequence[Sequence[str]]) -> Scenario:
     return scenario
 
 
-def _compare(scenarios: Sequence[Scenario], policies: Sequence[str], seeds: str, threads: int) -> list[Comparison]:
+def _policies(names: Sequence[str], timeline: str = "") -> list[tuple[str, Compiled | Agent]]:
+    """The policies of these names, or all rules; for a timeline one of them must be compiled."""
+    policies = [(name, evaluate.load_policy(name)) for name in names or RULES]
+    if timeline and all(isinstance(policy, Agent) for _, policy in policies):
+        raise UsageError("--timeline: one policy must be a rule or a learned one, as no agent's run is drawn")
+    return policies
+
+
+def _compare(
+    scenarios: Sequence[Scenario], policies: Sequence[tuple[str, Compiled | Agent]], seeds: str, threads: int
+) -> list[Comparison]:
     """Run everything with a bar; what the results warn of goes to stderr."""
     numbers = evaluate.parse_seeds(seeds)
     if threads < 0:

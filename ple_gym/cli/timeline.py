@@ -13,10 +13,14 @@ TIMELINE_MS = 5
 
 
 def draw_timeline(path: str, comparison: Comparison) -> str:
-    """Draw the busiest milliseconds of the baseline's seed with most exits; what to tell of it."""
+    """Draw the busiest milliseconds of the seed with most exits, under the baseline or, if that is an agent, the first
+    compiled policy; what to tell of it.
+    """
     from ple_gym.traces.pictures import timeline_figure
 
-    scenario, policy = comparison.scenario, comparison.baseline
+    scenario = comparison.scenario
+    compiled = [name for name in comparison.runs if name not in comparison.asked]
+    policy = comparison.baseline if comparison.baseline in compiled else compiled[0]
     worst = max(comparison.runs[policy], key=lambda run: run["ple_exits"])
     hz, end = scenario.host.tsc_hz, round(worst["simulated_s"] * scenario.host.tsc_hz)
     with progress.bar("finding the timeline", end, "%") as report:

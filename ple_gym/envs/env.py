@@ -24,7 +24,7 @@ from ple_gym.episode import Episode, episode_of
 from ple_gym.errors import ArgumentError
 from ple_gym.lanes import STARTS, never_starts
 from ple_gym.messages import show
-from ple_gym.policies import Policy
+from ple_gym.policies import Compiled
 from ple_gym.scenario.model import Scenario, never_decides
 from ple_gym.scenario.parameters import MAX_SEED, checked_seed
 from ple_gym.sim import state
@@ -237,7 +237,7 @@ class PleEnv(gym.Env[Any, Any]):
         self.lanes.world["traced"][0] = 0
         return self._present()
 
-    def ask(self, rule: str | Policy) -> int:
+    def ask(self, rule: str | Compiled) -> int:
         """What a rule, or another policy, would do in the decision that is due. Nothing changes.
 
         It remembers what it does at the start of a run: nothing.

@@ -64,9 +64,9 @@ class Interface:
         """Features of a vCPU."""
         return observe.vcpu_features(INFORMATION[self.information])
 
-    def lanes(self, count: int) -> Lanes:
-        """Simulated machines that are observed and rewarded in this way."""
-        return Lanes(self.scenario, count, self.reward, self.information, self.start)
+    def lanes(self, count: int, policy: str | None = None) -> Lanes:
+        """Simulated machines that are observed and rewarded in this way, and who may decide in them."""
+        return Lanes(self.scenario, count, self.reward, self.information, self.start, policy)
 
     def action_space(self) -> spaces.Discrete[Any]:
         """One action per vCPU, and to defer."""

@@ -41,7 +41,7 @@ from ple_gym.episode import Episode, episode_of
 from ple_gym.errors import ArgumentError
 from ple_gym.lanes import NO_TRACE, STARTS, never_starts
 from ple_gym.messages import show
-from ple_gym.policies import Policy
+from ple_gym.policies import Compiled
 from ple_gym.scenario.model import Scenario, never_decides
 from ple_gym.scenario.parameters import MAX_SEED, checked_seed
 from ple_gym.sim import state
@@ -276,7 +276,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         actions: npt.NDArray[np.int64] = np.where(self.lanes.mask, draws, -1).argmax(axis=1)
         return actions
 
-    def ask(self, rule: str | Policy) -> npt.NDArray[np.int64]:
+    def ask(self, rule: str | Compiled) -> npt.NDArray[np.int64]:
         """What a rule, or another policy, would do in each lane: int64 [N]; -1 where no decision is due.
 
         Nothing changes. It remembers what it does at the start of a run: nothing.

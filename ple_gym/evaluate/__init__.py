@@ -1,22 +1,30 @@
 """Run scenarios under policies, and compare these fairly."""
 
+from ple_gym.evaluate.agents import Agent, Predicts
 from ple_gym.evaluate.comparison import Comparison, Row, Run
+from ple_gym.evaluate.policies import Policy, load_policy
 from ple_gym.evaluate.runs import Group, compare, compare_all, doubts, parse_seeds, simulate
 from ple_gym.evaluate.statistics import Estimate, Ratio, cvar, estimate, quantile, ratio, score
+from ple_gym.evaluate.tables import comparison_table
 from ple_gym.traces.recording import record
 
 __all__ = [
+    "Agent",
     "Comparison",
     "Estimate",
     "Group",
+    "Policy",
+    "Predicts",
     "Ratio",
     "Row",
     "Run",
     "compare",
     "compare_all",
+    "comparison_table",
     "cvar",
     "doubts",
     "estimate",
+    "load_policy",
     "parse_seeds",
     "quantile",
     "ratio",

@@ -37,6 +37,21 @@ class Run(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What an agent was asked in all its runs on a scenario.
+
+    Attributes:
+        decisions: how often it had to decide.
+        illegal: how many of its actions were illegal, and deferred.
+        predict_s: wall time of its `predict`, seconds.
+    """
+
+    decisions: int
+    illegal: int
+    predict_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """What a comparison says about one policy, or about several trained policies of one learner.
 
@@ -61,6 +76,8 @@ class Row:
         score: 0 = the baseline, 1 = the ideal, which is out of reach (no waiting, switching or idling at all); linear
             in mean log(makespan / ideal). None if a run did no useful work or the baseline is at the ideal.
         wall_s: time to simulate the runs, added up over threads, seconds.
+        decision_us: of an agent the wall time of its `predict` per decision, microseconds (those that it makes in one
+            call share that); None of what is compiled, and of an agent that never had to decide.
     """
 
     policy: str
@@ -80,6 +97,7 @@ class Row:
     best_ratio: Ratio | None
     score: Estimate | None
     wall_s: float
+    decision_us: float | None
 
 
 @dataclass(frozen=True)
@@ -92,6 +110,7 @@ class Comparison:
         runs: policy -> one record per seed.
         wall_s: policy -> seconds that its runs took, added up over threads.
         members: row -> the policies that it stands for, in the order of the rows; if empty, a row per policy.
+        asked: agent -> what it was asked; the policies that are not there are compiled.
     """
 
     scenario: Scenario
@@ -99,6 +118,7 @@ class Comparison:
     runs: Mapping[str, Sequence[Run]]
     wall_s: Mapping[str, float]
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    asked: Mapping[str, Asked] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -197,4 +217,11 @@ class Comparison:
             best_ratio=None if best in (None, name) else self.log_ratio(name, best),
             score=self.score(name),
             wall_s=sum(self.wall_s[policy] for policy in self.members[name]),
+            decision_us=self._decision_us(name),
         )
+
+    def _decision_us(self, name: str) -> float | None:
+        """See `Row.decision_us`."""
+        asked = [self.asked[policy] for policy in self.members[name] if policy in self.asked]
+        decisions = sum(one.decisions for one in asked)
+        return sum(one.predict_s for one in asked) * 1e6 / decisions if decisions else None

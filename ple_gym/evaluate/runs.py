@@ -1,9 +1,10 @@
-"""Run scenarios under compiled rules and learned policies, and compare these fairly.
+"""Run scenarios under rules, learned policies and agents, and compare these fairly.
 
 `simulate` gives one record per run, `compare` a summary per policy (`comparison.py`, with the statistics of
-`statistics.py`, whose names can all be imported from here). Both run every job of a call in one pool of threads (the
-kernel holds no lock of the interpreter) and return the same whatever the number of threads. Policies are compared on
-equal seeds: the n-th transaction of a VM is the same work whatever any policy did before.
+`statistics.py`, whose names can all be imported from here). Both run everything that is compiled in one pool of threads
+(the kernel holds no lock of the interpreter) and return the same whatever the number of threads; then each agent, in
+the caller's thread (`agents.py`). Policies are compared on equal seeds: the n-th transaction of a VM is the same work
+whatever any policy did before.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from numbers import Integral
 from typing import Any, TypeAlias
 
@@ -24,12 +26,14 @@ from ple_gym import progress as shown
 from ple_gym.compilation import compiling, is_warm, warm_up
 from ple_gym.episode import summarise
 from ple_gym.errors import ArgumentError, PolicyError, ScenarioError
-from ple_gym.evaluate.comparison import Comparison, Row, Run
+from ple_gym.evaluate.agents import Agent, run_agent
+from ple_gym.evaluate.comparison import Asked, Comparison, Row, Run
+from ple_gym.evaluate.policies import Policy, load_policy
 from ple_gym.evaluate.statistics import Estimate, Ratio, cvar, estimate, quantile, ratio, score
 from ple_gym.lanes import Lanes
 from ple_gym.learned.file import PREFIX
 from ple_gym.messages import show
-from ple_gym.policies import Policy, load_policy
+from ple_gym.policies import Compiled
 from ple_gym.rules import RULES
 from ple_gym.scenario.builtin import load
 from ple_gym.scenario.model import Scenario
@@ -40,6 +44,7 @@ __all__ = [
     "Comparison",
     "Estimate",
     "Group",
+    "Policy",
     "Ratio",
     "Row",
     "Run",
@@ -68,7 +73,7 @@ _ALLOWED_SEEDS = f"must be START:STOP (without STOP) or one number, START < STOP
 
 def simulate(
     scenario: str | Scenario,
-    policy: str = "host",
+    policy: Policy = "host",
     seeds: Seeds = range(1),
     overrides: Mapping[str, object] | None = None,
     progress: Progress | bool = False,
@@ -78,12 +83,13 @@ def simulate(
 
     Args:
         scenario: a scenario, or the name, id or file of one.
-        policy: the rule that decides at every PLE exit.
+        policy: who decides at every PLE exit: the name of a rule or of a learned policy; an object with the `predict`
+            of Stable-Baselines3, or its name, `package.module:Object` or `./file.py:Object`; or a pair (name, policy).
         seeds: whole numbers 0..2^63-1; or one of them; or text, as on the command line: "0:16".
         overrides: dotted parameter name -> value, as in `Scenario.with_overrides`.
         progress: True shows a bar on stderr; a function is called with the number of runs that are done, in the
             caller's thread.
-        threads: workers; one per CPU if None.
+        threads: workers for what is compiled; one per CPU if None.
 
     Returns:
         One record per seed, in the order of the seeds.
@@ -91,10 +97,8 @@ def simulate(
     Raises:
         ScenarioError, PolicyError, ArgumentError: an unknown name or a wrong value.
     """
-    world = _resolve(scenario, overrides)
-    rule = load_policy(_name(policy))
-    jobs = [_Job(world, rule, seed) for seed in _checked(seeds)]
-    return [outcome.run for outcome in _run_all(jobs, progress, threads)]
+    task = _Task(_resolve(scenario, overrides), load_policy(policy), _checked(seeds))
+    return _run_all([task], progress, threads)[0].runs
 
 
 def parse_seeds(text: str) -> range:
@@ -116,11 +120,29 @@ def parse_seeds(text: str) -> range:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """One run that is to be made."""
+class _Task:
+    """Runs of one policy on one scenario that are to be made."""
 
     scenario: Scenario
-    rule: Policy
+    policy: Compiled | Agent
+    seeds: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """Runs that have been made, the wall seconds that they took together, and what an agent was asked."""
+
+    runs: list[Run]
+    seconds: float
+    asked: Asked | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One run under a compiled policy that is to be made."""
+
+    scenario: Scenario
+    rule: Compiled
     seed: int
 
 
@@ -161,15 +183,41 @@ def _checked(seeds: Seeds) -> list[int]:
     return checked
 
 
-def _run_all(jobs: Sequence[_Job], progress: Progress | bool | None, threads: int | None) -> list[_Outcome]:
-    """Run jobs on a pool of threads; outcomes are in the order of the jobs."""
+def _run_all(tasks: Sequence[_Task], progress: Progress | bool | None, threads: int | None) -> list[_Result]:
+    """Run what is compiled on a pool of threads, then the agents; results are in the order of the tasks."""
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1):
         raise ArgumentError(f"threads = {show(threads)}: must be at least 1")
     if not is_warm():  # here, where Ctrl-C ends a compilation, and not in all threads at once
         with shown.waiting(compiling) if progress is True else nullcontext():
             warm_up()
-    with shown.bar("runs", len(jobs)) if progress is True else nullcontext(_told(progress)) as report:
-        return _in_threads(jobs, report, threads or os.cpu_count() or 1)
+    many = sum(len(task.seeds) for task in tasks)
+    with shown.bar("runs", many) if progress is True else nullcontext(_told(progress)) as report:
+        jobs = [
+            _Job(task.scenario, task.policy, seed)
+            for task in tasks
+            if isinstance(task.policy, Compiled)
+            for seed in task.seeds
+        ]
+        outcomes = iter(_in_threads(jobs, report, threads or os.cpu_count() or 1))
+        done, results = len(jobs), []
+        for task in tasks:
+            if isinstance(task.policy, Compiled):
+                own = list(islice(outcomes, len(task.seeds)))
+                results.append(_Result([one.run for one in own], sum(one.seconds for one in own)))
+            else:
+                found = run_agent(task.policy, task.scenario, task.seeds, _after(done, report))
+                results.append(_Result(found.runs, found.seconds, found.asked))
+                done += len(task.seeds)
+        return results
+
+
+def _after(before: int, report: shown.Report) -> shown.Report:
+    """What is to be told of runs that come after so many others."""
+
+    def later(done: float, note: str = "") -> None:
+        report(before + done, note)
+
+    return later
 
 
 def _told(progress: Progress | bool | None) -> shown.Report:
@@ -249,14 +297,14 @@ class Group:
         if not self.policies:
             raise PolicyError(f"group {self.name}: there must be at least one policy")
         for policy in self.policies:
-            if not _name(policy).startswith(PREFIX):
+            if not isinstance(policy, str) or not policy.startswith(PREFIX):
                 raise PolicyError(f"group {self.name}: {show(policy)} must be {PREFIX}NAME or {PREFIX}FILE.npz")
         _refuse_repeats(f"group {self.name}", self.policies)
 
 
 def compare(
     scenario: str | Scenario,
-    policies: Iterable[str | Group] | str | Group | None = None,
+    policies: Iterable[Policy | Group] | Policy | Group | None = None,
     seeds: Seeds = range(20),
     overrides: Mapping[str, object] | None = None,
     progress: Progress | bool = False,
@@ -265,14 +313,15 @@ def compare(
     """Run a scenario under several policies (all rules if None) on equal seeds.
 
     Several trained policies of one learner are one row if they come as a `Group`. Other arguments and errors are as in
-    `simulate`.
+    `simulate`, with one difference: a tuple stands for several policies here, so that a pair (name, agent) must be in a
+    list: `compare("Storm", ["kvm", ("mine", agent)])`.
     """
     return compare_all([scenario], policies, seeds, overrides, progress, threads)[0]
 
 
 def compare_all(
     scenarios: Iterable[str | Scenario],
-    policies: Iterable[str | Group] | str | Group | None = None,
+    policies: Iterable[Policy | Group] | Policy | Group | None = None,
     seeds: Seeds = range(20),
     overrides: Mapping[str, object] | None = None,
     progress: Progress | bool = False,
@@ -280,57 +329,64 @@ def compare_all(
 ) -> list[Comparison]:
     """As `compare` for several scenarios; all runs are one list of jobs, so that progress is even."""
     worlds = [_resolve(scenario, overrides) for scenario in scenarios]
-    members = _members(RULES if policies is None else policies)
-    rules = [load_policy(name) for name in dict.fromkeys(policy for row in members.values() for policy in row)]
+    rows = _rows(RULES if policies is None else policies)
+    members = {name: tuple(own) for name, own in rows.items()}
+    named = {name: policy for own in rows.values() for name, policy in own.items()}
+    loaded = {name: load_policy(policy) for name, policy in named.items()}
     numbers = _checked(seeds)
-    jobs = [_Job(world, rule, seed) for world in worlds for rule in rules for seed in numbers]
-    outcomes = iter(_run_all(jobs, progress, threads))
+    tasks = [_Task(world, policy, numbers) for world in worlds for policy in loaded.values()]
+    results = iter(_run_all(tasks, progress, threads))
     comparisons = []
     for world in worlds:
-        by_rule = {rule.name: [next(outcomes) for _ in numbers] for rule in rules}
-        runs = {name: [outcome.run for outcome in one] for name, one in by_rule.items()}
-        wall = {name: sum(outcome.seconds for outcome in one) for name, one in by_rule.items()}
-        comparisons.append(Comparison(world, tuple(numbers), runs, wall, members))
+        found = {name: next(results) for name in loaded}
+        runs = {name: result.runs for name, result in found.items()}
+        wall = {name: result.seconds for name, result in found.items()}
+        asked = {name: result.asked for name, result in found.items() if result.asked}
+        comparisons.append(Comparison(world, tuple(numbers), runs, wall, members, asked))
     return comparisons
 
 
 def doubts(comparison: Comparison) -> list[str]:
     """What makes a comparison say less than it seems to, a line each."""
     scenario, policies = comparison.scenario, comparison.runs
+    lines = [
+        f"{scenario.name}: {asked.illegal:,} of the {asked.decisions:,} actions of {name} were illegal, and deferred"
+        for name, asked in comparison.asked.items()
+        if asked.illegal
+    ]
     longest = max(run["simulated_s"] for runs in policies.values() for run in runs)
     slice_ms = scenario.host.timeslice_ms
     if longest * 1000 < slice_ms and all(vm.start == "fresh" for vm in scenario.vms().values()):
         exits = sum(run["ple_exits"] for runs in policies.values() for run in runs)
-        return [
+        lines.append(
             f"{scenario.name}: the longest run ends after {longest * 1000:.3g} ms, before one time slice "
             f"(host.timeslice_ms = {slice_ms}) is over, with {exits:,} PLE exits in all: too short to compare policies"
-        ]
-    return []
+        )
+    return lines
 
 
-def _name(policy: object) -> str:
-    """The name of a policy.
-
-    Raises:
-        PolicyError: it is no text: only what the kernel can run has a name.
-    """
-    if not isinstance(policy, str):
-        raise PolicyError(f"policy {show(policy)}: must be the name of a rule, or learned:NAME or learned:FILE.npz")
-    return policy
-
-
-def _members(policies: Iterable[str | Group] | str | Group) -> dict[str, tuple[str, ...]]:
-    """Row -> the policies that it stands for.
+def _rows(policies: Iterable[Policy | Group] | Policy | Group) -> dict[str, dict[str, Policy]]:
+    """Row -> the policies that it stands for, by name; names are not yet looked up.
 
     Raises:
-        PolicyError: there is no row, two have one name, or a policy is no text.
+        PolicyError: there is no row, two have one name, or a policy is none.
     """
-    each: Any = [policies] if isinstance(policies, str | Group) or not isinstance(policies, Iterable) else policies
-    rows = [(one.name, tuple(one.policies)) if isinstance(one, Group) else (_name(one), (one,)) for one in each]
+    alone = isinstance(policies, str | Group) or not isinstance(policies, Iterable) or hasattr(policies, "predict")
+    each: Any = [policies] if alone else policies
+    rows = [_row(one) for one in each]
     if not rows:
         raise PolicyError("policies: there must be at least one")
     _refuse_repeats("policies", [name for name, _ in rows])
     return dict(rows)
+
+
+def _row(policy: Policy | Group) -> tuple[str, dict[str, Policy]]:
+    if isinstance(policy, Group):
+        return policy.name, {name: name for name in policy.policies}
+    if isinstance(policy, str):
+        return policy, {policy: policy}
+    loaded = load_policy(policy)
+    return loaded.name, {loaded.name: loaded}
 
 
 def _refuse_repeats(where: str, names: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ple_gym.envs.registration import environment_id
 from ple_gym.episode import Cycles, total_cycles
+from ple_gym.evaluate.agents import LANES
 from ple_gym.evaluate.comparison import HOST, Comparison, Row, Run
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, ENOUGH_RUNS, ENOUGH_TAIL, Estimate
@@ -125,6 +126,8 @@ def comparison_table(comparison: Comparison) -> Grid:
     if any(row.capped for row in rows):
         outcome.append(column("capped", lambda row: str(row.capped)))
     outcome.append(column("wall s", lambda row: f"{row.wall_s:,.2f}"))
+    if comparison.asked:
+        outcome.append(column("us/decision", lambda row: "-" if row.decision_us is None else number(row.decision_us)))
     tails = [
         column("p95", lambda row: interval(row.p95_s, 1e3)),
         column("p99", lambda row: interval(row.p99_s, 1e3)),
@@ -160,6 +163,8 @@ def comparison_note(comparison: Comparison) -> str:
         lines.append("Rows of several trainings: [ ] over both trainings and seeds.")
     if any(comparison.capped(name) for name in comparison.members):
         lines.append("capped: runs cut off at limit.simulated_s, which then counts as their makespan.")
+    if comparison.asked:
+        lines.append(f"us/decision: wall time of an agent's predict per decision, asked for up to {LANES} at once.")
     runs = len(comparison.seeds) * len(comparison.runs)
     lines.append(f"{runs:,} runs took {sum(comparison.wall_s.values()):.1f} s, added up over threads.")
     return "\n".join(lines)

@@ -6,28 +6,24 @@ Whatever is wrong with one is told in a line that names file and line.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import re
-import sys
 import threading
-import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 from numba.core.errors import NumbaError
 
+from ple_gym.errors import PolicyError
 from ple_gym.messages import plain
+from ple_gym.objects import load_object
 from ple_gym.rules.compiling import c_unit
 from ple_gym.rules.registry import Rule
-from ple_gym.errors import PolicyError
 from ple_gym.sim.description import Memory
 
 PATIENCE_S = 60.0  # in which a file must be loaded, and a rule compiled
 _NOISE = re.compile(r"Failed in|During:|File |\s*$|- Resolution failure|<source elided>|There are \d+ candidate")
-_MODULES: dict[tuple[Path, int], ModuleType] = {}
 
 T = TypeVar("T")
 
@@ -46,13 +42,7 @@ def from_file(path: Path, name: str) -> Any:
         raise RuleError(f"{plain(str(path))}: there is no such file")
     if path.suffix == ".so":
         return _from_library(path, name)
-    module = _within(PATIENCE_S, f"{path.name}: it was not loaded", lambda: _module(path))
-    found = getattr(module, name, None)
-    rules = {one.name: one for one in vars(module).values() if isinstance(one, Rule)}
-    found = rules.get(name) if found is None else found
-    if found is None:
-        there = f"its rules are {', '.join(rules)}" if rules else "it has no rules"
-        raise RuleError(f"{path.name}: it has no {plain(name)}; {there}")
+    found = _within(PATIENCE_S, f"{path.name}: it was not loaded", lambda: load_object(f"{path}:{name}", RuleError))
     if isinstance(found, Rule):
         prepare(found)
     return found
@@ -123,33 +113,6 @@ def _exported(library: ctypes.CDLL, name: str) -> int:
         return ctypes.c_int64.in_dll(library, name).value
     except ValueError:
         return 0
-
-
-def _module(path: Path) -> ModuleType:
-    """The module of a file, loaded anew if the file has changed."""
-    key = (path.resolve(), path.stat().st_mtime_ns)
-    if key not in _MODULES:
-        spec = importlib.util.spec_from_file_location(f"rules_of_{path.stem}_{len(_MODULES)}", key[0])
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # numba looks functions up there
-        try:
-            spec.loader.exec_module(module)
-        except PolicyError as error:  # of the decorator: it names the place
-            raise RuleError(str(error)) from None
-        except SyntaxError as error:
-            raise RuleError(f"{path.name}:{error.lineno}: {error.msg}") from None
-        except Exception as error:  # whatever a user's file does
-            raise RuleError(f"{place(error, path)}: {type(error).__name__}: {plain(str(error))}") from None
-        _MODULES[key] = module
-    return _MODULES[key]
-
-
-def place(error: BaseException, path: Path) -> str:
-    """File and line of an exception: the last line of this file that it passed through."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]
-    return f"{path.name}:{lines[-1]}" if lines else path.name
 
 
 def _compile_error(error: NumbaError, rule: Rule) -> str:

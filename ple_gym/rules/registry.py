@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ple_gym.errors import PolicyError
 from ple_gym.messages import plain
 from ple_gym.rules.compiling import entry_of, parameter_dtype, rule_unit
 from ple_gym.scenario.model import Scenario
-from ple_gym.errors import PolicyError
 from ple_gym.scenario.parameters import Kind, check, unknown
 from ple_gym.scenario.parameters import choice as choice_kind
 from ple_gym.scenario.parameters import number as number_kind
