@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+import ple_gym
 from agents.torch_policy import TorchPolicy
 from ple_gym.envs.interface import LEVELS, one_of
 from ple_gym.errors import PleError
@@ -32,7 +33,7 @@ from ple_gym.scenario.parameters import MAX_SEED, Kind, number, whole
 #: Worlds by what they may be used for. Those that follow a training world are from 2^62 on (docs/model.md, 12.1).
 TRAIN, VALIDATION, TEST = (range(k * 1_000_000, (k + 1) * 1_000_000) for k in range(3))
 WORLDS_PER_RUN = 1000  # of TRAIN, so that two training seeds never share a world
-LIBRARIES = ("ple-gym", "numpy", "numba", "torch", "stable-baselines3", "sb3-contrib")
+LIBRARIES = ("numpy", "numba", "torch", "stable-baselines3", "sb3-contrib")
 CURVE = ("steps", "simulated_s", "wall_s", "episodes", "reward", "above_ideal_percent", "validation_percent")
 
 
@@ -260,7 +261,7 @@ class Run:
 
     def card(self, steps: int, validation: float | None) -> dict[str, Any]:
         """Return where a policy comes from, for its file."""
-        versions = {}
+        versions = {"ple-gym": ple_gym.__version__}
         for name in LIBRARIES:
             try:
                 versions[name] = importlib.metadata.version(name)

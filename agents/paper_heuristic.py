@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ple_gym.view.observation import HOST_FEATURES, VCPU_FEATURES
+from ple_gym import HOST_FEATURES, VCPU_FEATURES
 
 QUEUED, POSITION, PRIORITY, PCPU = (VCPU_FEATURES.index(name) for name in ("queued", "position", "priority", "pcpu"))
 HOST_PCPU = HOST_FEATURES.index("pcpu")

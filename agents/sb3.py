@@ -27,7 +27,8 @@ from torch import nn
 
 from agents.common import COUNT, CURVE_ROWS, REMEDY, SECONDS, AgentError, Options, Run, Validation, percent
 from agents.torch_policy import KINDS, TorchPolicy
-from ple_gym.adapters.sb3 import PleVecEnv, make_sb3
+from ple_gym.adapters import make_sb3
+from ple_gym.adapters.sb3 import PleVecEnv
 from ple_gym.files import check_archive, read_bytes, reading, seal, unseal, writing
 from ple_gym.learned.cards import NOTHING, any_of, check_card, list_of, record
 from ple_gym.learned.file import Network, encode

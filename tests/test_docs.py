@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import pytest
 from rich.console import Console
 
+import ple_gym
 from ple_gym.evaluate.comparison import Comparison
 from ple_gym.evaluate.tables import comparison_table
 from ple_gym.scenario import describe_parameters
@@ -139,8 +140,13 @@ def test_package_page_is_the_readme() -> None:
     assert project.get("readme") == ("README.md" if README.exists() else None)
 
 
-def test_citation_and_changelog_name_the_packaged_version() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+def test_there_is_one_version() -> None:
+    """It stands in the package; what is built reads it there, and the citation and the changelog name it."""
+    version = ple_gym.__version__
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "version" not in settings["project"] and settings["project"]["dynamic"] == ["version"]
+    source = (ROOT / settings["tool"]["hatch"]["version"]["path"]).read_text(encoding="utf-8")
+    assert re.findall(r'^__version__ = "(.+?)"', source, re.MULTILINE) == [version]
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 

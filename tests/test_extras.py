@@ -59,7 +59,7 @@ def test_a_command_names_the_extra(
 @pytest.mark.parametrize(
     ("script", "missing", "extra"),
     [
-        ("import ple_gym; ple_gym.make_sb3", "stable_baselines3", "agents"),
+        ("import ple_gym; ple_gym.make_sb3()", "stable_baselines3", "agents"),
         ("import ple_gym.adapters.semi_markov", "torch", "agents"),
         ("import ple_gym.adapters.semi_markov", "sb3_contrib", "agents"),
         ("import ple_gym.adapters.rllib", "ray", "rllib"),

@@ -35,7 +35,8 @@ from stable_baselines3.common.vec_env import (  # noqa: E402
     VecVideoRecorder,
 )
 
-from ple_gym.adapters.sb3 import PleVecEnv, make_sb3  # noqa: E402
+from ple_gym.adapters import make_sb3  # noqa: E402
+from ple_gym.adapters.sb3 import PleVecEnv  # noqa: E402
 from ple_gym.envs.vector import PleVectorEnv  # noqa: E402
 
 #: Short runs, so that there are many of them.
@@ -305,7 +306,7 @@ assert not {"torch", "stable_baselines3"} & set(sys.modules)
 sys.modules["stable_baselines3"] = None
 from ple_gym import *
 try:
-    ple_gym.make_sb3
+    ple_gym.make_sb3()
 except ModuleNotFoundError as error:
     assert "pip install 'ple-gym[agents]'" in str(error)
 else:

@@ -24,7 +24,7 @@ from stable_baselines3.common.buffers import ReplayBuffer, RolloutBuffer  # noqa
 from stable_baselines3.common.callbacks import BaseCallback  # noqa: E402
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize  # noqa: E402
 
-from ple_gym.adapters.sb3 import make_sb3  # noqa: E402
+from ple_gym.adapters import make_sb3  # noqa: E402
 from ple_gym.adapters.semi_markov import SemiMarkovRolloutBuffer, discounts_of, semi_markov  # noqa: E402
 
 ON_POLICY = [PPO, A2C, MaskablePPO, TRPO, RecurrentPPO]

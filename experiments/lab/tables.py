@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.lab.folders import RESULTS
 from experiments.lab.tasks import KEYS, Row, Task
+from ple_gym.errors import PleError
 from ple_gym.files import (
     compressed,
     make_folder,
@@ -26,7 +27,6 @@ from ple_gym.files import (
     write_whole,
     writing,
 )
-from ple_gym.errors import PleError
 
 KIND = "table of runs, format 1"  # as `files.seal` names it
 MAX_TABLE_BYTES = 2**27

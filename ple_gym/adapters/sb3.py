@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Unpack
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -18,12 +18,9 @@ from gymnasium.vector import AutoresetMode
 
 from ple_gym.envs.infos import Infos
 from ple_gym.envs.interface import Observation, checked_options
-from ple_gym.envs.options import LaneOptions
-from ple_gym.envs.registration import registered_limit
 from ple_gym.envs.vector import Bools, PleVectorEnv
 from ple_gym.errors import ArgumentError
 from ple_gym.extras import needs
-from ple_gym.scenario.model import Scenario
 
 with needs("agents"):
     from stable_baselines3.common.vec_env import VecEnv
@@ -31,30 +28,6 @@ with needs("agents"):
 
 
 RESET_INFOS = ("action_mask", "elapsed_cycles", "seed", "index")  # what `PleEnv.reset` returns
-
-
-def make_sb3(
-    scenario: str | Scenario = "Storm", num_envs: int = 16, *, seed: int | None = None, **options: Unpack[LaneOptions]
-) -> PleVecEnv:
-    """Return `num_envs` lanes as one Stable-Baselines3 `VecEnv`, with action masks.
-
-    Args:
-        scenario: a name, an id, a .toml or .json file, or a `Scenario`.
-        num_envs: number of lanes N.
-        seed: of the first lane in the first reset (lane i gets `seed + i`); None: any. A learner's own `seed`
-            takes its place.
-        options: those of `PleVectorEnv`, except the autoreset mode. `max_episode_steps` is the registered one of a
-            built-in scenario that is given by name or id, otherwise None.
-
-    Raises:
-        ScenarioError: an unknown scenario, or a parameter out of its range.
-        ArgumentError: an unknown word or a number out of its range for another option.
-    """
-    options.setdefault("max_episode_steps", registered_limit(scenario))
-    envs = PleVecEnv(PleVectorEnv(num_envs, scenario, autoreset_mode=AutoresetMode.SAME_STEP, **options))
-    if seed is not None:
-        envs.seed(seed)
-    return envs
 
 
 class PleVecEnv(VecEnv):
