@@ -250,6 +250,43 @@ def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str])
     assert f"Example: ple-gym {command}" in capsys.readouterr().out
 
 
+# --- completions ------------------------------------------------------------------------------------------------------
+
+
+def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The script is written by the line that the README shows, and asked as bash asks it."""
+    assert cli.main(["--tyro-write-completion", "bash", "ple-gym"]) == 0
+
+    def complete(*words: str) -> list[str]:
+        ask = f"COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; _tyro_ple_gym; echo ${{COMPREPLY[@]}}"
+        done = subprocess.run(
+            ["bash", "-c", f"source ./ple-gym; complete -p ple-gym; {ask}"], capture_output=True, text=True, timeout=60
+        )
+        assert done.stderr == "" and "ple-gym" in done.stdout.splitlines()[0]
+        return done.stdout.splitlines()[1].split()
+
+    assert set(complete("ple-gym", "")) >= set(COMMANDS)
+    assert complete("ple-gym", "co") == ["compare"]
+    assert complete("ple-gym", "compare", "--po") == ["--policies"]
+
+
+def test_zsh_is_given_a_script_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--tyro-print-completion", "zsh"]) == 0
+    script = capsys.readouterr().out
+    assert script.startswith("#compdef ple-gym\n")
+    assert all(command in script for command in COMMANDS) and "--policies" in script
+
+
+def test_the_readme_says_how_to_install_completions() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"ple-gym --tyro-write-completion {shell} " in readme for shell in ("bash", "zsh"))
+
+
+def test_a_completion_that_cannot_be_written_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--tyro-write-completion", "bash", "no/where"]) == 2
+    assert capsys.readouterr().err == "ple-gym: error: no/where: No such file or directory\n"
+
+
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 TINY = ("simulate", "Tiny", "--policy", "kvm")

@@ -126,6 +126,7 @@ BUSY = ["--set", "guest.start=convoy", "guest.transactions=100000", "guest.locks
         ("ple-gym", ["simulate", "Paper8", "--policy", "continue", *LONG, "--seeds", "0:1", "--threads", "1"], ""),
         ("ple-gym", ["compare", "Paper8", "--policies", "continue", "host", *LONG, "--seeds", "0:4"], ""),
         ("ple-gym", ["table", "--seeds", "0:100000"], ""),
+        ("ple-gym", ["simulate", "Storm", "--policy", "agents.paper_heuristic:PaperHeuristic", *LONG], ""),
         (
             "ple-gym",
             ["simulate", "Paper8", "--policy", "xen-4.5", *BUSY, "--seeds", "0:1", "--timeline", "x.png"],
