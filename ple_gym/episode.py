@@ -133,6 +133,13 @@ def episode_of(lanes: Lanes, lane: int) -> Episode:
     return {**summarise(lanes.scenario, lanes.totals(lane)), "illegal_actions": illegal_actions}
 
 
+def how_far(lanes: Lanes, lane: int, seed: int, policy: str) -> str:
+    """What to tell of a run that takes long."""
+    scenario = lanes.scenario
+    simulated = lanes.world["now"][lane] / scenario.host.tsc_hz
+    return f"seed {seed} under {policy}: {simulated:.2f} of at most {scenario.limit.simulated_s:g} s simulated"
+
+
 def total_cycles(cycles: Cycles) -> int:
     """The time of all pCPUs together."""
     return sum(cycles.values())  # type: ignore[arg-type]  # mypy takes the values of a TypedDict for objects

@@ -22,6 +22,7 @@ from rich.progress import (
 )
 
 QUIET_S = 10.0  # between two lines where there is no terminal
+LONG_S = 0.5  # after which a part of long work that is not done is reported, again and again
 PATIENCE_S = 3.0  # before something that may be short is shown
 
 

@@ -21,18 +21,17 @@ import numpy.typing as npt
 from ple_gym.drive import RESET, STEP
 from ple_gym.envs.interface import ILLEGAL, LEVELS, OBSERVATIONS, Interface
 from ple_gym.envs.options import Illegal, Information, ObservationForm
-from ple_gym.episode import summarise
+from ple_gym.episode import how_far, summarise
 from ple_gym.errors import PolicyError
 from ple_gym.evaluate.comparison import Asked, Run
 from ple_gym.messages import plain, show
 from ple_gym.objects import blame
-from ple_gym.progress import Report
+from ple_gym.progress import LONG_S, Report
 from ple_gym.scenario.model import Scenario
 from ple_gym.scenario.parameters import check, choice
 from ple_gym.sim import state
 
 LANES = 16  # runs side by side: a network asked for 16 takes hardly longer than for one
-LONG_S = 0.5  # after which the run that is being made is told of
 
 
 class Predicts(Protocol):
@@ -99,8 +98,8 @@ class Agent:
             ("observation_space", interface.observation_space()),
             ("action_space", interface.action_space()),
         ):
-            wanted = getattr(self.thing, name, given)
-            if _shape(wanted) != _shape(given):
+            wanted = getattr(self.thing, name, None)
+            if wanted is not None and _shape(wanted) != _shape(given):
                 raise PolicyError(
                     f"agent {plain(self.name)}: its {name} is {_told(wanted)}; {plain(scenario.name)} at level "
                     f"{self.information}, {self.observation}, has {_told(given)}"
@@ -267,10 +266,7 @@ class _Play:
         """Say how far a run is, now and then."""
         if time.perf_counter() - self.told > LONG_S:
             self.told = time.perf_counter()
-            simulated = self.lanes.world["now"][lane] / self.scenario.host.tsc_hz
-            most = f"of at most {self.scenario.limit.simulated_s:g} s simulated"
-            seed = self.at[lane][1]
-            self.report(len(self.runs), f"seed {seed} under {self.agent.name}: {simulated:.2f} {most}")
+            self.report(len(self.runs), how_far(self.lanes, lane, self.at[lane][1], self.agent.name))
 
     def _error(self, what: str) -> PolicyError:
         return PolicyError(f"agent {plain(self.agent.name)}: {what}")

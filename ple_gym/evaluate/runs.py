@@ -24,16 +24,17 @@ from typing import Any, TypeAlias
 
 from ple_gym import progress as shown
 from ple_gym.compilation import compiling, is_warm, warm_up
-from ple_gym.episode import summarise
+from ple_gym.episode import how_far, summarise
 from ple_gym.errors import ArgumentError, PolicyError, ScenarioError
 from ple_gym.evaluate.agents import Agent, run_agent
 from ple_gym.evaluate.comparison import Asked, Comparison, Row, Run
-from ple_gym.evaluate.policies import Policy, load_policy
+from ple_gym.evaluate.policies import Policy, is_free, load_policy
 from ple_gym.evaluate.statistics import Estimate, Ratio, cvar, estimate, quantile, ratio, score
 from ple_gym.lanes import Lanes
 from ple_gym.learned.file import PREFIX
 from ple_gym.messages import show
 from ple_gym.policies import Compiled
+from ple_gym.progress import LONG_S
 from ple_gym.rules import RULES
 from ple_gym.scenario.builtin import load
 from ple_gym.scenario.model import Scenario
@@ -65,7 +66,6 @@ Seeds: TypeAlias = Iterable[int] | int | str
 
 MAX_SEEDS = 1_000_000  # of one call
 AHEAD = 50  # jobs that wait for each thread
-LONG_S = 0.5  # after which a run that is not done is reported, again and again
 _ALLOWED_SEEDS = f"must be START:STOP (without STOP) or one number, START < STOP, seeds 0..{MAX_SEED}"
 
 # ---------------------------------------------------------------------------------------------------------------- runs
@@ -249,9 +249,7 @@ def _in_threads(jobs: Sequence[_Job], report: shown.Report, threads: int) -> lis
                 raise CancelledError
             if time.perf_counter() - told > LONG_S:
                 told = time.perf_counter()
-                simulated = own.lanes.world["now"][lane] / job.scenario.host.tsc_hz
-                most = f"of at most {job.scenario.limit.simulated_s:g} s simulated"
-                report(len(outcomes), f"seed {job.seed} under {job.rule.name}: {simulated:.2f} {most}")
+                report(len(outcomes), how_far(own.lanes, lane, job.seed, job.rule.name))
 
         own.lanes.run(0, job.seed, between=between)
         run: Run = {"seed": job.seed, **summarise(job.scenario, own.lanes.totals(0))}
@@ -292,7 +290,7 @@ class Group:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "policies", tuple(self.policies))
-        if not self.name or self.name in RULES or self.name.startswith(PREFIX):
+        if not is_free(self.name):
             raise PolicyError(f"group {show(self.name)}: the name must not be empty, a rule's or a learned policy's")
         if not self.policies:
             raise PolicyError(f"group {self.name}: there must be at least one policy")
