@@ -12,7 +12,7 @@ from ple_gym.learned.file import PREFIX, Network, learned_names, load_network
 from ple_gym.learned.policy import LearnedPolicy
 from ple_gym.messages import plain, show
 from ple_gym.rules import RULES, Rule
-from ple_gym.rules.files import RuleError, from_file
+from ple_gym.rules.files import RuleError, from_file, prepare
 from ple_gym.scenario.parameters import unknown
 
 #: What the simulator asks by itself.
@@ -30,6 +30,8 @@ def load_compiled(name: object) -> Compiled:
     Raises:
         PolicyError: unknown name; the message lists all. Or a parameter that the rule does not have or allow.
     """
+    if isinstance(name, Rule):
+        prepare(name)
     if isinstance(name, Rule | LearnedPolicy):
         return name
     if isinstance(name, Network):

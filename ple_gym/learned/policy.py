@@ -26,7 +26,7 @@ class LearnedPolicy:
 
     reads = "its observation"
     actuator = "pull"
-    source = "agents/checkpoints"
+    source = "agents/checkpoints.tar.xz"
     where = "a network"
     hypothetical = False
     settled = True  # who seems to spin depends on how long it has run by now

@@ -54,6 +54,8 @@ def prepare(rule: Rule) -> None:
     Raises:
         RuleError: it does not compile.
     """
+    if rule.unit and rule.unit.is_ready:
+        return
     try:
         _within(PATIENCE_S, f"{rule.where}: rule {rule.name} was not compiled", lambda: rule.address)
     except NumbaError as error:

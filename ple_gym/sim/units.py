@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.extending import intrinsic
 
 from ple_gym.sim.cache import CompiledCache
@@ -51,6 +52,33 @@ def fingerprint(paths: Iterable[Path]) -> str:
     for path in paths:
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _machine_code_of(function: Callable[..., Any]) -> Iterator[None]:
+    """Let numba make machine code of this function alone.
+
+    It makes some of every helper, too, which nobody ever runs, because callers link the helper's LLVM code: that takes
+    a fifth of the compile time. Where numba has changed so that this cannot be left out, it is made as ever.
+    """
+    make, set_env = JITCodeLibrary._finalize_final_module, JITCPUCodegen.set_env
+
+    def finalize(library: Any) -> None:
+        if library.name == function.__qualname__:
+            make(library)
+        else:
+            library._finalize_dynamic_globals()
+            library._finalized = True
+
+    def set_environment(codegen: Any, name: str, environment: Any) -> None:
+        if codegen._engine.is_symbol_defined(name):
+            set_env(codegen, name, environment)
+
+    JITCodeLibrary._finalize_final_module, JITCPUCodegen.set_env = finalize, set_environment
+    try:
+        yield
+    finally:
+        JITCodeLibrary._finalize_final_module, JITCPUCodegen.set_env = make, set_env
 
 
 class Unit:
@@ -122,7 +150,8 @@ class Unit:
                 self._address = number
                 self._entry = np.errstate(over="ignore")(self.function)  # hashing overflows on purpose
                 return
-            entry = self.dispatcher.compile(self._signature)
+            with _machine_code_of(self.function):
+                entry = self.dispatcher.compile(self._signature)
             compiled = self.dispatcher.overloads[self._signature]
             self._address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
             self._entry = entry
