@@ -15,10 +15,11 @@ import numpy.typing as npt
 import torch
 
 from agents import sb3, set_ppo
-from ple_gym.view.observation import INTROSPECTION_FEATURES, ORACLE_FEATURES, VCPU_FEATURES
+from ple_gym.sim.state import ORACLE
+from ple_gym.view.features import vcpu_names
 
 NAME = "bc"
-FEATURES = (*VCPU_FEATURES, *INTROSPECTION_FEATURES, *ORACLE_FEATURES)
+FEATURES = vcpu_names(ORACLE)
 NOT_IN_LINE = 1.25  # `line` is 1.5 for those who are not, below 1 for those who are
 
 
@@ -46,7 +47,8 @@ def oracle_targets(
     """What the compiled rule `oracle` would do, as probabilities [B, V + 1], from `tokens` at the oracle's level.
 
     All weight is on its own action, its argmax, except that of the line (holder, then tickets in order) each queued
-    vCPU behind the target has `softness` of the one before. vcpus: [B, V, 27]; masks: [B, V + 1]. Not for `tas`.
+    vCPU behind the target has `softness` of the one before. vcpus: [B, V, F], of `FEATURES`; masks: [B, V + 1]. Not for
+    `tas`.
     """
     column = {name: vcpus[..., FEATURES.index(name)] for name in FEATURES}
     batch, count = vcpus.shape[:2]

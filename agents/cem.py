@@ -23,7 +23,7 @@ from ple_gym.learned.file import Network
 from ple_gym.learned.network import RANKS
 from ple_gym.progress import bar
 from ple_gym.scenario.parameters import check, number
-from ple_gym.view.observation import HOST_LENGTH, vcpu_features
+from ple_gym.view.features import HOST_LENGTH, vcpu_features
 
 NAME = "cem"
 STATE = "state of cem, format 1"

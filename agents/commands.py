@@ -1,4 +1,4 @@
-"""`python -m agents list | train | evaluate | export`: from a checkout, with `pip install 'ple-gym[agents]'`.
+"""`python -m agents list | train | evaluate | export | convert`: from a checkout, with `pip install 'ple-gym[agents]'`.
 
 Exit codes: 0, 2 for whatever the user can put right (one line says what), 130 after Ctrl-C.
 """
@@ -20,6 +20,7 @@ from tyro.conf import Positional, arg
 import ple_gym
 from agents import evaluation
 from agents.common import TEST, AgentError
+from agents.convert import convert
 from agents.ranges import check_ranges
 from agents.torch_policy import TorchPolicy, read_policy
 from ple_gym import compilation, evaluate, progress
@@ -40,6 +41,7 @@ USAGE = """usage: python -m agents COMMAND
   train LEARNER [OPTIONS]      train one; its options: python -m agents train LEARNER --help
   evaluate SCENARIO [AGENTS]   agents and rules in one table, on test seeds
   export FILE --name NAME      ship a trained policy in ple_gym, as learned:NAME
+  convert FILE ...             give names to the features of policies of an older version, in place
 """
 PROGRAM = "python -m agents"
 
@@ -79,6 +81,17 @@ class Export:
     """folder that it is written to"""
 
 
+@dataclass(frozen=True)
+class Convert:
+    """Give names to the features that policies of an older version (format 1) read, in place. Scores stay the same.
+
+    Example: python -m agents convert runs/*/policy.npz
+    """
+
+    files: Annotated[Positional[tuple[str, ...]], arg(metavar="FILE ...")]
+    """.npz files, or folders of them"""
+
+
 def execute(argv: Sequence[str]) -> int:
     """Run a command; the exit code.
 
@@ -99,12 +112,15 @@ def execute(argv: Sequence[str]) -> int:
         elif command == "export":
             if export_asked := parse(Export, rest, f"{PROGRAM} export"):
                 run_export(export_asked)
+        elif command == "convert":
+            if convert_asked := parse(Convert, rest, f"{PROGRAM} convert"):
+                run_convert(convert_asked)
         elif command in ("-h", "--help"):
             print(USAGE, end="")
         elif command == "--version":
             print(f"ple-gym {ple_gym.__version__}")
         else:
-            raise AgentError(f"unknown command {show(command)}: must be list, train, evaluate or export")
+            raise AgentError(f"unknown command {show(command)}: must be list, train, evaluate, export or convert")
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has seen enough
         discard_stdout()
@@ -196,3 +212,11 @@ def run_export(command: Export) -> None:
         write_network(path, policy)
     run_it = f"ple-gym compare Storm --policies xen-4.8 {PREFIX}{command.name}"
     print(f"{shown_path(path)}: {describe(policy)}; run it: {run_it}")
+
+
+def run_convert(command: Convert) -> None:
+    """Convert, and say what was."""
+    done = convert(command.files)
+    for path in done:
+        print(shown_path(path))
+    print(f"{len(done)} converted")

@@ -21,7 +21,7 @@ from agents import common, sb3
 from ple_gym.adapters.semi_markov import semi_markov
 from ple_gym.learned.file import Network
 from ple_gym.scenario import Scenario
-from ple_gym.view.observation import VCPU_FEATURES
+from ple_gym.view.features import VCPU_FEATURES
 
 NAME = "dqn"
 ILLEGAL = -1e8

@@ -17,7 +17,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from ple_gym.learned.network import RANKED_AT, RANKS
-from ple_gym.view.observation import HOST_LENGTH, VCPU_FEATURES
+from ple_gym.view.features import HOST_LENGTH, VCPU_FEATURES
 
 ASKER = VCPU_FEATURES.index("asker")
 

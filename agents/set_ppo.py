@@ -16,7 +16,7 @@ from agents import ppo, sb3
 from agents.set_network import SetPolicy
 from ple_gym.lanes import INFORMATION
 from ple_gym.learned.file import Network
-from ple_gym.view.observation import vcpu_features
+from ple_gym.view.features import vcpu_features
 
 NAME = "set-ppo"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,12 @@ from ple_gym.learned.file import (
     check_head,
     check_weights,
     decode,
+    fitted,
+    network_of,
 )
+from ple_gym.learned.inputs import Inputs
 from ple_gym.scenario import Scenario
-from ple_gym.view.observation import HIGH, LOW, observation_length
+from ple_gym.view.features import observation_length
 
 KINDS = ("torch-mlp", "torch-lstm")
 LANES = 16  # that `simulate` runs side by side
@@ -68,6 +72,11 @@ class TorchPolicy:
         hidden = model.policy.action_net.in_features
         return cls(kind, interface.information, interface.vcpus, hidden, actor_weights(model.policy), {})
 
+    @property
+    def inputs(self) -> Inputs:
+        """Names of what it reads, in the order of its weights: all that is shown at its level."""
+        return inputs_of(self.kind, self.information)
+
     def check(self) -> None:
         """Raise PolicyError unless the numbers are in their ranges, and the weights of their shapes and finite."""
         check_head(self, KINDS, least_vcpus=1, least_hidden=1)
@@ -87,7 +96,7 @@ class TorchPolicy:
         length = observation_length(INFORMATION[self.information], self.vcpus)
         network = RecurrentActorCriticPolicy if self.kind == "torch-lstm" else ActorCriticPolicy
         policy: Any = network(
-            spaces.Box(LOW, HIGH, (length,), np.float32),
+            spaces.Box(-np.inf, np.inf, (length,), np.float32),
             spaces.Discrete(self.vcpus + 1),
             lambda _: 0.0,
             **layers(self.kind, self.hidden),
@@ -169,20 +178,32 @@ def actor_weights(policy: Any) -> dict[str, npt.NDArray[np.float32]]:
     return {name: tensor.detach().numpy().copy() for name, tensor in state.items() if not name.startswith(CRITIC)}
 
 
-def shapes_of(kind: str, information: str, vcpus: int, hidden: int) -> dict[str, tuple[int, ...]]:
-    """Shape of each of the actor's arrays."""
-    length = observation_length(INFORMATION[information], vcpus)
-    shapes: dict[str, tuple[int, ...]] = {}
+def inputs_of(kind: str, information: str) -> Inputs:
+    """Names of what such a policy reads, in the kernel's order."""
+    return Inputs.shown(INFORMATION[information], ranks=False)
+
+
+def letters_of(kind: str) -> dict[str, tuple[str, ...]]:
+    """Sizes of each of the actor's arrays: H hidden units, 4 of each, L inputs, A actions."""
+    letters: dict[str, tuple[str, ...]] = {}
+    inputs = ["L", "H"]
     if kind == "torch-lstm":
-        shapes = {"lstm_actor.weight_ih_l0": (4 * hidden, length), "lstm_actor.weight_hh_l0": (4 * hidden, hidden)}
-        shapes |= {"lstm_actor.bias_ih_l0": (4 * hidden,), "lstm_actor.bias_hh_l0": (4 * hidden,)}
-        lengths = [hidden]
-    else:
-        lengths = [length, hidden]
-    for place, inputs in enumerate(lengths):
+        letters = {"lstm_actor.weight_ih_l0": ("4", "L"), "lstm_actor.weight_hh_l0": ("4", "H")}
+        letters |= {"lstm_actor.bias_ih_l0": ("4",), "lstm_actor.bias_hh_l0": ("4",)}
+        inputs = ["H"]
+    for place, letter in enumerate(inputs):
         layer = f"mlp_extractor.policy_net.{2 * place}"
-        shapes |= {f"{layer}.weight": (hidden, inputs), f"{layer}.bias": (hidden,)}
-    return shapes | {"action_net.weight": (vcpus + 1, hidden), "action_net.bias": (vcpus + 1,)}
+        letters |= {f"{layer}.weight": ("H", letter), f"{layer}.bias": ("H",)}
+    return letters | {"action_net.weight": ("A", "H"), "action_net.bias": ("A",)}
+
+
+def shapes_of(
+    kind: str, information: str, vcpus: int, hidden: int, inputs: Inputs | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Shape of each of the actor's arrays; inputs: what it reads, None: all that is shown."""
+    sizes = (inputs or inputs_of(kind, information)).sizes(hidden, vcpus)
+    sizes |= {"H": hidden, "4": 4 * hidden, "A": vcpus + 1}
+    return {name: tuple(sizes[letter] for letter in letters) for name, letters in letters_of(kind).items()}
 
 
 def read_policy(path: Path) -> Network | TorchPolicy:
@@ -193,9 +214,11 @@ def read_policy(path: Path) -> Network | TorchPolicy:
     """
     with reading(path, PolicyError, WHAT):
         head, weights = decode(read_packed(path, MAX_BYTES))
-        fields = {name: head[name] for name in HEAD}
-        if head["kind"] not in KINDS:
-            return Network(**fields, weights=weights, card=head["card"])
-        policy = TorchPolicy(**fields, weights=weights, card=head["card"])
+        if not isinstance(head["kind"], str) or head["kind"] not in KINDS:
+            return network_of(head, weights)
+        told = SimpleNamespace(**{name: head[name] for name in (*HEAD, "card")})
+        check_head(told, KINDS, least_vcpus=1, least_hidden=1)
+        weights = dict(fitted(head, weights, letters_of(head["kind"]), inputs_of, shapes_of))
+        policy = TorchPolicy(**vars(told), weights=weights)
         policy.check()
         return policy

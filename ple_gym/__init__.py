@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ple_gym.envs.env import PleEnv
     from ple_gym.envs.vector import PleVectorEnv
     from ple_gym.evaluate import Comparison, Group, Run, compare, record, simulate
-    from ple_gym.view.observation import HOST_FEATURES, VCPU_FEATURES
+    from ple_gym.view.features import HOST_FEATURES, VCPU_FEATURES
 
 __version__ = "0.1.0"  # the one place: pyproject.toml reads it
 __all__ = [
@@ -62,8 +62,8 @@ __all__ = [
 
 #: What loads the compiled kernel, which takes a second: only when it is asked for. An empty name: a module as it is.
 _LATE = {
-    "HOST_FEATURES": "ple_gym.view.observation",
-    "VCPU_FEATURES": "ple_gym.view.observation",
+    "HOST_FEATURES": "ple_gym.view.features",
+    "VCPU_FEATURES": "ple_gym.view.features",
     "Comparison": "ple_gym.evaluate",
     "Group": "ple_gym.evaluate",
     "PleEnv": "ple_gym.envs.env",

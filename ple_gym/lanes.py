@@ -40,7 +40,8 @@ from ple_gym.sim.memory import handle
 from ple_gym.sim.seam import host_of
 from ple_gym.sim.soundness import FLAWS
 from ple_gym.traces.events import IDLE, NOISE, Ints, completed
-from ple_gym.view import observation as observe
+from ple_gym.view import features as observe
+from ple_gym.view.codes import DTYPES
 from ple_gym.view.unit import view
 
 STARTS = {"first": state.FIRST, "storm": state.STORM}
@@ -115,6 +116,7 @@ class Lanes:
         information: level of the observations; `none`: nothing is observed.
         start: `first` or `storm`: where `RESET` stops, unless the policy decides.
         policy: who decides where `drive` is called with `decides`; or its name.
+        observation_dtype: `float32`, `float16` or `uint8`; a network reads float32 in any case.
 
     Attributes:
         rows: uint8 [count, row_bytes], all that changes but the histograms, int32 [count, 3, 1024].
@@ -130,6 +132,7 @@ class Lanes:
         information: str = "none",
         start: str = "first",
         policy: Compiled | Network | str | None = None,
+        observation_dtype: str = "float32",
     ) -> None:
         self.policy = None if policy is None else load_compiled(policy)
         network = self.policy.network if self.policy else None
@@ -137,6 +140,7 @@ class Lanes:
         self.pcpus, self.vcpus = scenario.host.pcpus, sum(vm.vcpus for vm in scenario.vms().values())
         level = INFORMATION[network.information if network else information]
         length = observe.observation_length(level, self.vcpus)
+        dtype = DTYPES["float32" if network else observation_dtype]
         if network:
             network.check_fits(self.vcpus)
             length += network.room(self.vcpus)
@@ -146,6 +150,7 @@ class Lanes:
             self.scenario, self._host, REWARDS[reward], level, observe.vcpu_features(level), memory
         )
         self.layout = _parameters(self.description)
+        self.layout["observation_form"] = list(DTYPES.values()).index(dtype)
         self.rows = np.zeros((count, int(self.layout["row_bytes"])), np.uint8)
         self.histogram = np.zeros((count, state.HISTOGRAMS, state.HISTOGRAM_BINS), np.int32)
         self.sections = lane_sections(scenario, self._host, memory)
@@ -155,7 +160,7 @@ class Lanes:
         self.action = np.zeros(count, np.int64)
         self.result = np.zeros((state.RESULTS, count))
         self.mask = np.zeros((count, self.vcpus + 1), np.int8)
-        self._observation = np.zeros((count, length), np.float32)
+        self._observation = np.zeros((count, length), dtype)
         self._places = np.zeros(count, state.PLACE)
         self._places["description"] = handle(self.description)
         self._places["row"] = handle(self.rows) + self.rows.shape[1] * np.arange(count)
@@ -186,7 +191,7 @@ class Lanes:
         for name, array in arrays.items():
             call[name] = handle(array)
         call["lanes"], call["most"], call["events_per_call"] = self.count, self.vcpus, EVENTS_PER_CALL
-        call["mask_bytes"], call["observation_bytes"] = self.mask.shape[1], 4 * self._observation.shape[1]
+        call["mask_bytes"], call["observation_bytes"] = self.mask.shape[1], self._observation[0].nbytes
         if level != state.NOTHING:
             call["observer"] = view(self._host).address
         return call
@@ -235,7 +240,7 @@ class Lanes:
         """Run a command of `drive.py` on lanes begin..end-1.
 
         Actions are read from `action`: int64 [count]. Written are `result`: float64 [4, count]; `mask`: int8
-        [count, V + 1]; and `observation`: float32 [count, length], which may be replaced by a fresh array before.
+        [count, V + 1]; and `observation`: [count, length], which may be replaced by a fresh array before.
         `decides`: whether the policy of these lanes decides, to the end of each run; else the caller does. `trace`:
         int64 [n, 5], a ring that takes events (n = 0: none).
 
@@ -320,12 +325,12 @@ class Lanes:
         return partial(self._drive, handle(call))
 
     @property
-    def observation(self) -> npt.NDArray[np.float32]:
+    def observation(self) -> npt.NDArray[Any]:
         """Where observations go."""
         return self._observation
 
     @observation.setter
-    def observation(self, array: npt.NDArray[np.float32]) -> None:
+    def observation(self, array: npt.NDArray[Any]) -> None:
         self._observation = array
         self._call["observations"] = handle(array)
 

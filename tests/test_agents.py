@@ -46,10 +46,19 @@ from ple_gym.cli.parsing import STYLE  # noqa: E402
 from ple_gym.drive import NEXT, RESET, STEP  # noqa: E402
 from ple_gym.envs.env import PleEnv  # noqa: E402
 from ple_gym.lanes import Lanes  # noqa: E402
-from ple_gym.learned.file import Network, PolicyError, read_network, write_network  # noqa: E402
+from ple_gym.learned.file import (  # noqa: E402
+    HEAD,
+    Network,
+    PolicyError,
+    decode,
+    encode,
+    pack,
+    read_network,
+    write_network,
+)
 from ple_gym.learned.network import RANKS  # noqa: E402
 from ple_gym.scenario.builtin import load  # noqa: E402
-from ple_gym.view.observation import HOST_LENGTH, VCPU_FEATURES  # noqa: E402
+from ple_gym.view.features import HOST_LENGTH, VCPU_FEATURES  # noqa: E402
 
 #: `Tiny` with 5 of its 100 transactions, one section each, and a PLE window ten times as long: a wrong decision costs
 #: 15 us, and all sequences of decisions that could be best are some thousands.
@@ -437,8 +446,9 @@ def test_torch_s_files_are_refused_in_one_line_when_damaged(tmp_path: Path) -> N
         r"weights \[\]: must be": replace(policy, weights={}),
         "kind = 'torch-cnn'": replace(policy, kind="torch-cnn"),
     }
+    head, _ = decode(encode(policy))
     for why, one in wrong.items():
-        write_network(path, one)
+        path.write_bytes(pack({**head, **{name: getattr(one, name) for name in HEAD}}, one.weights))
         with pytest.raises(PolicyError, match=why) as caught:
             read_policy(path)
         assert "\n" not in str(caught.value)

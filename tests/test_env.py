@@ -23,7 +23,7 @@ from ple_gym.envs.registration import MAX_EPISODE_STEPS, environment_id, registe
 from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.lanes import Lanes
 from ple_gym.scenario import never_decides
-from ple_gym.view import observation as observe
+from ple_gym.view import features as observe
 
 IDS = [environment_id(name) for name in ple_gym.SCENARIOS]
 FORMS = [("flat", "hypervisor"), ("tokens", "introspection"), ("flat", "oracle")]

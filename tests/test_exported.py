@@ -6,6 +6,7 @@ import json
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,38 +25,42 @@ from ple_gym.learned.file import (
     SHAPES,
     Network,
     PolicyError,
+    decode,
+    encode,
     learned_names,
     load_network,
+    pack,
     read_network,
+    shapes_of,
     write_network,
 )
+from ple_gym.learned.inputs import RANK_NAMES, Inputs
+from ple_gym.learned.network import RANKED
 from ple_gym.policies import load_compiled
 from ple_gym.scenario import Scenario, load
 from ple_gym.sim import state
-from ple_gym.view import observation as observe
+from ple_gym.view import features as observe
 
 
 def random_network(kind: str, vcpus: int, hidden: int = 8, level: str = "hypervisor", seed: int = 0) -> Network:
     """Weights that nobody trained."""
     rng = np.random.default_rng(seed)
-    features = observe.vcpu_features(LEVELS[level])
-    sizes = {"1": 1, "F": features, "G": observe.HOST_LENGTH, "H": hidden, "A": vcpus + 1}
-    sizes |= {"R": features + 2, "S": 3 * hidden + observe.HOST_LENGTH, "L": vcpus * features + observe.HOST_LENGTH}
+    vcpus = vcpus if kind == "mlp" else 0
     weights = {
-        name: rng.normal(size=(sizes[rows], sizes[columns])).astype(np.float32)
-        for name, (rows, columns) in SHAPES[kind].items()
+        name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes_of(kind, level, vcpus, hidden).items()
     }
-    return Network(kind, level, vcpus if kind == "mlp" else 0, hidden, weights, {"scenario": "none"})
+    return Network(kind, level, vcpus, hidden, weights, {"scenario": "none"})
 
 
 def scores(policy: Network, flat: np.ndarray, asker: int) -> np.ndarray:
     """What the kernel computes, in NumPy: float64 [V + 1]."""
     w = {name: array.astype(np.float64) for name, array in policy.weights.items()}
     flat = flat.astype(np.float64)
-    x, host = flat[: -observe.HOST_LENGTH].reshape(observe.vcpu_features(LEVELS[policy.information]), -1).T, flat[-13:]
+    names = observe.vcpu_names(LEVELS[policy.information])
+    x, host = flat[: -len(observe.HOST_FEATURES)].reshape(len(names), -1).T, flat[-len(observe.HOST_FEATURES) :]
     if policy.kind != "mlp":  # waited and spin_age also come as ranks
         more = x[np.newaxis] > x[:, np.newaxis]
-        x = np.hstack([x, 1 / (1 + more.sum(axis=1)[:, [7, 16]])])
+        x = np.hstack([x, 1 / (1 + more.sum(axis=1)[:, [names.index(name) for name in RANKED]])])
     if policy.kind == "linear":
         return np.append(x @ w["vcpu"].T + w["vcpu_bias"], host @ w["defer"] + w["defer_bias"])
     if policy.kind == "mlp":
@@ -119,7 +124,7 @@ def test_noise_draws_from_the_softmax() -> None:
 def test_a_set_network_does_not_care_about_the_order_or_the_number_of_vcpus() -> None:
     policy = random_network("set", 0)
     rng = np.random.default_rng(1)
-    rows, host = rng.random((9, 19)), rng.random(13)
+    rows, host = rng.random((9, len(observe.VCPU_FEATURES))), rng.random(observe.HOST_LENGTH)
     order = rng.permutation(9)
     one = scores(policy, np.concatenate([rows.T.ravel(), host]), 4)
     two = scores(policy, np.concatenate([rows[order].T.ravel(), host]), int(np.flatnonzero(order == 4)[0]))
@@ -179,9 +184,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
             read_network(path)
     good = random_network("linear", 0)
     for name, value in (
-        ("vcpu", np.zeros((1, 20), np.float32)),
-        ("vcpu", np.zeros((1, 21))),
-        ("vcpu", np.full((1, 21), np.nan, np.float32)),
+        ("vcpu", good.weights["vcpu"][:, 1:]),
+        ("vcpu", good.weights["vcpu"].astype(np.float64)),
+        ("vcpu", np.full_like(good.weights["vcpu"], np.nan)),
         ("more", np.zeros(1, np.float32)),
     ):
         with pytest.raises(PolicyError, match="weights"):
@@ -190,9 +195,14 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         archive.writestr("card.npy", json.dumps({"format": 1}))
     with pytest.raises(PolicyError, match="not a learned policy"):
         read_network(path)
-    np.savez(path, card=np.frombuffer(b'{"format": 2}', np.uint8))
-    with pytest.raises(PolicyError, match=r"^\S*/x\.npz: format 2: must be 1$"):
-        read_network(path)
+    for told, message in (
+        (b"3", r"format 3: must be 2$"),
+        (b"true", r"format True: must be 2$"),
+        (b"1", r"format 1: must be 2; convert it, which names its features: python -m agents convert FILE$"),
+    ):
+        np.savez(path, card=np.frombuffer(b'{"format": %s}' % told, np.uint8))
+        with pytest.raises(PolicyError, match=rf"^\S*/x\.npz: {message}"):
+            read_network(path)
     np.savez(path, card=np.array([{"a": 1}], dtype=object))
     with pytest.raises(PolicyError, match="not a learned policy"):
         read_network(path)
@@ -207,3 +217,94 @@ def test_a_network_for_another_number_of_vcpus_is_refused(tmp_path: Path) -> Non
         evaluate.simulate("Storm", "learned:nobody")
     with pytest.raises(PolicyError, match="No such file"):
         evaluate.simulate("Storm", f"learned:{tmp_path}/none.npz")
+
+
+def rewritten(path: Path, policy: Network, vcpu: list[str], host: list[str]) -> None:
+    """Write a policy as one whose file has other features, or the same in another order; one that the policy lacks has
+    weights of 5.
+    """
+    head, weights = decode(encode(policy))
+    shown, hidden = policy.inputs, policy.hidden
+    flat = [(name, v) for name in vcpu for v in range(policy.vcpus)] + [(name, -1) for name in host]
+    was = [(name, v) for name in shown.vcpu for v in range(policy.vcpus)] + [(name, -1) for name in shown.host]
+    every = {
+        "R": (list(shown.vcpu), vcpu),
+        "G": (list(shown.host), host),
+        "S": ([*range(3 * hidden), *shown.host], [*range(3 * hidden), *host]),
+        "L": (was, flat),
+    }
+    for name, letters in SHAPES[policy.kind].items():
+        for axis, letter in enumerate(letters):
+            if letter in every:
+                before, after = every[letter]
+                parts = np.moveaxis(weights[name], axis, 0)
+                moved = [parts[before.index(one)] if one in before else np.full_like(parts[0], 5) for one in after]
+                weights[name] = np.ascontiguousarray(np.moveaxis(np.array(moved), 0, axis))
+    path.write_bytes(pack({**head, "features": {"vcpu": vcpu, "host": host}}, weights))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_s_own_order_of_features_means_the_same(tmp_path: Path, kind: str, level: str) -> None:
+    policy, rng = random_network(kind, 6, level=level), np.random.default_rng(1)
+    vcpu, host = (rng.permutation(names).tolist() for names in (policy.inputs.vcpu, policy.inputs.host))
+    rewritten(tmp_path / "x.npz", policy, vcpu, host)
+    again = read_network(tmp_path / "x.npz")
+    assert all(again.weights[name].tobytes() == policy.weights[name].tobytes() for name in policy.weights)
+    stored = decode((tmp_path / "x.npz").read_bytes())[1]
+    assert any(stored[name].tobytes() != policy.weights[name].tobytes() for name in policy.weights)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_file_does_not_name_it_does_not_look_at(tmp_path: Path, kind: str) -> None:
+    """As if the weights of that feature were zero: here those of one of the vCPUs' and one of the host's."""
+    policy = random_network(kind, 6)
+    vcpu, host = ([name for name in names if name != "pcpu"] for names in (policy.inputs.vcpu, policy.inputs.host))
+    rewritten(tmp_path / "x.npz", policy, vcpu, host)
+    again, rng = read_network(tmp_path / "x.npz"), np.random.default_rng(2)
+    flat = rng.random(6 * len(observe.VCPU_FEATURES) + observe.HOST_LENGTH)
+    one = scores(again, flat, 2)
+    columns = flat[: -observe.HOST_LENGTH].reshape(-1, 6)
+    columns[observe.VCPU_FEATURES.index("pcpu")] = rng.random(6)
+    flat[len(flat) - observe.HOST_LENGTH + observe.HOST_FEATURES.index("pcpu")] = 0.1
+    assert (scores(again, flat, 2) == one).all() and not np.allclose(scores(policy, flat, 2), one)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda vcpu, host: (["holdr", *vcpu[1:]], host), "feature 'holdr' of a vCPU: this version shows none"),
+        (lambda vcpu, host: (["holder", *vcpu[1:]], host), "feature 'holder' of a vCPU: .* at that level$"),
+        (lambda vcpu, host: (vcpu, [*host[1:], "ran"]), "feature 'ran' of the host: it is named twice"),
+        (lambda vcpu, host: (vcpu[:-1], host), f"features of vcpu: '{RANK_NAMES[-1]}' is missing, which"),
+        (lambda vcpu, host: ([], host), "features of vcpu = .*: must be a list of at most 1000|items"),
+        (lambda vcpu, host: (7, host), "features of vcpu = 7: must be a list"),
+    ],
+)  # fmt: skip
+def test_features_that_do_not_fit_are_refused_in_one_line(tmp_path: Path, change: Any, message: str) -> None:
+    head, weights = decode(encode(random_network("linear", 0)))
+    vcpu, host = change(head["features"]["vcpu"], head["features"]["host"])
+    (tmp_path / "x.npz").write_bytes(pack({**head, "features": {"vcpu": vcpu, "host": host}}, weights))
+    with pytest.raises(PolicyError, match=rf"^\S*/x\.npz: {message}") as caught:
+        read_network(tmp_path / "x.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_names_without_their_weights_are_refused(tmp_path: Path) -> None:
+    """One name fewer than there are columns: the file does not say which is which."""
+    head, weights = decode(encode(random_network("set", 0)))
+    head["features"]["vcpu"].remove("asker")
+    (tmp_path / "x.npz").write_bytes(pack(head, weights))
+    with pytest.raises(PolicyError, match=r"weights vcpu1: must be float32 \(8, 20\), not float32 \(8, 21\)$"):
+        read_network(tmp_path / "x.npz")
+    head["features"] = ["asker"]
+    (tmp_path / "x.npz").write_bytes(pack(head, weights))
+    with pytest.raises(PolicyError, match=r"features \['asker'\]: must be a table of vcpu and host$"):
+        read_network(tmp_path / "x.npz")
+
+
+def test_a_policy_reads_all_that_is_shown() -> None:
+    for kind in KINDS:
+        read = random_network(kind, 6, level="oracle").inputs
+        assert read == Inputs.shown(LEVELS["oracle"], ranks=kind != "mlp")
+        assert read.vcpu[: len(observe.vcpu_names(3))] == observe.vcpu_names(3) and read.host == observe.HOST_FEATURES

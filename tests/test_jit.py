@@ -241,7 +241,9 @@ def test_an_edit_of_any_compiled_source_is_noticed_by_the_units_that_it_is_in() 
     for unit in units():
         functions = dispatchers_in(unit.function, set())
         assert unit.made_of is not None
-        missing = {inspect.getfile(one) for one in functions} - {str(path) for path in unit.made_of}
+        # view/loops.py makes functions from rows of the table of features.
+        files = {inspect.getfile(one) for one in functions}
+        missing = {file for file in files if not file.startswith("<features ")} - {str(path) for path in unit.made_of}
         assert not missing, unit.name
     assert len(dispatchers_in(DRIVE.function, set())) > 60
 

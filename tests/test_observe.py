@@ -17,7 +17,7 @@ from ple_gym.scenario import Scenario
 from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
 from ple_gym.sim.host import credit
-from ple_gym.view import observation as observe
+from ple_gym.view import features as observe
 
 F = np.float32
 SEEN = ("hypervisor", "introspection", "oracle")
@@ -34,8 +34,7 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
     par, world, vms = m.lanes.layout, m.world, [*m.scenario.vms().values()]
     now, p = int(world["now"]), m.here
     pcpu, y = m.pcpu[p], m.asker
-    names = (*observe.VCPU_FEATURES, *observe.INTROSPECTION_FEATURES, *observe.ORACLE_FEATURES)
-    names = names[: observe.vcpu_features(level)]
+    names = observe.vcpu_names(level)
     if y == state.NONE:
         return np.zeros((m.lanes.vcpus, len(names)), F), np.zeros(observe.HOST_LENGTH, F)
     own = credit.describe(m.scenario)
@@ -188,5 +187,6 @@ def test_spinners_that_began_further_apart_than_32_bits_tell() -> None:
     m.vcpu["first_ple"][::2] -= np.arange(len(m.vcpu[::2])) << 33
     m.vcpu["first_ple"][1::4] = m.vcpu["first_ple"][0]  # and ties
     check(m)
-    line = m.lanes.observation[0, 21 * m.lanes.vcpus : 22 * m.lanes.vcpus]
+    at = observe.vcpu_names(state.INTROSPECTION).index("line_guess") * m.lanes.vcpus
+    line = m.lanes.observation[0, at : at + m.lanes.vcpus]
     assert len(set(line.tolist())) > 10

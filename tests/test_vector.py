@@ -406,8 +406,8 @@ def test_lanes_take_every_option_of_a_single_environment() -> None:
     assert set(single) < set(lanes)
     assert {name: option.default for name, option in single.items()} == {name: lanes[name].default for name in single}
     options = {
-        "information": "oracle", "observation": "tokens", "reward": "fair", "start": "storm", "illegal": "raise",
-        "infos": "uniform", "overrides": SHORT, "render_mode": "ansi",
+        "information": "oracle", "observation": "tokens", "observation_dtype": "uint8", "reward": "fair",
+        "start": "storm", "illegal": "raise", "infos": "uniform", "overrides": SHORT, "render_mode": "ansi",
     }  # fmt: skip
     assert set(options) == set(single) - {"scenario"}
     gym.make("PLE/Storm-v0", **options).reset(seed=0)

@@ -23,7 +23,7 @@ from ple_gym.envs.env import PleEnv
 from ple_gym.learned.file import Network
 from ple_gym.learned.network import ACTIONS_BITS, GUMBEL, NOISE_BITS, RANKED_AT
 from ple_gym.sim import rng
-from ple_gym.view.observation import VCPU_FEATURES
+from ple_gym.view.features import VCPU_FEATURES
 
 KINDS = ("resume", "holder", "spinner", "other", "defer")
 PAIRS = tuple(f"{rule}_{policy}" for rule in KINDS for policy in KINDS)  # the rule's kind, the policy's

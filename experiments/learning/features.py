@@ -25,7 +25,7 @@ from ple_gym.evaluate import Comparison
 from ple_gym.lanes import Lanes
 from ple_gym.learned.file import Network
 from ple_gym.learned.network import RANKED
-from ple_gym.view.observation import HOST_FEATURES, VCPU_FEATURES
+from ple_gym.view.features import HOST_FEATURES, VCPU_FEATURES
 
 SHORT = {"limit.simulated_s": 0.03}
 WITHOUT = " without "

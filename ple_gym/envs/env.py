@@ -19,7 +19,16 @@ from ple_gym.envs.interface import (
     one_of,
     picture_of,
 )
-from ple_gym.envs.options import Illegal, Information, InfosForm, ObservationForm, RenderMode, Reward, Start
+from ple_gym.envs.options import (
+    Illegal,
+    Information,
+    InfosForm,
+    ObservationForm,
+    ObservationType,
+    RenderMode,
+    Reward,
+    Start,
+)
 from ple_gym.episode import Episode, episode_of
 from ple_gym.errors import ArgumentError
 from ple_gym.lanes import STARTS, never_starts
@@ -50,9 +59,11 @@ class PleEnv(gym.Env[Any, Any]):
     and is reported: `info["illegal_action"]`, counted in `ple_episode`; with `illegal="raise"` it raises and changes
     nothing. What is not in the space at all always raises.
 
-    **Observation**, float32: `flat` is one vector, feature by feature all vCPUs, then the host's
-    (`VCPU_FEATURES`, `HOST_FEATURES` of `view/`); `tokens` is a dict of the same, `vcpus` [V, F] and `host` [G].
-    The information level (`hypervisor`, `introspection`, `oracle`) adds features and changes nothing else.
+    **Observation**: `flat` is one vector, feature by feature all vCPUs, then the host's; `tokens` is a dict of the
+    same, `vcpus` [V, F] and `host` [G]. docs/observation.md lists the features; `view.features.vcpu_names(level)` and
+    `HOST_FEATURES` tell their order. The information level (`hypervisor`, `introspection`, `oracle`) adds features and
+    changes nothing else. `observation_dtype`: `float32`; `float16`; or `uint8`, codes 0..252 over each feature's range,
+    which `interface.decode` turns back into float32.
 
     **Reward** since the previous decision, in milliseconds of the whole machine: `waste` is minus the pCPU time that
     was no guest progress (spin, exit, switch, cache, idle), and minus how much further each endless neighbour got from
@@ -81,6 +92,7 @@ class PleEnv(gym.Env[Any, Any]):
         scenario: a name, an id, a .toml or .json file, or a `Scenario`.
         information: `hypervisor`, `introspection` or `oracle`.
         observation: `flat` or `tokens`.
+        observation_dtype: `float32`, `float16` or `uint8`.
         reward: `waste`, `time` or `fair`.
         start: `first` (decision) or `storm`: where every world starts unless an option of `reset` says otherwise.
         illegal: what an illegal action does: `defer` or `raise`.
@@ -101,6 +113,7 @@ class PleEnv(gym.Env[Any, Any]):
         *,
         information: Information = "hypervisor",
         observation: ObservationForm = "flat",
+        observation_dtype: ObservationType = "float32",
         reward: Reward = "waste",
         start: Start = "first",
         illegal: Illegal = "defer",
@@ -115,6 +128,7 @@ class PleEnv(gym.Env[Any, Any]):
             overrides,
             information=information,
             observation=observation,
+            observation_dtype=observation_dtype,
             reward=reward,
             start=start,
             illegal=illegal,

@@ -11,7 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from ple_gym.envs.options import AgentOptions, Illegal, Information, InfosForm, ObservationForm, Reward, Start
+from ple_gym.envs.options import (
+    AgentOptions,
+    Illegal,
+    Information,
+    InfosForm,
+    ObservationForm,
+    ObservationType,
+    Reward,
+    Start,
+)
 from ple_gym.errors import ArgumentError
 from ple_gym.lanes import INFORMATION, REWARDS, STARTS, Lanes
 from ple_gym.messages import show
@@ -19,7 +28,9 @@ from ple_gym.scenario import builtin as scenarios
 from ple_gym.scenario.model import Scenario
 from ple_gym.scenario.parameters import unknown
 from ple_gym.traces.events import Ints, unrolled
-from ple_gym.view import observation as observe
+from ple_gym.view import codes
+from ple_gym.view import features as observe
+from ple_gym.view.rows import Feature
 
 OBSERVATIONS = ("flat", "tokens")
 INFOS = ("sparse", "uniform")
@@ -27,7 +38,7 @@ ILLEGAL = ("defer", "raise")
 LEVELS = tuple(name for name in INFORMATION if name != "none")
 TRACE_ROWS = 8192  # events kept for pictures: some ten milliseconds of a storm
 
-Observation = npt.NDArray[np.float32] | dict[str, npt.NDArray[np.float32]]
+Observation = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]  # of the type that was asked for
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,7 @@ class Interface:
     start: Start = "first"
     illegal: Illegal = "defer"
     infos: InfosForm = "sparse"
+    observation_dtype: ObservationType = "float32"
 
     def __post_init__(self) -> None:
         one_of("information level", self.information, LEVELS)
@@ -53,6 +65,7 @@ class Interface:
         one_of("start", self.start, STARTS)
         one_of("treatment of illegal actions", self.illegal, ILLEGAL)
         one_of("form of infos", self.infos, INFOS)
+        one_of("observation_dtype", self.observation_dtype, codes.DTYPES)
 
     @property
     def vcpus(self) -> int:
@@ -66,25 +79,46 @@ class Interface:
 
     def lanes(self, count: int, policy: str | None = None) -> Lanes:
         """Simulated machines that are observed and rewarded in this way, and who may decide in them."""
-        return Lanes(self.scenario, count, self.reward, self.information, self.start, policy)
+        return Lanes(self.scenario, count, self.reward, self.information, self.start, policy, self.observation_dtype)
 
     def action_space(self) -> spaces.Discrete[Any]:
         """One action per vCPU, and to defer."""
         return spaces.Discrete(self.vcpus + 1)
 
     def observation_space(self) -> spaces.Space[Any]:
-        """A Box, or a Dict of two."""
+        """A Box, or a Dict of two; each number lies in the range of its feature."""
+        vcpu, host = (self._bounds(features) for features in self._tables())
         if self.observation == "flat":
-            return _box((self.vcpus * self.features + observe.HOST_LENGTH,))
-        return spaces.Dict({"vcpus": _box((self.vcpus, self.features)), "host": _box((observe.HOST_LENGTH,))})
+            low, high = (np.append(each.repeat(self.vcpus), one) for each, one in zip(vcpu, host, strict=True))
+            return _box(low, high)
+        rows = [np.tile(each, (self.vcpus, 1)) for each in vcpu]
+        return spaces.Dict({"vcpus": _box(*rows), "host": _box(*host)})
 
-    def arrange(self, flat: npt.NDArray[np.float32]) -> Observation:
+    def arrange(self, flat: npt.NDArray[Any]) -> Observation:
         """The observation that a flat one [..., length] is to be given as; of `tokens` a copy."""
         if self.observation == "flat":
             return flat
         columns, host = flat[..., : -observe.HOST_LENGTH], flat[..., -observe.HOST_LENGTH :]
         rows = columns.reshape(*flat.shape[:-1], self.features, self.vcpus).swapaxes(-1, -2)
         return {"vcpus": np.ascontiguousarray(rows), "host": host.copy()}
+
+    def decode(self, observation: Observation) -> Observation:
+        """The float32 values of an observation of any type, single or batched (`view/codes.py`), in the same form."""
+        vcpu, host = self._tables()
+        if isinstance(observation, dict):
+            return {
+                "vcpus": codes.decode(observation["vcpus"], vcpu),
+                "host": codes.decode(observation["host"], host),
+            }
+        each = tuple(feature for feature in vcpu for _ in range(self.vcpus))
+        return codes.decode(observation, (*each, *host))
+
+    def _tables(self) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
+        """Features of a vCPU and of the host at this information level."""
+        return observe.TABLE.of_vcpu(INFORMATION[self.information]), observe.TABLE.host
+
+    def _bounds(self, features: tuple[Feature, ...]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        return codes.bounds(features, codes.DTYPES[self.observation_dtype])
 
 
 def make_interface(
@@ -145,5 +179,5 @@ def picture_of(lanes: Lanes, lane: int, ring: Ints) -> tuple[Ints, int, int, int
     return lanes.completed(lane, trace), lanes.pcpus, lanes.vcpus, start, stop
 
 
-def _box(shape: tuple[int, ...]) -> spaces.Box:
-    return spaces.Box(observe.LOW, observe.HIGH, shape, np.float32)
+def _box(low: npt.NDArray[Any], high: npt.NDArray[Any]) -> spaces.Box:
+    return spaces.Box(low, high, dtype=low.dtype.type)

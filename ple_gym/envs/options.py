@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias, TypedDict
 
 Information: TypeAlias = Literal["hypervisor", "introspection", "oracle"]
 ObservationForm: TypeAlias = Literal["flat", "tokens"]
+ObservationType: TypeAlias = Literal["float32", "float16", "uint8"]
 Reward: TypeAlias = Literal["waste", "time", "fair"]
 Start: TypeAlias = Literal["first", "storm"]
 Illegal: TypeAlias = Literal["defer", "raise"]
@@ -24,6 +25,7 @@ class AgentOptions(TypedDict, total=False):
 
     information: Information
     observation: ObservationForm
+    observation_dtype: ObservationType
     reward: Reward
     start: Start
     illegal: Illegal

@@ -16,6 +16,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ple_gym.drive import NEXT, OBSERVE, RESET, STEP, STEP_OR_NEXT
+from ple_gym.envs.buffers import Buffers
 from ple_gym.envs.infos import Infos, nest
 from ple_gym.envs.interface import (
     TRACE_ROWS,
@@ -32,6 +33,7 @@ from ple_gym.envs.options import (
     Information,
     InfosForm,
     ObservationForm,
+    ObservationType,
     RenderMode,
     Reward,
     Start,
@@ -54,7 +56,7 @@ LANES_PER_THREAD = 512  # fewer are not worth the 0.1 ms that it takes to wake a
 Bools = npt.NDArray[np.bool_]
 
 #: What `_bind` makes: addresses in this process, and threads. Copies and pickles go without.
-_BOUND = ("lanes", "_pool")
+_BOUND = ("lanes", "_pool", "_buffers")
 
 
 class PleVectorEnv(VectorEnv[Any, Any, Any]):
@@ -66,13 +68,13 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
     With `infos="uniform"` they are those of `PleEnv` at every reset and step: also `illegal_action`, `seed` and `index`
     (int64 [N]), and no `ple_episode`.
 
-    Every array that is returned is fresh. A lane's worlds follow each other as `PleEnv.reset()` lets them. Copies and
-    pickles keep everything, as those of `PleEnv` do.
+    Every array that is returned is the caller's: nothing is written to one that somebody holds. A lane's worlds follow
+    each other as `PleEnv.reset()` lets them. Copies and pickles keep everything, as those of `PleEnv` do.
 
     Args:
         num_envs: number of lanes N.
-        scenario, information, observation, reward, start, illegal, infos, overrides: as in `PleEnv`; with
-            `illegal="raise"` one illegal action stops all lanes, and changes none.
+        scenario, information, observation, observation_dtype, reward, start, illegal, infos, overrides: as in `PleEnv`;
+            with `illegal="raise"` one illegal action stops all lanes, and changes none.
         autoreset_mode: `NextStep`, `SameStep` or `Disabled`, or a `gymnasium.vector.AutoresetMode`.
         max_episode_steps: decisions after which an episode is truncated; None or -1: as many as it takes.
         threads: threads that share the lanes; 0: one per CPU, but at least 512 lanes for each.
@@ -90,6 +92,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         *,
         information: Information = "hypervisor",
         observation: ObservationForm = "flat",
+        observation_dtype: ObservationType = "float32",
         reward: Reward = "waste",
         start: Start = "first",
         illegal: Illegal = "defer",
@@ -111,6 +114,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             overrides,
             information=information,
             observation=observation,
+            observation_dtype=observation_dtype,
             reward=reward,
             start=start,
             illegal=illegal,
@@ -151,6 +155,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         """Make the machines, and a place for their threads."""
         self.lanes = self.interface.lanes(self.num_envs)
         self._pool = Pool(self.num_envs, min(self.threads, self.num_envs))
+        self._buffers = Buffers(self.lanes.observation.shape, self.lanes.observation.dtype)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -364,8 +369,8 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             raise
 
     def _fresh_observation(self) -> None:
-        """Let observations go to an array that nobody has yet, and spare a copy."""
-        self.lanes.observation = np.empty_like(self.lanes.observation)
+        """Let observations go to an array that nobody else has, and spare a copy."""
+        self.lanes.observation = self._buffers.take()
 
     def _look_ahead(self) -> None:
         """When a lane may be cut off next, at the earliest."""

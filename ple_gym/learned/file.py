@@ -1,9 +1,9 @@
 """Learned policies as files: plain arrays (`.npz`, no pickles), which `agents export` writes and the kernel runs.
 
 A file holds one JSON text, `card`, and the float32 weights of one of three kinds of network, named and shaped as in
-`SHAPES`. F is the number of features of a vCPU at the card's information level, and R that of features and ranks. G is
-the number of features of the host, V of vCPUs, and H of hidden units. S = 3 H + G. `network.py` computes with the
-weights.
+`SHAPES`. R is the number of features of a vCPU that the file names, ranks included, G of the host, V of vCPUs, H of
+hidden units, S = 3 H + G, L the length of a flat observation of these features. What the numbers mean is in
+`network.py`; that a file means the same whatever the kernel's order of features is, in `inputs.py`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,15 @@ from ple_gym.errors import PolicyError
 from ple_gym.files import parse_json, read_packed, reading, unpack, write_whole
 from ple_gym.learned import network
 from ple_gym.learned.cards import check_card
+from ple_gym.learned.inputs import Inputs, rearranged
 from ple_gym.messages import show
 from ple_gym.scenario.parameters import check, choice, number, unknown, whole
-from ple_gym.view import observation as observe
+from ple_gym.view import features as observe
 
 PREFIX = "learned:"
 FOLDER = Path(__file__).parent / "shipped"
-FORMAT = 1
+FORMAT = 2
+CONVERT = "python -m agents convert"  # what makes files of this format of those of format 1
 MAX_BYTES = 2**24  # of the file, and of what is in it
 MAX_CARD_BYTES = 2**20
 MAX_ARRAYS = 32
@@ -88,6 +91,11 @@ class Network:
         check_weights(self.weights, shapes_of(self.kind, self.information, self.vcpus, self.hidden))
 
     @property
+    def inputs(self) -> Inputs:
+        """Names of what it reads, in the order of its weights: all that is shown at its level."""
+        return inputs_of(self.kind, self.information)
+
+    @property
     def code(self) -> int:
         """Number of its kind in the kernel."""
         return KINDS[self.kind]
@@ -122,12 +130,17 @@ def check_head(policy: Any, kinds: Iterable[str], least_vcpus: int, least_hidden
     check_card(policy.card, PolicyError)
 
 
-def shapes_of(kind: str, information: str, vcpus: int, hidden: int) -> dict[str, tuple[int, int]]:
-    """Shape of each array of such a network."""
-    features = observe.vcpu_features(LEVELS[information])
-    sizes = {"1": 1, "F": features, "R": features + network.RANKS, "G": observe.HOST_LENGTH, "H": hidden}
-    sizes |= {"S": 3 * hidden + observe.HOST_LENGTH, "L": vcpus * features + observe.HOST_LENGTH, "A": vcpus + 1}
-    return {name: (sizes[rows], sizes[columns]) for name, (rows, columns) in SHAPES[kind].items()}
+def inputs_of(kind: str, information: str) -> Inputs:
+    """Names of what such a network reads, in the kernel's order."""
+    return Inputs.shown(LEVELS[information], ranks=kind != "mlp")
+
+
+def shapes_of(
+    kind: str, information: str, vcpus: int, hidden: int, inputs: Inputs | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Shape of each array of such a network; inputs: what it reads, None: all that is shown."""
+    sizes = {"1": 1, "H": hidden, "A": vcpus + 1} | (inputs or inputs_of(kind, information)).sizes(hidden, vcpus)
+    return {name: tuple(sizes[letter] for letter in letters) for name, letters in SHAPES[kind].items()}
 
 
 def check_weights(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -150,7 +163,7 @@ def check_temperature(temperature: object) -> None:
 def write_network(path: Path, policy: Any) -> None:
     """Write a file, whole or not at all: one that `read_network` reads if the policy is a `Network`.
 
-    policy: whatever has the attributes `HEAD`, `card` and `weights`.
+    policy: whatever has the attributes `HEAD`, `card`, `inputs` and `weights`.
 
     Raises:
         PolicyError: it would be too large to be read.
@@ -165,10 +178,19 @@ def encode(policy: Any) -> bytes:
     Raises:
         PolicyError: there would be more than `MAX_BYTES`.
     """
-    head = {"format": FORMAT, **{name: getattr(policy, name) for name in HEAD}}
-    card = json.dumps({**head, "card": dict(policy.card)}, allow_nan=False).encode()
+    head = {name: getattr(policy, name) for name in HEAD} | {"features": asdict(policy.inputs)}
+    return pack({"format": FORMAT, **head, "card": dict(policy.card)}, policy.weights)
+
+
+def pack(head: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """The bytes of a file with this text and these weights.
+
+    Raises:
+        PolicyError: there would be more than `MAX_BYTES`.
+    """
+    card = json.dumps(head, allow_nan=False).encode()
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {"card": np.frombuffer(card, np.uint8), **policy.weights}
+    arrays: dict[str, Any] = {"card": np.frombuffer(card, np.uint8), **weights}
     np.savez(buffer, **arrays)
     size = len(buffer.getbuffer())
     if size > MAX_BYTES or len(card) > MAX_CARD_BYTES:
@@ -179,8 +201,8 @@ def encode(policy: Any) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """The card's text, parsed, and the weights in the bytes of a policy's file.
+def decode(data: bytes, wanted: int = FORMAT) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """The card's text, parsed, and the weights in the bytes of a policy's file of the wanted format.
 
     Raises:
         PolicyError: another format.
@@ -192,8 +214,10 @@ def decode(data: bytes) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     if len(card) > MAX_CARD_BYTES:
         raise ValueError("its card is too large")
     head = parse_json(card.decode())
-    if head["format"] != FORMAT or head["format"] is True:
-        raise PolicyError(f"format {show(head['format'])}: must be {FORMAT}")
+    if head["format"] != wanted or head["format"] is True:
+        older = head["format"] == 1 and head["format"] is not True
+        how = f"; convert it, which names its features: {CONVERT} FILE" if older else ""
+        raise PolicyError(f"format {show(head['format'])}: must be {wanted}{how}")
     return head, arrays
 
 
@@ -224,7 +248,39 @@ def read_network(path: Path) -> Network:
     """
     with reading(path, PolicyError, WHAT):
         head, weights = decode(read_packed(path, MAX_BYTES))
-        return Network(**{name: head[name] for name in HEAD}, weights=weights, card=head["card"])
+        return network_of(head, weights)
+
+
+def network_of(head: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]]) -> Network:
+    """The policy that a file tells, with its weights in the kernel's order.
+
+    Raises:
+        PolicyError: it is damaged, or reads what is not shown.
+    """
+    told = SimpleNamespace(**{name: head[name] for name in (*HEAD, "card")})
+    check_head(told, KINDS, least_vcpus=int(told.kind == "mlp"), least_hidden=0)
+    weights = fitted(head, weights, SHAPES[told.kind], inputs_of, shapes_of)
+    return Network(**vars(told), weights=weights)
+
+
+def fitted(
+    head: Mapping[str, Any],
+    weights: Mapping[str, npt.NDArray[Any]],
+    letters: Mapping[str, tuple[str, ...]],
+    inputs_of: Callable[[str, str], Inputs],
+    shapes_of: Callable[..., dict[str, tuple[int, ...]]],
+) -> Mapping[str, npt.NDArray[Any]]:
+    """Weights over the features that a file names as weights over those that the kernel shows, in its order; its head
+    has been checked.
+
+    Raises:
+        PolicyError: names that do not fit, or weights that do not fit the names.
+    """
+    kind, information, vcpus, hidden = (head[name] for name in ("kind", "information", "vcpus", "hidden"))
+    shown = inputs_of(kind, information)
+    own = Inputs.of(head["features"], shown, PolicyError)
+    check_weights(weights, shapes_of(kind, information, vcpus, hidden, own))
+    return rearranged(weights, letters, own, shown, hidden, vcpus)
 
 
 def read_card(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import grid, records
 from ple_gym.sim.state import FLOAT32, INT8
 from ple_gym.sim.units import Unit, sources
-from ple_gym.view.observation import HOST_LENGTH, VCPU_FEATURES
+from ple_gym.view.features import HOST_LENGTH, VCPU_FEATURES
 
 NO_NETWORK, LINEAR, MLP, SET = 0, 1, 2, 3
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
@@ -230,6 +230,4 @@ def learned(sight):
     return best
 
 
-NETWORKS = Unit(
-    "networks", learned, 1, sources("learned/network.py", "rules/sight*.py", "view/observation.py", "sim/*.py")
-)
+NETWORKS = Unit("networks", learned, 1, sources("learned/network.py", "rules/sight*.py", "view/*.py", "sim/*.py"))

@@ -13,7 +13,7 @@ from ple_gym.learned.file import LEVELS, Network
 from ple_gym.learned.network import NETWORK, NETWORKS
 from ple_gym.scenario.model import Scenario
 from ple_gym.sim.description import Memory
-from ple_gym.view import observation as observe
+from ple_gym.view import features as observe
 
 
 @dataclass(frozen=True, eq=False)

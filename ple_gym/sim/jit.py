@@ -15,5 +15,8 @@ _HELPER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrap
 
 #: Decorator of the helpers that are inlined into their callers.
 inlined = numba.njit(forceinline=True, **_HELPER)
+#: Decorator of the helpers that become part of their callers before these are compiled: so the compiler knows, when it
+#: vectorises their loops, that the caller's rows on the stack overlap nothing. It takes numba longer than `inlined`.
+pasted = numba.njit(inline="always", **_HELPER)
 #: Decorator of the helpers that are called rarely or from many places: inlining them would only cost compile time.
 called = numba.njit(**_HELPER)

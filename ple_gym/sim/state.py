@@ -70,6 +70,7 @@ PARAMETERS = np.dtype(
         ("pcpus", "i8"), ("vcpus", "i8"), ("vms", "i8"), ("locks", "i8"), ("sockets", "i8"), ("tables", "i8"),
         ("finite_vms", "i8"),  # VMs with a finite pool: the run ends when all of these are done
         ("features", "i8"),  # features per vCPU in an observation at this level
+        ("observation_form", "i8"),  # in which type an observation is written (view/codes.py)
         *((f"{name}_at", "i8") for name in SECTIONS),
         ("row_bytes", "i8"),
         ("host_parameters_at", "i8"), ("vm_parameters_at", "i8"), ("programs_at", "i8"), ("tables_at", "i8"),

@@ -1,0 +1,66 @@
+"""Turns rows of the table of features into compiled loops.
+
+A writer names the words that it needs as its parameters (`lambda state, waited: ...`), as a fixture is asked for in a
+test. Here a loop is made around it that hands over just these: the source text of such a function, which is then
+compiled like any other. A word that is not told at a row's level is an error when the module is imported.
+"""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ple_gym.sim.jit import inlined, pasted
+from ple_gym.view.rows import Feature
+from ple_gym.view.scales import FLOAT32, INT32, byte
+
+IN_A_LOOP = 4  # features that one loop writes (observation.py says why)
+
+Words = Mapping[str, str]  # what a writer may ask for -> how it is written in the function that is made
+
+
+def columns(features: Sequence[Feature], first: int, words: Words) -> Any:
+    """write(flat, vcpus, rows, here): columns of all vCPUs, from number `first` on, four in each loop.
+
+    What belongs to the host's scheduler has been kept already, in `rows.own`.
+    """
+    own = [feature for feature in features if feature.scheduler]
+    lines = []
+    for place, feature in enumerate(features):
+        if place % IN_A_LOOP == 0:
+            lines.append("for i in range(vcpus):")
+        value = f"rows.own[0, {own.index(feature)} * vcpus + i]" if feature in own else _call(feature, place, words)
+        lines.append(f"    flat[0, {first + place} * vcpus + i] = {value}")
+    return pasted(_function("write(flat, vcpus, rows, here)", lines, features))
+
+
+def kept(features: Sequence[Feature], words: Words) -> Any:
+    """keep(kept, vcpus, i, own, host_par): features of the host's scheduler of vCPU i, of which it keeps `own`."""
+    lines = [f"kept[0, {place} * vcpus + i] = {_call(feature, place, words)}" for place, feature in enumerate(features)]
+    return inlined(_function("keep(kept, vcpus, i, own, host_par)", lines, features))
+
+
+def numbers(features: Sequence[Feature], words: Words) -> Any:
+    """write(flat, at, here, count, asking, host_par): features of the host, from number `at` on."""
+    lines = [f"flat[0, at + {place}] = {_call(feature, place, words)}" for place, feature in enumerate(features)]
+    return inlined(_function("write(flat, at, here, count, asking, host_par)", lines, features))
+
+
+def _call(feature: Feature, place: int, words: Words) -> str:
+    asked = list(inspect.signature(feature.writer).parameters)
+    if unknown := [word for word in asked if word not in words]:
+        raise ValueError(f"feature {feature.name!r} asks for {unknown[0]!r}: its level has {', '.join(words)}")
+    return f"FLOAT32(writer_{place}({', '.join(words[word] for word in asked)}))"
+
+
+def _function(head: str, lines: Sequence[str], features: Sequence[Feature]) -> Any:
+    """The function of that head and body; `writer_0` .. are those of the features."""
+    text = "\n    ".join([f"def {head}:", *(lines or ["pass"])]) + "\n"
+    scope: dict[str, Any] = {f"writer_{place}": inlined(feature.writer) for place, feature in enumerate(features)}
+    scope |= {"FLOAT32": FLOAT32, "INT32": INT32, "byte": byte}
+    file = f"<features {', '.join(feature.name for feature in features)}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)  # for tracebacks
+    exec(compile(text, file, "exec"), scope)
+    return scope[head.partition("(")[0]]
