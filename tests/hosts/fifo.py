@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ple_gym.sim.calendar import request
+from ple_gym.sim.host import runqueue
 from ple_gym.sim.host.runqueue import head, note_queued, put, remove
 from ple_gym.sim.jit import inlined
 from ple_gym.sim.seam import Host
@@ -114,7 +115,7 @@ def sound(s):
 HOST = Host(
     name="fifo",
     describe=describe,
-    sources=(Path(__file__),),
+    sources=(Path(__file__), Path(runqueue.__file__)),
     start=start,
     charge=charge,
     holds=holds,
