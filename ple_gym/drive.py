@@ -83,7 +83,7 @@ CALL = np.dtype(
         ("settles", "i8"), ("observes", "i8"), ("privileged", "i8"),  # what must be done before it is asked
         ("memory_per_vm", "i8"),  # words
         ("events", "i8"),  # how many events asking it counts for
-        ("trace", "i8"), ("trace_rows", "i8"),
+        ("trace_at", "i8"), ("trace_rows", "i8"),
         ("events_per_call", "i8"),
         ("sight", SIGHT),  # room for what a policy sees
     ]
@@ -274,7 +274,7 @@ def simulator(host: Host) -> Unit:
             place = places[e]
             mask = call.masks + e * call.mask_bytes
             observation = call.observations + e * call.observation_bytes
-            s = open_lane(host, place.description, place.row, place.histogram, call.trace, call.trace_rows)
+            s = open_lane(host, place.description, place.row, place.histogram, call.trace_at, call.trace_rows)
             if command == CHECK:
                 return np.int64(flaw(s))
             if command == ASK:

@@ -187,7 +187,7 @@ class Lanes:
         """A CALL that has everything but its command, its lanes, and who decides."""
         call = np.zeros(1, CALL)
         arrays = {"places": self._places, "actions": self.action, "results": self.result, "masks": self.mask}
-        arrays |= {"observations": self._observation, "trace": NO_TRACE}
+        arrays |= {"observations": self._observation, "trace_at": NO_TRACE}
         for name, array in arrays.items():
             call[name] = handle(array)
         call["lanes"], call["most"], call["events_per_call"] = self.count, self.vcpus, EVENTS_PER_CALL
@@ -212,7 +212,7 @@ class Lanes:
         call = self._call.copy()
         call["begin"], call["end"], call["command"] = begin, end, command
         if len(trace):
-            call["trace"], call["trace_rows"] = handle(trace), len(trace)
+            call["trace_at"], call["trace_rows"] = handle(trace), len(trace)
         if decides:
             self._let_decide(call, self._decider())
         return call

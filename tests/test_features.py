@@ -17,8 +17,9 @@ from ple_gym import make_sb3
 from ple_gym.drive import OBSERVE, RESET, STEP
 from ple_gym.envs.env import PleEnv
 from ple_gym.envs.vector import PleVectorEnv
+from ple_gym.errors import ArgumentError
 from ple_gym.lanes import INFORMATION, Lanes
-from ple_gym.scenario import Scenario, ScenarioError
+from ple_gym.scenario import Scenario
 from ple_gym.sim.state import DECIDE, HYPERVISOR, INTROSPECTION, ORACLE
 from ple_gym.view import codes, credit
 from ple_gym.view.features import NEUTRAL_HOST, NEUTRAL_VCPU, TABLE, feature_table, observation_length
@@ -153,5 +154,5 @@ def test_registered_ids_and_sb3_take_the_type_too() -> None:
     assert gym.make("PLE/TicketOrder-v0", observation_dtype="uint8").reset(seed=0)[0].dtype == np.uint8
     assert gym.make_vec("PLE/TicketOrder-v0", 2, observation_dtype="float16").reset(seed=0)[0].dtype == np.float16
     assert make_sb3("TicketOrder", 2, observation_dtype="uint8").reset().dtype == np.uint8
-    with pytest.raises(ScenarioError, match=r"^unknown observation_dtype 'float64'; .*known: float32, float16, uint8$"):
+    with pytest.raises(ArgumentError, match=r"^unknown observation_dtype 'float64'; .*known: float32, float16, uint8$"):
         PleEnv("Tiny", observation_dtype="float64")

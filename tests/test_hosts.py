@@ -17,6 +17,7 @@ from reference_simulator.world import HOSTS
 from worlds import MORE, contended_scenarios, scenarios
 
 from ple_gym.drive import CHECK
+from ple_gym.errors import PolicyError
 from ple_gym.lanes import Lanes
 from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES
@@ -82,7 +83,7 @@ def test_it_is_another_scheduler_than_xens() -> None:
 
 
 def test_a_rule_that_reads_another_schedulers_records_is_refused() -> None:
-    with pytest.raises(ScenarioError, match=r"policy paper: it reads what host.scheduler = credit keeps.* fifo"):
+    with pytest.raises(PolicyError, match=r"policy paper: it reads what host.scheduler = credit keeps.* fifo"):
         Lanes(under_fifo(load("Storm")), 1, policy="paper")
     assert load_compiled("paper").scheduler == "credit"
 

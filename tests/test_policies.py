@@ -13,10 +13,11 @@ from machine import Machine, totals
 from reference_simulator.draws import mix
 from worlds import contended_scenarios
 
+from ple_gym.errors import PolicyError
 from ple_gym.lanes import Lanes
 from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES
-from ple_gym.scenario import Scenario, ScenarioError, Vm
+from ple_gym.scenario import Scenario, Vm
 from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
 from ple_gym.sim.host.credit import NO_VCPU, OVER
@@ -117,7 +118,7 @@ def test_each_rule_says_what_it_uses() -> None:
     for name, rule in RULES.items():
         assert rule.name == name and rule.information and rule.actuator and rule.source and rule.summary
     assert load_compiled("kvm") is RULES["kvm"]
-    with pytest.raises(ScenarioError, match=r"papper.*paper"):
+    with pytest.raises(PolicyError, match=r"papper.*paper"):
         load_compiled("papper")
 
 
