@@ -43,9 +43,9 @@ def load_object(text: str, error: type[PleError]) -> object:
     where, what = match["where"], match["what"]
     try:
         found: object = _from_file(Path(where)) if where.endswith(".py") else _imported(where)
-    except OSError as failure:
-        raise error(f"{shown_path(where)}: {failure.strerror or plain(failure)}") from failure
     except Exception as failure:
+        if isinstance(failure, OSError) and not _own_places(failure):  # the file itself cannot be read
+            raise error(f"{shown_path(where)}: {failure.strerror or plain(failure)}") from failure
         raise error(f"{shown_path(where)}: cannot be imported: {blame(failure)}") from failure
     for name in what.split("."):
         if not hasattr(found, name):
@@ -60,9 +60,14 @@ def blame(failure: Exception) -> str:
         return f"SyntaxError: {failure.msg} ({shown_path(failure.filename)}, line {failure.lineno})"
     what, why = type(failure).__name__, reason(failure)
     said = what if why == what else f"{what}: {why}"
-    places = [place for place in traceback.extract_tb(failure.__traceback__) if not _is_ours(place.filename)]
-    own = [place for place in places if not place.filename.startswith((*_OTHERS, "<frozen"))]
+    own = _own_places(failure)
     return f"{said} ({shown_path(own[-1].filename)}, line {own[-1].lineno})" if own else said
+
+
+def _own_places(failure: Exception) -> list[traceback.FrameSummary]:
+    """Where an exception came through the user's code."""
+    places = [place for place in traceback.extract_tb(failure.__traceback__) if not _is_ours(place.filename)]
+    return [place for place in places if not place.filename.startswith((*_OTHERS, "<frozen"))]
 
 
 def _imported(name: str) -> ModuleType:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeAlias
 
 from ple_gym.errors import PolicyError
@@ -18,14 +17,15 @@ from ple_gym.scenario.parameters import unknown
 #: What the simulator asks by itself.
 Compiled: TypeAlias = Rule | LearnedPolicy
 
-_FILE = re.compile(r"(?P<path>.+\.(py|so)):(?P<name>[^:]+)(:(?P<values>.+))?", re.DOTALL)
+#: Somebody's own: WHERE:NAME or WHERE:NAME:VALUES.
+_BROUGHT = re.compile(r"(?P<where>.+\.(py|so)|[\w.]+):(?P<name>[^:=,]+)(:(?P<values>.*))?", re.DOTALL)
 
 
 def load_compiled(name: object) -> Compiled:
     """The policy of that name; a policy is itself, and a network a policy.
 
     `kvm` is a rule, `two-patience:patience=16` one with a parameter, `./mine.py:patient` one of a user's file (in C:
-    `./mine.so:patient`), `learned:NAME` or `learned:FILE.npz` a learned policy.
+    `./mine.so:patient`; of a module: `package.module:patient`), `learned:NAME` or `learned:FILE.npz` a learned policy.
 
     Raises:
         PolicyError: unknown name; the message lists all. Or a parameter that the rule does not have or allow.
@@ -42,19 +42,34 @@ def load_compiled(name: object) -> Compiled:
         network = load_network(name)
         summary = f"{network.kind} network, trained on {plain(network.card.get('scenario', 'an unnamed scenario'))}"
         return LearnedPolicy(name, network, summary)
-    if brought := _FILE.fullmatch(name):
-        return _from_file(name, Path(brought["path"]), brought["name"], brought["values"])
     base, colon, text = name.partition(":")
-    if base not in RULES:
+    if base in RULES:
+        return RULES[base].with_values(_values(name, text)) if colon else RULES[base]
+    found = load_brought(name)
+    if found is None:
         raise unknown("policy", name, [*RULES, *learned_names()], True, PolicyError)
-    return RULES[base].with_values(_values(name, text)) if colon else RULES[base]
-
-
-def _from_file(name: str, path: Path, what: str, values: str | None) -> Compiled:
-    found = from_file(path, what)
     if not isinstance(found, Rule):
-        raise RuleError(f"{path.name}: {plain(what)} is no rule: decorate its function with ple_gym.rules.rule")
-    return replace(found.with_values(_values(name, values)) if values else found, name=name)
+        raise RuleError(f"{plain(name)}: is no rule: decorate its function with ple_gym.rules.rule")
+    return found
+
+
+def load_brought(name: str) -> object:
+    """What somebody's own file or module calls so, a rule or anything else: None if the name is not of that form.
+
+    A rule has the whole name, so that rows of a table differ where its parameters do.
+
+    Raises:
+        PolicyError: there is no such thing, or it cannot be loaded or compiled; or a parameter is wrong.
+    """
+    brought = _BROUGHT.fullmatch(name)
+    if brought is None:
+        return None
+    found, values = from_file(brought["where"], brought["name"]), brought["values"]
+    if not isinstance(found, Rule):
+        if values is not None:
+            raise PolicyError(f"policy {plain(name)}: only a rule has parameters")
+        return found
+    return replace(found if values is None else found.with_values(_values(name, values)), name=name)
 
 
 def _values(name: str, text: str) -> dict[str, str]:

@@ -27,7 +27,8 @@ from ple_gym.scenario.builtin import SCENARIOS, load
 from ple_gym.scenario.documented import documented_toml
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("list", "show", "simulate", "compare", "table", "bench", "warmup")
+COMMANDS = ("list", "show", "simulate", "compare", "table", "rules", "header", "bench", "warmup")
+HYPOTHETICAL = {"spin-age", "spin-age-self", "two-patience", "oracle"}
 PNG = b"\x89PNG"
 
 
@@ -70,7 +71,14 @@ def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     described = {"id", "suite", "pcpus", "vcpus", "description"}
     assert all(set(one) == described for one in listed["scenarios"])
     described = {"name", "summary", "information", "reads", "actuator", "source"}
-    assert all(set(one) == described and all(one.values()) for one in listed["policies"])
+    assert all(all(one[key] for key in described) for one in listed["policies"])
+    assert all(set(one) == {*described, "hypothetical", "parameters"} for one in listed["policies"])
+    policies = {one["name"]: one for one in listed["policies"]}
+    assert {name for name, one in policies.items() if one["hypothetical"]} == HYPOTHETICAL
+    assert policies["two-patience"]["parameters"] == [
+        {"name": "patience", "default": 64, "allowed": "0..10000", "help": "exits before a likely holder is run"}
+    ]
+    assert [name for name, one in policies.items() if one["parameters"]] == ["two-patience"]
     storm_entry = listed["scenarios"][3]
     assert {**storm_entry, "description": ""} == {
         "id": "PLE/Storm-v0", "suite": "train", "pcpus": 4, "vcpus": 32, "description": "",

@@ -1,4 +1,4 @@
-"""The commands `ple-gym list | show | simulate | compare | table | bench | warmup`.
+"""The commands `ple-gym list | show | simulate | compare | table | rules | header | bench | warmup`.
 
 Results go to stdout, or to stderr while `--json -` has stdout; progress and messages go to stderr. Exit codes: 0, 2 for
 whatever the user can put right (one line says what), 130 after Ctrl-C.
@@ -38,9 +38,12 @@ from ple_gym.evaluate.tables import (
     scenario_table,
     summary,
 )
+from ple_gym.lanes import RuleFault
 from ple_gym.messages import plain
 from ple_gym.policies import Compiled, known_policies
-from ple_gym.rules import RULES
+from ple_gym.rules import RULES, Rule
+from ple_gym.rules.documented import rules_page
+from ple_gym.rules.header import c_header
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, load
 from ple_gym.scenario.documented import documented_toml
 from ple_gym.scenario.model import Scenario, describe_parameters
@@ -84,7 +87,8 @@ Policies: TypeAlias = Annotated[
     tuple[str, ...],
     _names("NAME ..."),
     arg(
-        help="rules, learned:NAME, or agents, ./mine.py:Agent; compared to host, or else to the first",
+        help="rules, two-patience:patience=16, ./mine.py:rule, ./mine.so:rule, learned:NAME, or agents, "
+        "./mine.py:Agent; compared to host, or else to the first",
         help_behavior_hint="(default: all rules)",
     ),
 ]
@@ -246,6 +250,30 @@ class Tabulate:
 
 
 @dataclass(frozen=True)
+class Rules:
+    """Print a page for those who write rules: the built-in ones, what a rule sees, and what helps.
+
+    Example: ple-gym rules > rules.md
+    """
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Print the page."""
+        sys.stdout.write(rules_page(RULES))
+
+
+@dataclass(frozen=True)
+class Header:
+    """Print the C header that a rule in C includes.
+
+    Example: ple-gym header > ple_gym.h
+    """
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Print the header."""
+        sys.stdout.write(c_header())
+
+
+@dataclass(frozen=True)
 class Bench:
     """Measure speed, next to what it should be.
 
@@ -288,6 +316,8 @@ Command: TypeAlias = (
     | Annotated[Simulate, subcommand(name="simulate")]
     | Annotated[Compare, subcommand(name="compare")]
     | Annotated[Tabulate, subcommand(name="table")]
+    | Annotated[Rules, subcommand(name="rules")]
+    | Annotated[Header, subcommand(name="header")]
     | Annotated[Bench, subcommand(name="bench")]
     | Annotated[Warmup, subcommand(name="warmup")]
 )
@@ -313,7 +343,7 @@ def execute(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough
         discard_stdout()
         return 0
-    except PleError as error:
+    except (PleError, RuleFault) as error:
         return mistake(PROGRAM, str(error))
     except MemoryError:
         return mistake(PROGRAM, "out of memory")
@@ -397,6 +427,11 @@ def _catalogue() -> dict[str, Any]:
                 "reads": rule.reads,
                 "actuator": rule.actuator,
                 "source": rule.source,
+                "hypothetical": rule.hypothetical,
+                "parameters": [
+                    {"name": name, "default": one.default, "allowed": one.kind.allowed, "help": one.help}
+                    for name, one in (rule.parameters.items() if isinstance(rule, Rule) else ())
+                ],
             }
             for rule in known_policies()
         ],

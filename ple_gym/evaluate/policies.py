@@ -10,9 +10,9 @@ from ple_gym.errors import PolicyError
 from ple_gym.evaluate.agents import Agent, Predicts
 from ple_gym.learned.file import PREFIX
 from ple_gym.messages import plain, show, shown_path
-from ple_gym.objects import blame, load_object, names_object
-from ple_gym.policies import Compiled, load_compiled
-from ple_gym.rules import RULES, Rule
+from ple_gym.objects import blame
+from ple_gym.policies import Compiled, load_brought, load_compiled
+from ple_gym.rules import RULES
 
 #: A name as on the command line; a rule; an agent, under its own name or that of its class; or a pair of a name and any
 #: of these.
@@ -22,15 +22,18 @@ Policy: TypeAlias = "str | Compiled | Agent | Predicts | tuple[str, str | Compil
 def load_policy(policy: object) -> Compiled | Agent:
     """The policy that is meant.
 
-    A text names a rule; a learned policy, `learned:NAME` or `learned:FILE.npz`; or an agent, `package.module:Object` or
-    `./file.py:Object`, where a class or function is called without arguments.
+    A text names a rule, with parameters or without; a learned policy, `learned:NAME` or `learned:FILE.npz`; or what
+    somebody brings, `package.module:Object` or `./file.py:Object`: a rule, or an agent, where a class or function is
+    called without arguments.
 
     Raises:
         PolicyError: there is none of that name, or it is no policy.
     """
     if isinstance(policy, str):
         return _named(policy)
-    if isinstance(policy, Compiled | Agent):
+    if isinstance(policy, Compiled):
+        return load_compiled(policy)
+    if isinstance(policy, Agent):
         return policy
     if isinstance(policy, tuple) and len(policy) == 2 and isinstance(policy[0], str):
         return _renamed(policy[0], policy[1])
@@ -49,11 +52,14 @@ def _named(text: str) -> Compiled | Agent:
             f"trust it, write mine.py with: from sb3_contrib import MaskablePPO; agent = MaskablePPO.load("
             f"{show(text)}); and name ./mine.py:agent"
         )
-    if names_object(text) and text.partition(":")[0] not in RULES and not text.startswith(PREFIX):
-        found = load_object(text, PolicyError)
-        if not isinstance(found, Rule):
-            return _agent(text, found)
-    return load_compiled(text)
+    if text.partition(":")[0] in RULES or text.startswith(PREFIX):
+        return load_compiled(text)
+    found = load_brought(text)
+    if found is None or isinstance(found, Compiled):
+        return load_compiled(found or text)
+    if not hasattr(found, "predict") and not callable(found):
+        raise PolicyError(f"policy {plain(text)}: {show(found)} is neither a rule nor an object with predict")
+    return _agent(text, found)
 
 
 def _renamed(name: str, policy: object) -> Compiled | Agent:

@@ -14,7 +14,8 @@ from ple_gym.evaluate.comparison import HOST, Comparison, Row, Run
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, ENOUGH_RUNS, ENOUGH_TAIL, Estimate
 from ple_gym.learned.file import PREFIX
-from ple_gym.policies import known_policies
+from ple_gym.policies import Compiled, known_policies
+from ple_gym.rules import Rule
 from ple_gym.scenario.builtin import SCENARIOS, SUITES
 from ple_gym.scenario.model import Scenario, describe_parameters
 
@@ -59,9 +60,17 @@ def policy_table() -> Grid:
             Column("information", [rule.information for rule in rules]),
             Column("reads", [rule.reads for rule in rules], prose=True),
             Column("actuator", [rule.actuator for rule in rules]),
+            Column("hypothetical", ["yes" if rule.hypothetical else "" for rule in rules]),
+            Column("parameters", [_parameters(rule) for rule in rules], prose=True),
             Column("source", [rule.source for rule in rules], prose=True),
         ],
     )
+
+
+def _parameters(policy: Compiled) -> str:
+    """The parameters of a policy with their defaults, as they are typed."""
+    own = policy.parameters if isinstance(policy, Rule) else {}
+    return ",".join(f"{name}={one.default}" for name, one in own.items())
 
 
 def parameter_table() -> Grid:

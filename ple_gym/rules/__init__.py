@@ -1,9 +1,14 @@
 """Rules for the choice at a PLE exit: one function each, in one file per family.
 
-`rule` makes a rule of a function, `helpers.py` has what most of them need, `RULES` are the built-in ones by name.
+`rule` makes a rule of a function, `helpers.py` has what most of them need, `RULES` are the built-in ones by name: those
+of every module here. A new family is a file in this folder (docs/howto/add-a-rule.md).
 """
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 from ple_gym.rules.compiling import helper
+from ple_gym.rules.files import c_rule
 from ple_gym.rules.helpers import (
     candidates,
     draw,
@@ -17,22 +22,62 @@ from ple_gym.rules.helpers import (
     siblings,
     socket,
 )
-from ple_gym.rules.kvm import kvm
-from ple_gym.rules.oracle import oracle
-from ple_gym.rules.paper import paper
 from ple_gym.rules.registry import Registry, Rule, choice, number, rule, whole
-from ple_gym.rules.simple import host, longest_waiting, random, resume, round_robin, xen_45, xen_48
-from ple_gym.rules.spin_age import spin_age, spin_age_self, two_patience
+from ple_gym.sim.state import (
+    BLOCKED,
+    DONE,
+    GUEST,
+    HINT,
+    IDLE,
+    LOCAL,
+    NEVER_RAN,
+    NOISE,
+    PLE_YIELD,
+    PREEMPTED,
+    PULL,
+    QUEUED,
+    RUNNING,
+    WENT_TO_SLEEP,
+)
+
+#: The families that are listed first, in this order. Others follow by name, what knows more than a hypervisor at last.
+_FIRST = ["simple", "paper", "kvm", "spin_age"]
+
+
+def _families() -> list[list[Rule]]:
+    """The rules of each module of this folder that has some."""
+    families = {}
+    for module in iter_modules(__path__):
+        content = vars(import_module(f"{__name__}.{module.name}")).values()
+        families[module.name] = [value for value in content if isinstance(value, Rule)]
+
+    def place(name: str) -> tuple[bool, int, str]:
+        return any(one.privileged for one in families[name]), (*_FIRST, name).index(name), name
+
+    return [families[name] for name in sorted(families, key=place)]
+
 
 #: Every built-in rule by name, in the order in which they are listed.
-RULES = Registry(
-    host, resume, random, round_robin, longest_waiting, xen_45, xen_48, paper, kvm, spin_age, spin_age_self,
-    two_patience, oracle,
-)  # fmt: skip
+RULES = Registry(*dict.fromkeys(one for family in _families() for one in family))
 
 __all__ = [
+    "BLOCKED",
+    "DONE",
+    "GUEST",
+    "HINT",
+    "IDLE",
+    "LOCAL",
+    "NEVER_RAN",
+    "NOISE",
+    "PLE_YIELD",
+    "PREEMPTED",
+    "PULL",
+    "QUEUED",
     "RULES",
+    "RUNNING",
+    "WENT_TO_SLEEP",
     "Rule",
+    "c_rule",
     "candidates",
     "choice",
     "draw",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dis
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -132,6 +133,23 @@ def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
 
     variables = {name: of(value) for name, value in function.__globals__.items()}
     return FunctionType(function.__code__, variables, function.__name__, function.__defaults__, function.__closure__)
+
+
+def calls_itself(function: Any, callers: tuple[Any, ...] = ()) -> Any:
+    """A function that calls itself, at once or through others, of all that a rule's function calls; None if none does.
+
+    Nothing stops it when it is compiled: it would end the process.
+    """
+    if function in callers:
+        return function
+    names = function.__code__.co_names  # of globals, and of attributes
+    loaded = {one.argval for one in dis.get_instructions(function) if one.opname == "LOAD_GLOBAL"}
+    known = [function.__globals__.get(name) for name in loaded]
+    known += [cell.cell_contents for cell in function.__closure__ or ()]
+    known += [getattr(module, name, None) for module in known if inspect.ismodule(module) for name in names]
+    bodies = dict.fromkeys(value.py_func for value in known if hasattr(value, "py_func"))
+    inner = (calls_itself(body, (*callers, function)) for body in bodies)
+    return next((found for found in inner if found), None)
 
 
 @intrinsic

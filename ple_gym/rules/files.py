@@ -1,4 +1,4 @@
-"""Rules that users bring: `./mine.py:patient` in Python, `./mine.so:patient` in C (`header.py` has the declarations).
+"""Rules that users bring: `./mine.py:patient` in Python, `./mine.so:patient` in C (`ple-gym header`: the declarations).
 
 Whatever is wrong with one is told in a line that names file and line.
 """
@@ -13,13 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numba.core.errors import NumbaError
-
 from ple_gym.errors import PolicyError
-from ple_gym.messages import plain
+from ple_gym.messages import plain, shown_path
 from ple_gym.objects import load_object
-from ple_gym.rules.compiling import c_unit
-from ple_gym.rules.registry import Rule
+from ple_gym.rules.compiling import c_unit, calls_itself
+from ple_gym.rules.registry import Rule, where
 from ple_gym.sim.description import Memory
 
 PATIENCE_S = 60.0  # in which a file must be loaded, and a rule compiled
@@ -32,17 +30,17 @@ class RuleError(PolicyError):
     """A user's rule cannot be used. The message is one line: file and line, and what is wrong there."""
 
 
-def from_file(path: Path, name: str) -> Any:
-    """What a file calls `name`: of a .py file the object, compiled if it is a rule; of a .so file a rule.
+def from_file(where: str, name: str) -> object:
+    """What a file or module calls `name`: of Python any object, compiled if it is a rule; of a .so file a rule.
 
     Raises:
         RuleError: there is no such file, it cannot be loaded, or has nothing of that name; or it does not compile.
     """
-    if not path.is_file():
-        raise RuleError(f"{plain(str(path))}: there is no such file")
-    if path.suffix == ".so":
-        return _from_library(path, name)
-    found = _within(PATIENCE_S, f"{path.name}: it was not loaded", lambda: load_object(f"{path}:{name}", RuleError))
+    if where.endswith(".so"):
+        return _from_library(Path(where), name)
+    found = _within(
+        PATIENCE_S, f"{shown_path(where)}: was not loaded", lambda: load_object(f"{where}:{name}", RuleError)
+    )
     if isinstance(found, Rule):
         prepare(found)
     return found
@@ -56,9 +54,13 @@ def prepare(rule: Rule) -> None:
     """
     if rule.unit and rule.unit.is_ready:
         return
+    if endless := calls_itself(rule.function):
+        raise RuleError(f"{where(endless)}: {endless.__name__} calls itself, which nothing that a rule calls may do")
     try:
         _within(PATIENCE_S, f"{rule.where}: rule {rule.name} was not compiled", lambda: rule.address)
-    except NumbaError as error:
+    except RuleError:
+        raise
+    except Exception as error:  # numba has many of its own, and lets others through
         raise RuleError(_compile_error(error, rule)) from None
 
 
@@ -72,7 +74,7 @@ def c_rule(name: str, function: Any, memory: Memory = Memory()) -> Rule:  # noqa
     """
     if isinstance(function, int):
         address = function
-    elif isinstance(function, ctypes._CFuncPtr):
+    elif isinstance(function, ctypes._CFuncPtr):  # type: ignore[attr-defined]
         address = ctypes.cast(function, ctypes.c_void_p).value or 0
     else:
         address = int(import_module("cffi").FFI().cast("intptr_t", function))
@@ -117,17 +119,36 @@ def _exported(library: ctypes.CDLL, name: str) -> int:
         return 0
 
 
-def _compile_error(error: NumbaError, rule: Rule) -> str:
-    text = str(error)
-    file = Path(rule.function.__code__.co_filename)
-    numbers = re.findall(rf'File "[^"]*{re.escape(file.name)}", line (\d+)', text)
-    where = f"{file.name}:{numbers[-1]}" if numbers else rule.where
-    lines = [line.strip() for line in text.splitlines()]
-    if any(line.startswith(">>>") and line.endswith("(none)") for line in lines):
-        return f"{where}: rule {rule.name}: it must return a vCPU or see.defer, and returns nothing"
-    told = next((line for line in lines if not _NOISE.match(line)), type(error).__name__)
-    call = next((line.removeprefix(">>> ") for line in lines if line.startswith(">>>")), "")
-    return f"{where}: rule {rule.name} does not compile: {plain(f'there is no {call}' if call else told)}"
+def _compile_error(error: Exception, rule: Rule) -> str:
+    text, file = str(error), Path(rule.function.__code__.co_filename)
+    numbers = re.findall(rf'{re.escape(file.name)}(?:", line | \()(\d+)', text)
+    if unknown := re.search(r"NameError: name '(\w+)' is not defined", text):
+        numbers = _lines_with(file, rf"\b{unknown[1]}\b")
+    elif changed := re.search(r"lowering \w+\.(\w+) = ", text):
+        numbers = _lines_with(file, rf"\.{changed[1]} \S?=")
+    at = f"{file.name}:{numbers[-1]}" if numbers else rule.where
+    return f"{at}: rule {rule.name} {_fault(text, error)}"
+
+
+def _fault(text: str, error: Exception) -> str:
+    """What the compiler says of a rule, in a line."""
+    if answer := re.search(r">>> <unknown function>\((.*)\)$", text, re.MULTILINE):
+        nothing = "none" in answer[1] or "Optional" in answer[1]
+        return f"must return a vCPU or see.defer, and returns {'nothing' if nothing else plain(answer[1])}"
+    if changed := re.search(r"lowering \w+\.(\w+) = ", text):
+        return f"does not compile: {changed[1]}: what a rule sees cannot be changed"
+    if field := re.search(r"Unknown attribute '(\w+)' of type", text):
+        return f"does not compile: there is no field {field[1]!r}"
+    if call := re.search(r"^ *>>> (.*)$", text, re.MULTILINE):
+        return f"does not compile: there is no {plain(call[1])}"
+    told = [line.strip() for line in text.splitlines() if not _NOISE.match(line)]
+    return f"does not compile: {plain(told[0] if told else type(error).__name__)}"
+
+
+def _lines_with(file: Path, pattern: str) -> list[int]:
+    """The number of the first line in which something stands."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [number for number, line in enumerate(lines, 1) if re.search(pattern, line)][:1]
 
 
 def _within(seconds: float, what: str, work: Callable[[], T]) -> T:
@@ -138,6 +159,8 @@ def _within(seconds: float, what: str, work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             results.append(work())
+        except SystemExit:
+            errors.append(RuleError(f"{what}: it called sys.exit"))
         except BaseException as error:  # told to the caller below
             errors.append(error)
 

@@ -1,4 +1,4 @@
-"""The sight as a C header, for rules in C: `python -m ple_gym.rules.header > ple_gym.h`."""
+"""The sight as a C header, for rules in C: `ple-gym header > ple_gym.h`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ple_gym.rules.documented import MEANINGS
 from ple_gym.rules.sight import FACTS, PRIVATE, TABLES, visible_fields
 from ple_gym.sim import state
 from ple_gym.sim.host.credit import VCPU as CREDIT_VCPU
@@ -34,13 +35,15 @@ def c_header() -> str:
 def _struct(name: str, dtype: np.dtype[Any]) -> str:
     """A record; what is between its visible fields is padding."""
     lines, at = [], 0
-    fields = sorted(((dtype.fields or {})[field][1], field) for field in visible_fields(dtype))
+    places: Any = dtype.fields
+    fields = sorted((places[field][1], field) for field in visible_fields(dtype))
     for number, (offset, field) in enumerate([*fields, (dtype.itemsize, "")]):
         if offset > at:
             lines.append(f"    uint8_t reserved{number}[{offset - at}];")
         if field:
             kind = dtype[field]
-            lines.append(f"    {_TYPES[kind.str[1:]]} {field};")
+            comment = f"  /* {MEANINGS[name][field]} */" if name in MEANINGS else ""
+            lines.append(f"    {_TYPES[kind.str[1:]]} {field};{comment}")
             at = offset + kind.itemsize
     return "\n".join([f"struct ple_{name} {{", *lines, "};\n"])
 
@@ -69,14 +72,10 @@ _HEAD = """\
  * are -1. What it must remember it declares: const int64_t name_vm_words = 1, name_vcpu_words = 2; and finds, at first
  * zero, in see->vm_memory[m * words + i] and see->vcpu_memory[v * words + i]. Nothing checks what it does with memory.
  *
- * Made by python -m ple_gym.rules.header.
+ * Made by ple-gym header. To compile: gcc -O2 -shared -fPIC -o mine.so mine.c
  */
 #ifndef PLE_GYM_H
 #define PLE_GYM_H
 
 #include <stdint.h>
 """
-
-
-if __name__ == "__main__":
-    print(c_header(), end="")

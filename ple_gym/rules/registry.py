@@ -35,6 +35,7 @@ from ple_gym.scenario.parameters import Kind, check, unknown
 from ple_gym.scenario.parameters import choice as choice_kind
 from ple_gym.scenario.parameters import number as number_kind
 from ple_gym.scenario.parameters import whole as whole_kind
+from ple_gym.scenario.schedulers import SCHEDULERS
 from ple_gym.sim.description import Memory
 from ple_gym.sim.units import Unit
 
@@ -135,7 +136,7 @@ class Rule:
     @property
     def where(self) -> str:
         """File and line of its function."""
-        return _where(self.function)
+        return where(self.function)
 
     def world(self, scenario: Scenario) -> Scenario:
         """The scenario that it runs in: with its settings of the host.
@@ -155,14 +156,14 @@ class Rule:
 
         Compiled code does not know its lines, so the rule is asked once more, not compiled.
         """
-        where, problem = self.where, error
+        at, problem = self.where, error
         try:
             entry_of(self, plain=True)(sight)
         except Exception as again:  # the same one, most likely
             file = self.function.__code__.co_filename
             lines = [frame.lineno for frame in traceback.extract_tb(again.__traceback__) if frame.filename == file]
-            where, problem = f"{Path(file).name}:{lines[-1]}" if lines else where, again
-        return f"{where}: rule {self.name}: {type(problem).__name__}: {plain(str(problem))}"
+            at, problem = f"{Path(file).name}:{lines[-1]}" if lines else at, again
+        return f"{at}: rule {self.name}: {type(problem).__name__}: {plain(str(problem))}"
 
     def with_values(self, values: Mapping[str, Any]) -> Rule:
         """The same rule with other values of its parameters.
@@ -217,20 +218,19 @@ def rule(
     """
 
     def make(function: Callable[..., int]) -> Rule:
-        where = _where(function)
+        at = where(function)
         if not _NAME.fullmatch(name):
-            raise PolicyError(f"{where}: rule {name!r}: its name must be lower-case words with hyphens")
+            raise PolicyError(f"{at}: rule {name!r}: its name must be lower-case words with hyphens")
         if actuator not in ACTUATORS:
-            raise PolicyError(f"{where}: rule {name}: actuator = {actuator!r}: must be {', '.join(ACTUATORS)}")
+            raise PolicyError(f"{at}: rule {name}: actuator = {actuator!r}: must be {', '.join(ACTUATORS)}")
         if not (function.__doc__ or "").strip():
-            raise PolicyError(f"{where}: rule {name}: its function must have a docstring that says what it does")
+            raise PolicyError(f"{at}: rule {name}: its function must have a docstring that says what it does")
         for wrong, parameter in parameters.items():
             if not isinstance(parameter, Parameter):
-                raise PolicyError(f"{where}: rule {name}: {wrong} must be made by whole(), number() or choice()")
-            check(f"{where}: rule {name}: default of {wrong}", parameter.kind, parameter.default, PolicyError)
-        remembered = {key: tuple(words) for key, words in (memory or {}).items()}
-        if not remembered.keys() <= {"vm", "vcpu"}:
-            raise PolicyError(f"{where}: rule {name}: memory must be of vm or vcpu, not {', '.join(remembered)}")
+                raise PolicyError(f"{at}: rule {name}: {wrong} must be made by whole(), number() or choice()")
+            check(f"{at}: rule {name}: default of {wrong}", parameter.kind, parameter.default, PolicyError)
+        if scheduler and scheduler not in SCHEDULERS:
+            raise PolicyError(f"{at}: rule {name}: scheduler = {scheduler!r}: must be {', '.join(SCHEDULERS)}")
         made = Rule(
             name=name,
             function=function,
@@ -240,13 +240,23 @@ def rule(
             summary=inspect.cleandoc(function.__doc__ or "").splitlines()[0].rstrip("."),
             hypothetical=hypothetical,
             parameters=parameters,
-            memory=remembered,
+            memory=_memory(f"{at}: rule {name}: memory", memory or {}),
             scheduler=scheduler,
             settled=settled,
         )
-        return _compilable(made, where)
+        return _compilable(made, at)
 
     return make
+
+
+def _memory(what: str, memory: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    if not isinstance(memory, Mapping) or not set(memory) <= {"vm", "vcpu"}:
+        raise PolicyError(f'{what} must be a dict of "vm", "vcpu" or both')
+    for key, words in memory.items():
+        names = list(words) if isinstance(words, tuple | list) else [""]
+        if len(set(names)) < len(names) or not all(isinstance(word, str) and word.isidentifier() for word in names):
+            raise PolicyError(f"{what}: of {key} it must be a tuple of different names")
+    return {key: tuple(words) for key, words in memory.items()}
 
 
 def privileged(name: str, *, reads: str, source: str) -> Callable[[Callable[..., int]], Rule]:
@@ -255,23 +265,24 @@ def privileged(name: str, *, reads: str, source: str) -> Callable[[Callable[...,
     def make(function: Callable[..., int]) -> Rule:
         summary = inspect.cleandoc(function.__doc__ or "").splitlines()[0].rstrip(".")
         made = Rule(name, function, reads, "pull", source, summary, hypothetical=True, privileged=True, settled=False)
-        return _compilable(made, _where(function))
+        return _compilable(made, where(function))
 
     return make
 
 
-def _compilable(made: Rule, where: str) -> Rule:
+def _compilable(made: Rule, at: str) -> Rule:
     takes = tuple(inspect.signature(made.function).parameters)
     allowed = ("see", "asker", "lane") if made.privileged else _TAKES
     if takes[:2] != ("see", "asker") or not set(takes) <= set(allowed):
         raise PolicyError(
-            f"{where}: rule {made.name}: its function must take (see, asker), and may take {', '.join(allowed[2:])} "
+            f"{at}: rule {made.name}: its function must take (see, asker), and may take {', '.join(allowed[2:])} "
             f"after them, not ({', '.join(takes)})"
         )
     return replace(made, unit=rule_unit(made))
 
 
-def _where(function: Callable[..., Any]) -> str:
+def where(function: Callable[..., Any]) -> str:
+    """File and line of a function, for messages."""
     return f"{Path(function.__code__.co_filename).name}:{function.__code__.co_firstlineno}"
 
 
