@@ -30,6 +30,7 @@ from ple_gym.drive import (
     UNFINISHED,
     simulator,
 )
+from ple_gym.errors import PolicyError
 from ple_gym.learned.file import Network
 from ple_gym.policies import Compiled, load_compiled
 from ple_gym.rules import Rule
@@ -102,8 +103,8 @@ def _parameters(description: npt.NDArray[np.uint8]) -> Any:
     return description[: state.PARAMETERS.itemsize].view(state.PARAMETERS)[0]
 
 
-class RuleFault(RuntimeError):
-    """A policy's answer is not legal. The message is one line: policy, file and line, answer, and what is legal."""
+class RuleFault(PolicyError):
+    """A rule has raised something, or answered what is not legal. The message is one line, with the file and line."""
 
 
 class Lanes:
@@ -137,7 +138,7 @@ class Lanes:
         self.policy = None if policy is None else load_compiled(policy)
         network = self.policy.network if self.policy else None
         self.scenario, self.count = self.policy.world(scenario) if self.policy else scenario, count
-        self.pcpus, self.vcpus = scenario.host.pcpus, sum(vm.vcpus for vm in scenario.vms().values())
+        self.pcpus, self.vcpus = scenario.host.pcpus, scenario.vcpus
         level = INFORMATION[network.information if network else information]
         length = observe.observation_length(level, self.vcpus)
         dtype = DTYPES["float32" if network else observation_dtype]
@@ -253,7 +254,7 @@ class Lanes:
             nothing was done.
 
         Raises:
-            RuleFault: the policy's answer was not legal; and whatever a rule itself raises.
+            RuleFault: the policy's answer was not legal, or it is a rule that has raised something.
         """
         told = self._run(self._call_for(begin, end, command, decides, trace))
         return told if OUTSIDE <= told < UNFINISHED else self.go_on(told, end, command, decides, trace, between)
@@ -298,7 +299,7 @@ class Lanes:
 
         Raises:
             PolicyError: there is no such policy.
-            RuleFault: an answer is not legal; and whatever a rule itself raises.
+            RuleFault: an answer is not legal, or a rule has raised something.
         """
         asked = load_compiled(policy)
         if self._asked is None or self._asked.policy is not asked:

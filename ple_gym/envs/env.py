@@ -258,7 +258,8 @@ class PleEnv(gym.Env[Any, Any]):
 
         Raises:
             PolicyError: there is no such policy.
-            RuntimeError: no decision is due; or the answer is not legal (`RuleFault`).
+            RuleFault: the answer is not legal (a PolicyError).
+            RuntimeError: no decision is due.
         """
         if not self._running:
             raise RuntimeError("no decision is due: call reset() before ask()")
