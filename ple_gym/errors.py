@@ -3,6 +3,7 @@
     PleError                  the root; its message is one line: what is wrong, its value, and what is allowed
     ├── ScenarioError         a scenario, a parameter of one, or the file of one (ValueError)
     ├── PolicyError           a policy: an unknown name, a damaged file, an agent that does what it may not (ValueError)
+    │   └── RuleFault         in `ple_gym.lanes`: a rule has raised something, or answered what is not legal
     ├── ArgumentError         another argument of a function: seeds, threads, an option, an action (ValueError)
     ├── UsageError            a command line
     ├── VectorEnvError        in `ple_gym.testing`: a vector environment fails a check (AssertionError)

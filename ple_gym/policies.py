@@ -11,7 +11,7 @@ from ple_gym.learned.file import PREFIX, Network, learned_names, load_network
 from ple_gym.learned.policy import LearnedPolicy
 from ple_gym.messages import plain, show
 from ple_gym.rules import RULES, Rule
-from ple_gym.rules.files import RuleError, from_file, prepare
+from ple_gym.rules.files import from_file, prepare
 from ple_gym.scenario.parameters import unknown
 
 #: What the simulator asks by itself.
@@ -49,7 +49,7 @@ def load_compiled(name: object) -> Compiled:
     if found is None:
         raise unknown("policy", name, [*RULES, *learned_names()], True, PolicyError)
     if not isinstance(found, Rule):
-        raise RuleError(f"{plain(name)}: is no rule: decorate its function with ple_gym.rules.rule")
+        raise PolicyError(f"{plain(name)}: is no rule: decorate its function with ple_gym.rules.rule")
     return found
 
 

@@ -339,7 +339,7 @@ def test_agents_by_name(name: str, folder: Path, capsys: pytest.CaptureFixture[s
     [
         ("./no.py:Agent", "./no.py: No such file or directory"),
         ("./mine.py:Nobody", "./mine.py: has no Nobody"),
-        ("./mine.py:number", "policy 5: must be the name of a rule, "),
+        ("./mine.py:number", "policy ./mine.py:number: 5 is neither a rule nor an object with predict"),
         ("./mine.py:Needs", "agent ./mine.py:Needs: calling it without arguments raised TypeError: "),
         ("./mine.py:fails", "agent ./mine.py:fails: calling it without arguments raised RuntimeError: no weights ("),
         ("./syntax.py:Agent", "./syntax.py: cannot be imported: SyntaxError: "),

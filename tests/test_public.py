@@ -122,12 +122,12 @@ def test_pages_and_examples_import_only_what_is_public() -> None:
 
 
 def test_a_private_import_is_found() -> None:
-    assert private_imports("import ple_gym, ple_gym.errors, numpy\nfrom ple_gym.rules import load_rule") == []
+    assert private_imports("import ple_gym, ple_gym.errors, numpy\nfrom ple_gym.rules import rule") == []
     assert private_imports("from ple_gym import compare, evaluate, errors\nfrom ple_gym.adapters import rllib") == []
     assert private_imports("from ple_gym.lanes import Lanes\nimport ple_gym.drive") == [
         "ple_gym.lanes.Lanes", "ple_gym.drive",
     ]  # fmt: skip
-    assert private_imports("from ple_gym.rules import compiled") == ["ple_gym.rules.compiled"]
+    assert private_imports("from ple_gym.rules import compiling") == ["ple_gym.rules.compiling"]
     assert private_imports("from ple_gym.adapters.sb3 import nothing\nfrom ple_gym import Lanes") == [
         "ple_gym.adapters.sb3.nothing", "ple_gym.Lanes",
     ]  # fmt: skip

@@ -26,20 +26,16 @@ _NOISE = re.compile(r"Failed in|During:|File |\s*$|- Resolution failure|<source 
 T = TypeVar("T")
 
 
-class RuleError(PolicyError):
-    """A user's rule cannot be used. The message is one line: file and line, and what is wrong there."""
-
-
 def from_file(where: str, name: str) -> object:
     """What a file or module calls `name`: of Python any object, compiled if it is a rule; of a .so file a rule.
 
     Raises:
-        RuleError: there is no such file, it cannot be loaded, or has nothing of that name; or it does not compile.
+        PolicyError: there is no such file, it cannot be loaded, or has nothing of that name; or it does not compile.
     """
     if where.endswith(".so"):
         return _from_library(Path(where), name)
     found = _within(
-        PATIENCE_S, f"{shown_path(where)}: was not loaded", lambda: load_object(f"{where}:{name}", RuleError)
+        PATIENCE_S, f"{shown_path(where)}: was not loaded", lambda: load_object(f"{where}:{name}", PolicyError)
     )
     if isinstance(found, Rule):
         prepare(found)
@@ -50,18 +46,18 @@ def prepare(rule: Rule) -> None:
     """Compile a rule.
 
     Raises:
-        RuleError: it does not compile.
+        PolicyError: it does not compile.
     """
     if rule.unit and rule.unit.is_ready:
         return
     if endless := calls_itself(rule.function):
-        raise RuleError(f"{where(endless)}: {endless.__name__} calls itself, which nothing that a rule calls may do")
+        raise PolicyError(f"{where(endless)}: {endless.__name__} calls itself, which nothing that a rule calls may do")
     try:
         _within(PATIENCE_S, f"{rule.where}: rule {rule.name} was not compiled", lambda: rule.address)
-    except RuleError:
+    except PolicyError:
         raise
     except Exception as error:  # numba has many of its own, and lets others through
-        raise RuleError(_compile_error(error, rule)) from None
+        raise PolicyError(_compile_error(error, rule)) from None
 
 
 def c_rule(name: str, function: Any, memory: Memory = Memory()) -> Rule:  # noqa: B008  it cannot be changed
@@ -101,11 +97,11 @@ def _from_library(path: Path, name: str) -> Rule:
     try:
         library = ctypes.CDLL(str(path.resolve()))
     except OSError as error:
-        raise RuleError(f"{path.name}: it cannot be loaded: {plain(str(error))}") from None
+        raise PolicyError(f"{path.name}: it cannot be loaded: {plain(str(error))}") from None
     try:
         function = getattr(library, name)
     except AttributeError:
-        raise RuleError(f"{path.name}: it has no function {plain(name)}") from None
+        raise PolicyError(f"{path.name}: it has no function {plain(name)}") from None
     memory = Memory(*(_exported(library, f"{name}_{what}_words") for what in ("vm", "vcpu")))
     rule = c_rule(name, function, memory)
     object.__setattr__(rule, "library", library)  # which must stay loaded
@@ -160,7 +156,7 @@ def _within(seconds: float, what: str, work: Callable[[], T]) -> T:
         try:
             results.append(work())
         except SystemExit:
-            errors.append(RuleError(f"{what}: it called sys.exit"))
+            errors.append(PolicyError(f"{what}: it called sys.exit"))
         except BaseException as error:  # told to the caller below
             errors.append(error)
 
@@ -170,5 +166,5 @@ def _within(seconds: float, what: str, work: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     if not results:
-        raise RuleError(f"{what} within {seconds:g} s")
+        raise PolicyError(f"{what} within {seconds:g} s")
     return results[0]
