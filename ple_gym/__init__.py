@@ -8,6 +8,7 @@ no leading underscore:
     ple_gym.rules                   the compiled rules
     ple_gym.scenario                scenarios and their parameters
     ple_gym.envs.options            the words that options take, as types
+    ple_gym.view.features           the features of observations
     ple_gym.traces.events           what is in a trace
     ple_gym.testing                 a checker for vector environments
     ple_gym.adapters.masks          masks within observations

@@ -60,7 +60,7 @@ class PleEnv(gym.Env[Any, Any]):
     nothing. What is not in the space at all always raises.
 
     **Observation**: `flat` is one vector, feature by feature all vCPUs, then the host's; `tokens` is a dict of the
-    same, `vcpus` [V, F] and `host` [G]. docs/observation.md lists the features; `view.features.vcpu_names(level)` and
+    same, `vcpus` [V, F] and `host` [G]. docs/observation.md lists the features; `view.features.names_at(level)` and
     `HOST_FEATURES` tell their order. The information level (`hypervisor`, `introspection`, `oracle`) adds features and
     changes nothing else. `observation_dtype`: `float32`; `float16`; or `uint8`, codes 0..252 over each feature's range,
     which `interface.decode` turns back into float32.

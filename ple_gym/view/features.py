@@ -184,6 +184,12 @@ def vcpu_names(level: int) -> tuple[str, ...]:
     return names(TABLE.of_vcpu(level))
 
 
+def names_at(information: str) -> tuple[str, ...]:
+    """Names of the features of a vCPU at an information level: `hypervisor`, `introspection` or `oracle`; in order."""
+    levels = {"hypervisor": HYPERVISOR, "introspection": INTROSPECTION, "oracle": ORACLE}
+    return vcpu_names(levels[information])
+
+
 def vcpu_features(level: int) -> int:
     """How many features a vCPU has at an information level."""
     return len(TABLE.of_vcpu(level))
