@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from machine import Machine, totals
+from reference_simulator.rules import RULES as SPECIFIED
 from test_policies import decisions, seeds, with_another_secret
 from worlds import contended_scenarios
 
@@ -862,8 +863,18 @@ def test_a_new_family_is_one_file(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     first, *page = done.stdout.splitlines()
-    assert first.split() == [*list(RULES)[:-1], "fresh", "oracle"]
+    names = first.split()
+    assert sorted(names) == sorted([*RULES, "fresh"]) and names[-1] == "oracle"
+    assert names.index("two-patience") < names.index("fresh")
     assert any(line.startswith("| `fresh` | Resume") for line in page)
+
+
+def test_every_rule_that_is_specified_is_built_in_and_in_the_reference_simulator() -> None:
+    """The others are not compared with it."""
+    section = (ROOT / "docs/model.md").read_text(encoding="utf-8").split("\n## 11. ")[1].split("\n## ")[0]
+    table = section.split("| name | action |")[1].split("\n\n")[0]
+    specified = re.findall(r"^\| `([\w.-]+)` \|", table, re.MULTILINE)
+    assert sorted(specified) == sorted(SPECIFIED) and set(specified) <= set(RULES) and len(specified) >= 13
 
 
 def test_two_rules_of_one_name_are_refused() -> None:

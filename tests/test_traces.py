@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import traced
 from reference_simulator import World
+from reference_simulator.rules import RULES as SPECIFIED
 from reference_simulator.state import Mode, Phase, State
 from worlds import MORE, contended_scenarios, scenarios
 
@@ -18,13 +19,12 @@ from ple_gym.envs import interface
 from ple_gym.envs.env import PleEnv
 from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.lanes import Lanes
-from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
 from ple_gym.sim import state
 from ple_gym.traces import events as tr
 from ple_gym.traces.events import Ints
 
-rules = st.sampled_from(sorted(RULES))
+rules = st.sampled_from(sorted(SPECIFIED))
 seeds = st.integers(0, 2**63 - 1)
 worlds = scenarios() | contended_scenarios()
 
