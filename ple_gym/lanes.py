@@ -103,7 +103,7 @@ def _parameters(description: npt.NDArray[np.uint8]) -> Any:
     return description[: state.PARAMETERS.itemsize].view(state.PARAMETERS)[0]
 
 
-class RuleFault(PolicyError):
+class RuleFault(PolicyError, RuntimeError):
     """A rule has raised something, or answered what is not legal. The message is one line, with the file and line."""
 
 

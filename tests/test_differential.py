@@ -21,6 +21,8 @@ EXAMPLES = (600 if JIT_ENABLED else 60) * MORE  # plain Python is some hundred t
 
 rules = st.sampled_from(sorted(SPECIFIED))
 seeds = st.integers(0, 2**63 - 1)
+#: One in six is any world. With one in four, exits came in 0.677 of 1,500 worlds: too near to the 2/3 asked for below.
+mostly_contended = st.one_of(scenarios(), *[contended_scenarios() for _ in range(5)])
 
 
 def kernel_totals(scenario: Scenario, rule: str, seed: int) -> dict:
@@ -41,7 +43,7 @@ def test_random_worlds() -> None:
     exits = Counter()
 
     @settings(max_examples=EXAMPLES)
-    @given(scenarios() | contended_scenarios() | contended_scenarios() | contended_scenarios(), rules, seeds)
+    @given(mostly_contended, rules, seeds)
     def run(scenario: Scenario, rule: str, seed: int) -> None:
         exits[agree(scenario, rule, seed)["exits"] > 0] += 1
 

@@ -17,7 +17,7 @@ from ple_gym.scenario import Cost, Decision, Host, Limit, Noise, Ple, Scenario, 
 from ple_gym.sim.jit import JIT_ENABLED
 
 #: How many times as many examples are drawn: `make explore` looks for what the fixed ones do not show.
-MORE = 5 if os.environ.get("HYPOTHESIS_PROFILE") == "explore" else 1
+MORE = 3 if os.environ.get("HYPOTHESIS_PROFILE") == "explore" else 1
 
 #: Plain Python is some hundred times slower.
 LIMITS_S = [0.001, 0.004] if JIT_ENABLED else [0.0001, 0.0004]

@@ -38,7 +38,6 @@ from ple_gym.evaluate.tables import (
     scenario_table,
     summary,
 )
-from ple_gym.lanes import RuleFault
 from ple_gym.messages import plain
 from ple_gym.policies import Compiled, known_policies
 from ple_gym.rules import RULES, Rule
@@ -343,7 +342,7 @@ def execute(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough
         discard_stdout()
         return 0
-    except (PleError, RuleFault) as error:
+    except PleError as error:
         return mistake(PROGRAM, str(error))
     except MemoryError:
         return mistake(PROGRAM, "out of memory")

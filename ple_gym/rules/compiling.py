@@ -6,6 +6,7 @@ import ctypes
 import dis
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -176,7 +177,7 @@ def c_unit(name: str, function: int) -> Unit:
 
 
 def _privileged(body: Callable[..., int], plain: bool) -> Callable[[int], int]:
-    at = PlainSight if plain else whole_sight_at
+    at = partial(PlainSight, whole=True) if plain else whole_sight_at
 
     def entry(address):  # type: ignore[no-untyped-def]
         see = at(address)

@@ -130,35 +130,47 @@ class PlainQueue:
 
 
 class PlainSight:
-    """A sight, for a rule that is not compiled."""
+    """A sight, for a rule that is not compiled; `whole`: with its addresses, for rules that are not a hypervisor's."""
 
-    def __init__(self, address: int) -> None:
+    def __init__(self, address: int, whole: bool = False) -> None:
         record = _bytes(address, SIGHT_BYTES).view(SIGHT)[0]
-        for fact in FACTS:
-            setattr(self, fact.name, record[fact.name] if fact.name == "random_key" else int(record[fact.name]))
+        visible: dict[str, Any] = {name: _plain(record[name]) for name in (SIGHT.names if whole else NUMBERS) or ()}
         for name, dtype in TABLES.items():
-            setattr(self, name, PlainRows(record[name], dtype, record[COUNTS[name]]))
-        self.queue = PlainQueue(record["queue"], int(record["pcpus"]), int(record["vcpus"]))
-        self.addresses = record
+            visible[name] = PlainRows(record[name], dtype, record[COUNTS[name]])
+        visible["queue"] = PlainQueue(record["queue"], int(record["pcpus"]), int(record["vcpus"]))
+        object.__setattr__(self, "_visible", visible)
+        object.__setattr__(self, "_addresses", record)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._visible:
+            raise AttributeError(f"a rule sees no {name!r}: there are {', '.join(self._visible)}")
+        return self._visible[name]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name}: what a rule sees cannot be changed")
+
+
+def _plain(number: Any) -> Any:
+    return number if number.dtype == np.uint64 else int(number)
 
 
 class PlainMemory:
     """What a rule remembers, for one that is not compiled."""
 
     def __init__(self, see: PlainSight, vm: np.dtype[Any], vcpu: np.dtype[Any]) -> None:
-        self.vm = PlainRows(see.addresses["vm_memory"], vm, see.addresses["vms"], True)
-        self.vcpu = PlainRows(see.addresses["vcpu_memory"], vcpu, see.addresses["vcpus"], True)
+        self.vm = PlainRows(see._addresses["vm_memory"], vm, see._addresses["vms"], True)
+        self.vcpu = PlainRows(see._addresses["vcpu_memory"], vcpu, see._addresses["vcpus"], True)
 
 
 class PlainScheduler:
     """What the host's scheduler keeps, for a rule that is not compiled."""
 
     def __init__(self, see: PlainSight, vm: np.dtype[Any], pcpu: np.dtype[Any], vcpu: np.dtype[Any]) -> None:
-        self.vm = PlainRows(see.addresses["host_vm"], vm, see.addresses["vms"])
-        self.pcpu = PlainRows(see.addresses["host_pcpu"], pcpu, see.addresses["pcpus"])
-        self.vcpu = PlainRows(see.addresses["host_vcpu"], vcpu, see.addresses["vcpus"])
+        self.vm = PlainRows(see._addresses["host_vm"], vm, see._addresses["vms"])
+        self.pcpu = PlainRows(see._addresses["host_pcpu"], pcpu, see._addresses["pcpus"])
+        self.vcpu = PlainRows(see._addresses["host_vcpu"], vcpu, see._addresses["vcpus"])
 
 
 def plain_parameters(see: PlainSight, dtype: np.dtype[Any]) -> PlainRow:
     """A rule's parameters, for one that is not compiled."""
-    return PlainRow(_bytes(see.addresses["parameters"], dtype.itemsize).view(dtype)[0])
+    return PlainRow(_bytes(see._addresses["parameters"], dtype.itemsize).view(dtype)[0])
