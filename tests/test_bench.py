@@ -122,7 +122,7 @@ def test_the_cliff_is_after_the_cheapest(costs: dict[int, float], most: int) -> 
 def test_memory_counts_what_a_lane_has_and_what_a_step_returns() -> None:
     row = batched.memory_row(4096)
     envs = batched.PleVectorEnv(3, "Storm")
-    least = envs.lanes.rows.nbytes // 3 + envs.lanes.observation.nbytes // 3 + envs.lanes.mask.nbytes // 3
+    least = envs.lanes.lane_bytes + envs.lanes.observation.nbytes // 3 + envs.lanes.mask.nbytes // 3
     assert row.value is not None
     assert least < row.value < least + 100
 

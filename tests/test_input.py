@@ -26,7 +26,8 @@ from ple_gym.scenario import Scenario, ScenarioError, Vm
 from ple_gym.scenario.builtin import load
 from ple_gym.scenario.distributions import MAX_KNOTS, quantile_table
 from ple_gym.scenario.model import MAX_BYTES
-from ple_gym.sim.description import describe
+from ple_gym.sim.description import Memory, describe
+from ple_gym.sim.seam import host_of
 
 MAX_S = 2.0  # of CPU time, to refuse a file
 MAX_MEMORY = 200 * 2**20
@@ -124,7 +125,7 @@ def test_a_hundred_vms_with_knots_of_their_own_do_not_take_seconds() -> None:
 
     began = time.process_time()
     scenario = Scenario.from_toml(Scenario(neighbours=tuple(vm(number) for number in range(100))).to_toml())
-    describe(scenario, 0, 0, 0, 0)
+    describe(scenario, host_of("credit"), 0, 0, 0, Memory())
     assert time.process_time() - began < 3
 
 
@@ -339,7 +340,7 @@ def written(path: Path, **changes: Any) -> Path:
         ({"hidden": False}, "hidden = False: must be a whole number, 0..1024"),
         ({"temperature": True}, "temperature = True: must be a number, 0..1000"),
         ({"temperature": float("nan")}, "temperature = nan: must be 0..1000"),
-        ({"format": True}, "format True: must be 1"),
+        ({"format": True}, "format True: must be 2"),
         ({"kind": "x" * 900_000}, "kind = 'xxx"),
         ({"kind": ["linear"]}, "kind = ['linear']: must be linear, mlp or set"),
         ({"information": {}}, "information level = {}: must be hypervisor, introspection or oracle"),

@@ -26,7 +26,6 @@ from experiments.lab.tables import committed
 from experiments.learning import agreement, features, leaderboard, trained, trainings
 from experiments.pages import best_policy
 from experiments.pages import leaderboard as leaderboard_page
-from ple_gym.envs.env import PleEnv
 from ple_gym.evaluate import simulate
 from ple_gym.files import compressed, uncompressed
 from ple_gym.learned.file import FOLDER, Network, PolicyError, read_network
@@ -140,22 +139,6 @@ def test_from_a_storm_nothing_counts_that_was_before() -> None:
     assert all(0 < after[name] < whole[name] for name in ("cycles", "exits", "waste"))
     assert 0 < after["useful"] <= whole["useful"]
     assert simulate("TicketOrder", "host", [3])[0]["ple_exits"] == whole["exits"]
-
-
-@pytest.mark.parametrize("rule", agreement.RULES)
-def test_the_rules_that_are_asked_are_the_compiled_ones(rule: str) -> None:
-    env = PleEnv("Storm", observation="tokens")
-    observation, _ = env.reset(seed=1_500_000)
-    over = False
-    while not over:
-        action = agreement.rule_action(env, observation["vcpus"], rule)
-        observation, _, terminated, truncated, info = env.step(action)
-        over = terminated or truncated
-    run = simulate("Storm", rule, [1_500_000])[0]
-    assert (info["ple_episode"]["simulated_s"], info["ple_episode"]["ple_exits"]) == (
-        run["simulated_s"],
-        run["ple_exits"],
-    )
 
 
 def test_the_policy_that_is_explained_is_the_one_that_the_kernel_runs() -> None:

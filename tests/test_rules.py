@@ -475,8 +475,8 @@ WRONG_FILES = {
     "import": ("import nothing_like_this\n", r"No module named 'nothing_like_this' .*own\.py, line 1"),
     "exits": ("import sys\nsys.exit(3)\n", r"own\.py: was not loaded: it called sys\.exit"),
     "no name": ("x = 1\n", r"own\.py: has no mine"),
-    "no rule": ("mine = 3\n", r"own\.py:mine: 3 is neither a rule nor an object with predict"),
-    "a plain function": ("def mine(see, asker):\n    return asker\n", r"own\.py:mine: calling it without arguments"),
+    "no rule": ("mine = 3\n", r"own\.py:.*: 3 is neither a rule nor an object with predict"),
+    "a plain function": ("def mine(see, asker):\n    return asker\n", r"own\.py:.*: calling it without arguments"),
     "empty": ("", r"own\.py: has no mine"),
     "bytes": ("mine = '\x00'\n", r"own\.py"),
 }

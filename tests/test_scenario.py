@@ -338,7 +338,7 @@ def test_a_distribution_must_be_text():
         ),
         ({"pcpus": 2}, "unknown parameter 'pcpus'; did you mean 'host.pcpus'?"),
         ({"noise": 2}, "unknown parameter 'noise'; known: noise.rate_hz, noise.burst_us, noise.level, "),
-        ({"zzz": 2}, "unknown parameter 'zzz'; known: name, description, host.pcpus, "),
+        ({"zzz": 2}, "unknown parameter 'zzz'; known: name, description, host.scheduler, "),
         ({7: 2}, "unknown parameter 7; known: "),
         ({"neighbours.2.weight": 1}, "neighbours.2.weight: no such neighbour; this scenario has 2, numbered 0..1"),
         ({"neighbours.00.weight": 1}, "unknown parameter 'neighbours.00.weight'; did you mean 'neighbours.0.weight'?"),

@@ -103,7 +103,7 @@ class CompiledCache(FunctionCache):
         """Keep what has just been compiled, if it can be kept."""
         if self.folder is None:
             nearest = self._impl.locator.get_cache_path()
-            _tell(f"what was compiled is lost: no folder can be written to, not even {nearest}; {_REMEDY}")
+            _tell_of_loss(f"no folder can be written to, not even {nearest}")
             return
         if not self._impl.check_cachable(data):
             return
@@ -115,7 +115,7 @@ class CompiledCache(FunctionCache):
             for old in sorted(self._files(), key=lambda file: file.stat().st_mtime)[:-_MOST_FILES]:
                 old.unlink(missing_ok=True)
         except OSError as error:
-            _tell(f"what was compiled is lost: {self.folder}: {error.strerror or error}; {_REMEDY}")
+            _tell_of_loss(f"{self.folder}: {error.strerror or error}")
 
     def _file_name(self, sig: Any, codegen: Any) -> str:
         key = repr((numba.__version__, str(sig), codegen.magic_tuple(), self._made_of))
@@ -142,6 +142,16 @@ def _write(path: Path, data: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _tell_of_loss(why: str) -> None:
+    """Say once in a process why what was compiled is not kept."""
+    if not _losses:
+        _tell(f"what was compiled is lost: {why}; {_REMEDY}")
+    _losses.append(why)
+
+
+_losses: list[str] = []
 
 
 def _tell(line: str) -> None:
