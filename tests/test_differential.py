@@ -21,8 +21,6 @@ EXAMPLES = (600 if JIT_ENABLED else 60) * MORE  # plain Python is some hundred t
 
 rules = st.sampled_from(sorted(SPECIFIED))
 seeds = st.integers(0, 2**63 - 1)
-#: One in six is any world. With one in four, exits came in 0.677 of 1,500 worlds: too near to the 2/3 asked for below.
-mostly_contended = st.one_of(scenarios(), *[contended_scenarios() for _ in range(5)])
 
 
 def kernel_totals(scenario: Scenario, rule: str, seed: int) -> dict:
@@ -42,12 +40,12 @@ def agree(scenario: Scenario, rule: str, seed: int) -> dict:
 def test_random_worlds() -> None:
     exits = Counter()
 
-    @settings(max_examples=EXAMPLES)
-    @given(mostly_contended, rules, seeds)
     def run(scenario: Scenario, rule: str, seed: int) -> None:
         exits[agree(scenario, rule, seed)["exits"] > 0] += 1
 
-    run()
+    # One world in eight is any. (If Hypothesis mixes the two, it draws the one or the other far more often than asked.)
+    settings(max_examples=EXAMPLES // 8)(given(scenarios(), rules, seeds)(run))()
+    settings(max_examples=EXAMPLES - EXAMPLES // 8)(given(contended_scenarios(), rules, seeds)(run))()
     assert exits[True] >= (2 / 3 if JIT_ENABLED else 1 / 3) * exits.total(), "the rules hardly ever ran"
 
 
