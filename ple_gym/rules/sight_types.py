@@ -24,7 +24,8 @@ from numba.extending import (
 )
 from numba.np.numpy_support import as_dtype
 
-from ple_gym.rules.sight import COUNTS, NUMBERS, SIGHT, TABLES, visible_fields
+from ple_gym.rules.sight import COUNTS, NUMBERS, SIGHT, TABLES, PlainSight, visible_fields
+from ple_gym.sim.jit import JIT_ENABLED
 
 
 class SightType(types.Type):
@@ -270,3 +271,10 @@ def parameters_of(typing_context: Any, see: Any, dtype: Any) -> Any:
 def np_dtype(dtype: Any) -> np.dtype[Any]:
     """The NumPy dtype that a numba dtype stands for."""
     return as_dtype(dtype.dtype)
+
+
+if not JIT_ENABLED:
+
+    def whole_sight_at(address):
+        """The sight at an address, and the addresses in it."""
+        return PlainSight(address, whole=True)
