@@ -202,6 +202,62 @@ def test_many_processes_at_once_leave_one_good_file(tiny: Path) -> None:
     assert run(tiny)[0].startswith("loaded")
 
 
+#: Two helpers of a unit: one that Python can call, too, and one that it cannot.
+HELPERS = """
+import numba
+from numba.core.codegen import JITCodeLibrary as Library
+optimised = []
+optimise = getattr(Library, "_optimize_final_module", None)
+def count(library):
+    optimised.append(library.name)
+    optimise(library)
+Library._optimize_final_module = count
+{before}
+from ple_gym.sim.jit import called
+from ple_gym.sim.units import Unit
+
+@numba.njit
+def double(x):
+    return 2 * x
+
+@called
+def told(x):
+    print("told", x)
+    return double(x) + 1
+
+def entry(x):
+    return told(x)
+
+assert Unit("small", entry, 1, None, boxed=True, thorough={thorough}).entry(20) == 41
+print(double(21), *(name for name in ("double", "told", "entry") if name in optimised))
+"""
+
+
+def run_helpers(folder: Path, thorough: bool = False, before: str = "") -> list[str]:
+    (folder / "tiny.py").write_text(HELPERS.format(thorough=thorough, before=before))
+    printed, lines = run(folder)
+    assert not lines
+    return printed.splitlines()
+
+
+def test_helpers_are_optimised_in_their_callers_only_but_what_python_can_call_is_whole(tmp_path: Path) -> None:
+    assert run_helpers(tmp_path) == ["told 20", "42 double entry"]
+    assert run_helpers(tmp_path, thorough=True) == ["told 20", "42 double told entry"]
+
+
+def test_a_numba_with_other_names_compiles_as_ever(tmp_path: Path) -> None:
+    renamed = (
+        "from numba.core import codegen; base = codegen.CPUCodeLibrary\n"
+        "base.renamed = base._finalize_dynamic_globals; del base._finalize_dynamic_globals\n"
+        "def finalize(library, step=base._finalize_final_module):\n"
+        "    type(library)._finalize_dynamic_globals = base.renamed\n"
+        "    step(library)\n"
+        "    del type(library)._finalize_dynamic_globals\n"
+        "base._finalize_final_module = finalize"
+    )
+    assert run_helpers(tmp_path, before=renamed) == ["told 20", "42 double told entry"]
+
+
 SIMULATOR = """
 from ple_gym import compilation, evaluate
 assert compilation.cache_folder() is None
