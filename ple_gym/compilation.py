@@ -1,15 +1,25 @@
-"""The compiled code: whether it is ready, getting it ready, and where it is kept."""
+"""The compiled code: whether it is ready, getting it ready, and where it is kept.
+
+numba compiles one thing at a time in a process. So where there is another CPU, another process compiles the rest while
+this one compiles the simulator, which takes longest, and leaves it in the cache.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 from ple_gym.drive import simulator
 from ple_gym.learned.network import NETWORKS
 from ple_gym.rules import RULES
 from ple_gym.sim.seam import host_of
-from ple_gym.sim.units import Unit
+from ple_gym.sim.units import PACKAGE, Unit
 from ple_gym.view.unit import view
 
 NO_CACHE = "no folder to keep it in can be written to: set NUMBA_CACHE_DIR to one"
@@ -31,20 +41,71 @@ def warm_up() -> float:
     if is_warm():
         return 0.0
     failures: list[BaseException] = []
+    with _others_aside() as helper:
 
-    def compile_all() -> None:
-        try:
-            for unit in units():
-                unit.prepare()
-        except BaseException as error:  # raised in the caller's thread below
-            failures.append(error)
+        def compile_all() -> None:
+            try:
+                first, *others = units()
+                first.prepare()
+                if helper:
+                    helper.wait()
+                for unit in others:  # what the helper has not left in the cache is compiled here
+                    unit.prepare()
+            except BaseException as error:  # raised in the caller's thread below
+                failures.append(error)
 
-    thread = threading.Thread(target=compile_all, name="compiler", daemon=True)
-    thread.start()
-    thread.join()
+        thread = threading.Thread(target=compile_all, name="compiler", daemon=True)
+        thread.start()
+        thread.join()
     if failures:
         raise failures[0]
     return time.perf_counter() - started
+
+
+@contextlib.contextmanager
+def _others_aside() -> Iterator[subprocess.Popen[bytes] | None]:
+    """Have all units but the simulator compiled by another process, which ends with this block.
+
+    Yields None where the simulator need not be compiled either, where there is one CPU, where no cache can be written
+    to, and where this process is no plain Python.
+    """
+    first, *others = units()
+    names = [unit.name for unit in others if unit.must_be_compiled]
+    plain = Path(sys.executable or "").name.startswith("python")
+    if not (names and first.must_be_compiled and cache_folder() and plain and len(os.sched_getaffinity(0)) > 1):
+        yield None
+        return
+    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    try:
+        # What it would say of the cache, this process says itself when it comes to load what is not there.
+        helper = subprocess.Popen(
+            [sys.executable, "-c", "from ple_gym.compilation import compile_aside; compile_aside()", *names],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:  # no memory for it, for instance
+        yield None
+        return
+    try:
+        yield helper
+    finally:
+        helper.kill()
+        helper.communicate()
+
+
+def compile_aside() -> None:
+    """Be the other process: compile the units that its arguments name."""
+    threading.Thread(target=_end_with_the_first_process, daemon=True).start()
+    for unit in units():
+        if unit.name in sys.argv:
+            unit.prepare()
+
+
+def _end_with_the_first_process() -> None:
+    sys.stdin.buffer.read()  # it lasts until the pipe is closed, however that process ends
+    os._exit(1)
 
 
 def compiling() -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -318,3 +320,101 @@ def test_another_number_of_pcpus_vcpus_or_locks_does_not_compile_again() -> None
                 lanes = Lanes(scenario.with_overrides(overrides), count, information="oracle", policy="host")
                 lanes.run(0, 1)
     assert len(DRIVE.dispatcher.signatures) == 1
+
+
+# --- units side by side -----------------------------------------------------------------------------------------------
+
+#: Two units that are compiled in a moment; the second one is the other process's.
+PAIR = """
+import os, pathlib, sys, time
+from ple_gym import compilation
+from ple_gym.sim.units import Unit
+
+def first(x):
+    return x + 1
+
+def second(x):
+    return x + 2
+
+made = [Unit(f.__name__, f, 1, [pathlib.Path(__file__)], boxed=True) for f in (first, second)]
+compilation.units = lambda: made
+os.sched_getaffinity = lambda _: {0, 1}
+"""
+WARM = """
+compilation.warm_up()
+print(*("loaded" if unit.cache.loaded else "compiled" for unit in made), *(unit.entry(40) for unit in made))
+"""
+
+
+def side_by_side(folder: Path, helper: str, before: str = "") -> list[str]:
+    """Which of the two units another process compiled, if it runs `helper`, and what they return."""
+    (folder / "pair.py").write_text(PAIR)
+    (folder / "tiny.py").write_text(
+        "import subprocess\nfrom pair import *\nreal = subprocess.Popen\n"
+        f"def start(command, **options):\n    return real([command[0], '-c', {helper!r}, *command[3:]], **options)\n"
+        f"subprocess.Popen = start\n{before}\n{WARM}"
+    )
+    printed, lines = run(folder)
+    assert not lines
+    return printed.split()
+
+
+def test_another_process_compiles_all_but_the_first_unit(tmp_path: Path) -> None:
+    helper = "import pair; pair.compilation.compile_aside()"
+    assert side_by_side(tmp_path, helper) == ["compiled", "loaded", "41", "42"]
+    assert len(kept_in(tmp_path)) == 2
+    assert side_by_side(tmp_path, "not called: nothing is missing") == ["loaded", "loaded", "41", "42"]
+
+
+@pytest.mark.parametrize(
+    ("helper", "before"),
+    [
+        ("raise SystemExit(1)", ""),
+        ("import os; os.kill(os.getpid(), 9)", ""),
+        ("", "subprocess.Popen = lambda *_, **__: (_ for _ in ()).throw(OSError('no memory'))"),
+        ("import pair; pair.compilation.compile_aside()", "os.sched_getaffinity = lambda _: {0}"),
+        ("import pair; pair.compilation.compile_aside()", "sys.executable = '/usr/bin/an-application'"),
+    ],
+    ids=["fails", "killed", "no process", "one CPU", "embedded"],
+)
+def test_what_no_other_process_compiles_is_compiled_here(tmp_path: Path, helper: str, before: str) -> None:
+    assert side_by_side(tmp_path, helper, before) == ["compiled", "compiled", "41", "42"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_other_process_ends_within_a_second_of_the_first(tmp_path: Path, how: signal.Signals) -> None:
+    """Whatever happens to the first one; neither leaves anything to read but the first one's own end."""
+    (tmp_path / "tiny.py").write_text(
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import subprocess\nfrom ple_gym import compilation\nimport os\nos.sched_getaffinity = lambda _: {0, 1}\n"
+        "real = subprocess.Popen\n"
+        "def start(*args, **options):\n"
+        "    helper = real(*args, **options); print(helper.pid, flush=True); return helper\n"
+        "subprocess.Popen = start\n"
+        "try:\n    compilation.warm_up()\n"
+        "except KeyboardInterrupt:\n    print('interrupted', flush=True); os._exit(3)\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    environment["PYTHONPATH"] = f"{tmp_path}:{package_root()}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import tiny"], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    helper = int(process.stdout.readline())
+    time.sleep(2)
+    assert is_alive(helper) and process.poll() is None
+    process.send_signal(how)
+    began = time.monotonic()
+    out, _ = process.communicate(timeout=60)
+    while is_alive(helper) and time.monotonic() - began < 10:
+        time.sleep(0.01)
+    assert time.monotonic() - began < 1.5  # half a second for a busy machine
+    assert (process.returncode, out) == ((3, "interrupted\n") if how == signal.SIGINT else (-how, ""))
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is such a process, and it is not one that ended and that nobody asked for."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

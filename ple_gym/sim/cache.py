@@ -78,6 +78,11 @@ class CompiledCache(FunctionCache):
         for path in self._files():
             path.unlink(missing_ok=True)
 
+    def holds(self, sig: Any, target_context: Any) -> bool:
+        """Whether there is a file for this signature, good or bad."""
+        name = self._file_name(sig, target_context.codegen())
+        return any((folder / name).exists() for folder in self._readable)
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """What was compiled for this signature; None if that has to be done."""
         target_context.refresh()

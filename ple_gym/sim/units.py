@@ -153,6 +153,11 @@ class Unit:
         return cache if isinstance(cache, CompiledCache) else None
 
     @property
+    def must_be_compiled(self) -> bool:
+        """Whether it is neither ready nor kept on disk."""
+        return not self.is_ready and not (self.cache and self.cache.holds(self._signature, self.dispatcher.targetctx))
+
+    @property
     def entry(self) -> Callable[..., Any]:
         """Its machine code, for Python: that spares numba's look-up of types, which takes longer than a step."""
         if self._entry is None:
