@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
+from ple_gym.sim.guest.kinds import LOCK_KINDS
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 TOPS = ("ple_gym", "agents", "experiments")
@@ -157,13 +159,27 @@ def test_host_and_guest_meet_only_where_it_is_said() -> None:
     found = set()
     for inside in ("ple_gym.sim.host", "ple_gym.sim.guest"):
         found |= {one for one in ours() if is_in(one.what, inside) and not is_in(one.by, inside)}
-    found = {one for one in found if one not in UPWARD and one.what != "ple_gym.sim.guest.waits"}
+    asked = ("ple_gym.sim.guest.waits", "ple_gym.sim.guest.kinds")
+    found = {one for one in found if one not in UPWARD and one.what not in asked}
     assert found == set(MEETINGS)
 
 
 def test_hosts_ask_no_guest() -> None:
     """Not even a wait: what they must know of a vCPU is in its visible record."""
     assert [one for one in ours() if is_in(one.by, "ple_gym.sim.host") and is_in(one.what, "ple_gym.sim.guest")] == []
+
+
+def names_a_lock(source: str) -> bool:
+    return any(isinstance(one, ast.Constant) and one.value in LOCK_KINDS for one in ast.walk(ast.parse(source)))
+
+
+def test_kinds_of_locks_are_named_in_the_guest_and_where_a_scenario_is_read() -> None:
+    readers = {"ple_gym.scenario.model", "ple_gym.sim.description"}
+    within = "ple_gym.sim.guest"
+    assert {one.by for one in ours() if one.what == f"{within}.kinds" and not is_in(one.by, within)} == readers
+    named = {by for by, file in modules().items() if names_a_lock(file.read_text(encoding="utf-8"))}
+    named = {by for by in named if is_in(by, "ple_gym") and not is_in(by, within)}
+    assert named == {"ple_gym.scenario.model"}  # its default
 
 
 def test_libraries_are_used_only_where_they_may_be() -> None:
@@ -177,6 +193,10 @@ def test_libraries_are_used_only_where_they_may_be() -> None:
 
 
 # The checks above would also pass if they saw nothing, so they are shown what they must find.
+
+
+def test_a_name_of_a_lock_is_found() -> None:
+    assert names_a_lock("if vm.lock_kind == 'tas':\n    pass") and not names_a_lock("tas = 'a lock of kind tas'")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from ple_gym.scenario.parameters import (
     whole,
 )
 from ple_gym.scenario.schedulers import SCHEDULERS
+from ple_gym.sim.guest.kinds import HALTING, LOCK_KINDS
 
 __all__ = [
     "PROFILES",
@@ -145,7 +146,7 @@ class Vm(Group):
     vcpus: Annotated[int, whole(1, 1024), "virtual CPUs; all VMs together have at most 1024"] = 8
     weight: Annotated[int, whole(1, 65_535), "the VM's credit weight, per active vCPU"] = 256
     locks: Annotated[int, whole(1, 4096, zero="none"), "shared spinlocks"] = 1
-    lock_kind: Annotated[str, choice("ticket", "mcs", "tas"), "kind of the shared locks"] = "ticket"
+    lock_kind: Annotated[str, choice(*LOCK_KINDS), "kind of the shared locks"] = "ticket"
     transactions: Annotated[int, whole(1, 10**9, zero="endless"), "size of the pool the vCPUs share"] = 100
     sections: Annotated[int, whole(1, 64), "sections (compute, then a lock operation) per transaction"] = 10
     compute: Annotated[str, DISTRIBUTION, "computing time of a section; cycles"] = "exponential 110000"
@@ -162,7 +163,7 @@ class Vm(Group):
     spin_period: Annotated[int, whole(1, 10**6), "time from PAUSE to PAUSE in the spin loop; cycles"] = 50
     spin_in_user_mode: Annotated[bool, FLAG, "spins in user mode, where PLE does not look"] = False
     pv_spin_threshold: Annotated[
-        int, whole(1, 10**9, zero="never"), "loop iterations before a waiter halts (ticket and mcs only)"
+        int, whole(1, 10**9, zero="never"), f"loop iterations before a waiter halts ({HALTING} only)"
     ] = 0
     pc_classes: Annotated[int, whole(1, 4096), "lock functions; lock l spins in function l % pc_classes"] = 3
     start: Annotated[str, choice("fresh", "convoy"), "vCPUs start at their work, or all at lock 0"] = "fresh"
@@ -411,10 +412,10 @@ def _check_together(scenario: Scenario) -> None:
         name, vm = max(vms.items(), key=lambda item: item[1].vcpus)
         raise ScenarioError(f"{name}.vcpus = {vm.vcpus}: all VMs together must have 1..{MAX_VCPUS} vCPUs, not {vcpus}")
     for name, vm in vms.items():
-        if vm.pv_spin_threshold and vm.lock_kind == "tas":
+        if vm.pv_spin_threshold and not LOCK_KINDS[vm.lock_kind].halts:
             raise ScenarioError(
-                f"{name}.pv_spin_threshold = {vm.pv_spin_threshold}: must be 0 (never) with {name}.lock_kind = 'tas'; "
-                "waiters halt on ticket and mcs locks only"
+                f"{name}.pv_spin_threshold = {vm.pv_spin_threshold}: must be 0 (never) with "
+                f"{name}.lock_kind = {vm.lock_kind!r}; waiters halt on {HALTING} locks only"
             )
         if vm.start == "convoy" and not vm.locks:
             raise ScenarioError(f"{name}.start = 'convoy': must be fresh with {name}.locks = 0, there is no lock 0")

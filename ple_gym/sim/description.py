@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ple_gym.scenario.distributions import quantile_table
-from ple_gym.sim.guest.waits import LINE, POLL
+from ple_gym.sim.guest.kinds import LOCK_KINDS
 from ple_gym.sim.seam import Host
 from ple_gym.sim.state import (
     CLOCK,
@@ -34,8 +34,6 @@ from ple_gym.sim.state import (
 if TYPE_CHECKING:
     from ple_gym.scenario.model import Ple, Scenario, Vm
 
-#: Kind of lock -> kind of wait, and whether all waiters read one cache line.
-_LOCK_KINDS = {"ticket": (LINE, True), "mcs": (LINE, False), "tas": (POLL, False)}
 _PLE_KINDS = {"window": PLE_WINDOW, "count": PLE_COUNT}
 _ACTUATORS = {"pull": PULL, "local": LOCAL, "hint": HINT}
 _UNIT_EXPONENTIAL = "exponential 65536"  # sampling.UNIT is its row
@@ -190,8 +188,8 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
         values = {
             "first_lock": first_lock,
             "locks": vm.locks,
-            "wait": _LOCK_KINDS[vm.lock_kind][0],
-            "shared_line": _LOCK_KINDS[vm.lock_kind][1],
+            "wait": LOCK_KINDS[vm.lock_kind].wait,
+            "shared_line": LOCK_KINDS[vm.lock_kind].shared_line,
             "pc_classes": vm.pc_classes,
             "convoy": vm.start == "convoy",
             "user_spin": vm.spin_in_user_mode,

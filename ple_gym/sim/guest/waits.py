@@ -6,10 +6,9 @@ outside the guest asks what kind of lock it is.
 
 from __future__ import annotations
 
+from ple_gym.sim.guest.kinds import LINE, POLL
 from ple_gym.sim.jit import inlined
 from ple_gym.sim.state import NONE, SPIN
-
-LINE, POLL = 0, 1
 
 
 @inlined
