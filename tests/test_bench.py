@@ -14,6 +14,7 @@ from ple_gym.bench import Measurement, Report, batched, decision, peers, storm
 from ple_gym.bench.batched import Replay, mixed_states
 from ple_gym.bench.report import at_least, at_most
 from ple_gym.scenario.builtin import SCENARIOS
+from ple_gym.sim.jit import JIT_ENABLED
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,17 @@ def test_decisions_can_be_repeated_and_timed(states: list[bytes], monkeypatch: p
     monkeypatch.setattr(decision, "TURNS", 2)
     rows = decision.decision_rows(states, repeats=1)
     assert len(rows) == 5 and all(row.value > 0 and row.unit == "ns/decision" for row in rows)
+
+
+@pytest.mark.skipif(not JIT_ENABLED, reason="nothing has an address")
+def test_a_rule_answers_the_same_by_its_address_and_inlined(states: list[bytes]) -> None:
+    asked = [decision.Decider([state], decision.RULE) for state in states]
+    for decider in asked:
+        decider.run(1)
+    answers = sum(int(decider.lanes.action[0]) for decider in asked)
+    assert decision.Callers(states, decision.RULE).run(3) == [3 * answers, 3 * answers]
+    row = decision.call_row(states, repeats=1)
+    assert (row.unit, row.target) == ("ns", "<= 10") and len(row.note.split(" ns")) == 3
 
 
 # --- others -----------------------------------------------------------------------------------------------------------

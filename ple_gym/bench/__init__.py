@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ple_gym.bench.batched import FLOOR_LANES, LANES, Replay, batched_rows, memory_row, mixed_states, threads_row
-from ple_gym.bench.decision import decision_rows
+from ple_gym.bench.decision import call_row, decision_rows
 from ple_gym.bench.kernel import kernel_rows, signatures_row, storm
 from ple_gym.bench.peers import cartpole_rows, envpool_row, simpy_row
 from ple_gym.bench.processes import process_rows
@@ -54,7 +54,7 @@ def measure(quick: bool = False, announce: Callable[[str], None] = lambda name: 
     rows += [threads_row(replays[lanes], repeats) for lanes in sorted({1024, max(replays)})]
     rows.append(memory_row(4096))
     announce(next(names))
-    rows += decision_rows(states, repeats)
+    rows += [*decision_rows(states, repeats), call_row(states, 5 * repeats)]
     announce(next(names))
     ours = replays[COMPARED_LANES]
     rows += [envpool_row(ours, repeats), *cartpole_rows(ours, repeats), simpy_row(repeats)]

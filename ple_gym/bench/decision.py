@@ -3,19 +3,28 @@
 Each decides again and again in the same states of `Storm` under random play (`batched.mixed_states`), one state after
 the other, while nothing is simulated. So a row is what a decision adds to the simulation. A network is timed without
 the observation that it reads, which has a row of its own. Its weights are random; the cost does not depend on them.
+
+A rule is called by its address. What that costs is the difference of two loops over the sights of these states: one
+calls the rule as the simulator does, the other has it inlined.
 """
 
 from __future__ import annotations
 
+import ctypes
 from statistics import median
 
 import numpy as np
 
-from ple_gym.bench.report import Measurement, Seconds, plain, timed
-from ple_gym.drive import ASK, OBSERVE
+from ple_gym.bench.report import Measurement, Seconds, at_most, plain, timed
+from ple_gym.drive import ASK, OBSERVE, SIGHT_AT
 from ple_gym.lanes import Lanes
 from ple_gym.learned.file import Network, shapes_of
+from ple_gym.rules import RULES
+from ple_gym.rules.compiling import entry_of, helper
+from ple_gym.rules.sight import SIGHT_BYTES
 from ple_gym.scenario.builtin import SCENARIOS
+from ple_gym.sim.jit import JIT_ENABLED
+from ple_gym.sim.units import Unit, invoke
 
 RULE = "spin-age-self"
 HIDDEN = {"linear": 0, "set": 32, "mlp": 64}
@@ -43,6 +52,12 @@ class Decider:
         """Decide `turns` times in every lane; answers are the lanes' actions."""
         for _ in range(turns):
             self._turn()
+
+    def sight(self) -> bytes:
+        """What the rule saw in the last lane; its addresses are good as long as this object lives."""
+        self.run(1)
+        call: int = self._turn.args[0]  # type: ignore[attr-defined]
+        return ctypes.string_at(call + SIGHT_AT, SIGHT_BYTES)
 
     def time(self) -> Seconds:
         """Time `TURNS` of them."""
@@ -80,3 +95,52 @@ def decision_rows(states: list[bytes], repeats: int) -> list[Measurement]:
         )
         for name, seconds in turns.items()
     ]  # fmt: skip
+
+
+class Callers:
+    """A rule that is asked for each of some sights, again and again: by its address, and inlined."""
+
+    def __init__(self, states: list[bytes], rule: str) -> None:
+        self._deciders = [Decider([state], rule) for state in states]
+        self._sights = np.frombuffer(b"".join(decider.sight() for decider in self._deciders), np.uint8)
+        self.address, body = RULES[rule].address, helper(entry_of(RULES[rule], plain=False))
+
+        def through(address, first, count, turns):  # type: ignore[no-untyped-def]
+            answers = 0
+            for _ in range(turns):
+                for i in range(count):
+                    answers += invoke(address, (first + i * SIGHT_BYTES,))  # type: ignore[call-arg]
+            return answers
+
+        def inlined(address, first, count, turns):  # type: ignore[no-untyped-def]
+            answers = 0
+            for _ in range(turns):
+                for i in range(count):
+                    answers += body(first + i * SIGHT_BYTES)
+            return answers
+
+        self.loops = [Unit("bench", loop, 4, None, boxed=True, thorough=True) for loop in (through, inlined)]
+
+    def run(self, turns: int) -> list[int]:
+        """The sum of all answers, of each loop."""
+        first, count = self._sights.ctypes.data, len(self._deciders)
+        return [loop.entry(self.address, first, count, turns) for loop in self.loops]
+
+    def time(self) -> list[Seconds]:
+        """Time `TURNS` of all sights, of each loop."""
+        first, count = self._sights.ctypes.data, len(self._deciders)
+        return [timed(lambda: loop.entry(self.address, first, count, TURNS)) for loop in self.loops]  # noqa: B023
+
+
+def call_row(states: list[bytes], repeats: int) -> Measurement:
+    """What a call of a rule by its address costs more than the same rule inlined."""
+    name = f"decision, rule {RULE}, called by its address : inlined"
+    if not JIT_ENABLED:
+        return at_most(name, None, "ns", 10, "the JIT is off")
+    callers = Callers(states[:STATES], RULE)
+    callers.run(1)  # compiled now
+    turns = [callers.time() for _ in range(repeats)]
+    number = TURNS * len(states[:STATES]) / 1e9
+    cost = median(through.cpu - inlined.cpu for through, inlined in turns) / number
+    through, inlined = (median(one.cpu for one in loop) / number for loop in zip(*turns, strict=True))
+    return at_most(name, cost, "ns", 10, f"{through:.1f} ns, {inlined:.1f} ns")
