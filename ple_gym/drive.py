@@ -17,7 +17,7 @@ from ple_gym.sim import rng
 from ple_gym.sim.decisions import carry_out, legal
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.kernel import advance, settle_all, start_world
-from ple_gym.sim.memory import grid, records
+from ple_gym.sim.memory import grid, prefetch, records
 from ple_gym.sim.metrics import lost_cycles
 from ple_gym.sim.seam import Host
 from ple_gym.sim.soundness import flaw
@@ -275,6 +275,8 @@ def simulator(host: Host) -> Unit:
             mask = call.masks + e * call.mask_bytes
             observation = call.observations + e * call.observation_bytes
             s = open_lane(host, place.description, place.row, place.histogram, call.trace_at, call.trace_rows)
+            if e + 1 < call.end:  # its neighbour will be needed next: all that the view reads lies in front
+                prefetch(places[e + 1].row, s.par[0].guest_at)
             if command == CHECK:
                 return np.int64(flaw(s))
             if command == ASK:

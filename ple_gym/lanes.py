@@ -59,6 +59,10 @@ _CHECKSUM_BYTES = 16
 #: What `Lanes.drive` calls between two parts of a long run, with the number of a lane.
 Between: TypeAlias = Callable[[int], None]
 
+#: Places of a CALL's words. A call is kept as an array of words: to copy a structured array takes numpy 10 us.
+_WORD = {name: place[1] // 8 for name, place in (CALL.fields or {}).items()}
+_BEGIN, _END, _COMMAND = _WORD["begin"], _WORD["end"], _WORD["command"]
+
 NO_TRACE = np.zeros((0, state.TRACE_WIDTH), np.int64)
 EVENTS_PER_SCORE = 16  # what scoring one vCPU by a learned policy counts for
 
@@ -168,7 +172,7 @@ class Lanes:
         self._places["histogram"] = handle(self.histogram) + self.histogram[0].nbytes * np.arange(count)
         self._call = self._blank_call(level)
         self._drive = simulator(self._host).entry
-        self._bound: list[npt.NDArray[Any]] = []  # calls that `bind` has made: addresses need them
+        self._bound: list[Ints] = []  # calls that `bind` has made: addresses need them
         self._given_scenario = scenario
         self._asked: Lanes | None = None  # for `ask`: these lanes under another policy
 
@@ -184,9 +188,10 @@ class Lanes:
         part = self.rows[:, at : at + section.dtype.itemsize * int(np.prod(section.shape))]
         return part.view(section.dtype).reshape(self.count, *section.shape)
 
-    def _blank_call(self, level: int) -> npt.NDArray[Any]:
-        """A CALL that has everything but its command, its lanes, and who decides."""
-        call = np.zeros(1, CALL)
+    def _blank_call(self, level: int) -> Ints:
+        """The words of a CALL that has everything but its command, its lanes, and who decides."""
+        words = np.zeros(CALL.itemsize // 8, np.int64)
+        call = words.view(CALL)
         arrays = {"places": self._places, "actions": self.action, "results": self.result, "masks": self.mask}
         arrays |= {"observations": self._observation, "trace_at": NO_TRACE}
         for name, array in arrays.items():
@@ -195,9 +200,9 @@ class Lanes:
         call["mask_bytes"], call["observation_bytes"] = self.mask.shape[1], self._observation[0].nbytes
         if level != state.NOTHING:
             call["observer"] = view(self._host).address
-        return call
+        return words
 
-    def _run(self, call: npt.NDArray[Any]) -> int:
+    def _run(self, call: Ints) -> int:
         """Run a call, which must live as long as that takes."""
         try:
             told: int = self._drive(handle(call))
@@ -207,15 +212,13 @@ class Lanes:
             raise RuleFault(self.policy.why(error, handle(call) + SIGHT_AT)) from None
         return told
 
-    def _call_for(
-        self, begin: int, end: int, command: int, decides: bool, trace: npt.NDArray[np.int64]
-    ) -> npt.NDArray[Any]:
+    def _call_for(self, begin: int, end: int, command: int, decides: bool, trace: Ints) -> Ints:
         call = self._call.copy()
-        call["begin"], call["end"], call["command"] = begin, end, command
+        call[_BEGIN], call[_END], call[_COMMAND] = begin, end, command
         if len(trace):
-            call["trace_at"], call["trace_rows"] = handle(trace), len(trace)
+            call[_WORD["trace_at"]], call[_WORD["trace_rows"]] = handle(trace), len(trace)
         if decides:
-            self._let_decide(call, self._decider())
+            self._let_decide(call.view(CALL), self._decider())
         return call
 
     def _decider(self) -> Compiled:
@@ -321,7 +324,7 @@ class Lanes:
         """
         call = self._call_for(0, self.count, command, decides, trace)
         if not observes:
-            call["observes"] = 0
+            call[_WORD["observes"]] = 0
         self._bound.append(call)
         return partial(self._drive, handle(call))
 
@@ -333,7 +336,7 @@ class Lanes:
     @observation.setter
     def observation(self, array: npt.NDArray[Any]) -> None:
         self._observation = array
-        self._call["observations"] = handle(array)
+        self._call[_WORD["observations"]] = handle(array)
 
     def run(
         self,
@@ -378,7 +381,7 @@ class Lanes:
 
     def save(self, lane: int) -> bytes:
         """The exact state of a lane: a header that names format and scenario, the bytes, a checksum."""
-        body: bytes = self._header() + self.rows[lane].tobytes() + self.histogram[lane].tobytes()
+        body: bytes = self._header + self.rows[lane].tobytes() + self.histogram[lane].tobytes()
         return body + _checksum(body)
 
     def restore(self, lane: int, saved: bytes) -> None:
@@ -388,7 +391,7 @@ class Lanes:
             ValueError: not a state, damaged, of another scenario or version, or one that no run can be in; nothing has
                 changed.
         """
-        header = self._header()
+        header = self._header
         if not isinstance(saved, bytes) or saved[: len(_MAGIC)] != _MAGIC:
             raise ValueError("this is not a saved state of a ple_gym environment")
         if _checksum(saved[:-_CHECKSUM_BYTES]) != saved[-_CHECKSUM_BYTES:]:
@@ -419,7 +422,7 @@ class Lanes:
         place = self._places[lane : lane + 1].copy()
         place["row"] = handle(row)
         call = self._call_for(0, 1, CHECK, False, NO_TRACE)
-        call["places"] = handle(place)
+        call[_WORD["places"]] = handle(place)
         return self._run(call)
 
     def _put(self, lane: int, row: npt.NDArray[np.uint8], histogram: npt.NDArray[np.uint8]) -> None:
@@ -431,7 +434,9 @@ class Lanes:
             for name in ("seed", "index", "start"):
                 self.world[name][lane] = world[name]
 
+    @cached_property
     def _header(self) -> bytes:
+        """What the states of these lanes begin with."""
         layout = [(name, str(section.dtype)) for name, section in self.sections.items()]
         return _MAGIC + _checksum(self.description.tobytes() + repr(layout).encode())
 

@@ -191,7 +191,7 @@ def seems_to_spin(exits, vcpu, progress):
     return (exits > 0) & (vcpu.cpu_time - vcpu.cpu_at_ple <= progress)
 
 
-@called
+@inlined
 def write_observation(s, mask, flat):
     """The decision that is due: its legal actions, int8 grid [1, V + 1], and its observation, float32 grid
     [1, `features.observation_length`].
@@ -217,7 +217,7 @@ def write_observation(s, mask, flat):
             mask[0, i] = 1
 
 
-@called
+@inlined
 def write_visible(see, p, now, decided_at, mask, flat):
     """The legal actions, the hypervisor level and the host's features, from nothing but what the hypervisor sees."""
     here = here_of(see, p, now, decided_at)
@@ -377,7 +377,7 @@ def write_codes(par, flat, observation):
         observation[0, at + k] = coded(flat[0, at + k], _HOST_LOWS[k], _HOST_STEPS[k])
 
 
-@called
+@inlined
 def show(s, mask, observation):
     """Write mask and observation of the decision that is due, at these addresses."""
     par = s.par[0]
