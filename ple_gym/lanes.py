@@ -41,17 +41,19 @@ from ple_gym.sim.memory import handle
 from ple_gym.sim.seam import host_of
 from ple_gym.sim.soundness import FLAWS
 from ple_gym.traces.events import IDLE, NOISE, Ints, completed
-from ple_gym.view import features as observe
+from ple_gym.view import record
 from ple_gym.view.codes import DTYPES
+from ple_gym.view.features import table_of
+from ple_gym.view.record import view_of
 from ple_gym.view.unit import view
 
 STARTS = {"first": state.FIRST, "storm": state.STORM}
-REWARDS = {"waste": state.WASTE, "time": state.TIME, "fair": state.FAIR}
+REWARDS = {"waste": record.WASTE, "time": record.TIME, "fair": record.FAIR}
 INFORMATION = {
-    "none": state.NOTHING,
-    "hypervisor": state.HYPERVISOR,
-    "introspection": state.INTROSPECTION,
-    "oracle": state.ORACLE,
+    "none": record.NOTHING,
+    "hypervisor": record.HYPERVISOR,
+    "introspection": record.INTROSPECTION,
+    "oracle": record.ORACLE,
 }
 _MAGIC = b"ple_gym state 1\n"
 _CHECKSUM_BYTES = 16
@@ -126,6 +128,7 @@ class Lanes:
     Attributes:
         rows: uint8 [count, row_bytes], all that changes but the histograms, int32 [count, 3, 1024].
         description: uint8, all that does not.
+        level: code of the observations' information level.
         world, vm, pcpu, ...: the sections of the rows, as views (`sim/description.lane_sections`).
     """
 
@@ -143,19 +146,16 @@ class Lanes:
         network = self.policy.network if self.policy else None
         self.scenario, self.count = self.policy.world(scenario) if self.policy else scenario, count
         self.pcpus, self.vcpus = scenario.host.pcpus, scenario.vcpus
-        level = INFORMATION[network.information if network else information]
-        length = observe.observation_length(level, self.vcpus)
+        self.level = level = INFORMATION[network.information if network else information]
+        length = table_of(scenario.host.scheduler).length(level, self.vcpus)
         dtype = DTYPES["float32" if network else observation_dtype]
         if network:
-            network.check_fits(self.vcpus)
+            network.check_fits(scenario)
             length += network.room(self.vcpus)
         memory = self.policy.words if self.policy else Memory()
         self._host = host_of(scenario.host.scheduler)
-        self.description = describe(
-            self.scenario, self._host, REWARDS[reward], level, observe.vcpu_features(level), memory
-        )
+        self.description = describe(self.scenario, self._host, memory, view_of(scenario, level, REWARDS[reward]))
         self.layout = _parameters(self.description)
-        self.layout["observation_form"] = list(DTYPES.values()).index(dtype)
         self.rows = np.zeros((count, int(self.layout["row_bytes"])), np.uint8)
         self.histogram = np.zeros((count, state.HISTOGRAMS, state.HISTOGRAM_BINS), np.int32)
         self.sections = lane_sections(scenario, self._host, memory)
@@ -198,8 +198,8 @@ class Lanes:
             call[name] = handle(array)
         call["lanes"], call["most"], call["events_per_call"] = self.count, self.vcpus, EVENTS_PER_CALL
         call["mask_bytes"], call["observation_bytes"] = self.mask.shape[1], self._observation[0].nbytes
-        if level != state.NOTHING:
-            call["observer"] = view(self._host).address
+        if level != record.NOTHING:
+            call["observer"] = view(self._host, self._observation.dtype.name).address
         return words
 
     def _run(self, call: Ints) -> int:

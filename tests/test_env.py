@@ -96,7 +96,7 @@ def test_seed_names_the_world_that_simulate_runs() -> None:
     waited = observe.VCPU_FEATURES.index("waited")
     observation, done = env._observe(), False
     while not done:
-        columns = observation[: -observe.HOST_LENGTH].reshape(-1, env.lanes.vcpus)
+        columns = observation[: -len(observe.HOST_FEATURES)].reshape(-1, env.lanes.vcpus)
         since = np.where(env.lanes.vcpu["state"][0] == 1, env.lanes.vcpu["queued_since"][0], 2**62)
         assert columns[waited, since.argmin()] == columns[waited].max()
         observation, _, terminated, truncated, info = env.step(since.argmin())
@@ -298,7 +298,7 @@ def test_levels_add_features_and_change_nothing_else() -> None:
     walks = [random_walk(PleEnv("Storm", observation="tokens", information=level), 2, 200) for level in
              ("hypervisor", "introspection", "oracle")]  # fmt: skip
     for hypervisor, introspection, oracle in zip(*walks, strict=True):
-        narrow, wide = len(observe.VCPU_FEATURES), len(observe.VCPU_FEATURES + observe.INTROSPECTION_FEATURES)
+        narrow, wide = len(observe.VCPU_FEATURES), len(observe.names_at("introspection"))
         assert np.array_equal(hypervisor[0]["vcpus"], introspection[0]["vcpus"][:, :narrow])
         assert np.array_equal(introspection[0]["vcpus"], oracle[0]["vcpus"][:, :wide])
         assert hypervisor[1:4] == introspection[1:4] == oracle[1:4]
@@ -306,7 +306,7 @@ def test_levels_add_features_and_change_nothing_else() -> None:
 
 def test_the_oracle_level_shows_holder_and_line() -> None:
     env = PleEnv("TicketOrder", observation="tokens", information="oracle")
-    names = observe.VCPU_FEATURES + observe.INTROSPECTION_FEATURES + observe.ORACLE_FEATURES
+    names = observe.names_at("oracle")
     rows = env.reset(seed=0)[0]["vcpus"]
     # A convoy of six: 0 holds the lock, 1..5 wait in this order.
     assert rows[:, names.index("holder")].tolist() == [1, 0, 0, 0, 0, 0]
