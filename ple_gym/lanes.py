@@ -315,16 +315,24 @@ class Lanes:
         return self._asked.action.copy()
 
     def bind(
-        self, command: int, decides: bool = False, trace: npt.NDArray[np.int64] = NO_TRACE, observes: bool = True
+        self,
+        command: int,
+        decides: bool = False,
+        trace: npt.NDArray[np.int64] = NO_TRACE,
+        observes: bool = True,
+        observation: npt.NDArray[Any] | None = None,
     ) -> Callable[[], int]:
         """The call `drive(0, count, command, decides, trace)`, faster: for lanes whose arrays all stay where they are.
 
-        What it returns may be UNFINISHED: then `go_on` must be called. `observes`: whether a network's observation is
-        written before it is asked; else it is there already.
+        What it returns may be UNFINISHED: then `go_on` must be called, which observes into `self.observation`.
+        `observes`: whether a network's observation is written before it is asked; else it is there already.
+        `observation`: where to observe; None: as ever.
         """
         call = self._call_for(0, self.count, command, decides, trace)
         if not observes:
             call[_WORD["observes"]] = 0
+        if observation is not None:
+            call[_WORD["observations"]] = handle(observation)
         self._bound.append(call)
         return partial(self._drive, handle(call))
 

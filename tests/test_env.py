@@ -294,6 +294,32 @@ def test_both_forms_hold_the_same_numbers() -> None:
         assert flat.observation_space.contains(one) and tokens.observation_space.contains(two)
 
 
+@pytest.mark.parametrize("observation", ["flat", "tokens"])
+def test_observations_that_somebody_holds_stay_as_they_are(observation: str) -> None:
+    """Memory is used again; what is held in whatever way, or changed by whoever holds it, is nobody else's."""
+    envs = [PleEnv("Storm", observation=observation) for _ in range(2)]
+    keeping, dropping = envs
+    ways: list[Any] = [lambda x: x, lambda x: x[1:3], memoryview, lambda x: x.T, lambda x: None]
+    held: list[tuple[Any, Any]] = []
+    seen, info = keeping.reset(seed=3)
+    dropping.reset(seed=3)
+    for turn in range(200):
+        action = int(np.flatnonzero(info["action_mask"])[-1 - turn % 2])
+        seen, _, over, _, info = keeping.step(action)
+        array = seen if observation == "flat" else seen["vcpus"]
+        way = ways[turn % len(ways)]
+        held.append((way(array), way(array.copy())))
+        other = dropping.step(action)[0]
+        other = other if observation == "flat" else other["vcpus"]
+        assert np.array_equal(array, other) and not np.shares_memory(array, other)
+        other[:] = -7  # an agent's own business
+        del seen, array, other
+        if over:
+            break
+    assert len(held) > 100
+    assert all(now is None or np.array_equal(np.asarray(now), np.asarray(then)) for now, then in held)
+
+
 def test_levels_add_features_and_change_nothing_else() -> None:
     walks = [random_walk(PleEnv("Storm", observation="tokens", information=level), 2, 200) for level in
              ("hypervisor", "introspection", "oracle")]  # fmt: skip
