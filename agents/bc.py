@@ -15,11 +15,10 @@ import numpy.typing as npt
 import torch
 
 from agents import sb3, set_ppo
-from ple_gym.sim.state import ORACLE
-from ple_gym.view.features import vcpu_names
+from ple_gym.view.features import names_at
 
 NAME = "bc"
-FEATURES = vcpu_names(ORACLE)
+FEATURES = names_at("oracle")
 NOT_IN_LINE = 1.25  # `line` is 1.5 for those who are not, below 1 for those who are
 
 
@@ -42,15 +41,18 @@ class Options(set_ppo.Options):
 
 
 def oracle_targets(
-    vcpus: npt.NDArray[np.float32], masks: npt.NDArray[np.bool_], softness: float
+    vcpus: npt.NDArray[np.float32],
+    masks: npt.NDArray[np.bool_],
+    softness: float,
+    features: tuple[str, ...] = FEATURES,
 ) -> npt.NDArray[np.float32]:
     """What the compiled rule `oracle` would do, as probabilities [B, V + 1], from `tokens` at the oracle's level.
 
     All weight is on its own action, its argmax, except that of the line (holder, then tickets in order) each queued
-    vCPU behind the target has `softness` of the one before. vcpus: [B, V, F], of `FEATURES`; masks: [B, V + 1]. Not for
+    vCPU behind the target has `softness` of the one before. vcpus: [B, V, F], of `features`; masks: [B, V + 1]. Not for
     `tas`.
     """
-    column = {name: vcpus[..., FEATURES.index(name)] for name in FEATURES}
+    column = {name: vcpus[..., features.index(name)] for name in features}
     batch, count = vcpus.shape[:2]
     rows = np.arange(batch)
     asker = column["asker"].argmax(axis=1)
@@ -74,11 +76,11 @@ def experience(options: Options) -> tuple[dict[str, torch.Tensor], torch.Tensor,
     """Observations (vcpus [B, V, F], host [B, G]), masks and targets [B, V + 1] of lanes that the oracle drives."""
     envs = sb3.make_envs(options, observation="tokens", information="oracle")
     envs.seed(options.first_world())
-    observation = envs.reset()
+    observation, features = envs.reset(), names_at("oracle", options.load_scenario().host.scheduler)
     kept: list[tuple[Any, ...]] = []
     for _ in range(max(1, options.expert_decisions // options.lanes)):
         masks = envs.action_masks()
-        targets = oracle_targets(observation["vcpus"], masks, options.softness)
+        targets = oracle_targets(observation["vcpus"], masks, options.softness, features)
         kept.append((observation["vcpus"], observation["host"], masks, targets))
         observation, *_ = envs.step(targets.argmax(axis=1))
     vcpus, host, masks, targets = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*kept, strict=True))

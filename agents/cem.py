@@ -17,13 +17,14 @@ import numpy.typing as npt
 from agents import common
 from agents.common import AgentError, Run, Validation, percent
 from ple_gym.files import read_bytes, reading, seal_json, unseal_json
-from ple_gym.lanes import INFORMATION, Lanes
+from ple_gym.lanes import Lanes
 from ple_gym.learned.cards import list_of
 from ple_gym.learned.file import Network
 from ple_gym.learned.network import RANKS
 from ple_gym.progress import bar
 from ple_gym.scenario.parameters import check, number
-from ple_gym.view.features import HOST_LENGTH, vcpu_features
+from ple_gym.view import credit
+from ple_gym.view.features import names_at, table_of
 
 NAME = "cem"
 STATE = "state of cem, format 1"
@@ -52,17 +53,22 @@ class Options(common.Options):
     """runs at the same time"""
 
 
-def linear(theta: npt.NDArray[np.float64], options: Options) -> Network:
+def sizes(options: Options, scheduler: str) -> tuple[int, int]:
+    """How many features, ranks included, a vCPU and the host have."""
+    return len(names_at(options.information, scheduler)) + RANKS, len(table_of(scheduler).host)
+
+
+def linear(theta: npt.NDArray[np.float64], options: Options, scheduler: str = credit.NAME) -> Network:
     """The scorer with weights theta: of the vCPU's features and ranks, of the host's, and of deferring."""
-    features = vcpu_features(INFORMATION[options.information]) + RANKS
+    features, host = sizes(options, scheduler)
     values = theta.astype(np.float32)
     weights = {
         "vcpu": values[None, :features],
         "vcpu_bias": np.zeros((1, 1), np.float32),
-        "defer": values[features : features + HOST_LENGTH, None],
+        "defer": values[features : features + host, None],
         "defer_bias": values[None, -1:],
     }
-    return Network("linear", options.information, 0, 0, weights, {}, options.temperature)
+    return Network("linear", options.information, 0, 0, weights, {}, options.temperature, scheduler)
 
 
 class Search:
@@ -77,10 +83,14 @@ class Search:
         self.ideal = totals["cycles"]["useful"] / scenario.host.pcpus
         limit = min(options.limit_ideals * self.ideal / scenario.host.tsc_hz, scenario.limit.simulated_s)
         self.scenario = scenario.with_overrides({"limit.simulated_s": limit})
-        self.mean = np.zeros(vcpu_features(INFORMATION[options.information]) + RANKS + HOST_LENGTH + 1)
+        self.mean = np.zeros(sum(sizes(options, scenario.host.scheduler)) + 1)
         self.deviation = np.ones_like(self.mean)
         self.generation = self.decisions = 0
         self.cycles = 0.0
+
+    def policy(self, theta: npt.NDArray[np.float64]) -> Network:
+        """The scorer with weights theta."""
+        return linear(theta, self.options, self.scenario.host.scheduler)
 
     def cost(self, theta: npt.NDArray[np.float64], seeds: range, allowance: float) -> tuple[float, int, int]:
         """Return mean log(makespan / ideal) on some worlds, decisions and simulated cycles. A run that was cut off
@@ -88,7 +98,7 @@ class Search:
 
         After more decisions than the allowance no further run is begun.
         """
-        lanes = Lanes(self.scenario, 1, start=self.options.start, policy=linear(theta, self.options))
+        lanes = Lanes(self.scenario, 1, start=self.options.start, policy=self.policy(theta))
         logs, decisions, cycles = [], 0, 0
         for seed in seeds:
             before = lanes.run_from_start(0, seed)
@@ -151,7 +161,7 @@ def train(options: Options) -> Path:
             run.curve.append([*done, episodes, None, above, None])
             _save(search, run)
             report(min(search.decisions, options.steps))
-    found = linear(search.mean, options)
+    found = search.policy(search.mean)
     run.curve[-1][-1] = score = validation(found)
     card = run.card(search.decisions, score)
     return run.finish(replace(found, card=card))

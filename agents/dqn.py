@@ -63,8 +63,9 @@ class Options(common.Options):
 
 def mask_of(observation: Tensor, vcpus: int, waiting: str = "queued") -> Tensor:
     """Legal actions of flat observations [B, length]: bool [B, V + 1]."""
-    rows = observation[:, : vcpus * len(VCPU_FEATURES)].reshape(len(observation), -1, vcpus)
-    may_run = rows[:, VCPU_FEATURES.index(waiting)] + rows[:, VCPU_FEATURES.index("asker")] > 0.5
+    # These features come before those of any scheduler.
+    asker, able = (VCPU_FEATURES.index(name) * vcpus for name in ("asker", waiting))
+    may_run = observation[:, able : able + vcpus] + observation[:, asker : asker + vcpus] > 0.5
     return torch.cat([may_run, torch.ones_like(may_run[:, :1])], dim=1)
 
 

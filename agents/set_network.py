@@ -16,10 +16,10 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from ple_gym.learned.network import RANKED_AT, RANKS
-from ple_gym.view.features import HOST_LENGTH, VCPU_FEATURES
+from ple_gym.learned.network import RANKS, ranked_at
+from ple_gym.view.features import VCPU_FEATURES
 
-ASKER = VCPU_FEATURES.index("asker")
+ASKER = VCPU_FEATURES.index("asker")  # under any scheduler
 
 
 def layer(inputs: int, outputs: int, gain: float = math.sqrt(2), bias: bool = True) -> nn.Linear:
@@ -43,14 +43,14 @@ class Pool(nn.Module):
     vcpus [B, V, at least `features`] and host [B, G] -> hidden [B, V, H] and context [B, 3 H + G].
     """
 
-    def __init__(self, features: int, hidden: int) -> None:
+    def __init__(self, features: int, host: int, hidden: int, scheduler: str) -> None:
         super().__init__()
-        self.features = features
-        self.vcpu, self.host = layer(features + RANKS, hidden, bias=False), layer(HOST_LENGTH, hidden)
+        self.features, self.ranked = features, ranked_at(scheduler)
+        self.vcpu, self.host = layer(features + RANKS, hidden, bias=False), layer(host, hidden)
 
     def forward(self, vcpus: Tensor, host: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden rows and context."""
-        seen = torch.cat([vcpus[..., : self.features], ranks(vcpus[..., RANKED_AT])], dim=-1)
+        seen = torch.cat([vcpus[..., : self.features], ranks(vcpus[..., self.ranked])], dim=-1)
         hidden = torch.relu(self.vcpu(seen) + self.host(host).unsqueeze(-2))
         asker = (hidden * vcpus[..., ASKER : ASKER + 1]).sum(dim=-2)
         return hidden, torch.cat([hidden.mean(dim=-2), hidden.amax(dim=-2), asker, host], dim=-1)
@@ -59,10 +59,10 @@ class Pool(nn.Module):
 class Actor(nn.Module):
     """Scores of all actions: vcpus [B, V, F] and host [B, G] -> [B, V + 1], the last one for deferring."""
 
-    def __init__(self, features: int, hidden: int) -> None:
+    def __init__(self, features: int, host: int, hidden: int, scheduler: str) -> None:
         super().__init__()
-        seen = 3 * hidden + HOST_LENGTH
-        self.pool = Pool(features, hidden)
+        seen = 3 * hidden + host
+        self.pool = Pool(features, host, hidden, scheduler)
         self.vcpu2, self.context2 = layer(hidden, hidden, bias=False), layer(seen, hidden)
         self.vcpu3 = layer(hidden, 1, gain=0.01)
         self.defer1, self.defer2 = layer(seen, hidden), layer(hidden, 1, gain=0.01)
@@ -98,9 +98,9 @@ class Actor(nn.Module):
 class Critic(nn.Module):
     """The context of the critic's own first layer, after a hidden layer: [B, H]."""
 
-    def __init__(self, features: int, hidden: int) -> None:
+    def __init__(self, features: int, host: int, hidden: int, scheduler: str) -> None:
         super().__init__()
-        self.pool, self.last = Pool(features, hidden), layer(3 * hidden + HOST_LENGTH, hidden)
+        self.pool, self.last = Pool(features, host, hidden, scheduler), layer(3 * hidden + host, hidden)
 
     def forward(self, vcpus: Tensor, host: Tensor) -> Tensor:
         """The last hidden layer."""
@@ -110,10 +110,11 @@ class Critic(nn.Module):
 class Both(BaseFeaturesExtractor):
     """Actor and critic as SB3's features extractor of `tokens`: [B, V + 1 + H], scores before the critic's layer."""
 
-    def __init__(self, observation_space: spaces.Dict, actor_features: int, hidden: int) -> None:
-        vcpus, features = observation_space["vcpus"].shape
+    def __init__(self, observation_space: spaces.Dict, actor_features: int, hidden: int, scheduler: str) -> None:
+        (vcpus, features), (host,) = observation_space["vcpus"].shape, observation_space["host"].shape
         super().__init__(observation_space, vcpus + 1 + hidden)
-        self.actor, self.critic = Actor(actor_features, hidden), Critic(features, hidden)
+        self.actor = Actor(actor_features, host, hidden, scheduler)
+        self.critic = Critic(features, host, hidden, scheduler)
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
         """Scores and the critic's layer, side by side."""
@@ -145,13 +146,21 @@ class SetPolicy(MaskableActorCriticPolicy):
     """The policy that MaskablePPO trains; needs observation="tokens".
 
     `actor_features` is how many features of a vCPU the actor sees; the critic sees all that the observation has.
+    `scheduler` is that of the host.
     """
 
-    def __init__(self, *args: Any, actor_features: int = len(VCPU_FEATURES), hidden: int = 64, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        actor_features: int = len(VCPU_FEATURES),
+        hidden: int = 64,
+        scheduler: str = "credit",
+        **options: Any,
+    ) -> None:
         super().__init__(
             *args,
             features_extractor_class=Both,
-            features_extractor_kwargs={"actor_features": actor_features, "hidden": hidden},
+            features_extractor_kwargs={"actor_features": actor_features, "hidden": hidden, "scheduler": scheduler},
             **options,
         )
 

@@ -14,9 +14,8 @@ from sb3_contrib import MaskablePPO
 
 from agents import ppo, sb3
 from agents.set_network import SetPolicy
-from ple_gym.lanes import INFORMATION
-from ple_gym.learned.file import Network
-from ple_gym.view.features import vcpu_features
+from ple_gym.learned.file import LEVELS, Network
+from ple_gym.view.features import names_at
 
 NAME = "set-ppo"
 
@@ -35,15 +34,16 @@ def build(options: Options) -> Any:
     """The model, with its lanes."""
     level = "oracle" if options.privileged_critic else options.information
     envs = sb3.make_envs(options, observation="tokens", information=level)
-    seen = vcpu_features(INFORMATION[options.information])
-    return ppo.build(MaskablePPO, SetPolicy, envs, options, {"actor_features": seen, "hidden": options.hidden})
+    scheduler = envs.envs.interface.scenario.host.scheduler
+    settings = {"actor_features": len(names_at(options.information, scheduler)), "hidden": options.hidden}
+    return ppo.build(MaskablePPO, SetPolicy, envs, options, settings | {"scheduler": scheduler})
 
 
 def network(model: Any) -> Network:
     """The actor as the kernel runs it."""
-    actor = model.policy.actor
-    level = next(name for name, code in INFORMATION.items() if vcpu_features(code) == actor.pool.features)
-    return Network("set", level, 0, actor.vcpu2.out_features, actor.weights(), {})
+    actor, scheduler = model.policy.actor, model.get_env().envs.interface.scenario.host.scheduler
+    level = next(level for level in LEVELS if len(names_at(level, scheduler)) == actor.pool.features)
+    return Network("set", level, 0, actor.vcpu2.out_features, actor.weights(), {}, scheduler=scheduler)
 
 
 def train(options: Options) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,20 +21,22 @@ from ple_gym.evaluate.comparison import Run
 from ple_gym.files import read_packed, reading
 from ple_gym.lanes import INFORMATION
 from ple_gym.learned.file import (
-    HEAD,
     MAX_BYTES,
     WHAT,
     Network,
     PolicyError,
+    check_fits,
     check_head,
     check_weights,
     decode,
     fitted,
     network_of,
+    told_in,
 )
 from ple_gym.learned.inputs import Inputs
 from ple_gym.scenario import Scenario
-from ple_gym.view.features import observation_length
+from ple_gym.view import credit
+from ple_gym.view.features import table_of
 
 KINDS = ("torch-mlp", "torch-lstm")
 LANES = 16  # that `simulate` runs side by side
@@ -63,24 +64,26 @@ class TorchPolicy:
     weights: Mapping[str, npt.NDArray[np.float32]]
     card: Mapping[str, Any]
     temperature: float = 0.0
+    scheduler: str = credit.NAME
 
     @classmethod
     def of(cls, model: Any) -> TorchPolicy:
         """The policy of an SB3 model whose lanes are those of `make_sb3`."""
         interface = model.get_env().envs.interface
         kind = KINDS[hasattr(model.policy, "lstm_actor")]
-        hidden = model.policy.action_net.in_features
-        return cls(kind, interface.information, interface.vcpus, hidden, actor_weights(model.policy), {})
+        hidden, scheduler = model.policy.action_net.in_features, interface.scenario.host.scheduler
+        weights = actor_weights(model.policy)
+        return cls(kind, interface.information, interface.vcpus, hidden, weights, {}, scheduler=scheduler)
 
     @property
     def inputs(self) -> Inputs:
         """Names of what it reads, in the order of its weights: all that is shown at its level."""
-        return inputs_of(self.kind, self.information)
+        return inputs_of(self.information, self.scheduler)
 
     def check(self) -> None:
         """Raise PolicyError unless the numbers are in their ranges, and the weights of their shapes and finite."""
         check_head(self, KINDS, least_vcpus=1, least_hidden=1)
-        check_weights(self.weights, shapes_of(self.kind, self.information, self.vcpus, self.hidden))
+        check_weights(self.weights, shapes_of(self.kind, self.vcpus, self.hidden, self.inputs))
 
     def network(self) -> Any:
         """Return SB3's policy with these weights; call its `predict`.
@@ -93,7 +96,7 @@ class TorchPolicy:
         from stable_baselines3.common.policies import ActorCriticPolicy
 
         self.check()
-        length = observation_length(INFORMATION[self.information], self.vcpus)
+        length = table_of(self.scheduler).length(INFORMATION[self.information], self.vcpus)
         network = RecurrentActorCriticPolicy if self.kind == "torch-lstm" else ActorCriticPolicy
         policy: Any = network(
             spaces.Box(-np.inf, np.inf, (length,), np.float32),
@@ -125,6 +128,7 @@ class TorchPolicy:
         """
         import torch
 
+        check_fits(self, scenario)
         numbers = list(seeds)
         # Where nothing is to be decided, all policies are alike, and an environment has no such runs.
         runs = {run["seed"]: run for run in evaluate.simulate(scenario, "host", numbers, threads=1)}
@@ -137,8 +141,6 @@ class TorchPolicy:
             count, scenario, information=self.information, max_episode_steps=decisions,
             autoreset_mode=AutoresetMode.SAME_STEP, threads=1,
         )  # fmt: skip
-        if envs.interface.vcpus != self.vcpus:
-            raise PolicyError(f"the learned policy is for {self.vcpus} vCPUs, the scenario has {envs.interface.vcpus}")
         memory, starts = None, np.zeros(count, np.bool_)
         at: list[int | None] = [None] * count  # the seed that a lane runs; None: one whose record is not kept
         with torch.random.fork_rng():
@@ -178,9 +180,9 @@ def actor_weights(policy: Any) -> dict[str, npt.NDArray[np.float32]]:
     return {name: tensor.detach().numpy().copy() for name, tensor in state.items() if not name.startswith(CRITIC)}
 
 
-def inputs_of(kind: str, information: str) -> Inputs:
+def inputs_of(information: str, scheduler: str = credit.NAME) -> Inputs:
     """Names of what such a policy reads, in the kernel's order."""
-    return Inputs.shown(INFORMATION[information], ranks=False)
+    return Inputs.shown(table_of(scheduler), INFORMATION[information], ranks=False)
 
 
 def letters_of(kind: str) -> dict[str, tuple[str, ...]]:
@@ -197,11 +199,9 @@ def letters_of(kind: str) -> dict[str, tuple[str, ...]]:
     return letters | {"action_net.weight": ("A", "H"), "action_net.bias": ("A",)}
 
 
-def shapes_of(
-    kind: str, information: str, vcpus: int, hidden: int, inputs: Inputs | None = None
-) -> dict[str, tuple[int, ...]]:
-    """Shape of each of the actor's arrays; inputs: what it reads, None: all that is shown."""
-    sizes = (inputs or inputs_of(kind, information)).sizes(hidden, vcpus)
+def shapes_of(kind: str, vcpus: int, hidden: int, inputs: Inputs) -> dict[str, tuple[int, ...]]:
+    """Shape of each of the actor's arrays, of a policy that reads these inputs."""
+    sizes = inputs.sizes(hidden, vcpus)
     sizes |= {"H": hidden, "4": 4 * hidden, "A": vcpus + 1}
     return {name: tuple(sizes[letter] for letter in letters) for name, letters in letters_of(kind).items()}
 
@@ -216,9 +216,10 @@ def read_policy(path: Path) -> Network | TorchPolicy:
         head, weights = decode(read_packed(path, MAX_BYTES))
         if not isinstance(head["kind"], str) or head["kind"] not in KINDS:
             return network_of(head, weights)
-        told = SimpleNamespace(**{name: head[name] for name in (*HEAD, "card")})
+        told = told_in(head)
         check_head(told, KINDS, least_vcpus=1, least_hidden=1)
-        weights = dict(fitted(head, weights, letters_of(head["kind"]), inputs_of, shapes_of))
+        shown = inputs_of(told.information, told.scheduler)
+        weights = dict(fitted(head, weights, letters_of(head["kind"]), shown, shapes_of))
         policy = TorchPolicy(**vars(told), weights=weights)
         policy.check()
         return policy

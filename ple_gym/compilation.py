@@ -29,7 +29,7 @@ def units() -> list[Unit]:
     """Every compile unit that the built-in scenarios and rules need, what takes longest first."""
     credit = host_of("credit")
     rules = {rule.unit.name: rule.unit for rule in RULES.values() if rule.unit}
-    return [simulator(credit), NETWORKS, view(credit), *rules.values()]
+    return [simulator(credit), NETWORKS, view(credit, "float32"), *rules.values()]
 
 
 def warm_up() -> float:

@@ -17,8 +17,7 @@ from ple_gym.sim import rng
 from ple_gym.sim.decisions import carry_out, legal
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.kernel import advance, settle_all, start_world
-from ple_gym.sim.memory import grid, records
-from ple_gym.sim.metrics import lost_cycles
+from ple_gym.sim.memory import grid, prefetch, records
 from ple_gym.sim.seam import Host
 from ple_gym.sim.soundness import flaw
 from ple_gym.sim.state import (
@@ -39,6 +38,8 @@ from ple_gym.sim.state import (
     open_lane,
 )
 from ple_gym.sim.units import Unit, invoke, sources
+from ple_gym.view.record import VIEW, VIEW_BYTES
+from ple_gym.view.reward import lost_cycles
 
 # commands
 RESET = 0  # build the world named by world.seed and world.index, and go on to where world.start says, or to its end
@@ -232,7 +233,7 @@ def drive_lane(call, address, s, place, actions, results, e, mask, observation, 
     if call.policy == 0 and world.status != ADVANCING:
         if world.status == DECIDE:
             settle_all(s, world.now)
-        lost = lost_cycles(s, par.reward)
+        lost = lost_cycles(s, records(place.description, par.view_at, par.view_at + VIEW_BYTES, VIEW)[0].reward)
         if resets:  # what was lost before the first decision is nobody's fault
             world.decided_at, world.lost_before = world.now, lost
         report(call, s, place, results, e, mask, observation, lost - world.lost_before, illegal)
@@ -275,6 +276,8 @@ def simulator(host: Host) -> Unit:
             mask = call.masks + e * call.mask_bytes
             observation = call.observations + e * call.observation_bytes
             s = open_lane(host, place.description, place.row, place.histogram, call.trace_at, call.trace_rows)
+            if e + 1 < call.end:  # its neighbour will be needed next: all that the view reads lies in front
+                prefetch(places[e + 1].row, s.par[0].guest_at)
             if command == CHECK:
                 return np.int64(flaw(s))
             if command == ASK:
@@ -294,5 +297,8 @@ def simulator(host: Host) -> Unit:
             remarkable += s.world[0].status != DECIDE or results[RESULT_ILLEGAL, e] != 0.0
         return remarkable
 
-    made_of = [*sources("drive.py", "rules/sight.py", "sim/*.py", "sim/guest/*.py"), *host.sources]
+    made_of = [
+        *sources("drive.py", "rules/sight.py", "view/record.py", "view/reward.py", "sim/*.py", "sim/guest/*.py"),
+        *host.sources,
+    ]
     return Unit(f"simulator.{host.name}", drive, 1, made_of, boxed=True)

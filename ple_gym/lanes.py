@@ -41,23 +41,29 @@ from ple_gym.sim.memory import handle
 from ple_gym.sim.seam import host_of
 from ple_gym.sim.soundness import FLAWS
 from ple_gym.traces.events import IDLE, NOISE, Ints, completed
-from ple_gym.view import features as observe
+from ple_gym.view import record
 from ple_gym.view.codes import DTYPES
+from ple_gym.view.features import table_of
+from ple_gym.view.record import view_of
 from ple_gym.view.unit import view
 
 STARTS = {"first": state.FIRST, "storm": state.STORM}
-REWARDS = {"waste": state.WASTE, "time": state.TIME, "fair": state.FAIR}
+REWARDS = {"waste": record.WASTE, "time": record.TIME, "fair": record.FAIR}
 INFORMATION = {
-    "none": state.NOTHING,
-    "hypervisor": state.HYPERVISOR,
-    "introspection": state.INTROSPECTION,
-    "oracle": state.ORACLE,
+    "none": record.NOTHING,
+    "hypervisor": record.HYPERVISOR,
+    "introspection": record.INTROSPECTION,
+    "oracle": record.ORACLE,
 }
 _MAGIC = b"ple_gym state 1\n"
 _CHECKSUM_BYTES = 16
 
 #: What `Lanes.drive` calls between two parts of a long run, with the number of a lane.
 Between: TypeAlias = Callable[[int], None]
+
+#: Places of a CALL's words. A call is kept as an array of words: to copy a structured array takes numpy 10 us.
+_WORD = {name: place[1] // 8 for name, place in (CALL.fields or {}).items()}
+_BEGIN, _END, _COMMAND = _WORD["begin"], _WORD["end"], _WORD["command"]
 
 NO_TRACE = np.zeros((0, state.TRACE_WIDTH), np.int64)
 EVENTS_PER_SCORE = 16  # what scoring one vCPU by a learned policy counts for
@@ -122,6 +128,7 @@ class Lanes:
     Attributes:
         rows: uint8 [count, row_bytes], all that changes but the histograms, int32 [count, 3, 1024].
         description: uint8, all that does not.
+        level: code of the observations' information level.
         world, vm, pcpu, ...: the sections of the rows, as views (`sim/description.lane_sections`).
     """
 
@@ -139,19 +146,16 @@ class Lanes:
         network = self.policy.network if self.policy else None
         self.scenario, self.count = self.policy.world(scenario) if self.policy else scenario, count
         self.pcpus, self.vcpus = scenario.host.pcpus, scenario.vcpus
-        level = INFORMATION[network.information if network else information]
-        length = observe.observation_length(level, self.vcpus)
+        self.level = level = INFORMATION[network.information if network else information]
+        length = table_of(scenario.host.scheduler).length(level, self.vcpus)
         dtype = DTYPES["float32" if network else observation_dtype]
         if network:
-            network.check_fits(self.vcpus)
+            network.check_fits(scenario)
             length += network.room(self.vcpus)
         memory = self.policy.words if self.policy else Memory()
         self._host = host_of(scenario.host.scheduler)
-        self.description = describe(
-            self.scenario, self._host, REWARDS[reward], level, observe.vcpu_features(level), memory
-        )
+        self.description = describe(self.scenario, self._host, memory, view_of(scenario, level, REWARDS[reward]))
         self.layout = _parameters(self.description)
-        self.layout["observation_form"] = list(DTYPES.values()).index(dtype)
         self.rows = np.zeros((count, int(self.layout["row_bytes"])), np.uint8)
         self.histogram = np.zeros((count, state.HISTOGRAMS, state.HISTOGRAM_BINS), np.int32)
         self.sections = lane_sections(scenario, self._host, memory)
@@ -168,7 +172,7 @@ class Lanes:
         self._places["histogram"] = handle(self.histogram) + self.histogram[0].nbytes * np.arange(count)
         self._call = self._blank_call(level)
         self._drive = simulator(self._host).entry
-        self._bound: list[npt.NDArray[Any]] = []  # calls that `bind` has made: addresses need them
+        self._bound: list[Ints] = []  # calls that `bind` has made: addresses need them
         self._given_scenario = scenario
         self._asked: Lanes | None = None  # for `ask`: these lanes under another policy
 
@@ -184,20 +188,21 @@ class Lanes:
         part = self.rows[:, at : at + section.dtype.itemsize * int(np.prod(section.shape))]
         return part.view(section.dtype).reshape(self.count, *section.shape)
 
-    def _blank_call(self, level: int) -> npt.NDArray[Any]:
-        """A CALL that has everything but its command, its lanes, and who decides."""
-        call = np.zeros(1, CALL)
+    def _blank_call(self, level: int) -> Ints:
+        """The words of a CALL that has everything but its command, its lanes, and who decides."""
+        words = np.zeros(CALL.itemsize // 8, np.int64)
+        call = words.view(CALL)
         arrays = {"places": self._places, "actions": self.action, "results": self.result, "masks": self.mask}
         arrays |= {"observations": self._observation, "trace_at": NO_TRACE}
         for name, array in arrays.items():
             call[name] = handle(array)
         call["lanes"], call["most"], call["events_per_call"] = self.count, self.vcpus, EVENTS_PER_CALL
         call["mask_bytes"], call["observation_bytes"] = self.mask.shape[1], self._observation[0].nbytes
-        if level != state.NOTHING:
-            call["observer"] = view(self._host).address
-        return call
+        if level != record.NOTHING:
+            call["observer"] = view(self._host, self._observation.dtype.name).address
+        return words
 
-    def _run(self, call: npt.NDArray[Any]) -> int:
+    def _run(self, call: Ints) -> int:
         """Run a call, which must live as long as that takes."""
         try:
             told: int = self._drive(handle(call))
@@ -207,15 +212,13 @@ class Lanes:
             raise RuleFault(self.policy.why(error, handle(call) + SIGHT_AT)) from None
         return told
 
-    def _call_for(
-        self, begin: int, end: int, command: int, decides: bool, trace: npt.NDArray[np.int64]
-    ) -> npt.NDArray[Any]:
+    def _call_for(self, begin: int, end: int, command: int, decides: bool, trace: Ints) -> Ints:
         call = self._call.copy()
-        call["begin"], call["end"], call["command"] = begin, end, command
+        call[_BEGIN], call[_END], call[_COMMAND] = begin, end, command
         if len(trace):
-            call["trace_at"], call["trace_rows"] = handle(trace), len(trace)
+            call[_WORD["trace_at"]], call[_WORD["trace_rows"]] = handle(trace), len(trace)
         if decides:
-            self._let_decide(call, self._decider())
+            self._let_decide(call.view(CALL), self._decider())
         return call
 
     def _decider(self) -> Compiled:
@@ -312,16 +315,24 @@ class Lanes:
         return self._asked.action.copy()
 
     def bind(
-        self, command: int, decides: bool = False, trace: npt.NDArray[np.int64] = NO_TRACE, observes: bool = True
+        self,
+        command: int,
+        decides: bool = False,
+        trace: npt.NDArray[np.int64] = NO_TRACE,
+        observes: bool = True,
+        observation: npt.NDArray[Any] | None = None,
     ) -> Callable[[], int]:
         """The call `drive(0, count, command, decides, trace)`, faster: for lanes whose arrays all stay where they are.
 
-        What it returns may be UNFINISHED: then `go_on` must be called. `observes`: whether a network's observation is
-        written before it is asked; else it is there already.
+        What it returns may be UNFINISHED: then `go_on` must be called, which observes into `self.observation`.
+        `observes`: whether a network's observation is written before it is asked; else it is there already.
+        `observation`: where to observe; None: as ever.
         """
         call = self._call_for(0, self.count, command, decides, trace)
         if not observes:
-            call["observes"] = 0
+            call[_WORD["observes"]] = 0
+        if observation is not None:
+            call[_WORD["observations"]] = handle(observation)
         self._bound.append(call)
         return partial(self._drive, handle(call))
 
@@ -333,7 +344,7 @@ class Lanes:
     @observation.setter
     def observation(self, array: npt.NDArray[Any]) -> None:
         self._observation = array
-        self._call["observations"] = handle(array)
+        self._call[_WORD["observations"]] = handle(array)
 
     def run(
         self,
@@ -378,7 +389,7 @@ class Lanes:
 
     def save(self, lane: int) -> bytes:
         """The exact state of a lane: a header that names format and scenario, the bytes, a checksum."""
-        body: bytes = self._header() + self.rows[lane].tobytes() + self.histogram[lane].tobytes()
+        body: bytes = self._header + self.rows[lane].tobytes() + self.histogram[lane].tobytes()
         return body + _checksum(body)
 
     def restore(self, lane: int, saved: bytes) -> None:
@@ -388,7 +399,7 @@ class Lanes:
             ValueError: not a state, damaged, of another scenario or version, or one that no run can be in; nothing has
                 changed.
         """
-        header = self._header()
+        header = self._header
         if not isinstance(saved, bytes) or saved[: len(_MAGIC)] != _MAGIC:
             raise ValueError("this is not a saved state of a ple_gym environment")
         if _checksum(saved[:-_CHECKSUM_BYTES]) != saved[-_CHECKSUM_BYTES:]:
@@ -419,7 +430,7 @@ class Lanes:
         place = self._places[lane : lane + 1].copy()
         place["row"] = handle(row)
         call = self._call_for(0, 1, CHECK, False, NO_TRACE)
-        call["places"] = handle(place)
+        call[_WORD["places"]] = handle(place)
         return self._run(call)
 
     def _put(self, lane: int, row: npt.NDArray[np.uint8], histogram: npt.NDArray[np.uint8]) -> None:
@@ -431,7 +442,9 @@ class Lanes:
             for name in ("seed", "index", "start"):
                 self.world[name][lane] = world[name]
 
+    @cached_property
     def _header(self) -> bytes:
+        """What the states of these lanes begin with."""
         layout = [(name, str(section.dtype)) for name, section in self.sections.items()]
         return _MAGIC + _checksum(self.description.tobytes() + repr(layout).encode())
 

@@ -58,7 +58,7 @@ from ple_gym.learned.file import (  # noqa: E402
 )
 from ple_gym.learned.network import RANKS  # noqa: E402
 from ple_gym.scenario.builtin import load  # noqa: E402
-from ple_gym.view.features import HOST_LENGTH, VCPU_FEATURES  # noqa: E402
+from ple_gym.view.features import HOST_FEATURES, VCPU_FEATURES  # noqa: E402
 
 #: `Tiny` with 5 of its 100 transactions, one section each, and a PLE window ten times as long: a wrong decision costs
 #: 15 us, and all sequences of decisions that could be best are some thousands.
@@ -197,7 +197,7 @@ def test_a_tiny_agent_reaches_95_percent_of_the_best_that_is_possible(tmp_path: 
 
 def random_actor(seed: int, features: int = len(VCPU_FEATURES)) -> Actor:
     torch.manual_seed(seed)
-    actor = Actor(features, 16)
+    actor = Actor(features, len(HOST_FEATURES), 16, "credit")
     spread(actor.vcpu3, actor.defer2)
     return actor
 
@@ -211,7 +211,7 @@ def spread(*last_layers: Any) -> None:
 def test_permuted_vcpus_get_permuted_scores_and_any_number_of_them_will_do() -> None:
     actor = random_actor(0)
     for vcpus in (3, 32, 70):
-        rows, host = torch.rand(5, vcpus, len(VCPU_FEATURES)), torch.rand(5, HOST_LENGTH)
+        rows, host = torch.rand(5, vcpus, len(VCPU_FEATURES)), torch.rand(5, len(HOST_FEATURES))
         rows[..., 0] = 0
         rows[:, 1, 0] = 1
         order = torch.randperm(vcpus)
@@ -253,7 +253,7 @@ def test_the_kernel_decides_as_torch_does_on_ten_thousand_states(learner: Any) -
 def test_a_privileged_critic_sees_more_than_its_actor(tmp_path: Path) -> None:
     options = set_ppo.Options(**TINY, folder=str(tmp_path), steps=600, validate=1, privileged_critic=True)
     policy = set_ppo.build(options).policy
-    vcpus, host = torch.rand(1, 3, len(bc.FEATURES)), torch.rand(1, HOST_LENGTH)
+    vcpus, host = torch.rand(1, 3, len(bc.FEATURES)), torch.rand(1, len(HOST_FEATURES))
     other = vcpus.clone()
     other[..., len(VCPU_FEATURES) :] = torch.rand(1, 3, len(bc.FEATURES) - len(VCPU_FEATURES))
     observations = [{"vcpus": rows, "host": host} for rows in (vcpus, other)]
@@ -776,7 +776,7 @@ def test_control_characters_of_a_stranger_s_card_never_reach_the_terminal(
 @pytest.mark.parametrize("kind", torch_policy.KINDS)
 @pytest.mark.parametrize("information", ["hypervisor", "introspection", "oracle"])
 def test_the_shapes_that_torch_s_policies_must_have_are_those_that_torch_gives(kind: str, information: str) -> None:
-    shapes = torch_policy.shapes_of(kind, information, 5, 8)
+    shapes = torch_policy.shapes_of(kind, 5, 8, torch_policy.inputs_of(information))
     weights = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     network = TorchPolicy(kind, information, 5, 8, weights, {}).network()
     found = {name: array.shape for name, array in torch_policy.actor_weights(network).items()}

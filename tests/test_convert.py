@@ -13,14 +13,15 @@ from agents import convert, torch_policy
 from agents.torch_policy import read_policy
 from ple_gym.learned.file import KINDS, LEVELS, Network, decode, encode, fitted, inputs_of, learned_names, load_network
 from ple_gym.learned.file import shapes_of as network_shapes
-from ple_gym.view.features import HOST_FEATURES, vcpu_names
+from ple_gym.view.features import HOST_FEATURES, names_at
 
 
 def older(kind: str, level: str) -> tuple[bytes, Any, dict[str, np.ndarray]]:
     """A file of format 1, the policy that it is of, and its weights."""
     rng, torch = np.random.default_rng(0), kind in torch_policy.KINDS
     vcpus = 5 if torch or kind == "mlp" else 0
-    shapes = (torch_policy.shapes_of if torch else network_shapes)(kind, level, vcpus, 8)
+    inputs = torch_policy.inputs_of(level) if torch else inputs_of(kind, level)
+    shapes = (torch_policy.shapes_of if torch else network_shapes)(kind, vcpus, 8, inputs)
     weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     make: Any = torch_policy.TorchPolicy if torch else Network
     policy = make(kind, level, vcpus, 8, weights, {"scenario": "none", "steps": 7}, 0.5)
@@ -59,7 +60,7 @@ def test_the_names_of_the_older_format_are_a_policy_s_of_today() -> None:
         for level in LEVELS:
             read = inputs_of(kind, level)
             assert convert.names_of(kind, level) == {"vcpu": list(read.vcpu), "host": list(read.host)}
-    assert convert.names_of("torch-mlp", "oracle") == {"vcpu": list(vcpu_names(3)), "host": list(HOST_FEATURES)}
+    assert convert.names_of("torch-mlp", "oracle") == {"vcpu": list(names_at("oracle")), "host": list(HOST_FEATURES)}
 
 
 @pytest.mark.parametrize("kind", torch_policy.KINDS)
@@ -73,7 +74,7 @@ def test_torch_policies_are_rearranged_by_name_too(kind: str) -> None:
     blocks = columns.reshape(len(columns), len(vcpu), 5)[:, ::-1].reshape(len(columns), -1)
     moved = {**weights, name: np.ascontiguousarray(np.hstack([blocks, rest[:, ::-1]]))}
     letters = torch_policy.letters_of(kind)
-    found = fitted({**head, "features": turned}, moved, letters, torch_policy.inputs_of, torch_policy.shapes_of)
+    found = fitted({**head, "features": turned}, moved, letters, policy.inputs, torch_policy.shapes_of)
     assert moved[name].tobytes() != weights[name].tobytes()
     assert all(found[one].tobytes() == weights[one].tobytes() for one in weights) and policy.inputs.host == tuple(host)
 

@@ -96,7 +96,7 @@ def test_seed_names_the_world_that_simulate_runs() -> None:
     waited = observe.VCPU_FEATURES.index("waited")
     observation, done = env._observe(), False
     while not done:
-        columns = observation[: -observe.HOST_LENGTH].reshape(-1, env.lanes.vcpus)
+        columns = observation[: -len(observe.HOST_FEATURES)].reshape(-1, env.lanes.vcpus)
         since = np.where(env.lanes.vcpu["state"][0] == 1, env.lanes.vcpu["queued_since"][0], 2**62)
         assert columns[waited, since.argmin()] == columns[waited].max()
         observation, _, terminated, truncated, info = env.step(since.argmin())
@@ -294,11 +294,37 @@ def test_both_forms_hold_the_same_numbers() -> None:
         assert flat.observation_space.contains(one) and tokens.observation_space.contains(two)
 
 
+@pytest.mark.parametrize("observation", ["flat", "tokens"])
+def test_observations_that_somebody_holds_stay_as_they_are(observation: str) -> None:
+    """Memory is used again; what is held in whatever way, or changed by whoever holds it, is nobody else's."""
+    envs = [PleEnv("Storm", observation=observation) for _ in range(2)]
+    keeping, dropping = envs
+    ways: list[Any] = [lambda x: x, lambda x: x[1:3], memoryview, lambda x: x.T, lambda x: None]
+    held: list[tuple[Any, Any]] = []
+    seen, info = keeping.reset(seed=3)
+    dropping.reset(seed=3)
+    for turn in range(200):
+        action = int(np.flatnonzero(info["action_mask"])[-1 - turn % 2])
+        seen, _, over, _, info = keeping.step(action)
+        array = seen if observation == "flat" else seen["vcpus"]
+        way = ways[turn % len(ways)]
+        held.append((way(array), way(array.copy())))
+        other = dropping.step(action)[0]
+        other = other if observation == "flat" else other["vcpus"]
+        assert np.array_equal(array, other) and not np.shares_memory(array, other)
+        other[:] = -7  # an agent's own business
+        del seen, array, other
+        if over:
+            break
+    assert len(held) > 100
+    assert all(now is None or np.array_equal(np.asarray(now), np.asarray(then)) for now, then in held)
+
+
 def test_levels_add_features_and_change_nothing_else() -> None:
     walks = [random_walk(PleEnv("Storm", observation="tokens", information=level), 2, 200) for level in
              ("hypervisor", "introspection", "oracle")]  # fmt: skip
     for hypervisor, introspection, oracle in zip(*walks, strict=True):
-        narrow, wide = len(observe.VCPU_FEATURES), len(observe.VCPU_FEATURES + observe.INTROSPECTION_FEATURES)
+        narrow, wide = len(observe.VCPU_FEATURES), len(observe.names_at("introspection"))
         assert np.array_equal(hypervisor[0]["vcpus"], introspection[0]["vcpus"][:, :narrow])
         assert np.array_equal(introspection[0]["vcpus"], oracle[0]["vcpus"][:, :wide])
         assert hypervisor[1:4] == introspection[1:4] == oracle[1:4]
@@ -306,7 +332,7 @@ def test_levels_add_features_and_change_nothing_else() -> None:
 
 def test_the_oracle_level_shows_holder_and_line() -> None:
     env = PleEnv("TicketOrder", observation="tokens", information="oracle")
-    names = observe.VCPU_FEATURES + observe.INTROSPECTION_FEATURES + observe.ORACLE_FEATURES
+    names = observe.names_at("oracle")
     rows = env.reset(seed=0)[0]["vcpus"]
     # A convoy of six: 0 holds the lock, 1..5 wait in this order.
     assert rows[:, names.index("holder")].tolist() == [1, 0, 0, 0, 0, 0]

@@ -27,6 +27,7 @@ from ple_gym.learned.file import (
     PolicyError,
     decode,
     encode,
+    inputs_of,
     learned_names,
     load_network,
     pack,
@@ -34,7 +35,7 @@ from ple_gym.learned.file import (
     shapes_of,
     write_network,
 )
-from ple_gym.learned.inputs import RANK_NAMES, Inputs
+from ple_gym.learned.inputs import RANK_NAMES
 from ple_gym.learned.network import RANKED
 from ple_gym.policies import load_compiled
 from ple_gym.scenario import Scenario, load
@@ -47,7 +48,8 @@ def random_network(kind: str, vcpus: int, hidden: int = 8, level: str = "hypervi
     rng = np.random.default_rng(seed)
     vcpus = vcpus if kind == "mlp" else 0
     weights = {
-        name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes_of(kind, level, vcpus, hidden).items()
+        name: rng.normal(size=shape).astype(np.float32)
+        for name, shape in shapes_of(kind, vcpus, hidden, inputs_of(kind, level)).items()
     }
     return Network(kind, level, vcpus, hidden, weights, {"scenario": "none"})
 
@@ -56,7 +58,7 @@ def scores(policy: Network, flat: np.ndarray, asker: int) -> np.ndarray:
     """What the kernel computes, in NumPy: float64 [V + 1]."""
     w = {name: array.astype(np.float64) for name, array in policy.weights.items()}
     flat = flat.astype(np.float64)
-    names = observe.vcpu_names(LEVELS[policy.information])
+    names = observe.names_at(policy.information)
     x, host = flat[: -len(observe.HOST_FEATURES)].reshape(len(names), -1).T, flat[-len(observe.HOST_FEATURES) :]
     if policy.kind != "mlp":  # waited and spin_age also come as ranks
         more = x[np.newaxis] > x[:, np.newaxis]
@@ -124,7 +126,7 @@ def test_noise_draws_from_the_softmax() -> None:
 def test_a_set_network_does_not_care_about_the_order_or_the_number_of_vcpus() -> None:
     policy = random_network("set", 0)
     rng = np.random.default_rng(1)
-    rows, host = rng.random((9, len(observe.VCPU_FEATURES))), rng.random(observe.HOST_LENGTH)
+    rows, host = rng.random((9, len(observe.VCPU_FEATURES))), rng.random(len(observe.HOST_FEATURES))
     order = rng.permutation(9)
     one = scores(policy, np.concatenate([rows.T.ravel(), host]), 4)
     two = scores(policy, np.concatenate([rows[order].T.ravel(), host]), int(np.flatnonzero(order == 4)[0]))
@@ -262,11 +264,11 @@ def test_what_a_file_does_not_name_it_does_not_look_at(tmp_path: Path, kind: str
     vcpu, host = ([name for name in names if name != "pcpu"] for names in (policy.inputs.vcpu, policy.inputs.host))
     rewritten(tmp_path / "x.npz", policy, vcpu, host)
     again, rng = read_network(tmp_path / "x.npz"), np.random.default_rng(2)
-    flat = rng.random(6 * len(observe.VCPU_FEATURES) + observe.HOST_LENGTH)
+    flat = rng.random(6 * len(observe.VCPU_FEATURES) + len(observe.HOST_FEATURES))
     one = scores(again, flat, 2)
-    columns = flat[: -observe.HOST_LENGTH].reshape(-1, 6)
+    columns = flat[: -len(observe.HOST_FEATURES)].reshape(-1, 6)
     columns[observe.VCPU_FEATURES.index("pcpu")] = rng.random(6)
-    flat[len(flat) - observe.HOST_LENGTH + observe.HOST_FEATURES.index("pcpu")] = 0.1
+    flat[len(flat) - len(observe.HOST_FEATURES) + observe.HOST_FEATURES.index("pcpu")] = 0.1
     assert (scores(again, flat, 2) == one).all() and not np.allclose(scores(policy, flat, 2), one)
 
 
@@ -306,5 +308,6 @@ def test_names_without_their_weights_are_refused(tmp_path: Path) -> None:
 def test_a_policy_reads_all_that_is_shown() -> None:
     for kind in KINDS:
         read = random_network(kind, 6, level="oracle").inputs
-        assert read == Inputs.shown(LEVELS["oracle"], ranks=kind != "mlp")
-        assert read.vcpu[: len(observe.vcpu_names(3))] == observe.vcpu_names(3) and read.host == observe.HOST_FEATURES
+        assert read == inputs_of(kind, "oracle")
+        shown = observe.names_at("oracle")
+        assert read.vcpu[: len(shown)] == shown and read.host == observe.HOST_FEATURES

@@ -20,14 +20,15 @@ from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.errors import ArgumentError
 from ple_gym.lanes import INFORMATION, Lanes
 from ple_gym.scenario import Scenario
-from ple_gym.sim.state import DECIDE, HYPERVISOR, INTROSPECTION, ORACLE
+from ple_gym.sim.state import DECIDE
 from ple_gym.view import codes, credit
-from ple_gym.view.features import NEUTRAL_HOST, NEUTRAL_VCPU, TABLE, feature_table, observation_length
+from ple_gym.view.features import NEUTRAL_HOST, NEUTRAL_VCPU, feature_table, table_of
 from ple_gym.view.observation import writers_of
+from ple_gym.view.record import HYPERVISOR, INTROSPECTION, ORACLE
 from ple_gym.view.rows import FLAG, Feature, Table, joined, names
 from ple_gym.view.scales import coded, halved
 
-NO_HOST = Table((), ())
+TABLE, NO_HOST = table_of("credit"), Table((), ())
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "observation.md"
 
 
@@ -89,7 +90,7 @@ def test_every_type_shows_what_float32_shows(scenario: Scenario, level: str, dec
         one.drive(0, 1, OBSERVE)
     plain = lanes["float32"].observation[0]
     vcpu = [one for one in TABLE.of_vcpu(INFORMATION[level]) for _ in range(lanes["uint8"].vcpus)]
-    assert len(plain) == observation_length(INFORMATION[level], lanes["uint8"].vcpus)
+    assert len(plain) == TABLE.length(INFORMATION[level], lanes["uint8"].vcpus)
     assert lanes["float16"].observation[0].tobytes() == plain.astype(np.float16).tobytes()
     assert lanes["uint8"].observation[0].tobytes() == codes.encode(plain, [*vcpu, *TABLE.host]).tobytes()
     assert all((one.mask == lanes["float32"].mask).all() for one in lanes.values())

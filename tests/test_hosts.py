@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hosts import fifo
 from hosts.fifo_reference import Fifo
@@ -15,17 +16,21 @@ from machine import Machine
 from reference_simulator import simulate
 from reference_simulator.rules import RULES as SPECIFIED
 from reference_simulator.world import HOSTS
+from test_observe import walk_and_check
 from worlds import MORE, contended_scenarios, scenarios
 
 from ple_gym.drive import CHECK
+from ple_gym.envs.env import PleEnv
 from ple_gym.errors import PolicyError
 from ple_gym.lanes import Lanes
+from ple_gym.learned.file import Network, inputs_of, learned_names, shapes_of
 from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario, ScenarioError, load
 from ple_gym.scenario.schedulers import SCHEDULERS
 from ple_gym.sim.jit import JIT_ENABLED
 from ple_gym.sim.soundness import FLAWS
+from ple_gym.view.features import names_at
 
 seeds = st.integers(0, 2**63 - 1)
 rules = st.sampled_from(sorted(name for name, rule in RULES.items() if not rule.scheduler and name in SPECIFIED))
@@ -71,6 +76,35 @@ def test_its_states_are_sound(scenario: Scenario, seed: int) -> None:
         if not m.deciding:
             break
         m.step(m.legal_actions()[turn % len(m.legal_actions())])
+
+
+@pytest.mark.kernel
+@settings(max_examples=20)
+@given(contended_scenarios(), seeds, st.sampled_from(("hypervisor", "introspection", "oracle")))
+def test_agents_see_its_neutral_features(scenario: Scenario, seed: int, information: str) -> None:
+    walk_and_check(information, under_fifo(scenario), seed, 20)
+
+
+def test_an_environment_runs_under_it_and_networks_of_another_scheduler_are_refused() -> None:
+    world = under_fifo(load("TicketOrder"))
+    env = PleEnv(world, information="oracle")
+    observation, info = env.reset(seed=0)
+    own = {"credit", "priority"}
+    assert set(names_at("oracle")) - set(names_at("oracle", "fifo")) == own
+    assert env.observation_space.contains(observation)
+    for _ in range(20):
+        observation, _, over, cut, info = env.step(int(np.flatnonzero(info["action_mask"])[-1]))
+        assert env.observation_space.contains(observation) and not (over or cut)
+    inputs = inputs_of("linear", "hypervisor", "fifo")
+    weights = {name: np.ones(shape, np.float32) for name, shape in shapes_of("linear", 0, 0, inputs).items()}
+    network = Network("linear", "hypervisor", 0, 0, weights, {}, scheduler="fifo")
+    lanes = Lanes(world, 1, policy=network)
+    lanes.run(0, 1)
+    assert lanes.totals(0)["exits"] > 0
+    with pytest.raises(PolicyError, match=r"is for host\.scheduler = fifo, the scenario's is credit"):
+        Lanes(load("TicketOrder"), 1, policy=network)
+    with pytest.raises(PolicyError, match=r"is for host\.scheduler = credit, the scenario's is fifo"):
+        Lanes(world, 1, policy=load_compiled(learned_names()[0]))
 
 
 def test_it_is_another_scheduler_than_xens() -> None:

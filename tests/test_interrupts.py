@@ -156,3 +156,26 @@ def test_an_interrupt_in_the_midst_of_work(program: str, arguments: list[str], a
     assert took < SOON_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     assert set(os.listdir(tmp_path)) <= {"run", "out"}  # a training's own folder, to go on from
     assert not list(tmp_path.glob("out/*"))  # made before the work, to see that it can be
+
+
+def test_what_is_left_of_other_processes_is_not_spoken_of(tmp_path: Path) -> None:
+    """joblib's resource tracker outlives a command, and warned of folders that were gone after the last line."""
+    pytest.importorskip("joblib")
+    source = """
+import os
+from experiments.lab.executors import without_interrupts
+from joblib.externals.loky.backend import resource_tracker
+with without_interrupts():
+    pass
+resource_tracker.register("/no/such/folder", "folder")
+assert "PYTHONWARNINGS" not in os.environ
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", source],
+        env={"PYTHONPATH": str(ROOT), **{k: v for k, v in os.environ.items() if k != "PYTHONWARNINGS"}},
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")

@@ -18,6 +18,7 @@ from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
 from ple_gym.sim.host import credit
 from ple_gym.view import features as observe
+from ple_gym.view import record
 
 F = np.float32
 SEEN = ("hypervisor", "introspection", "oracle")
@@ -34,14 +35,16 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
     par, world, vms = m.lanes.layout, m.world, [*m.scenario.vms().values()]
     now, p = int(world["now"]), m.here
     pcpu, y = m.pcpu[p], m.asker
-    names = observe.vcpu_names(level)
+    table = observe.table_of(m.scenario.host.scheduler)
+    names = table.vcpu_names(level)
     if y == state.NONE:
-        return np.zeros((m.lanes.vcpus, len(names)), F), np.zeros(observe.HOST_LENGTH, F)
-    own = credit.describe(m.scenario)
-    window = int(par["scale_window"])
+        return np.zeros((m.lanes.vcpus, len(names)), F), np.zeros(len(table.host), F)
+    own = credit.describe(m.scenario) if m.scenario.host.scheduler == "credit" else None
+    window = m.scenario.ple.window
     range_ = 1.0 / (int(F(window + m.scenario.host.tsc_hz // 10).view(np.int32)) - int(F(window).view(np.int32)))
     count_range = F(1.0 / (int(F(1001).view(np.int32)) - int(F(1).view(np.int32))))
-    per_vcpu, per_pcpu, per_slice = (F(1) / F(n) for n in (m.lanes.vcpus, m.lanes.pcpus, own["timeslice"]))
+    per_vcpu, per_pcpu = (F(1) / F(n) for n in (m.lanes.vcpus, m.lanes.pcpus))
+    per_slice = F(1) / F(own["timeslice"] if own else 1)
 
     def time(x: int) -> np.float32:
         return min(TOP, (bits(x + window) - bits(window)) * F(range_))
@@ -63,7 +66,7 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
     queues = [m.queue(q) for q in range(m.lanes.pcpus)]
     waiting = [v for v in everybody if m.vcpu["state"][v] == state.QUEUED]
     asleep = [v for v in everybody if m.vcpu["state"][v] in (state.BLOCKED, state.DONE)]
-    hidden = level == state.ORACLE and par["locks"] > 0
+    hidden = level == record.ORACLE and par["locks"] > 0
     lock = m.lock[m.guest["lock"][y]] if hidden else None
     tas = hidden and vms[lock["vm"]].lock_kind == "tas"
     line = m.waiters(m.guest["lock"][y]) if hidden and not tas else []
@@ -81,8 +84,6 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
             "position": share(place),
             "waited": time(now - int(w["queued_since"])) if v in waiting else 0,
             "last_run": time(int(w["last_run"])),
-            "credit": max(F(-1), min(F(1), F(h["credit"]) * per_slice)),
-            "priority": int(h["priority"]) + 1,
             "left_in_kernel": w["left_kernel"],
             "left_by_exit": w["left_by"] == state.PLE_YIELD,
             "suspected_spinner": spins(v),
@@ -95,7 +96,10 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
             "same_lock": seems_to_wait(v),
             "line_guess": TOP,
         }
-        if level >= state.INTROSPECTION and seems_to_wait(v):
+        if own:
+            found["credit"] = max(F(-1), min(F(1), F(h["credit"]) * per_slice))
+            found["priority"] = int(h["priority"]) + 1
+        if level >= record.INTROSPECTION and seems_to_wait(v):
             earlier = [u for u in everybody if seems_to_wait(u) and m.vcpu["first_ple"][u] < w["first_ple"]]
             found["line_guess"] = share(len(earlier))
         if hidden:
@@ -113,9 +117,7 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
     spinning = [int(v) for v in m.pcpu["current"] if v != state.NONE and spins(v)]
     host = {
         "queue": share(len(queues[p])),
-        "slice_left": max(F(0), min(F(1), F(int(pcpu["slice_end"]) - now) * per_slice)),
         "ran": time(now - int(pcpu["dispatched_at"])),
-        "rate_limited": now - int(pcpu["dispatched_at"]) < own["ratelimit"],
         "idle": F((m.pcpu["mode"] == state.IDLE).sum()) * per_pcpu,
         "noisy": F((m.pcpu["mode"] == state.NOISE).sum()) * per_pcpu,
         "spinning": F(len(spinning)) * per_pcpu,
@@ -126,14 +128,17 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
         "since_decision_here": time(now - int(pcpu["decided_at"])),
         "pcpu": F(p) * per_pcpu,
     }
-    return vcpus, np.array([host[name] for name in observe.HOST_FEATURES], F)
+    if own:
+        host["slice_left"] = max(F(0), min(F(1), F(int(pcpu["slice_end"]) - now) * per_slice))
+        host["rate_limited"] = now - int(pcpu["dispatched_at"]) < own["ratelimit"]
+    return vcpus, np.array([host[name] for name in table.host_names], F)
 
 
 def check(m: Machine) -> None:
     """Have the present written again, and compare."""
     m.lanes.observation[:] = m.lanes.mask[:] = 7
     m.lanes.drive(0, 1, OBSERVE)
-    vcpus, host = plain(m, int(m.lanes.layout["information"]))
+    vcpus, host = plain(m, m.lanes.level)
     written = m.lanes.observation[0]
     for number, (was, should) in enumerate(zip(written[: vcpus.size].reshape(vcpus.shape[::-1]), vcpus.T, strict=True)):
         assert was.tobytes() == should.tobytes(), f"feature {number}: {was} should be {should}"
@@ -187,6 +192,6 @@ def test_spinners_that_began_further_apart_than_32_bits_tell() -> None:
     m.vcpu["first_ple"][::2] -= np.arange(len(m.vcpu[::2])) << 33
     m.vcpu["first_ple"][1::4] = m.vcpu["first_ple"][0]  # and ties
     check(m)
-    at = observe.vcpu_names(state.INTROSPECTION).index("line_guess") * m.lanes.vcpus
+    at = observe.names_at("introspection").index("line_guess") * m.lanes.vcpus
     line = m.lanes.observation[0, at : at + m.lanes.vcpus]
     assert len(set(line.tolist())) > 10

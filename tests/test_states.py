@@ -41,7 +41,7 @@ def flaw(lanes: Lanes) -> str:
 
 def signed(lanes: Lanes, row: np.ndarray) -> bytes:
     """A state with a right checksum."""
-    body = lanes._header() + row.tobytes() + lanes.histogram[0].tobytes()
+    body = lanes._header + row.tobytes() + lanes.histogram[0].tobytes()
     return body + _checksum(body)
 
 

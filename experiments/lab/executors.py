@@ -84,17 +84,34 @@ def _in_processes(measure: Measure, columns: Sequence[str], batches: Batches, jo
 def without_interrupts() -> Iterator[None]:
     """Start processes that do not hear Ctrl-C, which a terminal sends to all: this one ends them, without their words.
 
-    They inherit what this thread does not hear now. It hears of it at the end.
+    They inherit what this thread does not hear now. It hears of it at the end. Their resource tracker outlives this
+    process; what it then finds and warns of has been tidied up already, or is tidied up by it.
     """
     from joblib.externals.loky.backend import resource_tracker
 
-    resource_tracker.ensure_running()  # before, as it makes the thread hear again
+    with _environment(PYTHONWARNINGS="ignore"):
+        resource_tracker.ensure_running()  # before, as it makes the thread hear again
     threading.excepthook = _without_executors
     heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Start processes with further environment variables."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _without_executors(failure: threading.ExceptHookArgs) -> None:

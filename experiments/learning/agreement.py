@@ -21,7 +21,7 @@ from experiments.learning.features import best
 from experiments.learning.trainings import file_of
 from ple_gym.envs.env import PleEnv
 from ple_gym.learned.file import Network
-from ple_gym.learned.network import ACTIONS_BITS, GUMBEL, NOISE_BITS, RANKED_AT
+from ple_gym.learned.network import ACTIONS_BITS, GUMBEL, NOISE_BITS, ranked_at
 from ple_gym.sim import rng
 from ple_gym.view.features import VCPU_FEATURES
 
@@ -40,7 +40,7 @@ def scores(network: Network, vcpus: npt.NDArray[np.float32], host: npt.NDArray[n
     """What the kernel computes, in double precision: float64 [V + 1] of observations [V, F] and [G]."""
     w = {name: array.astype(np.float64) for name, array in network.weights.items()}
     x = vcpus.astype(np.float64)
-    ranked = x[:, RANKED_AT]
+    ranked = x[:, ranked_at(network.scheduler)]
     x = np.hstack([x, 1 / (1 + (ranked[np.newaxis] > ranked[:, np.newaxis]).sum(axis=1))])
     y = np.maximum(x @ w["vcpu1"].T + host @ w["host1"] + w["bias1"], 0)
     asker = int(vcpus[:, VCPU_FEATURES.index("asker")].argmax())

@@ -18,7 +18,7 @@ import numpy as np
 from ple_gym.bench.report import Measurement, Seconds, at_most, plain, timed
 from ple_gym.drive import ASK, OBSERVE, SIGHT_AT
 from ple_gym.lanes import Lanes
-from ple_gym.learned.file import Network, shapes_of
+from ple_gym.learned.file import Network, inputs_of, shapes_of
 from ple_gym.rules import RULES
 from ple_gym.rules.compiling import entry_of, helper
 from ple_gym.rules.sight import SIGHT_BYTES
@@ -67,10 +67,10 @@ class Decider:
 def random_network(kind: str) -> Network:
     """Weights that nobody trained, for `Storm`."""
     vcpus = SCENARIOS["Storm"].guest.vcpus if kind == "mlp" else 0
-    size = (kind, "hypervisor", vcpus, HIDDEN[kind])
+    shapes = shapes_of(kind, vcpus, HIDDEN[kind], inputs_of(kind, "hypervisor"))
     generator = np.random.default_rng(0)
-    weights = {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes_of(*size).items()}
-    return Network(*size, weights, {})
+    weights = {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    return Network(kind, "hypervisor", vcpus, HIDDEN[kind], weights, {})
 
 
 def decision_rows(states: list[bytes], repeats: int) -> list[Measurement]:

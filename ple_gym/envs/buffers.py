@@ -1,6 +1,7 @@
-"""Large arrays that are used again once nobody holds them, so that their memory need not be asked for at every step.
+"""Arrays that are used again once nobody holds them, so that their memory need not be asked for at every step.
 
-A fresh array of ten megabytes costs a millisecond: the system clears its pages. Python counts who holds an object (a
+A fresh array of ten megabytes costs a millisecond: the system clears its pages; to copy an observation of one machine
+costs a sixth of a step. Python counts who holds an object (a
 view of an array holds it, a memory view and a tensor do), so that an array that only its list holds is as good as new.
 """
 
@@ -18,11 +19,13 @@ MOST = 3  # arrays that are kept: one that is filled, one that the caller still 
 
 
 def _holders(arrays: Sequence[object], place: int) -> int:
-    """A number that is `_ONLY_THE_LIST` if nobody but the list holds the object there."""
+    """A number that is `ONLY_THE_LIST` if nobody but the list holds the object there."""
     return sys.getrefcount(arrays[place])
 
 
-_ONLY_THE_LIST = _holders([object()], 0)  # Pythons differ in which references of their own they count
+#: What `sys.getrefcount(arrays[place])` is if nobody but the list or tuple `arrays` holds the object there. (Pythons
+#: differ in which references of their own they count.)
+ONLY_THE_LIST = _holders([object()], 0)
 
 
 class Buffers:
@@ -37,7 +40,7 @@ class Buffers:
     def take(self) -> npt.NDArray[Any]:
         """An array that nobody holds, but for the one who takes it."""
         for place in range(len(self._kept)):
-            if _holders(self._kept, place) == _ONLY_THE_LIST + (place == self._last):
+            if _holders(self._kept, place) == ONLY_THE_LIST + (place == self._last):
                 self._last = place
                 return self._kept[place]
         array = np.empty(self.shape, self.dtype)

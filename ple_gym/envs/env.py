@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import index
+from sys import getrefcount
 from typing import Any, SupportsIndex
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ple_gym.drive import NEXT, RESET, STEP
+from ple_gym.envs.buffers import ONLY_THE_LIST
 from ple_gym.envs.interface import (
     TRACE_ROWS,
     Observation,
@@ -47,7 +49,7 @@ _ADVANCING, _DECIDE, _FINISHED, _TIMED_OUT = map(
 _REWARD, _ELAPSED = state.RESULT_REWARD, state.RESULT_ELAPSED
 
 #: What `_bind` makes: addresses in this process, and views of memory that they name. Copies and pickles go without.
-_BOUND = ("lanes", "_step", "_action", "_results", "_mask", "_flat")
+_BOUND = ("lanes", "_step", "_action", "_results", "_mask", "_flat", "_last", "_spare")
 
 
 class PleEnv(gym.Env[Any, Any]):
@@ -139,7 +141,7 @@ class PleEnv(gym.Env[Any, Any]):
         self.action_space = self.interface.action_space()
         self.observation_space = self.interface.observation_space()
         self._trace = np.zeros((TRACE_ROWS if render_mode else 0, state.TRACE_WIDTH), np.int64)
-        self._is_flat = observation == "flat"
+        self._is_flat, self._arrange = observation == "flat", self.interface.arrange
         self._is_sparse = infos == "sparse"
         self._defer = self.interface.vcpus
         self._raises = illegal == "raise"
@@ -150,11 +152,18 @@ class PleEnv(gym.Env[Any, Any]):
         """Make the machine, and the fast ways to what is in it."""
         self.lanes = self.interface.lanes(1)
         self._step = self.lanes.bind(STEP, trace=self._trace)
+        # Two arrays to observe into in turns, unless somebody still holds the one whose turn it is, and the step there.
+        self._last, self._spare = self._other_step(), self._other_step()
         # One number goes faster into a memory view, or out of it, than into an array.
         self._action = self.lanes.action.data
         self._results = self.lanes.result[:, 0].data
         self._mask = self.lanes.mask[0]
         self._flat = self.lanes.observation[0]
+
+    def _other_step(self) -> tuple[npt.NDArray[Any], Callable[[], int]]:
+        """An array, and the call that steps and observes into it."""
+        flat = np.empty_like(self.lanes.observation[0])
+        return flat, self.lanes.bind(STEP, trace=self._trace, observation=flat)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -211,12 +220,19 @@ class PleEnv(gym.Env[Any, Any]):
         if not 0 <= number <= self._defer or (self._raises and not self._mask[number]):
             raise ArgumentError(self._not_legal(action, number))
         self._action[0] = number
-        told, results = self._step(), self._results
+        results, spare = self._results, self._spare
+        if getrefcount(spare[0]) == ONLY_THE_LIST:
+            flat, told = spare[0], spare[1]()
+            self._last, self._spare = spare, self._last
+        else:
+            told = self._step()
+            flat = self._flat.copy()
         if not told and self._is_sparse:  # in most steps nothing else happens; a call more would cost a twentieth
             info = {"action_mask": self._mask.copy(), "elapsed_cycles": int(results[_ELAPSED])}
-            return (self._flat.copy() if self._is_flat else self._observe()), results[_REWARD], False, False, info
+            return flat if self._is_flat else self._arrange(flat), results[_REWARD], False, False, info
         if told > 1:
             self.lanes.go_on(told, 1, STEP, trace=self._trace)
+            flat = self._flat.copy()
         reward, info = results[_REWARD], self._timed()
         illegal, status = bool(results[state.RESULT_ILLEGAL]), results[state.RESULT_STATUS]
         self._running = status == _DECIDE
@@ -228,7 +244,7 @@ class PleEnv(gym.Env[Any, Any]):
             raise RuntimeError("the step before was interrupted: call reset() before step()")
         if self._is_sparse and not self._running:
             info["ple_episode"] = self.episode_record()
-        return self._observe(), reward, status == _FINISHED, status == _TIMED_OUT, info
+        return self._arrange(flat), reward, status == _FINISHED, status == _TIMED_OUT, info
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Legal actions of the decision that is due: bool [V + 1], as sb3-contrib's MaskablePPO asks for."""
@@ -301,7 +317,7 @@ class PleEnv(gym.Env[Any, Any]):
         return draw(*picture_of(self.lanes, 0, self._trace))
 
     def _observe(self) -> Observation:
-        return self.interface.arrange(self._flat.copy())
+        return self._arrange(self._flat.copy())
 
     def _timed(self) -> dict[str, Any]:
         """What infos hold at every step."""

@@ -29,7 +29,7 @@ from ple_gym.scenario.model import Scenario
 from ple_gym.scenario.parameters import unknown
 from ple_gym.traces.events import Ints, unrolled
 from ple_gym.view import codes
-from ple_gym.view import features as observe
+from ple_gym.view.features import table_of
 from ple_gym.view.rows import Feature
 
 OBSERVATIONS = ("flat", "tokens")
@@ -75,7 +75,7 @@ class Interface:
     @property
     def features(self) -> int:
         """Features of a vCPU."""
-        return observe.vcpu_features(INFORMATION[self.information])
+        return len(self._tables()[0])
 
     def lanes(self, count: int, policy: str | None = None) -> Lanes:
         """Simulated machines that are observed and rewarded in this way, and who may decide in them."""
@@ -98,7 +98,8 @@ class Interface:
         """The observation that a flat one [..., length] is to be given as; of `tokens` a copy."""
         if self.observation == "flat":
             return flat
-        columns, host = flat[..., : -observe.HOST_LENGTH], flat[..., -observe.HOST_LENGTH :]
+        begin = self.vcpus * self.features
+        columns, host = flat[..., :begin], flat[..., begin:]
         rows = columns.reshape(*flat.shape[:-1], self.features, self.vcpus).swapaxes(-1, -2)
         return {"vcpus": np.ascontiguousarray(rows), "host": host.copy()}
 
@@ -115,7 +116,8 @@ class Interface:
 
     def _tables(self) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
         """Features of a vCPU and of the host at this information level."""
-        return observe.TABLE.of_vcpu(INFORMATION[self.information]), observe.TABLE.host
+        table = table_of(self.scenario.host.scheduler)
+        return table.of_vcpu(INFORMATION[self.information]), table.host
 
     def _bounds(self, features: tuple[Feature, ...]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         return codes.bounds(features, codes.DTYPES[self.observation_dtype])

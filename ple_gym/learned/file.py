@@ -26,8 +26,11 @@ from ple_gym.learned import network
 from ple_gym.learned.cards import check_card
 from ple_gym.learned.inputs import Inputs, rearranged
 from ple_gym.messages import show
+from ple_gym.scenario.model import Scenario
 from ple_gym.scenario.parameters import check, choice, number, unknown, whole
-from ple_gym.view import features as observe
+from ple_gym.scenario.schedulers import SCHEDULERS
+from ple_gym.view import credit
+from ple_gym.view.features import table_of
 
 PREFIX = "learned:"
 FOLDER = Path(__file__).parent / "shipped"
@@ -41,7 +44,7 @@ MAX_HIDDEN = 1024
 MAX_TEMPERATURE = 1000
 WHAT = "a learned policy"
 
-HEAD = ("kind", "information", "vcpus", "hidden", "temperature")  # of a `Network`, in the file's card
+HEAD = ("kind", "information", "vcpus", "hidden", "temperature", "scheduler")  # of a `Network`, in the file's card
 KINDS = {"linear": network.LINEAR, "mlp": network.MLP, "set": network.SET}
 LEVELS = {"hypervisor": 1, "introspection": 2, "oracle": 3}  # codes in `sim/state.py`
 #: Weights by kind, in the order in which the kernel reads them.
@@ -73,6 +76,8 @@ class Network:
         card: where it comes from: scenario, seeds, steps, scores, versions, command, ...
         temperature: 0: the action with the highest score; else a draw from the softmax of scores / temperature, as a
             policy that was trained to draw needs it: the best action of a near-tie, taken always, may let all spin.
+        scheduler: of the hosts it is for: what it reads, some of which only that scheduler has. A file that names none
+            is from the time when there was no other than `credit`.
 
     Raises:
         PolicyError: a number out of its range; weights that are missing, unknown, of another shape, or not finite.
@@ -85,15 +90,16 @@ class Network:
     weights: Mapping[str, npt.NDArray[np.float32]]
     card: Mapping[str, Any]
     temperature: float = 0.0
+    scheduler: str = credit.NAME
 
     def __post_init__(self) -> None:
         check_head(self, KINDS, least_vcpus=int(self.kind == "mlp"), least_hidden=0)
-        check_weights(self.weights, shapes_of(self.kind, self.information, self.vcpus, self.hidden))
+        check_weights(self.weights, shapes_of(self.kind, self.vcpus, self.hidden, self.inputs))
 
     @property
     def inputs(self) -> Inputs:
         """Names of what it reads, in the order of its weights: all that is shown at its level."""
-        return inputs_of(self.kind, self.information)
+        return inputs_of(self.kind, self.information, self.scheduler)
 
     @property
     def code(self) -> int:
@@ -110,14 +116,24 @@ class Network:
         scratch = {
             "linear": 1 + network.RANKS * vcpus,
             "mlp": 2 * hidden,
-            "set": (2 * hidden + network.RANKS) * vcpus + 4 * hidden + observe.HOST_LENGTH + 1,
+            "set": (2 * hidden + network.RANKS) * vcpus + 4 * hidden + len(self.inputs.host) + 1,
         }
         return vcpus + 1 + scratch[self.kind]
 
-    def check_fits(self, vcpus: int) -> None:
-        """Raise PolicyError unless it is for so many vCPUs."""
-        if self.vcpus not in (0, vcpus):
-            raise PolicyError(f"the learned policy is for {self.vcpus} vCPUs, the scenario has {vcpus}")
+    def check_fits(self, scenario: Scenario) -> None:
+        """Raise PolicyError unless it is for a scenario's number of vCPUs and its host's scheduler."""
+        check_fits(self, scenario)
+
+
+def check_fits(policy: Any, scenario: Scenario) -> None:
+    """Raise PolicyError unless a policy is for a scenario's number of vCPUs and its host's scheduler."""
+    if policy.vcpus not in (0, scenario.vcpus):
+        raise PolicyError(f"the learned policy is for {policy.vcpus} vCPUs, the scenario has {scenario.vcpus}")
+    if policy.scheduler != scenario.host.scheduler:
+        raise PolicyError(
+            f"the learned policy is for host.scheduler = {policy.scheduler}, the scenario's is "
+            f"{scenario.host.scheduler}: it reads what that host does not have"
+        )
 
 
 def check_head(policy: Any, kinds: Iterable[str], least_vcpus: int, least_hidden: int) -> None:
@@ -126,20 +142,19 @@ def check_head(policy: Any, kinds: Iterable[str], least_vcpus: int, least_hidden
     check("information level", choice(*LEVELS), policy.information, PolicyError)
     check("vcpus", whole(least_vcpus, MAX_VCPUS), policy.vcpus, PolicyError)
     check("hidden", whole(least_hidden, MAX_HIDDEN), policy.hidden, PolicyError)
+    check("scheduler", choice(*SCHEDULERS), policy.scheduler, PolicyError)
     check_temperature(policy.temperature)
     check_card(policy.card, PolicyError)
 
 
-def inputs_of(kind: str, information: str) -> Inputs:
+def inputs_of(kind: str, information: str, scheduler: str = credit.NAME) -> Inputs:
     """Names of what such a network reads, in the kernel's order."""
-    return Inputs.shown(LEVELS[information], ranks=kind != "mlp")
+    return Inputs.shown(table_of(scheduler), LEVELS[information], ranks=kind != "mlp")
 
 
-def shapes_of(
-    kind: str, information: str, vcpus: int, hidden: int, inputs: Inputs | None = None
-) -> dict[str, tuple[int, ...]]:
-    """Shape of each array of such a network; inputs: what it reads, None: all that is shown."""
-    sizes = {"1": 1, "H": hidden, "A": vcpus + 1} | (inputs or inputs_of(kind, information)).sizes(hidden, vcpus)
+def shapes_of(kind: str, vcpus: int, hidden: int, inputs: Inputs) -> dict[str, tuple[int, ...]]:
+    """Shape of each array of such a network that reads these inputs."""
+    sizes = {"1": 1, "H": hidden, "A": vcpus + 1} | inputs.sizes(hidden, vcpus)
     return {name: tuple(sizes[letter] for letter in letters) for name, letters in SHAPES[kind].items()}
 
 
@@ -257,18 +272,24 @@ def network_of(head: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]])
     Raises:
         PolicyError: it is damaged, or reads what is not shown.
     """
-    told = SimpleNamespace(**{name: head[name] for name in (*HEAD, "card")})
+    told = told_in(head)
     check_head(told, KINDS, least_vcpus=int(told.kind == "mlp"), least_hidden=0)
-    weights = fitted(head, weights, SHAPES[told.kind], inputs_of, shapes_of)
+    shown = inputs_of(told.kind, told.information, told.scheduler)
+    weights = fitted(head, weights, SHAPES[told.kind], shown, shapes_of)
     return Network(**vars(told), weights=weights)
+
+
+def told_in(head: Mapping[str, Any]) -> SimpleNamespace:
+    """What the head of a file tells, unchecked."""
+    return SimpleNamespace(**{name: {"scheduler": credit.NAME, **head}[name] for name in (*HEAD, "card")})
 
 
 def fitted(
     head: Mapping[str, Any],
     weights: Mapping[str, npt.NDArray[Any]],
     letters: Mapping[str, tuple[str, ...]],
-    inputs_of: Callable[[str, str], Inputs],
-    shapes_of: Callable[..., dict[str, tuple[int, ...]]],
+    shown: Inputs,
+    shapes_of: Callable[[str, int, int, Inputs], dict[str, tuple[int, ...]]],
 ) -> Mapping[str, npt.NDArray[Any]]:
     """Weights over the features that a file names as weights over those that the kernel shows, in its order; its head
     has been checked.
@@ -276,10 +297,9 @@ def fitted(
     Raises:
         PolicyError: names that do not fit, or weights that do not fit the names.
     """
-    kind, information, vcpus, hidden = (head[name] for name in ("kind", "information", "vcpus", "hidden"))
-    shown = inputs_of(kind, information)
+    kind, vcpus, hidden = (head[name] for name in ("kind", "vcpus", "hidden"))
     own = Inputs.of(head["features"], shown, PolicyError)
-    check_weights(weights, shapes_of(kind, information, vcpus, hidden, own))
+    check_weights(weights, shapes_of(kind, vcpus, hidden, own))
     return rearranged(weights, letters, own, shown, hidden, vcpus)
 
 

@@ -19,7 +19,7 @@ from ple_gym.learned.cards import list_of
 from ple_gym.learned.network import RANKED
 from ple_gym.messages import show
 from ple_gym.scenario.parameters import check, text
-from ple_gym.view import features
+from ple_gym.view.rows import Table
 
 RANK_NAMES = tuple(f"rank of {name}" for name in RANKED)
 MAX_NAMES = 1000
@@ -43,9 +43,9 @@ class Inputs:
     host: tuple[str, ...]
 
     @classmethod
-    def shown(cls, level: int, ranks: bool) -> Inputs:
-        """What the kernel shows at an information level, in its order."""
-        return cls(features.vcpu_names(level) + (RANK_NAMES if ranks else ()), features.HOST_FEATURES)
+    def shown(cls, table: Table, level: int, ranks: bool) -> Inputs:
+        """What the kernel shows of a table of features at an information level, in its order."""
+        return cls(table.vcpu_names(level) + (RANK_NAMES if ranks else ()), table.host_names)
 
     @classmethod
     def of(cls, told: Any, shown: Inputs, error: type[Exception]) -> Inputs:

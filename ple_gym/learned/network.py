@@ -16,7 +16,8 @@ from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import grid, records
 from ple_gym.sim.state import FLOAT32, INT8
 from ple_gym.sim.units import Unit, sources
-from ple_gym.view.features import HOST_LENGTH, VCPU_FEATURES
+from ple_gym.view.features import table_of
+from ple_gym.view.record import HYPERVISOR
 
 NO_NETWORK, LINEAR, MLP, SET = 0, 1, 2, 3
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
@@ -25,13 +26,18 @@ ZERO, ONE = np.float32(0.0), np.float32(1.0)
 #: for the second, and so on. Who is next in line has spun or waited longest, and two that began 2 us apart differ by a
 #: thousandth.
 RANKED = ("waited", "spin_age")
-RANKED_AT = np.array([VCPU_FEATURES.index(name) for name in RANKED])
 RANKS = len(RANKED)
 
 #: Quantiles of the standard Gumbel distribution, in multiples of 1/1024 so that they are the same on every machine. The
 #: highest of scores + noise is a draw from their softmax, here with probabilities in steps of 1/4096.
 NOISE_BITS, ACTIONS_BITS = 12, 11
 GUMBEL = (np.rint(-1024 * np.log(-np.log((np.arange(2**NOISE_BITS) + 0.5) / 2**NOISE_BITS))) / 1024).astype(np.float32)
+
+
+def ranked_at(scheduler: str) -> list[int]:
+    """Places of the `RANKED` among the features of a vCPU, where the host has this scheduler."""
+    shown = table_of(scheduler).vcpu_names(HYPERVISOR)
+    return [shown.index(name) for name in RANKED]
 
 
 @inlined
@@ -60,10 +66,10 @@ def add_each_vcpu(weights, first, x, y, inputs, outputs, vcpus):
 
 
 @called
-def add_ranks(weights, x, ranks, y, inputs, outputs, vcpus):
+def add_ranks(weights, x, s, ranks, y, inputs, outputs, vcpus):
     """y [outputs, V] += weights, behind those of x [inputs, V], of the ranks of x, which go to `ranks` [RANKS, V]."""
     for k in range(RANKS):
-        row = RANKED_AT[k]
+        row = s.waited if k == 0 else s.spin_age
         for i in range(vcpus):
             ranks[k, i] = ONE
         for j in range(vcpus):
@@ -99,23 +105,23 @@ def score_linear(s, raw, observation, room, scores):
     """A weighted sum of each vCPU's features and ranks; another, of the host's, for deferring."""
     inputs, vcpus, at = s.features, s.vcpus, 0
     x, host_at = matrix(observation, 0, inputs, vcpus)
-    host, _ = matrix(observation, host_at, 1, HOST_LENGTH)
+    host, _ = matrix(observation, host_at, 1, s.host)
     w, at = matrix(raw, at, 1, inputs + RANKS)
     b, at = matrix(raw, at, 1, 1)
-    u, at = matrix(raw, at, HOST_LENGTH, 1)
+    u, at = matrix(raw, at, s.host, 1)
     c, at = matrix(raw, at, 1, 1)
     defer, after = matrix(observation, room, 1, 1)
     ranks, _ = matrix(observation, after, RANKS, vcpus)
     each_vcpu(w, x, b, scores, inputs, 1, vcpus)
-    add_ranks(w, x, ranks, scores, inputs, 1, vcpus)
-    dense(u, host, c, defer, HOST_LENGTH, 1)
+    add_ranks(w, x, s, ranks, scores, inputs, 1, vcpus)
+    dense(u, host, c, defer, s.host, 1)
     scores[0, vcpus] = defer[0, 0]
 
 
 @called
 def score_mlp(s, raw, observation, room, scores):
     """Two hidden layers over the whole observation; for one number of vCPUs only."""
-    inputs, hidden, at = s.vcpus * s.features + HOST_LENGTH, s.hidden, 0
+    inputs, hidden, at = s.vcpus * s.features + s.host, s.hidden, 0
     x, _ = matrix(observation, 0, 1, inputs)
     w1, at = matrix(raw, at, inputs, hidden)
     b1, at = matrix(raw, at, 1, hidden)
@@ -139,11 +145,11 @@ def score_set(s, raw, observation, room, scores):
     Equivariant: another order of the vCPUs gives the same scores in that order, and any number of them will do.
     """
     inputs, hidden, vcpus, at = s.features, s.hidden, s.vcpus, 0
-    seen = 3 * hidden + HOST_LENGTH
+    seen = 3 * hidden + s.host
     x, host_at = matrix(observation, 0, inputs, vcpus)
-    host, _ = matrix(observation, host_at, 1, HOST_LENGTH)
+    host, _ = matrix(observation, host_at, 1, s.host)
     w1, at = matrix(raw, at, hidden, inputs + RANKS)
-    u1, at = matrix(raw, at, HOST_LENGTH, hidden)
+    u1, at = matrix(raw, at, s.host, hidden)
     b1, at = matrix(raw, at, 1, hidden)
     w2, at = matrix(raw, at, hidden, hidden)
     u2, at = matrix(raw, at, seen, hidden)
@@ -160,9 +166,9 @@ def score_set(s, raw, observation, room, scores):
     context, after = matrix(observation, after, 1, seen)
     common, after = matrix(observation, after, 1, hidden)
 
-    dense(u1, host, b1, common, HOST_LENGTH, hidden)
+    dense(u1, host, b1, common, s.host, hidden)
     each_vcpu(w1, x, common, y1, inputs, hidden, vcpus)
-    add_ranks(w1, x, ranks, y1, inputs, hidden, vcpus)
+    add_ranks(w1, x, s, ranks, y1, inputs, hidden, vcpus)
     rectify(y1, hidden, vcpus)
     asker = s.asker
     for k in range(hidden):
@@ -173,7 +179,7 @@ def score_set(s, raw, observation, room, scores):
         context[0, k] = total / np.float32(vcpus)
         context[0, hidden + k] = most
         context[0, 2 * hidden + k] = y1[k, asker]
-    for k in range(HOST_LENGTH):
+    for k in range(s.host):
         context[0, 3 * hidden + k] = host[0, k]
     dense(u2, context, b2, common, seen, hidden)
     each_vcpu(w2, y1, common, y2, hidden, hidden, vcpus)
@@ -191,12 +197,20 @@ class Asked(NamedTuple):
 
     vcpus: int
     features: int  # per vCPU
+    host: int  # features
+    waited: int  # places of the ranked features
+    spin_age: int
     hidden: int  # units
     asker: int  # vCPU
 
 
 #: What the parameters of a learned policy hold; its weights come after them.
-NETWORK = np.dtype([("kind", "i8"), ("features", "i8"), ("hidden", "i8"), ("temperature", "f8")])
+NETWORK = np.dtype(
+    [
+        ("kind", "i8"), ("features", "i8"), ("host", "i8"), ("waited", "i8"), ("spin_age", "i8"), ("hidden", "i8"),
+        ("temperature", "f8"),
+    ]
+)  # fmt: skip
 NETWORK_BYTES = NETWORK.itemsize
 
 
@@ -210,8 +224,8 @@ def learned(sight):
     own = records(see.parameters, 0, NETWORK_BYTES, NETWORK)[0]
     weights, observation, actions = see.parameters + NETWORK_BYTES, see.observation, see.vcpus + 1
     mask = grid(see.mask, 0, INT8, 1, 1, actions)
-    s = Asked(see.vcpus, own.features, own.hidden, see.asker)
-    scores, room = matrix(observation, 4 * (see.vcpus * own.features + HOST_LENGTH), 1, actions)
+    s = Asked(see.vcpus, own.features, own.host, own.waited, own.spin_age, own.hidden, see.asker)
+    scores, room = matrix(observation, 4 * (see.vcpus * own.features + own.host), 1, actions)
     if own.kind == LINEAR:
         score_linear(s, weights, observation, room, scores)
     elif own.kind == MLP:

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ple_gym.learned.file import LEVELS, Network
-from ple_gym.learned.network import NETWORK, NETWORKS
+from ple_gym.learned.network import NETWORK, NETWORKS, ranked_at
 from ple_gym.scenario.model import Scenario
 from ple_gym.sim.description import Memory
-from ple_gym.view import features as observe
+from ple_gym.view.features import table_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +51,11 @@ class LearnedPolicy:
     def block(self) -> npt.NDArray[np.uint8]:
         """Sizes and weights, as the compiled networks read them."""
         record: Any = np.zeros(1, NETWORK)
-        record["kind"], record["hidden"] = self.network.code, self.network.hidden
-        record["features"] = observe.vcpu_features(LEVELS[self.information])
-        record["temperature"] = self.network.temperature
+        network, shown = self.network, table_of(self.network.scheduler)
+        record["kind"], record["hidden"] = network.code, network.hidden
+        record["features"], record["host"] = len(shown.of_vcpu(LEVELS[self.information])), len(shown.host)
+        record["waited"], record["spin_age"] = ranked_at(network.scheduler)
+        record["temperature"] = network.temperature
         return np.concatenate([record.view(np.uint8), self.network.flat().view(np.uint8)])
 
     def world(self, scenario: Scenario) -> Scenario:

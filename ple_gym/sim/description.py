@@ -55,18 +55,11 @@ class _Tables:
         return np.array([quantile_table(text) for text in self.rows], dtype=np.int64)
 
 
-def float_bits(x: float) -> int:
-    """Bits of x as float32: up to scale and offset, a piecewise linear logarithm."""
-    return int(np.float32(x).view(np.int32))
-
-
-def describe(
-    scenario: Scenario, scheduler: Host, reward: int, information: int, vcpu_features: int, memory: Memory
-) -> np.ndarray:
+def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarray) -> np.ndarray:
     """The shared description of a scenario: uint8, PARAMETERS, the scheduler's, VM_PARAMETERS [M], PROGRAM [M], the
-    quantile tables.
+    quantile tables, and what only those need who look at the lanes.
 
-    `vcpu_features`: how many features each vCPU has in an observation; `memory`: what a rule remembers in each lane.
+    `memory`: what a rule remembers in each lane.
     """
     tables = _Tables()
     vms = (scenario.guest, *scenario.neighbours)
@@ -81,7 +74,6 @@ def describe(
         "locks": sum(vm.locks for vm in vms),
         "sockets": host.sockets,
         "finite_vms": sum(vm.transactions > 0 for vm in vms),
-        "features": vcpu_features,
         "tsc_hz": hz,
         "exit": cost.exit,
         "switch": cost.switch,
@@ -96,17 +88,12 @@ def describe(
         "count": ple.count,
         "actuator": _ACTUATORS[scenario.decision.actuator],
         "pull_swaps": scenario.decision.pull_swaps,
-        "reward": reward,
-        "information": information,
         "storm_span": hz // 1000,
         "storm_exits": _storm_exits(scenario),
         "noise_rate_hz": noise.rate_hz,
         "noise_burst": noise.burst_us * hz // 10**6,
         "noise_cap_permille": noise.cap_permille,
         "noise_level_table": tables.row(noise.level),
-        "scale_window": ple.window,
-        "scale_low": float_bits(ple.window),
-        "scale_factor": 1.0 / (float_bits(ple.window + hz // 10) - float_bits(ple.window)),
         "limit": round(scenario.limit.simulated_s * hz),
         "tables": len(tables.rows),
     }
@@ -120,6 +107,7 @@ def describe(
         at += sections[name].bytes
     values["row_bytes"] = -(-at // _CACHE_LINE) * _CACHE_LINE
     parts = {"host_parameters": own, "vm_parameters": vm_parameters, "programs": programs, "tables": tables.array()}
+    parts["view"] = view
     at = parameters.nbytes
     for name, part in parts.items():
         values[f"{name}_at"] = at

@@ -89,6 +89,19 @@ def _scratch(typing_context: Any, dtype: Any, columns: Any) -> Any:
     return GridType(dtype.dtype)(dtype, types.int64), generate
 
 
+@intrinsic
+def _prefetch(typing_context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        to_read, soon, data = ir.Constant(number, 0), ir.Constant(number, 3), ir.Constant(number, 1)
+        builder.call(fetch, [_pointer(builder, args[0]), to_read, soon, data])
+        return context.get_dummy_value()
+
+    return types.none(types.int64), generate
+
+
 @infer_global(operator.getitem)
 class _GetItem(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
@@ -133,6 +146,22 @@ def _get_number(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 def _set_number(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     builder.store(args[2], _element(context, builder, sig.args[0], args[0], args[1]))
     return context.get_dummy_value()
+
+
+LINE_BYTES = 64  # of a cache line; where it is another, more or less than all is asked for
+
+if JIT_ENABLED:
+
+    @inlined
+    def prefetch(raw, size):
+        """Let the processor fetch `size` bytes from address `raw` on, while it does something else."""
+        for at in range(0, size, LINE_BYTES):
+            _prefetch(raw + at)
+
+else:
+
+    def prefetch(raw, size):
+        """Nothing: where nothing is compiled, nothing is fast."""
 
 
 def handle(array: np.ndarray) -> int:

@@ -47,10 +47,6 @@ PULL, LOCAL, HINT = 0, 1, 2
 ADVANCING, DECIDE, FINISHED, TIMED_OUT, CUT_OFF = np.arange(5)
 # where an environment starts: at a world's first decision, or inside a storm of exits
 FIRST, STORM = 0, 1
-# rewards
-WASTE, TIME, FAIR = 0, 1, 2
-# information levels
-NOTHING, HYPERVISOR, INTROSPECTION, ORACLE = 0, 1, 2, 3
 
 # what a trace row records, and its columns: time, kind, pCPU, vCPU, lock (-1: none)
 RAN, STOPPED, TRIED, ACQUIRED, RELEASED, EXITED, SLEPT, WOKE, NOISE_BEGAN, NOISE_ENDED = np.arange(10)
@@ -69,11 +65,10 @@ PARAMETERS = np.dtype(
         # sizes, and where the sections of a lane's row start (bytes)
         ("pcpus", "i8"), ("vcpus", "i8"), ("vms", "i8"), ("locks", "i8"), ("sockets", "i8"), ("tables", "i8"),
         ("finite_vms", "i8"),  # VMs with a finite pool: the run ends when all of these are done
-        ("features", "i8"),  # features per vCPU in an observation at this level
-        ("observation_form", "i8"),  # in which type an observation is written (view/codes.py)
         *((f"{name}_at", "i8") for name in SECTIONS),
         ("row_bytes", "i8"),
         ("host_parameters_at", "i8"), ("vm_parameters_at", "i8"), ("programs_at", "i8"), ("tables_at", "i8"),
+        ("view_at", "i8"),  # what is there, the simulator does not know (view/record.py)
         ("tsc_hz", "i8"),  # cycles in a second
         # costs, cycles
         ("exit", "i8"), ("switch", "i8"), ("cache", "i8"), ("migration", "i8"), ("remote_migration", "i8"),
@@ -81,15 +76,11 @@ PARAMETERS = np.dtype(
         # pause-loop exiting: cycles, cycles, PAUSEs
         ("ple_kind", "i8"), ("gap", "i8"), ("window", "i8"), ("count", "i8"),
         # decisions
-        ("actuator", "i8"), ("pull_swaps", "i8"), ("reward", "i8"), ("information", "i8"),
+        ("actuator", "i8"), ("pull_swaps", "i8"),
         ("storm_span", "i8"), ("storm_exits", "i8"),  # so many exits within so many cycles are a storm (12.1)
         # host noise: 0 = none; cycles; cycles; table row
         ("noise_rate_hz", "i8"), ("noise_burst", "i8"), ("noise_cap_permille", "i8"), ("noise_level_table", "i8"),
         ("limit", "i8"),  # simulated-time cap, cycles
-        # scale of times in observations (view/): the window, cycles; bits of it as float32; 1 / range of bits
-        ("scale_window", "i8"),
-        ("scale_low", "f8"),
-        ("scale_factor", "f8"),
     ],
     align=True,
 )  # fmt: skip

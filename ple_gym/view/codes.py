@@ -22,7 +22,6 @@ from ple_gym.view.rows import Feature
 
 STEPS = 252
 DTYPES: Mapping[str, np.dtype[Any]] = {name: np.dtype(name) for name in ("float32", "float16", "uint8")}
-AS_FLOAT32, AS_FLOAT16, AS_CODES = range(len(DTYPES))  # their numbers in the kernel
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[Any]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ple_gym.sim.jit import inlined
-from ple_gym.sim.state import HYPERVISOR
+from ple_gym.view.record import HYPERVISOR
 from ple_gym.view.rows import FLAG, SHARE, SIGNED, Feature, Table
 from ple_gym.view.scales import FLOAT32, INT32, ONE, ZERO, within
 

@@ -2,7 +2,7 @@
 
 Everything that must know a feature reads it here: the kernel that writes observations, the spaces, the documents, the
 files of learned policies. To add one is to add a row. Which place it has in an observation nobody needs to know: a
-policy file names its features, and `vcpu_names` and `HOST_FEATURES` tell the order.
+policy file names its features, and `table_of` tells the order.
 
 A row that shows more than a hypervisor sees belongs to a higher level; its writer gets words that the lower levels'
 writers do not have, so that these cannot peek.
@@ -10,9 +10,13 @@ writers do not have, so that these cannot peek.
 
 from __future__ import annotations
 
-from ple_gym.sim.state import BLOCKED, HYPERVISOR, INTROSPECTION, NOTHING, ORACLE, PLE_YIELD, QUEUED, RUNNING
+from collections.abc import Mapping
+from functools import cache
+
+from ple_gym.sim.state import BLOCKED, PLE_YIELD, QUEUED, RUNNING
 from ple_gym.view import credit
-from ple_gym.view.rows import FLAG, LOGARITHM, PLACE, SHARE, Feature, Table, joined, names
+from ple_gym.view.record import HYPERVISOR, INTROSPECTION, ORACLE
+from ple_gym.view.rows import FLAG, LOGARITHM, PLACE, SHARE, Feature, Table, joined
 from ple_gym.view.scales import FLOAT32, TOP, ZERO, counted, scaled
 
 #: Of every vCPU, whatever the host's scheduler.
@@ -169,42 +173,33 @@ NEUTRAL_HOST = (
     ),
 )  # fmt: skip
 
-#: What is written today: there is one host scheduler.
-TABLE: Table = joined(NEUTRAL_VCPU, NEUTRAL_HOST, credit.OWN)
-
-VCPU_FEATURES = names(TABLE.of_vcpu(HYPERVISOR))
-INTROSPECTION_FEATURES = names(TABLE.added(INTROSPECTION))
-ORACLE_FEATURES = names(TABLE.added(ORACLE))
-HOST_FEATURES = names(TABLE.host)
-HOST_LENGTH = len(HOST_FEATURES)
+#: What host schedulers add, by name. Of any other the neutral features are seen.
+OWN: Mapping[str, Table] = {credit.NAME: credit.OWN}
 
 
-def vcpu_names(level: int) -> tuple[str, ...]:
-    """Names of the features of a vCPU at an information level (`state.NOTHING` .. `state.ORACLE`), in order."""
-    return names(TABLE.of_vcpu(level))
+@cache
+def table_of(scheduler: str) -> Table:
+    """What is seen of a host with this scheduler."""
+    return joined(NEUTRAL_VCPU, NEUTRAL_HOST, OWN.get(scheduler, Table((), ())))
 
 
-def names_at(information: str) -> tuple[str, ...]:
+#: Names at the hypervisor level under Xen's credit scheduler, in order: of a vCPU and of the host.
+VCPU_FEATURES = table_of(credit.NAME).vcpu_names(HYPERVISOR)
+HOST_FEATURES = table_of(credit.NAME).host_names
+
+
+def names_at(information: str, scheduler: str = credit.NAME) -> tuple[str, ...]:
     """Names of the features of a vCPU at an information level: `hypervisor`, `introspection` or `oracle`; in order."""
     levels = {"hypervisor": HYPERVISOR, "introspection": INTROSPECTION, "oracle": ORACLE}
-    return vcpu_names(levels[information])
-
-
-def vcpu_features(level: int) -> int:
-    """How many features a vCPU has at an information level."""
-    return len(TABLE.of_vcpu(level))
-
-
-def observation_length(level: int, vcpus: int) -> int:
-    """Length of a flat observation: feature by feature all vCPUs, then the host's; 0 if nothing is seen."""
-    return 0 if level == NOTHING else vcpus * vcpu_features(level) + HOST_LENGTH
+    return table_of(scheduler).vcpu_names(levels[information])
 
 
 def feature_table() -> str:
     """All features as two Markdown tables, for docs/observation.md."""
     levels = {HYPERVISOR: "hypervisor", INTROSPECTION: "introspection", ORACLE: "oracle"}
+    table = table_of(credit.NAME)
     parts = []
-    for whose, features in (("of every vCPU", TABLE.vcpu), ("of the host and the asker", TABLE.host)):
+    for whose, features in (("of every vCPU", table.vcpu), ("of the host and the asker", table.host)):
         rows = [
             f"| `{one.name}` | {levels[one.level]} | {one.range[0]:g}..{one.range[1]:g} | {one.scheduler or 'any'} "
             f"| {one.meaning} |"

@@ -13,15 +13,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ple_gym.sim.jit import inlined, pasted
+from ple_gym.view.codes import lows, steps
 from ple_gym.view.rows import Feature
-from ple_gym.view.scales import FLOAT32, INT32, byte
+from ple_gym.view.scales import FLOAT32, INT32, byte, coded, halved
 
 IN_A_LOOP = 4  # features that one loop writes (observation.py says why)
 
 Words = Mapping[str, str]  # what a writer may ask for -> how it is written in the function that is made
 
+#: How a number is written in an observation of each type (`codes.py`); `low` and `step` are the feature's.
+FORMS = {"float32": "{value}", "float16": "halved({value})", "uint8": "coded({value}, low_{place}, step_{place})"}
 
-def columns(features: Sequence[Feature], first: int, words: Words) -> Any:
+
+def columns(features: Sequence[Feature], first: int, words: Words, dtype: str) -> Any:
     """write(flat, vcpus, rows, here): columns of all vCPUs, from number `first` on, four in each loop.
 
     What belongs to the host's scheduler has been kept already, in `rows.own`.
@@ -32,6 +36,7 @@ def columns(features: Sequence[Feature], first: int, words: Words) -> Any:
         if place % IN_A_LOOP == 0:
             lines.append("for i in range(vcpus):")
         value = f"rows.own[0, {own.index(feature)} * vcpus + i]" if feature in own else _call(feature, place, words)
+        value = FORMS[dtype].format(value=value, place=place)
         lines.append(f"    flat[0, {first + place} * vcpus + i] = {value}")
     return pasted(_function("write(flat, vcpus, rows, here)", lines, features))
 
@@ -42,9 +47,12 @@ def kept(features: Sequence[Feature], words: Words) -> Any:
     return inlined(_function("keep(kept, vcpus, i, own, host_par)", lines, features))
 
 
-def numbers(features: Sequence[Feature], words: Words) -> Any:
+def numbers(features: Sequence[Feature], words: Words, dtype: str) -> Any:
     """write(flat, at, here, count, asking, host_par): features of the host, from number `at` on."""
-    lines = [f"flat[0, at + {place}] = {_call(feature, place, words)}" for place, feature in enumerate(features)]
+    lines = [
+        f"flat[0, at + {place}] = {FORMS[dtype].format(value=_call(feature, place, words), place=place)}"
+        for place, feature in enumerate(features)
+    ]
     return inlined(_function("write(flat, at, here, count, asking, host_par)", lines, features))
 
 
@@ -59,7 +67,9 @@ def _function(head: str, lines: Sequence[str], features: Sequence[Feature]) -> A
     """The function of that head and body; `writer_0` .. are those of the features."""
     text = "\n    ".join([f"def {head}:", *(lines or ["pass"])]) + "\n"
     scope: dict[str, Any] = {f"writer_{place}": inlined(feature.writer) for place, feature in enumerate(features)}
-    scope |= {"FLOAT32": FLOAT32, "INT32": INT32, "byte": byte}
+    scope |= {f"low_{place}": low for place, low in enumerate(lows(features))}
+    scope |= {f"step_{place}": step for place, step in enumerate(steps(features))}
+    scope |= {"FLOAT32": FLOAT32, "INT32": INT32, "byte": byte, "coded": coded, "halved": halved}
     file = f"<features {', '.join(feature.name for feature in features)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)  # for tracebacks
     exec(compile(text, file, "exec"), scope)

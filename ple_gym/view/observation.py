@@ -1,4 +1,4 @@
-"""Writing what an agent sees of a decision: the legal actions, and every feature of the table (`features.py`).
+"""Writing what an agent sees of a decision: the legal actions, and every feature of a table (`features.py`).
 
 The information level changes only what is seen. Rows of the `hypervisor` level are written from the visible arrays
 alone (`Sight`). A flat observation is feature by feature all vCPUs, then the host's features.
@@ -10,7 +10,7 @@ because it cannot know that the columns do not overlap. (Rows on the stack, it k
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,25 +18,9 @@ import numpy as np
 from ple_gym.sim.decisions import within_reach
 from ple_gym.sim.guest.waits import in_line
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.memory import grid, scratch
+from ple_gym.sim.memory import grid, records, scratch
 from ple_gym.sim.sight import sight_of
-from ple_gym.sim.state import (
-    ADVANCING,
-    BLOCKED,
-    DECIDE,
-    HOLD,
-    HYPERVISOR,
-    IDLE,
-    INF,
-    INT8,
-    INTROSPECTION,
-    NOISE,
-    NONE,
-    ORACLE,
-    QUEUED,
-    SPIN,
-    UINT16,
-)
+from ple_gym.sim.state import ADVANCING, BLOCKED, DECIDE, HOLD, IDLE, INF, INT8, NOISE, NONE, QUEUED, SPIN, UINT16
 from ple_gym.sim.state import (
     FLOAT32 as FLOATS,
 )
@@ -47,9 +31,9 @@ from ple_gym.sim.state import (
     INT64 as TIMES,
 )
 from ple_gym.view import codes, loops
-from ple_gym.view.features import HOST_LENGTH, TABLE
-from ple_gym.view.rows import Table
-from ple_gym.view.scales import FLOAT32, INT32, ONE, ZERO, byte, coded, halved, scaled
+from ple_gym.view.record import HYPERVISOR, INTROSPECTION, ORACLE, VIEW, VIEW_BYTES
+from ple_gym.view.rows import Feature, Table
+from ple_gym.view.scales import FLOAT32, INT32, ONE, byte, scaled
 
 FAR = np.int64(2**31 - 1)  # the largest number of an int32 row
 
@@ -145,41 +129,36 @@ class Writers(NamedTuple):
     own: int  # features of the host's scheduler that each vCPU has
 
 
-def writers_of(table: Table) -> Writers:
-    """Turn a table of features into compiled functions."""
+def writers_of(table: Table, dtype: str = "float32") -> Writers:
+    """Turn a table of features into compiled functions that write observations of this type."""
     own = [feature for feature in table.vcpu if feature.scheduler]
     return Writers(
         {
-            level: loops.columns(table.added(level), len(table.of_vcpu(level - 1)), words)
+            level: loops.columns(table.added(level), len(table.of_vcpu(level - 1)), words, dtype)
             for level, words in WORDS.items()
         },
         loops.kept(own, OF_A_RECORD),
-        loops.numbers(table.host, OF_THE_HOST),
+        loops.numbers(table.host, OF_THE_HOST, dtype),
         len(own),
     )
-
-
-_WRITERS = writers_of(TABLE)
-_write_seen, _write_guessed, _write_known = _WRITERS.columns.values()
-_keep, _write_host, OWN = _WRITERS.keep, _WRITERS.host, _WRITERS.own
 
 
 # --- gathering --------------------------------------------------------------------------------------------------------
 
 
 @inlined
-def here_of(see, p, now, decided_at):
+def here_of(see, view, p, now, decided_at):
     """The decision that is due on pCPU p."""
     par, asker = see.par[0], see.pcpu[p].current
     return Here(
         now,
-        now + par.scale_window,
+        now + view.window,
         decided_at,
         INT32(p),
         INT32(asker),
         INT32(see.vcpu[asker].pc_class),
-        FLOAT32(par.scale_low),
-        FLOAT32(par.scale_factor),
+        FLOAT32(view.low),
+        FLOAT32(view.factor),
         ONE / FLOAT32(par.vcpus),
         ONE / FLOAT32(par.pcpus),
     )
@@ -191,53 +170,12 @@ def seems_to_spin(exits, vcpu, progress):
     return (exits > 0) & (vcpu.cpu_time - vcpu.cpu_at_ple <= progress)
 
 
-@called
-def write_observation(s, mask, flat):
-    """The decision that is due: its legal actions, int8 grid [1, V + 1], and its observation, float32 grid
-    [1, `features.observation_length`].
-
-    When there is nothing to decide, all actions are legal. When the run has ended, the view is from the pCPU that
-    decided last, for a value function; zeros if it is idle, or if no run has begun.
-    """
-    par = s.par[0]
-    world = s.world[0]
-    p = world.deciding
-    nobody = world.status == ADVANCING or s.pcpu[p].current == NONE
-    if nobody:
-        for i in range(par.vcpus * par.features + HOST_LENGTH):
-            flat[0, i] = ZERO
-    else:
-        write_visible(sight_of(s), p, world.now, world.decided_at, mask, flat)
-        if par.information >= INTROSPECTION:
-            write_introspection(s, p, flat)
-        if par.information == ORACLE and par.locks > 0:
-            write_hidden(s, p, flat)
-    if world.status != DECIDE:
-        for i in range(par.vcpus + 1):
-            mask[0, i] = 1
-
-
-@called
-def write_visible(see, p, now, decided_at, mask, flat):
-    """The legal actions, the hypervisor level and the host's features, from nothing but what the hypervisor sees."""
-    here = here_of(see, p, now, decided_at)
-    par, later, low, factor = see.par[0], here.later, here.low, here.factor
-    vcpus, window = par.vcpus, par.scale_window
-    my_vm = see.vcpu[see.pcpu[p].current].vm
-    rows = Seen(
-        scratch(INTS, vcpus),
-        scratch(INTS, vcpus),
-        scratch(INTS, vcpus),
-        scratch(INTS, vcpus),
-        scratch(INTS, vcpus),
-        scratch(INTS, vcpus),
-        scratch(INTS, vcpus),
-        scratch(FLOATS, vcpus),
-        scratch(FLOATS, vcpus),
-        scratch(FLOATS, vcpus),
-        scratch(FLOATS, vcpus),
-        scratch(FLOATS, vcpus * OWN),
-    )
+@inlined
+def look_at_all(see, here, rows, own, keep, mask):
+    """Gather what a hypervisor sees, from nothing but that: fill `rows` (with `own` features of the host's scheduler),
+    write the legal actions, and count."""
+    par, later, low, factor, vcpus = see.par[0], here.later, here.low, here.factor, see.par[0].vcpus
+    window, my_vm = later - here.now, see.vcpu[np.uint32(here.asker)].vm
     for m in range(par.vms):
         vm = see.vmp[m]
         progress, ours = vm.progress, INT32(np.uint32(m) == my_vm)
@@ -255,7 +193,7 @@ def write_visible(see, p, now, decided_at, mask, flat):
             rows.last_run[0, i] = scaled(vcpu.last_run + window, low, factor)
             rows.since_exit[0, i] = scaled(later - vcpu.last_ple, low, factor)
             rows.spin_age[0, i] = scaled(later - vcpu.first_ple, low, factor)
-            _keep(rows.own, vcpus, i, see.host_vcpu[i], see.host_par[0])
+            keep(rows.own, vcpus, i, see.host_vcpu[i], see.host_par[0])
     for i in range(vcpus):
         mask[0, i] = within_reach(byte(rows.flags[0, i], 0), rows.pcpu[0, i], here.p, par.actuator)
     mask[0, np.int64(here.asker)] = 1
@@ -276,9 +214,7 @@ def write_visible(see, p, now, decided_at, mask, flat):
         noisy += INT32(other.mode == NOISE)
         if other.current != NONE:
             spinning += rows.suspected[0, np.int64(other.current)]
-    count = Count(INT32(idle), INT32(noisy), INT32(spinning), INT32(queued), INT32(asleep), INT32(queued_spinners))
-    _write_seen(flat, vcpus, rows, here)
-    _write_host(flat, vcpus * par.features, here, count, see.pcpu[p], see.host_par[0])
+    return Count(INT32(idle), INT32(noisy), INT32(spinning), INT32(queued), INT32(asleep), INT32(queued_spinners))
 
 
 @inlined
@@ -296,13 +232,12 @@ def count_earlier(times, before, vcpus):
             before[0, i] = INT32(before[0, i] + INT32(a < t) + INT32(b < t) + INT32(c < t) + INT32(d < t))
 
 
-@called
-def write_introspection(s, p, flat):
-    """What the introspection level adds: from the lock address that was in a register at a vCPU's last exit."""
+@inlined
+def guess_of_all(s, rows, began, after):
+    """Fill `rows` with what the introspection level adds, from the lock address that was in a register at a vCPU's last
+    exit. began, after: room for vcpus + 3 numbers, int64 and int32."""
     vcpus = s.par[0].vcpus
-    mine = s.guest[s.pcpu[p].current].exit_lock
-    began, after = scratch(TIMES, vcpus + 3), scratch(INTS, vcpus + 3)
-    rows = Guessed(scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus))
+    mine = s.guest[s.pcpu[s.world[0].deciding].current].exit_lock
     earliest, latest = INF, -INF
     for m in range(s.par[0].vms):
         vm = s.vmp[m]
@@ -322,20 +257,17 @@ def write_introspection(s, p, flat):
         count_earlier(after, rows.earlier, vcpus)
     else:
         count_earlier(began, rows.earlier, vcpus)
-    _write_guessed(flat, vcpus, rows, here_of(sight_of(s), p, s.world[0].now, s.world[0].decided_at))
 
 
-@called
-def write_hidden(s, p, flat):
-    """What the oracle level adds: holder and ticket order of the asker's lock, which only the guest knows."""
+@inlined
+def know_of_all(s, rows):
+    """Fill `rows` with what the oracle level adds: holder and ticket order of the asker's lock, which only the guest
+    knows."""
     vcpus = s.par[0].vcpus
-    mine = s.guest[s.pcpu[p].current].lock
+    mine = s.guest[s.pcpu[s.world[0].deciding].current].lock
     lock = s.lock[mine]
     free = lock.holder == NONE
     polls = not in_line(s, lock.vm)
-    rows = Known(
-        scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus)
-    )
     for i in range(vcpus):
         guest = s.guest[i]
         rows.place[0, i] = INT32(-1)
@@ -355,42 +287,103 @@ def write_hidden(s, p, flat):
             w = s.guest[w].next_waiter
     for i in range(vcpus):
         rows.behind[0, i] = INT32(last - rows.place[0, i])
-    _write_known(flat, vcpus, rows, here_of(sight_of(s), p, s.world[0].now, s.world[0].decided_at))
 
 
 # --- the entry --------------------------------------------------------------------------------------------------------
 
-UINT8 = np.dtype(np.uint8)
-_LOWS, _STEPS = codes.lows(TABLE.vcpu), codes.steps(TABLE.vcpu)
-_HOST_LOWS, _HOST_STEPS = codes.lows(TABLE.host), codes.steps(TABLE.host)
+#: How many bytes a number of each type has, and what the kernel takes it for.
+NUMBERS = {"float32": (4, FLOATS), "float16": (2, UINT16), "uint8": (1, np.dtype(np.uint8))}
 
 
-@inlined
-def write_codes(par, flat, observation):
-    """The codes (`codes.py`) of a flat observation: uint8 grid [1, length]."""
-    vcpus, at = par.vcpus, par.vcpus * par.features
-    for k in range(par.features):
-        low, step = _LOWS[k], _STEPS[k]
-        for i in range(k * vcpus, (k + 1) * vcpus):
-            observation[0, i] = coded(flat[0, i], low, step)
-    for k in range(HOST_LENGTH):
-        observation[0, at + k] = coded(flat[0, at + k], _HOST_LOWS[k], _HOST_STEPS[k])
+def nothing(features: Sequence[Feature], dtype: str) -> Any:
+    """What stands for 0 in an observation of this type, of each feature: [F]."""
+    zeros = np.zeros((1, len(features)), np.float32)
+    return codes.encode(zeros, features)[0] if dtype == "uint8" else zeros[0].astype(NUMBERS[dtype][1])
 
 
-@called
-def show(s, mask, observation):
-    """Write mask and observation of the decision that is due, at these addresses."""
-    par = s.par[0]
-    actions = grid(mask, 0, INT8, 1, 1, par.vcpus + 1)
-    length = par.vcpus * par.features + HOST_LENGTH
-    if par.observation_form == codes.AS_FLOAT32:
-        write_observation(s, actions, grid(observation, 0, FLOATS, 4, 1, length))
-        return
-    flat = scratch(FLOATS, length)
-    write_observation(s, actions, flat)
-    if par.observation_form == codes.AS_FLOAT16:
-        halves = grid(observation, 0, UINT16, 2, 1, length)
-        for i in range(length):
-            halves[0, i] = halved(flat[0, i])
-    else:
-        write_codes(par, flat, grid(observation, 0, UINT8, 1, 1, length))
+def show_of(table: Table, dtype: str) -> Callable[..., None]:
+    """The compiled function show(s, view, mask, observation) for a table of features and a type of observations.
+
+    It writes the decision that is due to two addresses: its legal actions, int8 [V + 1], and its observation, [length
+    of the table]. When there is nothing to decide, all actions are legal. When the run has ended, the view is from the
+    pCPU that decided last, for a value function; zeros if it is idle, or if no run has begun.
+    """
+    columns, keep, write_host, own = writers_of(table, dtype)
+    write_seen, write_guessed, write_known = (columns[level] for level in (HYPERVISOR, INTROSPECTION, ORACLE))
+    size, numbers = NUMBERS[dtype]
+    host_length, lengths = len(table.host), np.array([len(table.of_vcpu(level)) for level in range(ORACLE + 1)])
+    no_vcpu, no_host = nothing(table.vcpu, dtype), nothing(table.host, dtype)
+
+    @called
+    def write_nothing(flat, vcpus, begin, end):
+        """Zeros for features begin..end-1 of all vCPUs."""
+        for k in range(begin, end):
+            for i in range(vcpus):
+                flat[0, k * vcpus + i] = no_vcpu[k]
+
+    @inlined
+    def write_visible(see, view, p, now, decided_at, mask, flat):
+        """The legal actions, the hypervisor level and the host's features, from nothing but what a hypervisor sees."""
+        vcpus, here = see.par[0].vcpus, here_of(see, view, p, now, decided_at)
+        rows = Seen(
+            scratch(INTS, vcpus),
+            scratch(INTS, vcpus),
+            scratch(INTS, vcpus),
+            scratch(INTS, vcpus),
+            scratch(INTS, vcpus),
+            scratch(INTS, vcpus),
+            scratch(INTS, vcpus),
+            scratch(FLOATS, vcpus),
+            scratch(FLOATS, vcpus),
+            scratch(FLOATS, vcpus),
+            scratch(FLOATS, vcpus),
+            scratch(FLOATS, vcpus * own),
+        )
+        count = look_at_all(see, here, rows, own, keep, mask)
+        write_seen(flat, vcpus, rows, here)
+        write_host(flat, vcpus * lengths[view.information], here, count, see.pcpu[p], see.host_par[0])
+
+    @called
+    def write_introspection(s, view, p, flat):
+        """What the introspection level adds."""
+        vcpus, world = s.par[0].vcpus, s.world[0]
+        rows = Guessed(scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus))
+        guess_of_all(s, rows, scratch(TIMES, vcpus + 3), scratch(INTS, vcpus + 3))
+        write_guessed(flat, vcpus, rows, here_of(sight_of(s), view, p, world.now, world.decided_at))
+
+    @called
+    def write_hidden(s, view, p, flat):
+        """What the oracle level adds."""
+        vcpus, world = s.par[0].vcpus, s.world[0]
+        rows = Known(
+            scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus)
+        )
+        know_of_all(s, rows)
+        write_known(flat, vcpus, rows, here_of(sight_of(s), view, p, world.now, world.decided_at))
+
+    @inlined
+    def show(s, description, mask, observation):
+        """Write mask and observation of the decision that is due, at these addresses."""
+        par, world = s.par[0], s.world[0]
+        view = records(description, par.view_at, par.view_at + VIEW_BYTES, VIEW)[0]
+        features, p = lengths[view.information], world.deciding
+        actions = grid(mask, 0, INT8, 1, 1, par.vcpus + 1)
+        flat = grid(observation, 0, numbers, size, 1, par.vcpus * features + host_length)
+        if world.status == ADVANCING or s.pcpu[p].current == NONE:
+            write_nothing(flat, par.vcpus, 0, features)
+            for k in range(host_length):
+                flat[0, par.vcpus * features + k] = no_host[k]
+        else:
+            write_visible(sight_of(s), view, p, world.now, world.decided_at, actions, flat)
+            if view.information >= INTROSPECTION:
+                write_introspection(s, view, p, flat)
+            if view.information == ORACLE:
+                if par.locks > 0:
+                    write_hidden(s, view, p, flat)
+                else:
+                    write_nothing(flat, par.vcpus, lengths[INTROSPECTION], features)
+        if world.status != DECIDE:
+            for i in range(par.vcpus + 1):
+                actions[0, i] = 1
+
+    return show

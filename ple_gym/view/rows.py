@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ple_gym.sim.state import HYPERVISOR
+from ple_gym.view.record import HYPERVISOR, NOTHING
 
 Range: TypeAlias = tuple[float, float]
 
@@ -28,7 +28,7 @@ class Feature:
 
     Attributes:
         name: how policy files, documents and programs call it.
-        level: the lowest information level that shows it (`state.HYPERVISOR` .. `state.ORACLE`).
+        level: the lowest information level that shows it (`record.HYPERVISOR` .. `ORACLE`).
         meaning: one line for the documents.
         range: the lowest and the highest value. Both are told by the spaces; 0 lies within.
         writer: the value, as a function that is compiled into the loop over all vCPUs. It must not branch. Of a vCPU it
@@ -58,6 +58,19 @@ class Table:
     def of_vcpu(self, level: int) -> tuple[Feature, ...]:
         """What is shown of each vCPU at an information level; a higher level only adds features at the end."""
         return tuple(feature for feature in self.vcpu if feature.level <= level)
+
+    def vcpu_names(self, level: int) -> tuple[str, ...]:
+        """Names of the features of a vCPU at an information level (`record.NOTHING` .. `ORACLE`), in order."""
+        return names(self.of_vcpu(level))
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """Names of the host's features, in order."""
+        return names(self.host)
+
+    def length(self, level: int, vcpus: int) -> int:
+        """Length of a flat observation: feature by feature all vCPUs, then the host's; 0 if nothing is seen."""
+        return 0 if level == NOTHING else vcpus * len(self.of_vcpu(level)) + len(self.host)
 
     def added(self, level: int) -> tuple[Feature, ...]:
         """What a level adds to the one before."""

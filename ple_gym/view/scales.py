@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ple_gym.sim.description import float_bits
 from ple_gym.sim.jit import inlined
+from ple_gym.view.record import float_bits
 from ple_gym.view.rows import TOP as HIGHEST
 
 FLOAT32, INT32 = np.float32, np.int32
