@@ -46,6 +46,7 @@ CONVOY = {
         "tsc_hz": 10**9,
         "timeslice_ms": 30,
         "ratelimit_us": 1000,
+        "xen": "4.5",
         "yield_bypasses_ratelimit": False,
         "fresh_ratelimit_slice": True,
     },

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ple_gym.lanes import Lanes
 from ple_gym.scenario import Cost, Decision, Host, Limit, Noise, Ple, Scenario, ScenarioError, Vm, describe_parameters
+from ple_gym.scenario.model import AS_IN_XEN, XEN
 from ple_gym.sim.jit import JIT_ENABLED
 
 #: How many times as many examples are drawn: `make explore` looks for what the fixed ones do not show.
@@ -40,8 +41,9 @@ hosts = st.builds(
     tsc_hz=st.just(TSC_HZ),
     timeslice_ms=st.sampled_from([1, 2, 3, 10]),
     ratelimit_us=st.sampled_from([0, 100, 500, 1000]),
-    yield_bypasses_ratelimit=st.booleans(),
-    fresh_ratelimit_slice=st.booleans(),
+    xen=st.sampled_from(XEN),
+    yield_bypasses_ratelimit=st.sampled_from([AS_IN_XEN, AS_IN_XEN, False, True]),
+    fresh_ratelimit_slice=st.sampled_from([AS_IN_XEN, AS_IN_XEN, False, True]),
 )
 noises = st.builds(
     Noise,
@@ -149,15 +151,14 @@ _DISTRIBUTIONS = ("constant 1", f"constant {_LONGEST}", f"exponential {_LONGEST}
 
 def ends_of(allowed: str) -> tuple[object, ...]:
     """The values at the ends of what is allowed (a parameter's documentation): zero, lowest, highest; or every word."""
-    if allowed == "true or false":
-        return (False, True)
     if allowed.startswith("constant"):
         return _DISTRIBUTIONS
     if span := re.fullmatch(r"(0 \(.+\) or )?([0-9]+)\.\.([0-9]+)", allowed):
         return (*([0] if span[1] else []), int(span[2]), int(span[3]))
     if above := re.fullmatch(r"above 0 and at most ([0-9]+)", allowed):
         return (1e-7, float(above[1]))
-    return tuple(allowed.replace(" or ", ", ").split(", "))
+    flags = {"true": True, "false": False}
+    return tuple(flags.get(word, word) for word in allowed.replace(" or ", ", ").split(", "))
 
 
 #: Parameter -> the values at the ends of its range. Shares are documented as 0..1 too.
@@ -190,7 +191,7 @@ def extreme_scenarios(draw: st.DrawFn, wanted: tuple[str, object] | None = None)
     if draw(st.booleans()):
         more = draw(st.lists(vms(), max_size=3 - len(scenario.neighbours)))
         scenario = replace(scenario, neighbours=(*scenario.neighbours, *more))
-    for name in draw(st.lists(st.sampled_from(sorted(ENDS)), min_size=2, max_size=5, unique=True)):
+    for name in draw(st.lists(st.sampled_from(sorted(ENDS)), min_size=2, max_size=4, unique=True)):
         group, _, field = name.partition(".")
         one = draw(st.sampled_from(sorted(scenario.vms()))) if group == "guest" else group
         scenario = _changed(scenario, f"{one}.{field}", draw(values(ENDS[name])))

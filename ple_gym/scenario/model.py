@@ -30,10 +30,12 @@ from ple_gym.scenario.parameters import (
     check,
     check_fields,
     choice,
+    flag_or,
     number,
     one_of,
     parameters_of,
     unknown,
+    version,
     whole,
 )
 from ple_gym.scenario.schedulers import SCHEDULERS
@@ -58,6 +60,11 @@ MAX_BYTES = 2**20
 MAX_VCPUS = 1024
 """Of all VMs together."""
 
+XEN = ("4.5", "4.8", "4.17", "4.18")
+"""Versions of Xen whose credit schedulers differ here (docs/model.md, 9.10)."""
+AS_IN_XEN = "version"
+"""What a flag is that is as `host.xen` says."""
+
 _COST = whole(0, 10**8)
 
 
@@ -77,8 +84,14 @@ class Host(Group):
     ratelimit_us: Annotated[
         int, whole(100, 500_000, zero="off"), "time a vCPU runs before it is preempted; at most the time slice"
     ] = 1000
-    yield_bypasses_ratelimit: Annotated[bool, FLAG, "a yield ends the rate limit's protection (Xen >= 4.8)"] = False
-    fresh_ratelimit_slice: Annotated[bool, FLAG, "a rate-limited pass grants a new one (Xen 4.5)"] = True
+    xen: Annotated[str, version(*XEN), "version of Xen's credit scheduler; 4.17 as XCP-ng 8.3 ships it"] = "4.5"
+    # One change of Xen's alone, in a version that has it or not.
+    yield_bypasses_ratelimit: Annotated[
+        bool | str, flag_or(AS_IN_XEN), "a yield ends the rate limit's protection; version: since 4.8"
+    ] = AS_IN_XEN
+    fresh_ratelimit_slice: Annotated[
+        bool | str, flag_or(AS_IN_XEN), "a rate-limited pass grants a new one; version: before 4.8"
+    ] = AS_IN_XEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -512,7 +525,7 @@ _WESTMERE: Mapping[str, object] = {
 PROFILES: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
         "westmere-xen-4.5": _WESTMERE,  # the paper's machine, i.e. the defaults
-        "xen-4.8": {**_WESTMERE, "host.yield_bypasses_ratelimit": True, "host.fresh_ratelimit_slice": False},
+        "xen-4.8": {**_WESTMERE, "host.xen": "4.8"},
     }
 )
 

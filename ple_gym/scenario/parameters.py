@@ -92,6 +92,27 @@ def one_of(words: Collection[str]) -> Kind:
     return Kind(_either(words), check)
 
 
+def version(*words: str) -> Kind:
+    """Accept a version, written as text or as a number (4.5)."""
+    kind = one_of(words)
+
+    def check(value: Any) -> str:
+        return str(kind.check(str(value) if isinstance(value, int | float) else value))
+
+    return Kind(kind.allowed, check)
+
+
+def flag_or(word: str) -> Kind:
+    """Accept true, false, or a word that stands for one of them."""
+
+    def check(value: Any) -> bool | str:
+        if isinstance(value, bool) or value == word:
+            return bool(value) if isinstance(value, bool) else word
+        raise ValueError(f"must be {word}, true or false")
+
+    return Kind(f"{word}, true or false", check, _parse_flag)
+
+
 def _either(words: Collection[str]) -> str:
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last

@@ -166,17 +166,6 @@ def schedule(s, p, t, cause):
 
 
 @inlined
-def next_idle(s, after):
-    """The first idle pCPU cyclically after `after` (ending with itself), or NONE."""
-    n = s.par[0].pcpus
-    for i in range(1, n + 1):
-        p = np.uint32((np.int64(after) + i) % n)
-        if s.pcpu[p].mode == IDLE:
-            return p
-    return NONE
-
-
-@inlined
 def wake(s, v, t):
     """A blocked or halted vCPU becomes runnable."""
     guest = s.guest[v]

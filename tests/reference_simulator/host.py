@@ -135,6 +135,10 @@ class Host:
         """The next vCPU of p, taken out of its queue."""
         raise NotImplementedError
 
+    def take_out(self, v: Vcpu) -> None:
+        """Take v out of its queue."""
+        v.pcpu.queue.remove(v)
+
     def slice_end(self, p: Pcpu) -> int:
         """When the slice that begins now on p ends."""
         raise NotImplementedError

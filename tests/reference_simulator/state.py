@@ -10,6 +10,8 @@ from .draws import table
 
 INF = 1 << 62
 
+XEN = ("4.5", "4.8", "4.17", "4.18")
+
 # Priorities. A pCPU without work counts as IDLE.
 BOOST, UNDER, OVER, IDLE_PRIORITY = 0, -1, -2, -64
 
@@ -90,6 +92,7 @@ class Pcpu:
     noise_count: int = 0
     last_vcpu: Vcpu | None = None
     sort_seen: int = 0
+    balanced_at: int = -INF
     dispatch_exits: int = 0
 
     def event(self) -> int:
@@ -158,8 +161,11 @@ class Parameters:
         self.T: int = host["timeslice_ms"] * self.f // 1000
         self.K = self.T // 3 if host["timeslice_ms"] >= 3 else self.T
         self.R: int = host["ratelimit_us"] * self.f // 10**6
-        self.bypass = bool(host["yield_bypasses_ratelimit"])
-        self.fresh = bool(host["fresh_ratelimit_slice"])
+        self.xen = XEN.index(host["xen"])
+        bypass, fresh = host["yield_bypasses_ratelimit"], host["fresh_ratelimit_slice"]
+        self.bypass = self.since("4.8") if bypass == "version" else bool(bypass)
+        self.fresh = not self.since("4.8") if fresh == "version" else bool(fresh)
+        self.shortest = 100 * self.f // 10**6 if fresh == "version" else 0
 
         self.noise_rate_hz = int(noise["rate_hz"])
         self.noise_level = noise["level"]
@@ -182,6 +188,10 @@ class Parameters:
         self.actuator = scenario["decision"]["actuator"]
         self.pull_swaps = bool(scenario["decision"]["pull_swaps"])
         self.limit = round(scenario["limit"]["simulated_s"] * self.f)
+
+    def since(self, version: str) -> bool:
+        """Whether Xen's credit scheduler is of this version or a later one."""
+        return self.xen >= XEN.index(version)
 
 
 class Counters:

@@ -10,7 +10,7 @@ from .draws import HOST, Draws
 from .guest import Guest, RunFinished
 from .host import Host
 from .metrics import report
-from .rules import BYPASS, RULES
+from .rules import RULES, SETTINGS
 from .state import INF, Counters, LeftBy, Mode, Parameters, Pcpu, Phase, State, Vcpu, Vm
 
 #: The schedulers by name.
@@ -19,7 +19,8 @@ ACCOUNTING, WAKE_UP, PCPU = 0, 1, 2  # the order of simultaneous events (section
 
 
 def simulate(scenario: dict[str, Any], policy: str, seed: int, index: int = 0) -> dict[str, Any]:
-    return World(scenario, seed, index).run(policy)
+    host = {**scenario["host"], **SETTINGS.get(policy, {})}
+    return World({**scenario, "host": host}, seed, index).run(policy)
 
 
 class World:
@@ -33,10 +34,10 @@ class World:
         self.acct_at = INF
         self.credit_balance = 0
         self.sort_epoch = 0
-        self.bypass = parameters.bypass
         self.rule = RULES["host"]
 
         last = parameters.pcpus - 1
+        self.balance_bias: dict[int, Pcpu] = {}  # of each socket the pCPU last stolen from
         self.pcpus = [
             Pcpu(p, p * parameters.sockets // parameters.pcpus, idle_bias=last, last_tickle=last)
             for p in range(parameters.pcpus)
@@ -90,7 +91,6 @@ class World:
 
     def run(self, policy: str) -> dict[str, Any]:
         self.rule = RULES[policy]
-        self.bypass = BYPASS.get(policy, self.parameters.bypass)
         finished = False
         while True:
             t, kind, index = self.next_event()
@@ -236,7 +236,7 @@ class World:
         self.host.charge(p)
         self.host.leave(p, LeftBy.PLE)
         q = v.pcpu
-        q.queue.remove(v)
+        self.host.take_out(v)
         self.host.yields(y)
         self.host.insert(q if q is not p and self.parameters.pull_swaps else p, y)
         self.host.has_yielded(y)
@@ -244,7 +244,7 @@ class World:
 
     def hint(self, p: Pcpu, v: Vcpu) -> None:
         """A directed yield: v is favoured on its own pCPU."""
-        v.pcpu.queue.remove(v)
+        self.host.take_out(v)
         self.host.favour(p, v)
 
     # Invariants
