@@ -101,6 +101,9 @@ ples = st.builds(
     kind=st.sampled_from(["window", "count"]),
     gap=st.integers(0, 10**6),
     window=st.integers(1, 10**9),
+    window_grow=st.integers(0, 10**9),
+    window_shrink=st.integers(0, 10**9),
+    window_max=st.integers(1, 2**32 - 1),
     count=st.integers(0, 10**6),
 )
 

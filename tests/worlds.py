@@ -68,6 +68,9 @@ ples = st.builds(
     gap=st.sampled_from([0, 32, 128, 5000]),
     window=st.sampled_from([1, 512, 4096]),
     count=st.sampled_from([0, 1, 40, 300]),
+    window_grow=st.sampled_from([0, 2, 2, 3, 1000]),
+    window_shrink=st.sampled_from([0, 0, 2, 700]),
+    window_max=st.sampled_from([2**32 - 1, 2**32 - 1, 600, 65_535]),
 )
 
 

@@ -130,6 +130,16 @@ class Ple(Group):
     gap: Annotated[int, whole(1, 10**6, zero="off"), "longest time between two PAUSEs of one loop; cycles"] = 128
     window: Annotated[int, whole(1, 10**9), "time in one loop before the exit (kind window); cycles"] = 4096
     count: Annotated[int, whole(1, 10**6, zero="off"), "PAUSEs before the exit (kind count)"] = 3000
+    # Linux's KVM: grow 2, shrink 0; of the count likewise, with a maximum of 65535. Xen's window stays.
+    window_grow: Annotated[
+        int,
+        whole(1, 10**9, zero="not"),
+        "factor of a vCPU's window (count) at its exits; what is added if not below the window",
+    ] = 0
+    window_shrink: Annotated[
+        int, whole(1, 10**9, zero="at once"), "divisor of it at a dispatch; what is subtracted if not below the window"
+    ] = 0
+    window_max: Annotated[int, whole(1, 2**32 - 1), "what a window (count) grows to at most"] = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)

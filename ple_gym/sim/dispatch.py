@@ -8,6 +8,7 @@ from ple_gym.sim.guest.running import run_on
 from ple_gym.sim.guest.waits import available, waits_in_line
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.metrics import note
+from ple_gym.sim.pause_loop import shrink_window
 from ple_gym.sim.rng import draw, high, low
 from ple_gym.sim.sampling import UNIT, sample
 from ple_gym.sim.state import (
@@ -119,6 +120,7 @@ def switch(s, p, v, t, handler):
     vcpu.pcpu = p
     vcpu.state = RUNNING
     vcpu.dispatches += 1
+    shrink_window(s, vcpu)
     note(s, t, RAN, p, v, NONE)
     enter(s, p, t)
 

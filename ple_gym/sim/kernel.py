@@ -75,6 +75,7 @@ def start_world(s):
             s.vcpu[v].pcpu = i % par.pcpus
             s.vcpu[v].last_pcpu = NONE
             s.vcpu[v].left_by = NEVER_RAN
+            s.vcpu[v].window = par.least_window
             s.guest[v].wake_at = INF
             s.guest[v].ple_last = -INF
             s.guest[v].next_waiter = NONE

@@ -80,6 +80,8 @@ PARAMETERS = np.dtype(
         ("ipi", "i8"), ("line", "i8"),
         # pause-loop exiting: cycles, cycles, PAUSEs
         ("ple_kind", "i8"), ("gap", "i8"), ("window", "i8"), ("count", "i8"),
+        ("least_window", "i8"),  # of a vCPU: window or count, by the kind
+        ("window_grow", "i8"), ("window_shrink", "i8"), ("window_max", "i8"),
         # decisions
         ("actuator", "i8"), ("pull_swaps", "i8"), ("reward", "i8"), ("information", "i8"),
         ("storm_span", "i8"), ("storm_exits", "i8"),  # so many exits within so many cycles are a storm (12.1)
@@ -187,7 +189,8 @@ _VCPU = np.dtype(
     [
         ("state", "u1"), ("left_by", "u1"), ("left_kernel", "u1"), ("moving", "u1"), ("pcpu", "u4"),  # look
         ("ples", "i4"), ("pc_class", "u4"),  # exits
-        ("vm", "u4"), ("last_pcpu", "u4"), ("dispatches", "i4"), ("pad0", "u4"),
+        ("vm", "u4"), ("last_pcpu", "u4"), ("dispatches", "i4"),
+        ("window", "u4"),  # its window, cycles, or its count of PAUSEs (8.4)
         ("first_ple", "i8"), ("last_ple", "i8"), ("cpu_at_ple", "i8"),  # since its last progress, like ples
         ("cpu_time", "i8"), ("queued_since", "i8"), ("left_at", "i8"), ("last_run", "i8"),  # cycles
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import ple
 from .draws import NOISE, UNIT, high, low, sample, table
 from .state import (
     INF,
@@ -110,6 +111,7 @@ class Host:
         p.mode = Mode.GUEST
         chosen.state = State.RUNNING
         chosen.dy_eligible = False  # section 11
+        ple.shrink(parameters, chosen)
         p.dispatched_at = t
         p.slice_end = self.slice_end(p)
         p.entry = t + hv + parameters.switch

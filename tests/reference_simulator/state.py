@@ -48,6 +48,7 @@ class Vcpu:
     cpu_at_ple: int = 0
     pc_class: int = 0
     cpu_time: int = 0
+    window: int = 0  # 8.4: cycles, or PAUSEs
     # Hidden in the guest.
     phase: Phase = Phase.USER
     remaining: int = 0
@@ -184,6 +185,9 @@ class Parameters:
         self.G = int(ple["gap"])
         self.W = int(ple["window"])
         self.N = int(ple["count"])
+        self.base = self.W if self.ple_kind == "window" else self.N
+        self.grow, self.shrink = int(ple["window_grow"]), int(ple["window_shrink"])
+        self.window_max = int(ple["window_max"])
 
         self.actuator = scenario["decision"]["actuator"]
         self.pull_swaps = bool(scenario["decision"]["pull_swaps"])

@@ -47,7 +47,7 @@ class World:
         for vm in self.vms:
             for number in range(vm.vcpu_count):
                 i = len(self.vcpus)
-                v = Vcpu(i, vm, number, self.pcpus[i % parameters.pcpus])
+                v = Vcpu(i, vm, number, self.pcpus[i % parameters.pcpus], window=parameters.base)
                 vm.vcpus.append(v)
                 self.vcpus.append(v)
         self.rr = len(self.vcpus) - 1
