@@ -53,6 +53,8 @@ CONVOY = {
     "noise": {"rate_hz": 0, "burst_us": 0, "level": "constant 1000", "cap_permille": 500},
     "cost": {
         "exit": 2000,
+        "exit_per_candidate": 0,
+        "yield_to": 0,
         "switch": 1000,
         "cache": 3000,
         "migration": 4000,

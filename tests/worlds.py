@@ -55,6 +55,8 @@ noises = st.builds(
 costs = st.builds(
     Cost,
     exit=st.sampled_from([20, 142, 1420]),
+    exit_per_candidate=st.sampled_from([0, 0, 7, 100]),
+    yield_to=st.sampled_from([0, 0, 50, 3000]),
     switch=st.sampled_from([0, 300]),
     cache=st.sampled_from([0, 2670]),
     migration=st.sampled_from([0, 8010]),

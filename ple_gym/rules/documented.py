@@ -26,6 +26,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "tick_at": "time of the scheduler's next tick here; more than 2^60: none",
         "slice_end": "end of the time slice; more than 2^60: none",
         "decided_at": "time of the last decision here",
+        "locked_until": "time at which the last decision lets go of its runqueue's lock",
     },
     "vcpu": {
         "state": "RUNNING, QUEUED, BLOCKED or DONE",

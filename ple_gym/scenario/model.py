@@ -114,6 +114,8 @@ class Cost(Group):
     """What the machine's own work costs, in cycles."""
 
     exit: Annotated[int, whole(1, 10**8), "PLE exit and its handler, without a switch; cycles"] = 1420
+    exit_per_candidate: Annotated[int, _COST, "for each candidate that the handler looks at; cycles"] = 0
+    yield_to: Annotated[int, _COST, "running or favouring another vCPU, under two queues' locks; cycles"] = 0
     switch: Annotated[int, _COST, "context switch; cycles"] = 3000
     cache: Annotated[int, _COST, "cache refill after a switch on the same pCPU; cycles"] = 26_700
     migration: Annotated[int, _COST, "cache refill after a move to another pCPU of the socket; cycles"] = 80_100

@@ -86,6 +86,8 @@ def describe(
         "features": vcpu_features,
         "tsc_hz": hz,
         "exit": cost.exit,
+        "exit_per_candidate": cost.exit_per_candidate,
+        "yield_to": cost.yield_to,
         "switch": cost.switch,
         "cache": cost.cache,
         "migration": cost.migration,

@@ -127,12 +127,11 @@ def switch(s, p, v, t, handler):
 
 @called
 def schedule(s, p, t, cause):
-    """Let the host choose who runs on p now; `cause`: BY_TIMER or BY_EXIT."""
-    par = s.par[0]
+    """Let the host choose who runs on p now; `cause`: BY_TIMER, or BY_EXIT, whose cost is in `exit_until`."""
     pcpu = s.pcpu[p]
     if pcpu.noise_state == BURSTING:
         return
-    handler = par.exit if cause == BY_EXIT else np.int64(0)
+    handler = pcpu.exit_until - t if cause == BY_EXIT else np.int64(0)
     current = pcpu.current
     stays = False
     why = PLE_YIELD if cause == BY_EXIT else PREEMPTED

@@ -76,7 +76,8 @@ PARAMETERS = np.dtype(
         ("host_parameters_at", "i8"), ("vm_parameters_at", "i8"), ("programs_at", "i8"), ("tables_at", "i8"),
         ("tsc_hz", "i8"),  # cycles in a second
         # costs, cycles
-        ("exit", "i8"), ("switch", "i8"), ("cache", "i8"), ("migration", "i8"), ("remote_migration", "i8"),
+        ("exit", "i8"), ("exit_per_candidate", "i8"), ("yield_to", "i8"),
+        ("switch", "i8"), ("cache", "i8"), ("migration", "i8"), ("remote_migration", "i8"),
         ("ipi", "i8"), ("line", "i8"),
         # pause-loop exiting: cycles, cycles, PAUSEs
         ("ple_kind", "i8"), ("gap", "i8"), ("window", "i8"), ("count", "i8"),
@@ -170,6 +171,7 @@ PCPU = np.dtype(
         ("settled", "i8"), ("exit_until", "i8"), ("entry", "i8"), ("dispatched_at", "i8"),
         ("resched_at", "i8"), ("tick_at", "i8"), ("slice_end", "i8"),  # timers, INF: not set
         ("decided_at", "i8"),  # time of the last decision here
+        ("locked_until", "i8"),  # when the last decision lets go of its runqueue's lock (10.1)
     ],
     align=True,
 )  # fmt: skip

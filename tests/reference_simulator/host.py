@@ -47,8 +47,8 @@ class Host:
     # 9.4 schedule
 
     def schedule(self, p: Pcpu, for_exit: bool = False) -> None:
-        t, parameters = self.world.now, self.world.parameters
-        hv = parameters.exit if for_exit else 0
+        t = self.world.now
+        hv = p.exit_until - t if for_exit else 0
         if p.noise_state is NoiseState.RUNNING:  # 1
             return
         cur = p.current  # 2

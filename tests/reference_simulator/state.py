@@ -95,6 +95,7 @@ class Pcpu:
     sort_seen: int = 0
     balanced_at: int = -INF
     dispatch_exits: int = 0
+    locked_until: int = 0
 
     def event(self) -> int:
         """Section 5: the hypervisor is not preempted, so timers wait for the guest's entry."""
@@ -174,6 +175,8 @@ class Parameters:
         self.burst: int = noise["burst_us"] * self.f // 10**6
 
         self.exit = int(cost["exit"])
+        self.exit_per_candidate = int(cost["exit_per_candidate"])
+        self.yield_to = int(cost["yield_to"])
         self.switch = int(cost["switch"])
         self.cache = int(cost["cache"])
         self.migration = int(cost["migration"])

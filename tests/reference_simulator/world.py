@@ -201,10 +201,32 @@ class World:
         ple.note_exit(self.parameters, v, self.now)
         for q in self.pcpus:
             self.settle(q, self.now)
-        p.exit_until = self.now + self.parameters.exit
-        self.decide(p, v, self.rule(self, p, v))
+        action = self.rule(self, p, v)
+        p.exit_until = self.now + self.exit_cost(p, v, action)
+        self.decide(p, v, action)
 
     # 10 Decisions
+
+    def looked_at(self, y: Vcpu, action: int) -> int:
+        """10.1: the candidates until the choice is made."""
+        siblings = [v.index for v in y.vm.vcpus[y.number + 1 :] + y.vm.vcpus[: y.number]]
+        if action == len(self.vcpus):
+            return 0
+        if action == y.index:
+            return len(siblings)
+        return siblings.index(action) + 1 if action in siblings else len(siblings) + 1
+
+    def exit_cost(self, p: Pcpu, y: Vcpu, action: int) -> int:
+        """10.1, with the wait for the locks."""
+        parameters = self.parameters
+        cost = parameters.exit + parameters.exit_per_candidate * self.looked_at(y, action)
+        if parameters.yield_to > 0 and action not in (y.index, len(self.vcpus)):
+            locked = (p, self.vcpus[action].pcpu)
+            begun = max(self.now + cost, *(q.locked_until for q in locked))
+            for q in locked:
+                q.locked_until = begun + parameters.yield_to
+            cost = p.locked_until - self.now
+        return cost
 
     def decide(self, p: Pcpu, y: Vcpu, action: int) -> None:
         if action == len(self.vcpus):
@@ -228,7 +250,7 @@ class World:
         self.host.schedule(p, for_exit=True)
 
     def resume(self, p: Pcpu) -> None:
-        p.entry = self.now + self.parameters.exit
+        p.entry = p.exit_until
         self.guest.enter(p)
 
     def pull(self, p: Pcpu, y: Vcpu, v: Vcpu) -> None:
@@ -240,7 +262,7 @@ class World:
         self.host.yields(y)
         self.host.insert(q if q is not p and self.parameters.pull_swaps else p, y)
         self.host.has_yielded(y)
-        self.host.switch(p, v, hv=self.parameters.exit)
+        self.host.switch(p, v, hv=p.exit_until - self.now)
 
     def hint(self, p: Pcpu, v: Vcpu) -> None:
         """A directed yield: v is favoured on its own pCPU."""
