@@ -21,6 +21,7 @@ from reference_simulator.state import INF
 VM = {
     "vcpus": 2,
     "weight": 256,
+    "affinity": "any",
     "locks": 1,
     "lock_kind": "ticket",
     "transactions": 2,

@@ -107,7 +107,14 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
 def scenarios(draw: st.DrawFn) -> Scenario:
     """A whole world; its guest's pool is finite, a neighbour's may be."""
     host = draw(hosts)
-    neighbours = draw(st.lists(vms() | vms(endless=True), max_size=2))
+    guest, neighbours = draw(vms()), draw(st.lists(vms() | vms(endless=True), max_size=2))
+    decision = Decision(
+        actuator=draw(st.sampled_from(["pull", "pull", "local", "hint"])), pull_swaps=draw(st.booleans())
+    )
+    if decision.actuator != "pull" and draw(st.booleans()):
+        last = host.pcpus - 1
+        affinities = st.sampled_from(["any", "pinned", "pinned", "0", f"{last}", f"0 {last}", f"{last // 2}-{last}"])
+        guest, *neighbours = (replace(vm, affinity=draw(affinities)) for vm in (guest, *neighbours))
     return Scenario(
         name="random",
         description="",
@@ -115,11 +122,9 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         noise=draw(noises),
         cost=draw(costs),
         ple=draw(ples),
-        decision=Decision(
-            actuator=draw(st.sampled_from(["pull", "pull", "local", "hint"])), pull_swaps=draw(st.booleans())
-        ),
+        decision=decision,
         limit=Limit(simulated_s=draw(st.sampled_from(LIMITS_S))),
-        guest=draw(vms()),
+        guest=guest,
         neighbours=tuple(neighbours),
     )
 
@@ -158,6 +163,8 @@ def ends_of(allowed: str) -> tuple[object, ...]:
     """The values at the ends of what is allowed (a parameter's documentation): zero, lowest, highest; or every word."""
     if allowed.startswith("constant"):
         return _DISTRIBUTIONS
+    if allowed.startswith("any, pinned"):
+        return ("any", "pinned", "0")
     if span := re.fullmatch(r"(0 \(.+\) or )?([0-9]+)\.\.([0-9]+)", allowed):
         return (*([0] if span[1] else []), int(span[2]), int(span[3]))
     if above := re.fullmatch(r"above 0 and at most ([0-9]+)", allowed):
@@ -215,6 +222,8 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
     """Overrides that set a parameter: alone, and with what some values need."""
     yield {name: value}
     yield {"host.ratelimit_us": 0, "host.sockets": 1, name: value}
+    yield {"decision.actuator": "hint", name: value}  # a vCPU that is pinned cannot be pulled
+    yield {**{f"{vm}.affinity": "any" for vm in scenario.vms()}, name: value}
     yield {"host.timeslice_ms": 1000, "host.pcpus": 64, name: value}
     vm = name.rpartition(".")[0]
     if vm in scenario.vms():

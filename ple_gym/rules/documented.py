@@ -52,6 +52,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "first": "its first vCPU; they have consecutive numbers",
         "vcpus": "number of its vCPUs",
         "weight": "its share in the host's scheduler",
+        "affinity": "set of pCPUs that its vCPUs may run on, a bit each; -1: all, 0: each where it starts",
         "progress": "cycles: who has run longer than this without an exit does not spin any more",
     },
 }

@@ -20,7 +20,9 @@ from typing import Annotated, Any, Self, TypeVar
 from ple_gym.errors import PleError, ScenarioError
 from ple_gym.files import parse_json, parsing
 from ple_gym.messages import plain, show
+from ple_gym.scenario import affinity
 from ple_gym.scenario.parameters import (
+    AFFINITY,
     DISTRIBUTION,
     FLAG,
     MAX_TEXT,
@@ -38,7 +40,7 @@ from ple_gym.scenario.parameters import (
     version,
     whole,
 )
-from ple_gym.scenario.schedulers import SCHEDULERS
+from ple_gym.scenario.schedulers import KEEP_AFFINITY, SCHEDULERS
 
 __all__ = [
     "PROFILES",
@@ -169,6 +171,9 @@ class Vm(Group):
 
     vcpus: Annotated[int, whole(1, 1024), "virtual CPUs; all VMs together have at most 1024"] = 8
     weight: Annotated[int, whole(1, 65_535), "the VM's credit weight, per active vCPU"] = 256
+    affinity: Annotated[str, AFFINITY, "pCPUs that its vCPUs may run on; pinned: each only where it starts"] = (
+        affinity.ANY
+    )
     locks: Annotated[int, whole(1, 4096, zero="none"), "shared spinlocks"] = 1
     lock_kind: Annotated[str, choice("ticket", "mcs", "tas"), "kind of the shared locks"] = "ticket"
     transactions: Annotated[int, whole(1, 10**9, zero="endless"), "size of the pool the vCPUs share"] = 100
@@ -441,6 +446,8 @@ def _check_together(scenario: Scenario) -> None:
                 f"{name}.pv_spin_threshold = {vm.pv_spin_threshold}: must be 0 (never) with {name}.lock_kind = 'tas'; "
                 "waiters halt on ticket and mcs locks only"
             )
+        if vm.affinity != affinity.ANY:
+            _check_affinity(scenario, f"{name}.affinity = {vm.affinity!r}", affinity.pcpus_of(vm.affinity))
         if vm.start == "convoy" and not vm.locks:
             raise ScenarioError(f"{name}.start = 'convoy': must be fresh with {name}.locks = 0, there is no lock 0")
     # The accounting multiplies credits by weights; this bounds every product and keeps it in 64 bits.
@@ -453,6 +460,17 @@ def _check_together(scenario: Scenario) -> None:
             f"{name}.weight = {vm.weight}: weight x vcpus of all VMs must add up to at most {most} on this host, "
             f"not {weights}"
         )
+
+
+def _check_affinity(scenario: Scenario, setting: str, pcpus: tuple[int, ...]) -> None:
+    """Raise ScenarioError if vCPUs cannot be kept on these pCPUs (none: where they start)."""
+    host = scenario.host
+    if pcpus and pcpus[-1] >= host.pcpus:
+        raise ScenarioError(f"{setting}: must be pCPUs 0..{host.pcpus - 1}; host.pcpus = {host.pcpus}")
+    if scenario.decision.actuator == "pull":
+        raise ScenarioError(f"{setting}: must be any with decision.actuator = 'pull', which runs a vCPU on any pCPU")
+    if host.scheduler not in KEEP_AFFINITY:
+        raise ScenarioError(f"{setting}: must be any with host.scheduler = {host.scheduler!r}")
 
 
 def _doubts(scenario: Scenario) -> Iterable[str]:

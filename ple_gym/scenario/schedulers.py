@@ -6,3 +6,5 @@ from __future__ import annotations
 SCHEDULERS: dict[str, str] = {
     "credit": "ple_gym.sim.host.credit",
 }
+#: Those that know where a vCPU may run (`guest.affinity`).
+KEEP_AFFINITY = {"credit"}

@@ -34,6 +34,7 @@ from ple_gym.sim.state import (
     USER,
     WAITING,
     WENT_TO_SLEEP,
+    WHERE_IT_STARTS,
     WOKE,
 )
 
@@ -44,6 +45,20 @@ EXACT_DISPATCH_EXITS = 1023  # exits per dispatch are counted one by one below t
 def socket(s, p):
     """Socket of pCPU p (int64)."""
     return np.int64(p) * s.par[0].sockets // s.par[0].pcpus
+
+
+@inlined
+def allowed(s, v):
+    """The set of pCPUs that v may run on, a bit each (int64)."""
+    vcpu = s.vcpu[v]
+    own = s.vmp[vcpu.vm].affinity
+    return own if own != WHERE_IT_STARTS else np.int64(1) << np.int64(vcpu.pcpu)
+
+
+@inlined
+def holds_pcpu(pcpus, p):
+    """Whether pCPU p is in a set."""
+    return (pcpus >> np.int64(p)) & 1 != 0
 
 
 @inlined

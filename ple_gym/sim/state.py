@@ -24,6 +24,7 @@ from ple_gym.sim.seam import Host
 
 NONE = np.uint32(0xFFFFFFFF)  # "no such vCPU / pCPU"
 INF = np.int64(1) << np.int64(62)  # "never", cycles
+ANYWHERE, WHERE_IT_STARTS = np.int64(-1), np.int64(0)  # affinities
 MAX_EVENTS = np.int64(2 * 10**9)  # of a run, so that every count of events fits in 32 bits
 TABLE_KNOTS = 505  # length of a quantile table
 
@@ -102,6 +103,7 @@ VM_PARAMETERS = np.dtype(
     [
         ("first", "i8"), ("vcpus", "i8"),  # vCPUs first .. first + vcpus - 1
         ("weight", "i8"),
+        ("affinity", "i8"),  # set of pCPUs, a bit each, that its vCPUs may run on; or ANYWHERE, WHERE_IT_STARTS
         ("progress", "i8"),  # cycles; who has run longer than this without an exit does not spin any more (8.3: 2 We)
     ],
     align=True,

@@ -109,7 +109,8 @@ class Credit(Host):
             for q in self.peers(socket):
                 if q is p or q.mode is Mode.IDLE:
                     continue
-                found = next((v for v in q.queue if v.priority <= priority or not v.yielding), None)
+                movable = (v for v in q.queue if v.priority <= priority or (not v.yielding and p.index in v.allowed))
+                found = next(movable, None)
                 if found is not None and found.priority > priority:
                     world.count.steals += 1
                     world.balance_bias[socket] = q
@@ -136,7 +137,7 @@ class Credit(Host):
             if not v.active:
                 v.active = True
                 v.vm.active += 1
-            elif self.pick(p)[0] is not p:
+            elif self.pick(p, v)[0] is not p:
                 v.migrating = True
         if p.sort_seen != world.sort_epoch:
             p.queue.sort(key=lambda queued: queued.priority < UNDER)  # stable
@@ -169,7 +170,7 @@ class Credit(Host):
         return p.mode is Mode.IDLE and not asked
 
     def tickle(self, q: Pcpu, v: Vcpu) -> None:
-        idle = [p for p in self.world.pcpus if self.is_idler(p)]
+        idle = [p for p in self.world.pcpus if self.is_idler(p) and p.index in v.allowed]
         if q.mode is Mode.IDLE or (not idle and v.priority > self.priority_at(q)):
             self.request(q)
         elif idle:
@@ -179,10 +180,10 @@ class Credit(Host):
 
     # 9.7 pick and migrate
 
-    def pick(self, p: Pcpu) -> tuple[Pcpu, Pcpu | None]:
-        """The best pCPU for the vCPU of p, and the last `nxt` remembered on the way."""
+    def pick(self, p: Pcpu, v: Vcpu) -> tuple[Pcpu, Pcpu | None]:
+        """The best pCPU for v of p, and the last `nxt` remembered on the way."""
         idlers = [q for q in self.world.pcpus if self.is_idler(q) or (q is p and not q.queue)]
-        cpus = set(idlers)
+        cpus = {q for q in idlers if q.index in v.allowed}
         best, remembered = p, None
         if p not in cpus and cpus:
             best = next_after(p.index, cpus)
@@ -203,7 +204,7 @@ class Credit(Host):
         return best, remembered
 
     def migrate(self, v: Vcpu) -> None:
-        best, remembered = self.pick(v.pcpu)
+        best, remembered = self.pick(v.pcpu, v)
         if remembered is not None:
             remembered.idle_bias = best.index
         v.migrating = False

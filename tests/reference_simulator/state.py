@@ -49,6 +49,7 @@ class Vcpu:
     pc_class: int = 0
     cpu_time: int = 0
     window: int = 0  # 8.4: cycles, or PAUSEs
+    allowed: frozenset[int] = frozenset()  # pCPUs
     # Hidden in the guest.
     phase: Phase = Phase.USER
     remaining: int = 0
@@ -122,6 +123,7 @@ class Vm:
         self.index = index
         self.vcpu_count = int(fields["vcpus"])
         self.weight = int(fields["weight"])
+        self.affinity = str(fields["affinity"])
         self.locks = [Lock(number) for number in range(int(fields["locks"]))]
         self.lock_kind = str(fields["lock_kind"])
         self.transactions = int(fields["transactions"])

@@ -47,13 +47,27 @@ class World:
         for vm in self.vms:
             for number in range(vm.vcpu_count):
                 i = len(self.vcpus)
-                v = Vcpu(i, vm, number, self.pcpus[i % parameters.pcpus], window=parameters.base)
+                allowed = self.allowed(vm, i)
+                first = sorted(allowed)[i % len(allowed)]
+                v = Vcpu(i, vm, number, self.pcpus[first], window=parameters.base, allowed=frozenset(allowed))
                 vm.vcpus.append(v)
                 self.vcpus.append(v)
         self.rr = len(self.vcpus) - 1
         self.start()
 
     # 12 Start
+
+    def allowed(self, vm: Vm, i: int) -> set[int]:
+        """The pCPUs that vCPU i, of this VM, may run on."""
+        if vm.affinity == "any":
+            return set(range(self.parameters.pcpus))
+        if vm.affinity == "pinned":
+            return {i % self.parameters.pcpus}
+        found: set[int] = set()
+        for word in vm.affinity.split():
+            first, _, last = word.partition("-")
+            found.update(range(int(first), int(last or first) + 1))
+        return found
 
     def start(self) -> None:
         for v in self.vcpus:
@@ -277,7 +291,7 @@ class World:
         for p in self.pcpus:
             assert (p.mode is Mode.GUEST) == (p.current is not None)
             if p.current is not None:
-                assert p.current.state is State.RUNNING and p.current.pcpu is p
+                assert p.current.state is State.RUNNING and p.current.pcpu is p and p.index in p.current.allowed
                 places.append(p.current)
             for v in p.queue:
                 assert v.state is State.QUEUED and v.pcpu is p and v.wake_at == INF

@@ -13,7 +13,7 @@ import numpy as np
 from ple_gym.scenario.model import AS_IN_XEN, XEN
 from ple_gym.sim import rng
 from ple_gym.sim.calendar import request
-from ple_gym.sim.dispatch import enter, socket
+from ple_gym.sim.dispatch import allowed, enter, holds_pcpu, socket
 from ple_gym.sim.host import runqueue
 from ple_gym.sim.host.runqueue import head, note_queued, put, remove
 from ple_gym.sim.jit import called, inlined
@@ -128,13 +128,13 @@ def dequeue(s, p, v):
 
 
 @inlined
-def to_steal(s, q, priority):
-    """The first of q's queue that may be stolen, of strictly higher priority, or NONE [csched_runq_steal]."""
+def to_steal(s, p, q, priority):
+    """The first of q's queue that may be stolen for p, of strictly higher priority, or NONE [csched_runq_steal]."""
     for j in range(np.int64(s.pcpu[q].queued)):
         v = np.uint32(s.queue[q, j])
         if s.host_vcpu[v].priority <= priority:
             break
-        if not s.host_vcpu[v].yielding:
+        if not s.host_vcpu[v].yielding and holds_pcpu(allowed(s, v), p):
             return v
     return NONE
 
@@ -150,7 +150,7 @@ def steal(s, p, priority):
         for i in range(par.pcpus):
             q = np.uint32((first + i) % par.pcpus)
             if q != p and socket(s, q) == where and s.pcpu[q].mode != IDLE:
-                v = to_steal(s, q, priority)
+                v = to_steal(s, p, q, priority)
                 if v != NONE:
                     dequeue(s, q, v)
                     s.host_pcpu[where].balance_bias = q
@@ -178,12 +178,12 @@ def is_idler(s, p):
 
 
 @inlined
-def next_idler(s, after):
-    """The first idler cyclically after `after` (ending with itself), or NONE."""
+def next_idler(s, after, pcpus):
+    """The first idler of a set of pCPUs cyclically after `after` (ending with itself), or NONE."""
     n = s.par[0].pcpus
     for i in range(1, n + 1):
         p = np.uint32((np.int64(after) + i) % n)
-        if is_idler(s, p):
+        if holds_pcpu(pcpus, p) and is_idler(s, p):
             return p
     return NONE
 
@@ -294,7 +294,7 @@ def place(s, p, v, t, boosted):
     if boosted and s.host_vcpu[v].priority == UNDER:
         s.host_vcpu[v].priority = BOOST
     insert(s, p, v, t)
-    idler = next_idler(s, s.host_pcpu[p].last_tickle)
+    idler = next_idler(s, s.host_pcpu[p].last_tickle, allowed(s, v))
     if s.pcpu[p].mode == IDLE or (idler == NONE and s.host_vcpu[v].priority > priority_on(s, p)):
         request(s, p, t)
     elif idler != NONE:
@@ -312,20 +312,21 @@ def wake(s, v, t):
 def candidate(s, q, p, best, left):
     """Whether q is still among the pCPUs that `pick` considers: idle (or p with an empty queue), not yet ruled out."""
     idler = is_idler(s, q) or (q == p and s.pcpu[p].queued == 0)
-    return idler and (left >> np.int64(q)) & 1 != 0 and q != best
+    return idler and holds_pcpu(left, q) and q != best
 
 
 @called
-def pick(s, p):
-    """Where a vCPU of pCPU p would best run [_csched_cpu_pick without SMT]; p unless an idler is better.
+def pick(s, v):
+    """Where v would best run [_csched_cpu_pick without SMT]; on its pCPU unless an idler is better.
 
     Second, the pCPU whose `idle_bias` becomes the answer if the vCPU really moves, or NONE.
     """
     n = s.par[0].pcpus
-    left = np.int64(-1)  # bit set of pCPUs not ruled out yet
+    p = s.vcpu[v].pcpu
+    left = allowed(s, v)  # pCPUs not ruled out yet
     best = p
     if not (is_idler(s, p) or s.pcpu[p].queued == 0):
-        idler = next_idler(s, p)
+        idler = next_idler(s, p, left)
         if idler == NONE:
             return p, NONE
         best = idler
@@ -368,7 +369,7 @@ def pick(s, p):
 @called
 def migrate(s, v, t):
     """Move a vCPU that was marked for migration to the pCPU picked for it; Xen wakes it there, so 4.5 boosts it."""
-    best, bias = pick(s, s.vcpu[v].pcpu)
+    best, bias = pick(s, v)
     if bias != NONE:
         s.host_pcpu[bias].idle_bias = best
     place(s, best, v, t, s.host_par[0].boosts_migrants)
@@ -391,7 +392,7 @@ def tick(s, p, t):
         if not own.active:
             own.active = 1
             s.host_vm[vcpu.vm].active += 1
-        elif pick(s, p)[0] != p:
+        elif pick(s, pcpu.current)[0] != p:
             vcpu.moving = 1
             moving = True
     sort(s, p)
