@@ -48,6 +48,7 @@ CONVOY = {
         "timeslice_ms": 30,
         "ratelimit_us": 1000,
         "xen": "4.5",
+        "runqueue": "socket",
         "yield_bypasses_ratelimit": False,
         "fresh_ratelimit_slice": True,
     },

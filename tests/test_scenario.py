@@ -85,6 +85,7 @@ hosts = st.integers(1, 64).flatmap(
         timeslice_ms=st.integers(1, 1000),
         ratelimit_us=st.just(0) | st.integers(100, 1000),
         xen=st.sampled_from(XEN),
+        runqueue=st.sampled_from(["cpu", "socket", "all"]),
         yield_bypasses_ratelimit=st.booleans() | st.just(AS_IN_XEN),
         fresh_ratelimit_slice=st.booleans() | st.just(AS_IN_XEN),
     )

@@ -42,6 +42,7 @@ hosts = st.builds(
     timeslice_ms=st.sampled_from([1, 2, 3, 10]),
     ratelimit_us=st.sampled_from([0, 100, 500, 1000]),
     xen=st.sampled_from(XEN),
+    runqueue=st.sampled_from(["cpu", "socket", "all"]),
     yield_bypasses_ratelimit=st.sampled_from([AS_IN_XEN, AS_IN_XEN, False, True]),
     fresh_ratelimit_slice=st.sampled_from([AS_IN_XEN, AS_IN_XEN, False, True]),
 )

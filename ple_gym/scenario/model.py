@@ -62,8 +62,8 @@ MAX_BYTES = 2**20
 MAX_VCPUS = 1024
 """Of all VMs together."""
 
-XEN = ("4.5", "4.8", "4.17", "4.18")
-"""Versions of Xen whose credit schedulers differ here (docs/model.md, 9.10)."""
+XEN = ("4.5", "4.8", "4.17", "4.18", "4.21")
+"""Versions of Xen whose schedulers differ here (docs/model.md, 9.10 and 9b)."""
 AS_IN_XEN = "version"
 """What a flag is that is as `host.xen` says."""
 
@@ -86,7 +86,10 @@ class Host(Group):
     ratelimit_us: Annotated[
         int, whole(100, 500_000, zero="off"), "time a vCPU runs before it is preempted; at most the time slice"
     ] = 1000
-    xen: Annotated[str, version(*XEN), "version of Xen's credit scheduler; 4.17 as XCP-ng 8.3 ships it"] = "4.5"
+    xen: Annotated[str, version(*XEN), "version of Xen whose scheduler runs; 4.17 as XCP-ng 8.3 ships it"] = "4.5"
+    runqueue: Annotated[str, choice("cpu", "socket", "all"), "pCPUs that share a queue, at most 16 (credit2)"] = (
+        "socket"
+    )
     # One change of Xen's alone, in a version that has it or not.
     yield_bypasses_ratelimit: Annotated[
         bool | str, flag_or(AS_IN_XEN), "a yield ends the rate limit's protection; version: since 4.8"

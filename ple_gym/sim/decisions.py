@@ -60,7 +60,8 @@ def exit_cost(s, p, t, action):
     y = s.pcpu[p].current
     cost = par.exit + par.exit_per_candidate * looked_at(s, y, action)
     if par.yield_to > 0 and action < par.vcpus and action != np.int64(y):
-        here, there = s.pcpu[p], s.pcpu[s.vcpu[np.uint32(action)].pcpu]
+        here = s.pcpu[s.host.queue_of(s, p)]
+        there = s.pcpu[s.host.queue_of(s, s.vcpu[np.uint32(action)].pcpu)]
         done = max(t + cost, max(here.locked_until, there.locked_until)) + par.yield_to
         here.locked_until = done
         there.locked_until = done

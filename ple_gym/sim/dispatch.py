@@ -112,6 +112,7 @@ def switch(s, p, v, t, handler):
         pcpu.current = NONE
         pcpu.slice_end = INF
         s.clock[p].guest_at = INF
+        s.host.switched(s, p, t)
         return
     par = s.par[0]
     vcpu = s.vcpu[v]
@@ -138,6 +139,7 @@ def switch(s, p, v, t, handler):
     shrink_window(s, vcpu)
     note(s, t, RAN, p, v, NONE)
     enter(s, p, t)
+    s.host.switched(s, p, t)
 
 
 @called
@@ -222,6 +224,7 @@ def begin_burst(s, p, t, handler):
     s.clock[p].noise_at = t + length
     s.clock[p].guest_at = INF
     note(s, t, NOISE_BEGAN, p, NONE, NONE)
+    s.host.switched(s, p, t)
 
 
 @inlined

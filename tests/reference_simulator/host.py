@@ -95,6 +95,7 @@ class Host:
             p.mode = Mode.IDLE
             p.slice_end = p.guest_at = INF
             p.entry = t + hv
+            self.switched(p)
             return
         count.switches += 1
         if chosen.last_pcpu is p and p.last_vcpu is chosen:
@@ -107,6 +108,7 @@ class Host:
             refill = parameters.migration if same_socket else parameters.remote_migration
         chosen.cold = max(chosen.cold, refill)
         p.last_vcpu = chosen
+        p.came_from = chosen.pcpu
         chosen.last_pcpu = chosen.pcpu = p
         p.mode = Mode.GUEST
         chosen.state = State.RUNNING
@@ -116,6 +118,7 @@ class Host:
         p.slice_end = self.slice_end(p)
         p.entry = t + hv + parameters.switch
         self.world.guest.enter(p)
+        self.switched(p)
 
     # What each scheduler does in its own way
 
@@ -132,6 +135,13 @@ class Host:
     def insert(self, p: Pcpu, v: Vcpu) -> None:
         """Queue v on p."""
         raise NotImplementedError
+
+    def switched(self, p: Pcpu) -> None:
+        """The switch on p is done."""
+
+    def queue_of(self, p: Pcpu) -> Pcpu:
+        """The first of the pCPUs that share p's queue."""
+        return p
 
     def choose(self, p: Pcpu) -> Vcpu | None:
         """The next vCPU of p, taken out of its queue."""
@@ -245,3 +255,4 @@ class Host:
         p.noise_at = t + self.length(p)
         p.slice_end = p.guest_at = INF
         p.exit_until = p.entry = t + hv
+        self.switched(p)

@@ -10,7 +10,7 @@ from .draws import table
 
 INF = 1 << 62
 
-XEN = ("4.5", "4.8", "4.17", "4.18")
+XEN = ("4.5", "4.8", "4.17", "4.18", "4.21")
 
 # Priorities. A pCPU without work counts as IDLE.
 BOOST, UNDER, OVER, IDLE_PRIORITY = 0, -1, -2, -64
@@ -34,6 +34,9 @@ class Vcpu:
     priority: int = UNDER
     credit: int = 0
     yielding: bool = False
+    residual: int = 0  # 9b
+    burned_at: int = 0
+    tickled: Pcpu | None = None
     migrating: bool = False
     active: bool = False
     dy_eligible: bool = False
@@ -97,6 +100,7 @@ class Pcpu:
     balanced_at: int = -INF
     dispatch_exits: int = 0
     locked_until: int = 0
+    came_from: Pcpu | None = None  # of the vCPU that is switched in: 9b.3
 
     def event(self) -> int:
         """Section 5: the hypervisor is not preempted, so timers wait for the guest's entry."""
@@ -166,6 +170,7 @@ class Parameters:
         self.K = self.T // 3 if host["timeslice_ms"] >= 3 else self.T
         self.R: int = host["ratelimit_us"] * self.f // 10**6
         self.xen = XEN.index(host["xen"])
+        self.runqueue = host["runqueue"]
         bypass, fresh = host["yield_bypasses_ratelimit"], host["fresh_ratelimit_slice"]
         self.bypass = self.since("4.8") if bypass == "version" else bool(bypass)
         self.fresh = not self.since("4.8") if fresh == "version" else bool(fresh)

@@ -6,6 +6,7 @@ from typing import Any
 
 from . import ple
 from .credit import Credit
+from .credit2 import Credit2
 from .draws import HOST, Draws
 from .guest import Guest, RunFinished
 from .host import Host
@@ -14,7 +15,7 @@ from .rules import RULES, SETTINGS
 from .state import INF, Counters, LeftBy, Mode, Parameters, Pcpu, Phase, State, Vcpu, Vm
 
 #: The schedulers by name.
-HOSTS: dict[str, type[Host]] = {"credit": Credit}
+HOSTS: dict[str, type[Host]] = {"credit": Credit, "credit2": Credit2}
 ACCOUNTING, WAKE_UP, PCPU = 0, 1, 2  # the order of simultaneous events (section 5)
 
 
@@ -235,11 +236,11 @@ class World:
         parameters = self.parameters
         cost = parameters.exit + parameters.exit_per_candidate * self.looked_at(y, action)
         if parameters.yield_to > 0 and action not in (y.index, len(self.vcpus)):
-            locked = (p, self.vcpus[action].pcpu)
+            locked = [self.host.queue_of(q) for q in (p, self.vcpus[action].pcpu)]
             begun = max(self.now + cost, *(q.locked_until for q in locked))
             for q in locked:
                 q.locked_until = begun + parameters.yield_to
-            cost = p.locked_until - self.now
+            cost = locked[0].locked_until - self.now
         return cost
 
     def decide(self, p: Pcpu, y: Vcpu, action: int) -> None:
