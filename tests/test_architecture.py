@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+from ple_gym.scenario.schedulers import SCHEDULERS
 from ple_gym.sim.guest.kinds import LOCK_KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,9 +30,10 @@ class Import(NamedTuple):
 
 #: What goes upward all the same, and why. Nothing else may; and what has gone must leave this table.
 UPWARD = {
-    Import(
-        "ple_gym.scenario.schedulers", "ple_gym.sim.host.credit", NAMED
-    ): "the registry of hosts, loaded by the seam",
+    **{
+        Import("ple_gym.scenario.schedulers", host, NAMED): "the registry of hosts, loaded by the seam"
+        for host in SCHEDULERS.values()
+    },
     Import("ple_gym.evaluate.tables", "ple_gym.bench", TYPES): "all tables are made in one place, that of bench too",
     Import("ple_gym.adapters.minari", "ple_gym"): "a data set notes the version",
     Import("ple_gym.adapters.rllib", "ple_gym"): "RLlib's workers import the adapter only: it registers the ids there",

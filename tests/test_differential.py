@@ -70,11 +70,13 @@ def test_worlds_at_the_ends_of_every_range() -> None:
         exits[agree(affordable(scenario, rule, seed), rule, seed)["exits"] > 0] += 1
 
     settings(max_examples=EXAMPLES // 2)(given(extreme_scenarios(), rules, seeds)(run))()
+    assert exits[True] >= 2 / 3 * exits.total(), "the rules hardly ever ran"
     for name, ends in ENDS.items():
         for end in ends:
             met = check_end(name, end, run)
             assert end in met, f"{name} = {end} fits no world"
-    assert exits[True] >= 2 / 3 * exits.total(), "the rules hardly ever ran"
+    # At many an end (of the gap, of the holds, of the locks) nobody ever exits.
+    assert exits[True] >= exits.total() / 2, "the rules hardly ever ran"
 
 
 @pytest.mark.parametrize("rule", sorted(SPECIFIED))

@@ -27,6 +27,7 @@ from ple_gym.scenario import (
 )
 from ple_gym.scenario.builtin import SCENARIOS, load
 from ple_gym.scenario.distributions import QUANTILES, parse, quantile_table
+from ple_gym.scenario.model import AS_IN_XEN, XEN
 
 DEFAULT = Scenario()
 CROWD = Scenario(neighbours=(Vm(vcpus=4), Vm(vcpus=2, locks=0)))
@@ -83,8 +84,10 @@ hosts = st.integers(1, 64).flatmap(
         tsc_hz=st.integers(10**8, 10**10),
         timeslice_ms=st.integers(1, 1000),
         ratelimit_us=st.just(0) | st.integers(100, 1000),
-        yield_bypasses_ratelimit=st.booleans(),
-        fresh_ratelimit_slice=st.booleans(),
+        xen=st.sampled_from(XEN),
+        runqueue=st.sampled_from(["cpu", "socket", "all"]),
+        yield_bypasses_ratelimit=st.booleans() | st.just(AS_IN_XEN),
+        fresh_ratelimit_slice=st.booleans() | st.just(AS_IN_XEN),
     )
 )
 noises = st.builds(
@@ -99,6 +102,9 @@ ples = st.builds(
     kind=st.sampled_from(["window", "count"]),
     gap=st.integers(0, 10**6),
     window=st.integers(1, 10**9),
+    window_grow=st.integers(0, 10**9),
+    window_shrink=st.integers(0, 10**9),
+    window_max=st.integers(1, 2**32 - 1),
     count=st.integers(0, 10**6),
 )
 
@@ -429,7 +435,7 @@ def test_the_defaults_are_the_papers_machine():
 
 def test_a_profile_leaves_sizes_and_guests_alone():
     scenario = replace(CROWD, host=Host(pcpus=2, ratelimit_us=0), cost=Cost(exit=9)).with_profile("xen-4.8")
-    host = Host(pcpus=2, yield_bypasses_ratelimit=True, fresh_ratelimit_slice=False)
+    host = Host(pcpus=2, xen="4.8")
     assert scenario == replace(CROWD, host=host)
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ple_gym.lanes import Lanes
 from ple_gym.scenario import Cost, Decision, Host, Limit, Noise, Ple, Scenario, ScenarioError, Vm, describe_parameters
+from ple_gym.scenario.model import AS_IN_XEN, XEN
 from ple_gym.sim.jit import JIT_ENABLED
 
 #: How many times as many examples are drawn: `make explore` looks for what the fixed ones do not show.
@@ -40,8 +41,10 @@ hosts = st.builds(
     tsc_hz=st.just(TSC_HZ),
     timeslice_ms=st.sampled_from([1, 2, 3, 10]),
     ratelimit_us=st.sampled_from([0, 100, 500, 1000]),
-    yield_bypasses_ratelimit=st.booleans(),
-    fresh_ratelimit_slice=st.booleans(),
+    xen=st.sampled_from(XEN),
+    runqueue=st.sampled_from(["cpu", "socket", "all"]),
+    yield_bypasses_ratelimit=st.sampled_from([AS_IN_XEN, AS_IN_XEN, False, True]),
+    fresh_ratelimit_slice=st.sampled_from([AS_IN_XEN, AS_IN_XEN, False, True]),
 )
 noises = st.builds(
     Noise,
@@ -53,6 +56,8 @@ noises = st.builds(
 costs = st.builds(
     Cost,
     exit=st.sampled_from([20, 142, 1420]),
+    exit_per_candidate=st.sampled_from([0, 0, 7, 100]),
+    yield_to=st.sampled_from([0, 0, 50, 3000]),
     switch=st.sampled_from([0, 300]),
     cache=st.sampled_from([0, 2670]),
     migration=st.sampled_from([0, 8010]),
@@ -66,6 +71,9 @@ ples = st.builds(
     gap=st.sampled_from([0, 32, 128, 5000]),
     window=st.sampled_from([1, 512, 4096]),
     count=st.sampled_from([0, 1, 40, 300]),
+    window_grow=st.sampled_from([0, 2, 2, 3, 1000]),
+    window_shrink=st.sampled_from([0, 0, 2, 700]),
+    window_max=st.sampled_from([2**32 - 1, 2**32 - 1, 600, 65_535]),
 )
 
 
@@ -100,7 +108,14 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
 def scenarios(draw: st.DrawFn) -> Scenario:
     """A whole world; its guest's pool is finite, a neighbour's may be."""
     host = draw(hosts)
-    neighbours = draw(st.lists(vms() | vms(endless=True), max_size=2))
+    guest, neighbours = draw(vms()), draw(st.lists(vms() | vms(endless=True), max_size=2))
+    decision = Decision(
+        actuator=draw(st.sampled_from(["pull", "pull", "local", "hint"])), pull_swaps=draw(st.booleans())
+    )
+    if decision.actuator != "pull" and draw(st.booleans()):
+        last = host.pcpus - 1
+        affinities = st.sampled_from(["any", "pinned", "pinned", "0", f"{last}", f"0 {last}", f"{last // 2}-{last}"])
+        guest, *neighbours = (replace(vm, affinity=draw(affinities)) for vm in (guest, *neighbours))
     return Scenario(
         name="random",
         description="",
@@ -108,11 +123,9 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         noise=draw(noises),
         cost=draw(costs),
         ple=draw(ples),
-        decision=Decision(
-            actuator=draw(st.sampled_from(["pull", "pull", "local", "hint"])), pull_swaps=draw(st.booleans())
-        ),
+        decision=decision,
         limit=Limit(simulated_s=draw(st.sampled_from(LIMITS_S))),
-        guest=draw(vms()),
+        guest=guest,
         neighbours=tuple(neighbours),
     )
 
@@ -149,15 +162,16 @@ _DISTRIBUTIONS = ("constant 1", f"constant {_LONGEST}", f"exponential {_LONGEST}
 
 def ends_of(allowed: str) -> tuple[object, ...]:
     """The values at the ends of what is allowed (a parameter's documentation): zero, lowest, highest; or every word."""
-    if allowed == "true or false":
-        return (False, True)
     if allowed.startswith("constant"):
         return _DISTRIBUTIONS
+    if allowed.startswith("any, pinned"):
+        return ("any", "pinned", "0")
     if span := re.fullmatch(r"(0 \(.+\) or )?([0-9]+)\.\.([0-9]+)", allowed):
         return (*([0] if span[1] else []), int(span[2]), int(span[3]))
     if above := re.fullmatch(r"above 0 and at most ([0-9]+)", allowed):
         return (1e-7, float(above[1]))
-    return tuple(allowed.replace(" or ", ", ").split(", "))
+    flags = {"true": True, "false": False}
+    return tuple(flags.get(word, word) for word in allowed.replace(" or ", ", ").split(", "))
 
 
 #: Parameter -> the values at the ends of its range. Shares are documented as 0..1 too.
@@ -190,7 +204,7 @@ def extreme_scenarios(draw: st.DrawFn, wanted: tuple[str, object] | None = None)
     if draw(st.booleans()):
         more = draw(st.lists(vms(), max_size=3 - len(scenario.neighbours)))
         scenario = replace(scenario, neighbours=(*scenario.neighbours, *more))
-    for name in draw(st.lists(st.sampled_from(sorted(ENDS)), min_size=2, max_size=5, unique=True)):
+    for name in draw(st.lists(st.sampled_from(sorted(ENDS)), min_size=2, max_size=4, unique=True)):
         group, _, field = name.partition(".")
         one = draw(st.sampled_from(sorted(scenario.vms()))) if group == "guest" else group
         scenario = _changed(scenario, f"{one}.{field}", draw(values(ENDS[name])))
@@ -209,6 +223,8 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
     """Overrides that set a parameter: alone, and with what some values need."""
     yield {name: value}
     yield {"host.ratelimit_us": 0, "host.sockets": 1, name: value}
+    yield {"decision.actuator": "hint", name: value}  # a vCPU that is pinned cannot be pulled
+    yield {**{f"{vm}.affinity": "any" for vm in scenario.vms()}, name: value}
     yield {"host.timeslice_ms": 1000, "host.pcpus": 64, name: value}
     vm = name.rpartition(".")[0]
     if vm in scenario.vms():

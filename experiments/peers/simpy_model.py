@@ -21,6 +21,7 @@ import simpy
 
 from experiments.peers.work import HOST, draw_work, draws
 from ple_gym.scenario import Scenario
+from ple_gym.scenario.model import AS_IN_XEN
 
 UNDER, OVER, IDLE = -1, -2, -64  # priorities
 COMPUTE, SPIN, HOLD = range(3)  # phases
@@ -100,7 +101,7 @@ class SimpyModel:
             raise ValueError(f"{scenario.name} under {rule}: there is more in it than in this model")
         self.env = simpy.Environment(0)
         self.guest, self.cost, self.ple = guest, scenario.cost, scenario.ple
-        self.bypass, self.fresh = BYPASSES[rule], host.fresh_ratelimit_slice
+        self.bypass, self.fresh = BYPASSES[rule], host.fresh_ratelimit_slice in (True, AS_IN_XEN)  # of Xen 4.5
         self.timeslice = host.timeslice_ms * host.tsc_hz // 1000
         self.tick_period = self.timeslice // 3 if host.timeslice_ms >= 3 else self.timeslice
         self.ratelimit = host.ratelimit_us * host.tsc_hz // 10**6

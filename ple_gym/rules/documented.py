@@ -26,6 +26,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "tick_at": "time of the scheduler's next tick here; more than 2^60: none",
         "slice_end": "end of the time slice; more than 2^60: none",
         "decided_at": "time of the last decision here",
+        "locked_until": "time at which the last decision lets go of its runqueue's lock",
     },
     "vcpu": {
         "state": "RUNNING, QUEUED, BLOCKED or DONE",
@@ -38,9 +39,10 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "vm": "its VM",
         "last_pcpu": "pCPU that it last ran on; -1: none yet",
         "dispatches": "how often it was switched in",
+        "window": "its window at present, cycles, or its count of PAUSEs; it grows with `ple.window_grow`",
         "first_ple": "time of its first exit since its last progress",
         "last_ple": "time of its last exit",
-        "cpu_at_ple": "its cpu_time at its last exit",
+        "cpu_at_ple": "its cpu_time at its last exit, and what its window has grown by until then",
         "cpu_time": "how long it has run in all; of one that runs only up to date if the rule is `settled`",
         "queued_since": "time at which it was queued",
         "left_at": "time at which it last left its pCPU",
@@ -50,6 +52,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "first": "its first vCPU; they have consecutive numbers",
         "vcpus": "number of its vCPUs",
         "weight": "its share in the host's scheduler",
+        "affinity": "set of pCPUs that its vCPUs may run on, a bit each; -1: all, 0: each where it starts",
         "progress": "cycles: who has run longer than this without an exit does not spin any more",
     },
 }

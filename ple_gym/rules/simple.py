@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ple_gym.rules.helpers import candidates, draw, earliest, may_run, queued_since, sibling
 from ple_gym.rules.registry import rule, settings
+from ple_gym.scenario.model import AS_IN_XEN
 
 
 @rule("host", reads="none", actuator="yield", source="the scenario's host", settled=False)
@@ -51,7 +52,18 @@ def longest_waiting(see, asker):
     return found if found >= 0 else asker
 
 
-#: Xen's versions are settings of the host, under its own rule.
-_BYPASSES = "host.yield_bypasses_ratelimit"
-xen_45 = settings("xen-4.5", host, "Xen 4.5, csched_schedule", "yield, but not in the first ms", {_BYPASSES: False})
-xen_48 = settings("xen-4.8", host, "Xen 9fdd2f3c9c, 2016", "yield at once", {_BYPASSES: True})
+#: Xen's versions are settings of the host, under its own rule. `xen-4.8` is 4.5 but for one change of 4.8.
+_BYPASSES, _FRESH = "host.yield_bypasses_ratelimit", "host.fresh_ratelimit_slice"
+_WHOLE = {_BYPASSES: AS_IN_XEN, _FRESH: AS_IN_XEN}
+xen_45 = settings(
+    "xen-4.5", host, "Xen 4.5, csched_schedule", "yield, but not in the first ms", {"host.xen": "4.5", _BYPASSES: False}
+)
+xen_48 = settings("xen-4.8", host, "Xen 9fdd2f3c9c, 2016", "yield at once", {"host.xen": "4.5", _BYPASSES: True})
+xen_417 = settings(
+    "xen-4.17", host, "XCP-ng 8.3, 2024", "as Xen 4.17 and XCP-ng 8.3: yield at once, steal once a ms",
+    {"host.xen": "4.17", **_WHOLE},
+)  # fmt: skip
+xen_418 = settings(
+    "xen-4.18", host, "Xen e282067cf2, 2023", "the same, and nobody steals who has yielded",
+    {"host.xen": "4.18", **_WHOLE},
+)  # fmt: skip

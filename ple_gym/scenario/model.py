@@ -20,7 +20,9 @@ from typing import Annotated, Any, Self, TypeVar
 from ple_gym.errors import PleError, ScenarioError
 from ple_gym.files import parse_json, parsing
 from ple_gym.messages import plain, show
+from ple_gym.scenario import affinity
 from ple_gym.scenario.parameters import (
+    AFFINITY,
     DISTRIBUTION,
     FLAG,
     MAX_TEXT,
@@ -30,13 +32,15 @@ from ple_gym.scenario.parameters import (
     check,
     check_fields,
     choice,
+    flag_or,
     number,
     one_of,
     parameters_of,
     unknown,
+    version,
     whole,
 )
-from ple_gym.scenario.schedulers import SCHEDULERS
+from ple_gym.scenario.schedulers import KEEP_AFFINITY, SCHEDULERS
 from ple_gym.sim.guest.kinds import HALTING, LOCK_KINDS
 
 __all__ = [
@@ -59,6 +63,11 @@ MAX_BYTES = 2**20
 MAX_VCPUS = 1024
 """Of all VMs together."""
 
+XEN = ("4.5", "4.8", "4.17", "4.18", "4.21")
+"""Versions of Xen whose schedulers differ here (docs/model.md, 9.10 and 9b)."""
+AS_IN_XEN = "version"
+"""What a flag is that is as `host.xen` says."""
+
 _COST = whole(0, 10**8)
 
 
@@ -78,8 +87,17 @@ class Host(Group):
     ratelimit_us: Annotated[
         int, whole(100, 500_000, zero="off"), "time a vCPU runs before it is preempted; at most the time slice"
     ] = 1000
-    yield_bypasses_ratelimit: Annotated[bool, FLAG, "a yield ends the rate limit's protection (Xen >= 4.8)"] = False
-    fresh_ratelimit_slice: Annotated[bool, FLAG, "a rate-limited pass grants a new one (Xen 4.5)"] = True
+    xen: Annotated[str, version(*XEN), "version of Xen whose scheduler runs; 4.17 as XCP-ng 8.3 ships it"] = "4.5"
+    runqueue: Annotated[str, choice("cpu", "socket", "all"), "pCPUs that share a queue, at most 16 (credit2)"] = (
+        "socket"
+    )
+    # One change of Xen's alone, in a version that has it or not.
+    yield_bypasses_ratelimit: Annotated[
+        bool | str, flag_or(AS_IN_XEN), "a yield ends the rate limit's protection; version: since 4.8"
+    ] = AS_IN_XEN
+    fresh_ratelimit_slice: Annotated[
+        bool | str, flag_or(AS_IN_XEN), "a rate-limited pass grants a new one; version: before 4.8"
+    ] = AS_IN_XEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +120,8 @@ class Cost(Group):
     """What the machine's own work costs, in cycles."""
 
     exit: Annotated[int, whole(1, 10**8), "PLE exit and its handler, without a switch; cycles"] = 1420
+    exit_per_candidate: Annotated[int, _COST, "for each candidate that the handler looks at; cycles"] = 0
+    yield_to: Annotated[int, _COST, "running or favouring another vCPU, under two queues' locks; cycles"] = 0
     switch: Annotated[int, _COST, "context switch; cycles"] = 3000
     cache: Annotated[int, _COST, "cache refill after a switch on the same pCPU; cycles"] = 26_700
     migration: Annotated[int, _COST, "cache refill after a move to another pCPU of the socket; cycles"] = 80_100
@@ -118,6 +138,16 @@ class Ple(Group):
     gap: Annotated[int, whole(1, 10**6, zero="off"), "longest time between two PAUSEs of one loop; cycles"] = 128
     window: Annotated[int, whole(1, 10**9), "time in one loop before the exit (kind window); cycles"] = 4096
     count: Annotated[int, whole(1, 10**6, zero="off"), "PAUSEs before the exit (kind count)"] = 3000
+    # Linux's KVM: grow 2, shrink 0; of the count likewise, with a maximum of 65535. Xen's window stays.
+    window_grow: Annotated[
+        int,
+        whole(1, 10**9, zero="not"),
+        "factor of a vCPU's window (count) at its exits; what is added if not below the window",
+    ] = 0
+    window_shrink: Annotated[
+        int, whole(1, 10**9, zero="at once"), "divisor of it at a dispatch; what is subtracted if not below the window"
+    ] = 0
+    window_max: Annotated[int, whole(1, 2**32 - 1), "what a window (count) grows to at most"] = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +175,9 @@ class Vm(Group):
 
     vcpus: Annotated[int, whole(1, 1024), "virtual CPUs; all VMs together have at most 1024"] = 8
     weight: Annotated[int, whole(1, 65_535), "the VM's credit weight, per active vCPU"] = 256
+    affinity: Annotated[str, AFFINITY, "pCPUs that its vCPUs may run on; pinned: each only where it starts"] = (
+        affinity.ANY
+    )
     locks: Annotated[int, whole(1, 4096, zero="none"), "shared spinlocks"] = 1
     lock_kind: Annotated[str, choice(*LOCK_KINDS), "kind of the shared locks"] = "ticket"
     transactions: Annotated[int, whole(1, 10**9, zero="endless"), "size of the pool the vCPUs share"] = 100
@@ -417,6 +450,8 @@ def _check_together(scenario: Scenario) -> None:
                 f"{name}.pv_spin_threshold = {vm.pv_spin_threshold}: must be 0 (never) with "
                 f"{name}.lock_kind = {vm.lock_kind!r}; waiters halt on {HALTING} locks only"
             )
+        if vm.affinity != affinity.ANY:
+            _check_affinity(scenario, f"{name}.affinity = {vm.affinity!r}", affinity.pcpus_of(vm.affinity))
         if vm.start == "convoy" and not vm.locks:
             raise ScenarioError(f"{name}.start = 'convoy': must be fresh with {name}.locks = 0, there is no lock 0")
     # The accounting multiplies credits by weights; this bounds every product and keeps it in 64 bits.
@@ -429,6 +464,17 @@ def _check_together(scenario: Scenario) -> None:
             f"{name}.weight = {vm.weight}: weight x vcpus of all VMs must add up to at most {most} on this host, "
             f"not {weights}"
         )
+
+
+def _check_affinity(scenario: Scenario, setting: str, pcpus: tuple[int, ...]) -> None:
+    """Raise ScenarioError if vCPUs cannot be kept on these pCPUs (none: where they start)."""
+    host = scenario.host
+    if pcpus and pcpus[-1] >= host.pcpus:
+        raise ScenarioError(f"{setting}: must be pCPUs 0..{host.pcpus - 1}; host.pcpus = {host.pcpus}")
+    if scenario.decision.actuator == "pull":
+        raise ScenarioError(f"{setting}: must be any with decision.actuator = 'pull', which runs a vCPU on any pCPU")
+    if host.scheduler not in KEEP_AFFINITY:
+        raise ScenarioError(f"{setting}: must be any with host.scheduler = {host.scheduler!r}")
 
 
 def _doubts(scenario: Scenario) -> Iterable[str]:
@@ -513,7 +559,7 @@ _WESTMERE: Mapping[str, object] = {
 PROFILES: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
         "westmere-xen-4.5": _WESTMERE,  # the paper's machine, i.e. the defaults
-        "xen-4.8": {**_WESTMERE, "host.yield_bypasses_ratelimit": True, "host.fresh_ratelimit_slice": False},
+        "xen-4.8": {**_WESTMERE, "host.xen": "4.8"},
     }
 )
 

@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 
 from ple_gym.errors import ArgumentError, PleError, ScenarioError
 from ple_gym.messages import plain, show
-from ple_gym.scenario import distributions
+from ple_gym.scenario import affinity, distributions
 
 MAX_SEED = 2**63 - 1
 MAX_TEXT = 1000
@@ -92,6 +92,27 @@ def one_of(words: Collection[str]) -> Kind:
     return Kind(_either(words), check)
 
 
+def version(*words: str) -> Kind:
+    """Accept a version, written as text or as a number (4.5)."""
+    kind = one_of(words)
+
+    def check(value: Any) -> str:
+        return str(kind.check(str(value) if isinstance(value, int | float) else value))
+
+    return Kind(kind.allowed, check)
+
+
+def flag_or(word: str) -> Kind:
+    """Accept true, false, or a word that stands for one of them."""
+
+    def check(value: Any) -> bool | str:
+        if isinstance(value, bool) or value == word:
+            return bool(value) if isinstance(value, bool) else word
+        raise ValueError(f"must be {word}, true or false")
+
+    return Kind(f"{word}, true or false", check, _parse_flag)
+
+
 def _either(words: Collection[str]) -> str:
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last
@@ -129,6 +150,7 @@ FLAG = Kind("true or false", _check_flag, _parse_flag)
 #: Kept as its canonical text, so that equal distributions are equal values.
 DISTRIBUTION = Kind(distributions.GRAMMAR, _check_distribution)
 TEXT = text(MAX_TEXT)
+AFFINITY = Kind(affinity.ALLOWED, affinity.checked)
 
 
 def parameters_of(group: type) -> Mapping[str, tuple[Kind, str]]:

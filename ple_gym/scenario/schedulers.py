@@ -5,4 +5,7 @@ from __future__ import annotations
 #: Name -> the module whose `HOST` it is; loaded when a scenario needs it.
 SCHEDULERS: dict[str, str] = {
     "credit": "ple_gym.sim.host.credit",
+    "credit2": "ple_gym.sim.host.credit2",
 }
+#: Those that know where a vCPU may run (`guest.affinity`).
+KEEP_AFFINITY = {"credit", "credit2"}

@@ -42,12 +42,43 @@ def carry_out(s, action):
 
 
 @inlined
+def looked_at(s, y, action):
+    """How many candidates the handler of y's exit looks at, from y's next sibling on, until it has made this choice."""
+    par = s.par[0]
+    if action == par.vcpus:
+        return np.int64(0)
+    vm = s.vmp[s.vcpu[y].vm]
+    if action >= vm.first and action < vm.first + vm.vcpus and action != np.int64(y):
+        return (action - np.int64(y)) % vm.vcpus
+    return vm.vcpus - (action == np.int64(y))
+
+
+@called
+def exit_cost(s, p, t, action):
+    """Cycles from the exit on p until its decision is carried out, with the wait for two runqueues' locks (10.1)."""
+    par = s.par[0]
+    y = s.pcpu[p].current
+    cost = par.exit + par.exit_per_candidate * looked_at(s, y, action)
+    if par.yield_to > 0 and action < par.vcpus and action != np.int64(y):
+        here = s.pcpu[s.host.queue_of(s, p)]
+        there = s.pcpu[s.host.queue_of(s, s.vcpu[np.uint32(action)].pcpu)]
+        done = max(t + cost, max(here.locked_until, there.locked_until)) + par.yield_to
+        here.locked_until = done
+        there.locked_until = done
+        cost = done - t
+    return cost
+
+
+@inlined
 def yields(s, p, t, action):
     """Resume or switch as `action` says, or prepare the host's own yield; returns whether that must follow."""
     par = s.par[0]
     y = s.pcpu[p].current
+    plain = par.exit_per_candidate == 0 and par.yield_to == 0
+    handler = par.exit if plain else exit_cost(s, p, t, action)
+    s.pcpu[p].exit_until = t + handler
     if action == np.int64(y):
-        go_on(s, p, t, par.exit)
+        go_on(s, p, t, handler)
         return False
     if action < par.vcpus:
         v = np.uint32(action)
@@ -58,7 +89,7 @@ def yields(s, p, t, action):
             leave(s, p, y, t, PLE_YIELD)
             s.host.yield_now(s, p, y)
             s.host.put_prev(s, q if par.pull_swaps else p, y, t, True)
-            switch(s, p, v, t, par.exit)
+            switch(s, p, v, t, handler)
             return False
         s.host.yield_to(s, p, q, v, t)
     s.host.yield_now(s, p, y)

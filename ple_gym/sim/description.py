@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ple_gym.scenario import affinity
 from ple_gym.scenario.distributions import quantile_table
 from ple_gym.sim.guest.kinds import LOCK_KINDS
 from ple_gym.sim.seam import Host
 from ple_gym.sim.state import (
+    ANYWHERE,
     CLOCK,
     HINT,
     INT64,
@@ -76,6 +78,8 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "finite_vms": sum(vm.transactions > 0 for vm in vms),
         "tsc_hz": hz,
         "exit": cost.exit,
+        "exit_per_candidate": cost.exit_per_candidate,
+        "yield_to": cost.yield_to,
         "switch": cost.switch,
         "cache": cost.cache,
         "migration": cost.migration,
@@ -86,6 +90,10 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "gap": ple.gap,
         "window": ple.window,
         "count": ple.count,
+        "least_window": ple.window if ple.kind == "window" else ple.count,
+        "window_grow": ple.window_grow,
+        "window_shrink": ple.window_shrink,
+        "window_max": ple.window_max,
         "actuator": _ACTUATORS[scenario.decision.actuator],
         "pull_swaps": scenario.decision.pull_swaps,
         "storm_span": hz // 1000,
@@ -164,9 +172,18 @@ def _vm_parameters(scenario: Scenario, vms: tuple[Vm, ...]) -> np.ndarray:
     first = 0
     for row, vm in zip(rows, vms, strict=True):
         row["first"], row["vcpus"], row["weight"] = first, vm.vcpus, vm.weight
+        row["affinity"] = _affinity(vm.affinity)
         row["progress"] = 2 * _reach(scenario.ple, vm)
         first += vm.vcpus
     return rows
+
+
+def _affinity(text: str) -> int:
+    """The pCPUs of an affinity, a bit each, as int64; or ANYWHERE, WHERE_IT_STARTS."""
+    if text == affinity.ANY:
+        return int(ANYWHERE)
+    bits = sum(1 << p for p in affinity.pcpus_of(text))  # none if pinned, which is WHERE_IT_STARTS
+    return bits - (1 << 64) if bits >> 63 else bits
 
 
 def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:

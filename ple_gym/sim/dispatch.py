@@ -8,6 +8,7 @@ from ple_gym.sim.guest.running import run_on
 from ple_gym.sim.guest.waits import available, waits_in_line
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.metrics import note
+from ple_gym.sim.pause_loop import shrink_window
 from ple_gym.sim.rng import draw, high, low
 from ple_gym.sim.sampling import UNIT, sample
 from ple_gym.sim.state import (
@@ -33,6 +34,7 @@ from ple_gym.sim.state import (
     USER,
     WAITING,
     WENT_TO_SLEEP,
+    WHERE_IT_STARTS,
     WOKE,
 )
 
@@ -43,6 +45,20 @@ EXACT_DISPATCH_EXITS = 1023  # exits per dispatch are counted one by one below t
 def socket(s, p):
     """Socket of pCPU p (int64)."""
     return np.int64(p) * s.par[0].sockets // s.par[0].pcpus
+
+
+@inlined
+def allowed(s, v):
+    """The set of pCPUs that v may run on, a bit each (int64)."""
+    vcpu = s.vcpu[v]
+    own = s.vmp[vcpu.vm].affinity
+    return own if own != WHERE_IT_STARTS else np.int64(1) << np.int64(vcpu.pcpu)
+
+
+@inlined
+def holds_pcpu(pcpus, p):
+    """Whether pCPU p is in a set."""
+    return (pcpus >> np.int64(p)) & 1 != 0
 
 
 @inlined
@@ -96,6 +112,7 @@ def switch(s, p, v, t, handler):
         pcpu.current = NONE
         pcpu.slice_end = INF
         s.clock[p].guest_at = INF
+        s.host.switched(s, p, t)
         return
     par = s.par[0]
     vcpu = s.vcpu[v]
@@ -119,18 +136,19 @@ def switch(s, p, v, t, handler):
     vcpu.pcpu = p
     vcpu.state = RUNNING
     vcpu.dispatches += 1
+    shrink_window(s, vcpu)
     note(s, t, RAN, p, v, NONE)
     enter(s, p, t)
+    s.host.switched(s, p, t)
 
 
 @called
 def schedule(s, p, t, cause):
-    """Let the host choose who runs on p now; `cause`: BY_TIMER or BY_EXIT."""
-    par = s.par[0]
+    """Let the host choose who runs on p now; `cause`: BY_TIMER, or BY_EXIT, whose cost is in `exit_until`."""
     pcpu = s.pcpu[p]
     if pcpu.noise_state == BURSTING:
         return
-    handler = par.exit if cause == BY_EXIT else np.int64(0)
+    handler = pcpu.exit_until - t if cause == BY_EXIT else np.int64(0)
     current = pcpu.current
     stays = False
     why = PLE_YIELD if cause == BY_EXIT else PREEMPTED
@@ -163,17 +181,6 @@ def schedule(s, p, t, cause):
     if moves:
         s.vcpu[current].moving = 0
         s.host.migrate(s, current, t)
-
-
-@inlined
-def next_idle(s, after):
-    """The first idle pCPU cyclically after `after` (ending with itself), or NONE."""
-    n = s.par[0].pcpus
-    for i in range(1, n + 1):
-        p = np.uint32((np.int64(after) + i) % n)
-        if s.pcpu[p].mode == IDLE:
-            return p
-    return NONE
 
 
 @inlined
@@ -217,6 +224,7 @@ def begin_burst(s, p, t, handler):
     s.clock[p].noise_at = t + length
     s.clock[p].guest_at = INF
     note(s, t, NOISE_BEGAN, p, NONE, NONE)
+    s.host.switched(s, p, t)
 
 
 @inlined

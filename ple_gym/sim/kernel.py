@@ -18,6 +18,7 @@ from ple_gym.sim.pause_loop import record_exit
 from ple_gym.sim.sampling import sample
 from ple_gym.sim.state import (
     ADVANCING,
+    ANYWHERE,
     BLOCKED,
     BY_TIMER,
     DECIDE,
@@ -36,6 +37,7 @@ from ple_gym.sim.state import (
     SLEPT,
     SPIN,
     TIMED_OUT,
+    WHERE_IT_STARTS,
 )
 
 # --- start ------------------------------------------------------------------------------------------------------------
@@ -72,9 +74,10 @@ def start_world(s):
             v = np.uint32(i)
             s.vcpu[v].vm = m
             s.vcpu[v].state = QUEUED
-            s.vcpu[v].pcpu = i % par.pcpus
+            s.vcpu[v].pcpu = first_pcpu(s, v)
             s.vcpu[v].last_pcpu = NONE
             s.vcpu[v].left_by = NEVER_RAN
+            s.vcpu[v].window = par.least_window
             s.guest[v].wake_at = INF
             s.guest[v].ple_last = -INF
             s.guest[v].next_waiter = NONE
@@ -104,6 +107,24 @@ def start_world(s):
         p = np.uint32(i)
         schedule(s, p, np.int64(0), BY_TIMER)
         refresh_host(s, p)
+
+
+@called
+def first_pcpu(s, v):
+    """Where v starts: on the pCPUs that its VM may run on in turns."""
+    count = s.par[0].pcpus
+    vm = s.vmp[s.vcpu[v].vm]
+    if vm.affinity == ANYWHERE or vm.affinity == WHERE_IT_STARTS:
+        return np.uint32(np.int64(v) % count)
+    own = 0
+    for p in range(count):
+        own += (vm.affinity >> p) & 1
+    turn = np.int64(v) % own
+    for p in range(count):
+        turn -= (vm.affinity >> p) & 1
+        if turn < 0:
+            return np.uint32(p)
+    return np.uint32(0)
 
 
 @inlined

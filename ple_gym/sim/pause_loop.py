@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ple_gym.sim.jit import inlined
+import numpy as np
+
+from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.state import INF, NONE, PLE_WINDOW, RUNNING
 
 
@@ -16,6 +18,7 @@ def loop_starts(s, v, at):
     guest = s.guest[v]
     program = s.program[s.vcpu[v].vm]
     period = program.spin_period
+    window = np.int64(s.vcpu[v].window)
     guest.spin_from = at
     apart = guest.ple_last == -INF or at - guest.ple_last > par.gap
     if par.ple_kind == PLE_WINDOW:
@@ -23,15 +26,15 @@ def loop_starts(s, v, at):
             guest.ple_first = at
         if par.gap == 0 or par.gap < period or program.user_spin:
             return INF
-        if apart:
+        if apart and window == par.window:
             return at + program.reach
-        left = par.window - (at - guest.ple_first)
+        left = window - (at - guest.ple_first)
         return at + (left // period + 1) * period if left >= 0 else at
     if apart and (par.gap > 0 or guest.ple_last == -INF):
         guest.ple_used = 0
     if par.count == 0 or program.user_spin or (par.gap > 0 and period > par.gap):
         return INF
-    return at + max(0, par.count - guest.ple_used - 1) * period
+    return at + max(0, window - guest.ple_used - 1) * period
 
 
 @inlined
@@ -67,8 +70,43 @@ def record_exit(s, p, v, t):
     vcpu.ples += 1
     vcpu.last_ple = t
     vcpu.cpu_at_ple = vcpu.cpu_time
+    if s.par[0].window_grow > 0:
+        grow_window(s, vcpu)
     guest.exit_lock = guest.lock
     vcpu.pc_class = (guest.lock - program.first_lock) % program.pc_classes
+
+
+# --- a window of each vCPU's own (8.4) --------------------------------------------------------------------------------
+
+
+@inlined
+def reach(s, vcpu, window):
+    """Cycles from the start of a PAUSE loop to its exit, with such a window or count (8.3: We)."""
+    period = s.program[vcpu.vm].spin_period
+    return (window // period + 1) * period if s.par[0].ple_kind == PLE_WINDOW else window * period
+
+
+@called
+def grow_window(s, vcpu):
+    """The window of a vCPU that exits grows, and so does what it may run until the next one [KVM: grow_ple_window]."""
+    par = s.par[0]
+    window, by = np.int64(vcpu.window), par.window_grow
+    grown = min(par.window_max, window * by if by < par.least_window else window + by)
+    vcpu.window = grown
+    vcpu.cpu_at_ple += reach(s, vcpu, grown) - reach(s, vcpu, par.least_window)
+
+
+@inlined
+def shrink_window(s, vcpu):
+    """The window of a vCPU that is switched in shrinks [KVM: shrink_ple_window]."""
+    par = s.par[0]
+    window, by = np.int64(vcpu.window), par.window_shrink
+    if window == par.least_window:
+        return
+    shrunk = par.least_window
+    if by > 0:
+        shrunk = max(shrunk, window // by if by < par.least_window else window - by)
+    vcpu.window = shrunk
 
 
 @inlined

@@ -21,6 +21,7 @@ from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import lower_getattr_generic, models, register_model, typeof_impl
 
 from ple_gym.scenario.schedulers import SCHEDULERS
+from ple_gym.sim.jit import inlined
 
 #: Where a scheduler keeps nothing.
 NOTHING = np.dtype([("nothing", "i8")])
@@ -28,6 +29,17 @@ NOTHING = np.dtype([("nothing", "i8")])
 
 def _missing(*_: Any) -> Any:
     raise NotImplementedError("this host has no scheduler")
+
+
+@inlined
+def _nothing(s, p, t):
+    """Nothing is left to do."""
+
+
+@inlined
+def _own(s, p):
+    """Each pCPU has a queue of its own."""
+    return p
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +60,7 @@ class Host:
     charge: Callable[..., Any] = _missing
     holds: Callable[..., Any] = _missing
     put_prev: Callable[..., Any] = _missing
+    switched: Callable[..., Any] = _nothing
     pick_next: Callable[..., Any] = _missing
     set_next: Callable[..., Any] = _missing
     dequeue: Callable[..., Any] = _missing
@@ -58,6 +71,7 @@ class Host:
     tick: Callable[..., Any] = _missing
     period: Callable[..., Any] = _missing
     protected_until: Callable[..., Any] = _missing
+    queue_of: Callable[..., Any] = _own
     sound: Callable[..., Any] = _missing
     PARAMETERS: np.dtype[Any] = field(default=NOTHING)
     WORLD: np.dtype[Any] = field(default=NOTHING)

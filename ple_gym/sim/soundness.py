@@ -72,6 +72,8 @@ def indices(s):
             return PCPU
         if pcpu.dispatch_exits < 0 or pcpu.dispatch_exits > events:
             return PCPU
+        if pcpu.locked_until < 0 or not near(s, pcpu.locked_until):
+            return PCPU
         if (pcpu.current != NONE) & (pcpu.current >= par.vcpus):
             return PCPU
         if (pcpu.last_vcpu != NONE) & (pcpu.last_vcpu >= par.vcpus):

@@ -24,6 +24,7 @@ from ple_gym.sim.seam import Host
 
 NONE = np.uint32(0xFFFFFFFF)  # "no such vCPU / pCPU"
 INF = np.int64(1) << np.int64(62)  # "never", cycles
+ANYWHERE, WHERE_IT_STARTS = np.int64(-1), np.int64(0)  # affinities
 MAX_EVENTS = np.int64(2 * 10**9)  # of a run, so that every count of events fits in 32 bits
 TABLE_KNOTS = 505  # length of a quantile table
 
@@ -71,10 +72,13 @@ PARAMETERS = np.dtype(
         ("view_at", "i8"),  # what is there, the simulator does not know (view/record.py)
         ("tsc_hz", "i8"),  # cycles in a second
         # costs, cycles
-        ("exit", "i8"), ("switch", "i8"), ("cache", "i8"), ("migration", "i8"), ("remote_migration", "i8"),
+        ("exit", "i8"), ("exit_per_candidate", "i8"), ("yield_to", "i8"),
+        ("switch", "i8"), ("cache", "i8"), ("migration", "i8"), ("remote_migration", "i8"),
         ("ipi", "i8"), ("line", "i8"),
         # pause-loop exiting: cycles, cycles, PAUSEs
         ("ple_kind", "i8"), ("gap", "i8"), ("window", "i8"), ("count", "i8"),
+        ("least_window", "i8"),  # of a vCPU: window or count, by the kind
+        ("window_grow", "i8"), ("window_shrink", "i8"), ("window_max", "i8"),
         # decisions
         ("actuator", "i8"), ("pull_swaps", "i8"),
         ("storm_span", "i8"), ("storm_exits", "i8"),  # so many exits within so many cycles are a storm (12.1)
@@ -90,6 +94,7 @@ VM_PARAMETERS = np.dtype(
     [
         ("first", "i8"), ("vcpus", "i8"),  # vCPUs first .. first + vcpus - 1
         ("weight", "i8"),
+        ("affinity", "i8"),  # set of pCPUs, a bit each, that its vCPUs may run on; or ANYWHERE, WHERE_IT_STARTS
         ("progress", "i8"),  # cycles; who has run longer than this without an exit does not spin any more (8.3: 2 We)
     ],
     align=True,
@@ -159,6 +164,7 @@ PCPU = np.dtype(
         ("settled", "i8"), ("exit_until", "i8"), ("entry", "i8"), ("dispatched_at", "i8"),
         ("resched_at", "i8"), ("tick_at", "i8"), ("slice_end", "i8"),  # timers, INF: not set
         ("decided_at", "i8"),  # time of the last decision here
+        ("locked_until", "i8"),  # when the last decision lets go of its runqueue's lock (10.1)
     ],
     align=True,
 )  # fmt: skip
@@ -178,7 +184,8 @@ _VCPU = np.dtype(
     [
         ("state", "u1"), ("left_by", "u1"), ("left_kernel", "u1"), ("moving", "u1"), ("pcpu", "u4"),  # look
         ("ples", "i4"), ("pc_class", "u4"),  # exits
-        ("vm", "u4"), ("last_pcpu", "u4"), ("dispatches", "i4"), ("pad0", "u4"),
+        ("vm", "u4"), ("last_pcpu", "u4"), ("dispatches", "i4"),
+        ("window", "u4"),  # its window, cycles, or its count of PAUSEs (8.4)
         ("first_ple", "i8"), ("last_ple", "i8"), ("cpu_at_ple", "i8"),  # since its last progress, like ples
         ("cpu_time", "i8"), ("queued_since", "i8"), ("left_at", "i8"), ("last_run", "i8"),  # cycles
     ],

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from .draws import HOST, high, low
 from .host import Host
-from .state import BOOST, IDLE_PRIORITY, OVER, UNDER, Mode, Pcpu, State, Vcpu, Vm
+from .state import BOOST, IDLE_PRIORITY, INF, OVER, UNDER, Mode, Pcpu, State, Vcpu, Vm
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -23,6 +23,8 @@ def next_after(x: int, pcpus: Iterable[Pcpu]) -> Pcpu:
 class Credit(Host):
     def start(self) -> None:
         draws, timeslice, period = self.world.draws, self.world.parameters.T, self.world.parameters.K
+        for p in reversed(self.world.pcpus):
+            self.world.balance_bias[p.socket] = p
         self.world.acct_at = 1 + (high(draws.draw(HOST, 2**20)) * timeslice >> 32)
         for p in self.world.pcpus:
             p.tick_at = 1 + (high(draws.draw(HOST, 2**20 + 1 + p.index)) * period >> 32)
@@ -37,6 +39,11 @@ class Credit(Host):
         v.yielding = True
 
     def has_yielded(self, v: Vcpu) -> None:
+        if not (self.world.parameters.since("4.18") and v.state is State.QUEUED):
+            v.yielding = False
+
+    def take_out(self, v: Vcpu) -> None:
+        v.pcpu.queue.remove(v)
         v.yielding = False
 
     # 9.1 Insert
@@ -64,9 +71,14 @@ class Credit(Host):
     def holds(self, p: Pcpu) -> bool:
         t, parameters, cur = self.world.now, self.world.parameters, p.current
         assert cur is not None
-        if parameters.R == 0 or t - p.dispatched_at >= parameters.R or (cur.yielding and self.world.bypass):
+        if parameters.R == 0 or t - p.dispatched_at >= parameters.R or (cur.yielding and parameters.bypass):
             return False
-        p.slice_end = (t if parameters.fresh else p.dispatched_at) + parameters.R
+        if parameters.fresh:
+            p.slice_end = t + parameters.R
+        elif t - p.dispatched_at < parameters.shortest:
+            p.slice_end = t + parameters.shortest
+        else:
+            p.slice_end = p.dispatched_at + parameters.R
         return True
 
     def protected_until(self, p: Pcpu) -> int:
@@ -75,22 +87,43 @@ class Credit(Host):
     def choose(self, p: Pcpu) -> Vcpu | None:
         """The next vCPU, taken out of its queue."""
         chosen = p.queue[0] if p.queue else None
-        if chosen is None or chosen.priority == OVER:
+        if (chosen is None or chosen.priority == OVER) and self.may_balance(p):
             chosen = self.steal(p, IDLE_PRIORITY if chosen is None else chosen.priority) or chosen
         if chosen is not None:
-            chosen.pcpu.queue.remove(chosen)
+            self.take_out(chosen)
         return chosen
 
+    def may_balance(self, p: Pcpu) -> bool:
+        """Since 58feb9e0ac a pCPU looks elsewhere at most once in a millisecond."""
+        if not self.world.parameters.since("4.17"):
+            return True
+        if self.world.now - p.balanced_at <= self.world.parameters.f // 1000:
+            return False
+        p.balanced_at = self.world.now
+        return True
+
     def steal(self, p: Pcpu, priority: int) -> Vcpu | None:
-        sockets = self.world.parameters.sockets
+        world, sockets = self.world, self.world.parameters.sockets
         for distance in range(sockets):
-            for q in self.world.pcpus:
-                if q.socket != (p.socket + distance) % sockets or q is p or q.mode is Mode.IDLE:
+            socket = (p.socket + distance) % sockets
+            for q in self.peers(socket):
+                if q is p or q.mode is Mode.IDLE:
                     continue
-                if q.queue and q.queue[0].priority > priority:  # the scan stops at the head or takes it
-                    self.world.count.steals += 1
-                    return q.queue[0]
+                movable = (v for v in q.queue if v.priority <= priority or (not v.yielding and p.index in v.allowed))
+                found = next(movable, None)
+                if found is not None and found.priority > priority:
+                    world.count.steals += 1
+                    world.balance_bias[socket] = q
+                    return found
         return None
+
+    def peers(self, socket: int) -> list[Pcpu]:
+        """The pCPUs of a socket in the order of a scan: since 4.9 after the one last stolen from."""
+        peers = [q for q in self.world.pcpus if q.socket == socket]
+        if not self.world.parameters.since("4.17"):
+            return peers
+        bias = peers.index(self.world.balance_bias[socket])
+        return peers[bias + 1 :] + peers[: bias + 1]
 
     # 9.5 Tick
 
@@ -104,7 +137,7 @@ class Credit(Host):
             if not v.active:
                 v.active = True
                 v.vm.active += 1
-            elif self.pick(p)[0] is not p:
+            elif self.pick(p, v)[0] is not p:
                 v.migrating = True
         if p.sort_seen != world.sort_epoch:
             p.queue.sort(key=lambda queued: queued.priority < UNDER)  # stable
@@ -131,8 +164,13 @@ class Credit(Host):
         assert q.current is not None
         return q.current.priority
 
+    def is_idler(self, p: Pcpu) -> bool:
+        """Since 4.9 (47d5292995) who has been asked to reschedule is none."""
+        asked = self.world.parameters.since("4.17") and p.resched_at < INF
+        return p.mode is Mode.IDLE and not asked
+
     def tickle(self, q: Pcpu, v: Vcpu) -> None:
-        idle = [p for p in self.world.pcpus if p.mode is Mode.IDLE]
+        idle = [p for p in self.world.pcpus if self.is_idler(p) and p.index in v.allowed]
         if q.mode is Mode.IDLE or (not idle and v.priority > self.priority_at(q)):
             self.request(q)
         elif idle:
@@ -142,10 +180,10 @@ class Credit(Host):
 
     # 9.7 pick and migrate
 
-    def pick(self, p: Pcpu) -> tuple[Pcpu, Pcpu | None]:
-        """The best pCPU for the vCPU of p, and the last `nxt` remembered on the way."""
-        idlers = [q for q in self.world.pcpus if q.mode is Mode.IDLE or (q is p and not q.queue)]
-        cpus = set(idlers)
+    def pick(self, p: Pcpu, v: Vcpu) -> tuple[Pcpu, Pcpu | None]:
+        """The best pCPU for v of p, and the last `nxt` remembered on the way."""
+        idlers = [q for q in self.world.pcpus if self.is_idler(q) or (q is p and not q.queue)]
+        cpus = {q for q in idlers if q.index in v.allowed}
         best, remembered = p, None
         if p not in cpus and cpus:
             best = next_after(p.index, cpus)
@@ -166,11 +204,11 @@ class Credit(Host):
         return best, remembered
 
     def migrate(self, v: Vcpu) -> None:
-        best, remembered = self.pick(v.pcpu)
+        best, remembered = self.pick(v.pcpu, v)
         if remembered is not None:
             remembered.idle_bias = best.index
         v.migrating = False
-        if v.priority == UNDER:
+        if v.priority == UNDER and not self.world.parameters.since("4.8"):
             v.priority = BOOST
         self.insert(best, v)
         self.tickle(best, v)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import ple
 from .draws import NOISE, UNIT, high, low, sample, table
 from .state import (
     INF,
@@ -46,8 +47,8 @@ class Host:
     # 9.4 schedule
 
     def schedule(self, p: Pcpu, for_exit: bool = False) -> None:
-        t, parameters = self.world.now, self.world.parameters
-        hv = parameters.exit if for_exit else 0
+        t = self.world.now
+        hv = p.exit_until - t if for_exit else 0
         if p.noise_state is NoiseState.RUNNING:  # 1
             return
         cur = p.current  # 2
@@ -94,6 +95,7 @@ class Host:
             p.mode = Mode.IDLE
             p.slice_end = p.guest_at = INF
             p.entry = t + hv
+            self.switched(p)
             return
         count.switches += 1
         if chosen.last_pcpu is p and p.last_vcpu is chosen:
@@ -106,14 +108,17 @@ class Host:
             refill = parameters.migration if same_socket else parameters.remote_migration
         chosen.cold = max(chosen.cold, refill)
         p.last_vcpu = chosen
+        p.came_from = chosen.pcpu
         chosen.last_pcpu = chosen.pcpu = p
         p.mode = Mode.GUEST
         chosen.state = State.RUNNING
         chosen.dy_eligible = False  # section 11
+        ple.shrink(parameters, chosen)
         p.dispatched_at = t
         p.slice_end = self.slice_end(p)
         p.entry = t + hv + parameters.switch
         self.world.guest.enter(p)
+        self.switched(p)
 
     # What each scheduler does in its own way
 
@@ -131,9 +136,20 @@ class Host:
         """Queue v on p."""
         raise NotImplementedError
 
+    def switched(self, p: Pcpu) -> None:
+        """The switch on p is done."""
+
+    def queue_of(self, p: Pcpu) -> Pcpu:
+        """The first of the pCPUs that share p's queue."""
+        return p
+
     def choose(self, p: Pcpu) -> Vcpu | None:
         """The next vCPU of p, taken out of its queue."""
         raise NotImplementedError
+
+    def take_out(self, v: Vcpu) -> None:
+        """Take v out of its queue."""
+        v.pcpu.queue.remove(v)
 
     def slice_end(self, p: Pcpu) -> int:
         """When the slice that begins now on p ends."""
@@ -239,3 +255,4 @@ class Host:
         p.noise_at = t + self.length(p)
         p.slice_end = p.guest_at = INF
         p.exit_until = p.entry = t + hv
+        self.switched(p)

@@ -15,7 +15,7 @@ def stretch_begins(parameters: Parameters, v: Vcpu, s: int) -> None:
 
 def window_exit(parameters: Parameters, v: Vcpu, s: int) -> int:
     """8.1 [Intel]"""
-    g, gap, window = v.vm.spin_period, parameters.G, parameters.W
+    g, gap, window = v.vm.spin_period, parameters.G, v.window
     starts_loop = v.ple_last == -INF or s - v.ple_last > gap
     if starts_loop:
         v.ple_first = s
@@ -30,7 +30,7 @@ def window_exit(parameters: Parameters, v: Vcpu, s: int) -> int:
 
 def count_exit(parameters: Parameters, v: Vcpu, s: int) -> int:
     """8.2 [AMD]"""
-    g, gap, count = v.vm.spin_period, parameters.G, parameters.N
+    g, gap, count = v.vm.spin_period, parameters.G, v.window
     if v.ple_last == -INF or (gap > 0 and s - v.ple_last > gap):
         v.ple_used = 0
     if count == 0 or v.vm.spin_in_user_mode or (gap > 0 and g > gap):
@@ -45,23 +45,42 @@ def stretch_ends(v: Vcpu, t: int) -> None:
     v.ple_used += n
 
 
-def estimate(parameters: Parameters, v: Vcpu) -> int:
-    """8.3: We, the spinning between two exits of a vCPU that only spins."""
+def estimate(parameters: Parameters, v: Vcpu, window: int) -> int:
+    """8.3: We, the spinning between two exits of a vCPU that only spins, with such a window or count."""
     g = v.vm.spin_period
-    return (parameters.W // g + 1) * g if parameters.ple_kind == "window" else parameters.N * g
+    return (window // g + 1) * g if parameters.ple_kind == "window" else window * g
+
+
+def grow(parameters: Parameters, v: Vcpu) -> None:
+    """8.4: the window of a vCPU that exits."""
+    if parameters.grow == 0:
+        v.window = parameters.base
+        return
+    grown = v.window * parameters.grow if parameters.grow < parameters.base else v.window + parameters.grow
+    v.window = min(grown, parameters.window_max)
+
+
+def shrink(parameters: Parameters, v: Vcpu) -> None:
+    """8.4: the window of a vCPU that is switched in."""
+    if parameters.shrink == 0 or v.window == parameters.base:
+        v.window = parameters.base
+        return
+    shrunk = v.window // parameters.shrink if parameters.shrink < parameters.base else v.window - parameters.shrink
+    v.window = max(shrunk, parameters.base)
 
 
 def note_exit(parameters: Parameters, v: Vcpu, t: int) -> None:
     """8.3, step 2: what the hypervisor remembers of an exit."""
-    if v.ples == 0 or v.cpu_time - v.cpu_at_ple > 2 * estimate(parameters, v):
+    if v.ples == 0 or v.cpu_time - v.cpu_at_ple > 2 * estimate(parameters, v, parameters.base):
         v.ples = 0
         v.first_ple = t
     v.ples += 1
     v.last_ple = t
-    v.cpu_at_ple = v.cpu_time
+    grow(parameters, v)
+    v.cpu_at_ple = v.cpu_time + estimate(parameters, v, v.window) - estimate(parameters, v, parameters.base)
     assert v.lock is not None
     v.pc_class = v.lock.number % v.vm.pc_classes
 
 
 def suspected_spinner(parameters: Parameters, v: Vcpu) -> bool:
-    return v.ples > 0 and v.cpu_time - v.cpu_at_ple <= 2 * estimate(parameters, v)
+    return v.ples > 0 and v.cpu_time - v.cpu_at_ple <= 2 * estimate(parameters, v, parameters.base)

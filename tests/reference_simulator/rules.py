@@ -146,6 +146,8 @@ RULES: dict[str, Rule] = {
     "longest-waiting": longest_waiting,
     "xen-4.5": host,
     "xen-4.8": host,
+    "xen-4.17": host,
+    "xen-4.18": host,
     "paper": paper,
     "kvm": kvm,
     "spin-age": spin_age,
@@ -154,4 +156,16 @@ RULES: dict[str, Rule] = {
     "oracle": oracle,
 }
 
-BYPASS = {"xen-4.5": False, "xen-4.8": True}  # what these rules put in place of the scenario's bypass
+#: What these rules put in place of the scenario's settings of the host.
+SETTINGS: dict[str, dict[str, object]] = {
+    "xen-4.5": {"xen": "4.5", "yield_bypasses_ratelimit": False},
+    "xen-4.8": {"xen": "4.5", "yield_bypasses_ratelimit": True},
+    **{
+        f"xen-{version}": {
+            "xen": version,
+            "yield_bypasses_ratelimit": "version",
+            "fresh_ratelimit_slice": "version",
+        }
+        for version in ("4.17", "4.18")
+    },
+}

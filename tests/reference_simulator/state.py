@@ -10,6 +10,8 @@ from .draws import table
 
 INF = 1 << 62
 
+XEN = ("4.5", "4.8", "4.17", "4.18", "4.21")
+
 # Priorities. A pCPU without work counts as IDLE.
 BOOST, UNDER, OVER, IDLE_PRIORITY = 0, -1, -2, -64
 
@@ -32,6 +34,9 @@ class Vcpu:
     priority: int = UNDER
     credit: int = 0
     yielding: bool = False
+    residual: int = 0  # 9b
+    burned_at: int = 0
+    tickled: Pcpu | None = None
     migrating: bool = False
     active: bool = False
     dy_eligible: bool = False
@@ -46,6 +51,8 @@ class Vcpu:
     cpu_at_ple: int = 0
     pc_class: int = 0
     cpu_time: int = 0
+    window: int = 0  # 8.4: cycles, or PAUSEs
+    allowed: frozenset[int] = frozenset()  # pCPUs
     # Hidden in the guest.
     phase: Phase = Phase.USER
     remaining: int = 0
@@ -90,7 +97,10 @@ class Pcpu:
     noise_count: int = 0
     last_vcpu: Vcpu | None = None
     sort_seen: int = 0
+    balanced_at: int = -INF
     dispatch_exits: int = 0
+    locked_until: int = 0
+    came_from: Pcpu | None = None  # of the vCPU that is switched in: 9b.3
 
     def event(self) -> int:
         """Section 5: the hypervisor is not preempted, so timers wait for the guest's entry."""
@@ -117,6 +127,7 @@ class Vm:
         self.index = index
         self.vcpu_count = int(fields["vcpus"])
         self.weight = int(fields["weight"])
+        self.affinity = str(fields["affinity"])
         self.locks = [Lock(number) for number in range(int(fields["locks"]))]
         self.lock_kind = str(fields["lock_kind"])
         self.transactions = int(fields["transactions"])
@@ -158,8 +169,12 @@ class Parameters:
         self.T: int = host["timeslice_ms"] * self.f // 1000
         self.K = self.T // 3 if host["timeslice_ms"] >= 3 else self.T
         self.R: int = host["ratelimit_us"] * self.f // 10**6
-        self.bypass = bool(host["yield_bypasses_ratelimit"])
-        self.fresh = bool(host["fresh_ratelimit_slice"])
+        self.xen = XEN.index(host["xen"])
+        self.runqueue = host["runqueue"]
+        bypass, fresh = host["yield_bypasses_ratelimit"], host["fresh_ratelimit_slice"]
+        self.bypass = self.since("4.8") if bypass == "version" else bool(bypass)
+        self.fresh = not self.since("4.8") if fresh == "version" else bool(fresh)
+        self.shortest = 100 * self.f // 10**6 if fresh == "version" else 0
 
         self.noise_rate_hz = int(noise["rate_hz"])
         self.noise_level = noise["level"]
@@ -167,6 +182,8 @@ class Parameters:
         self.burst: int = noise["burst_us"] * self.f // 10**6
 
         self.exit = int(cost["exit"])
+        self.exit_per_candidate = int(cost["exit_per_candidate"])
+        self.yield_to = int(cost["yield_to"])
         self.switch = int(cost["switch"])
         self.cache = int(cost["cache"])
         self.migration = int(cost["migration"])
@@ -178,10 +195,17 @@ class Parameters:
         self.G = int(ple["gap"])
         self.W = int(ple["window"])
         self.N = int(ple["count"])
+        self.base = self.W if self.ple_kind == "window" else self.N
+        self.grow, self.shrink = int(ple["window_grow"]), int(ple["window_shrink"])
+        self.window_max = int(ple["window_max"])
 
         self.actuator = scenario["decision"]["actuator"]
         self.pull_swaps = bool(scenario["decision"]["pull_swaps"])
         self.limit = round(scenario["limit"]["simulated_s"] * self.f)
+
+    def since(self, version: str) -> bool:
+        """Whether Xen's credit scheduler is of this version or a later one."""
+        return self.xen >= XEN.index(version)
 
 
 class Counters:

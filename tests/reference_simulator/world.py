@@ -6,20 +6,22 @@ from typing import Any
 
 from . import ple
 from .credit import Credit
+from .credit2 import Credit2
 from .draws import HOST, Draws
 from .guest import Guest, RunFinished
 from .host import Host
 from .metrics import report
-from .rules import BYPASS, RULES
+from .rules import RULES, SETTINGS
 from .state import INF, Counters, LeftBy, Mode, Parameters, Pcpu, Phase, State, Vcpu, Vm
 
 #: The schedulers by name.
-HOSTS: dict[str, type[Host]] = {"credit": Credit}
+HOSTS: dict[str, type[Host]] = {"credit": Credit, "credit2": Credit2}
 ACCOUNTING, WAKE_UP, PCPU = 0, 1, 2  # the order of simultaneous events (section 5)
 
 
 def simulate(scenario: dict[str, Any], policy: str, seed: int, index: int = 0) -> dict[str, Any]:
-    return World(scenario, seed, index).run(policy)
+    host = {**scenario["host"], **SETTINGS.get(policy, {})}
+    return World({**scenario, "host": host}, seed, index).run(policy)
 
 
 class World:
@@ -33,10 +35,10 @@ class World:
         self.acct_at = INF
         self.credit_balance = 0
         self.sort_epoch = 0
-        self.bypass = parameters.bypass
         self.rule = RULES["host"]
 
         last = parameters.pcpus - 1
+        self.balance_bias: dict[int, Pcpu] = {}  # of each socket the pCPU last stolen from
         self.pcpus = [
             Pcpu(p, p * parameters.sockets // parameters.pcpus, idle_bias=last, last_tickle=last)
             for p in range(parameters.pcpus)
@@ -46,13 +48,27 @@ class World:
         for vm in self.vms:
             for number in range(vm.vcpu_count):
                 i = len(self.vcpus)
-                v = Vcpu(i, vm, number, self.pcpus[i % parameters.pcpus])
+                allowed = self.allowed(vm, i)
+                first = sorted(allowed)[i % len(allowed)]
+                v = Vcpu(i, vm, number, self.pcpus[first], window=parameters.base, allowed=frozenset(allowed))
                 vm.vcpus.append(v)
                 self.vcpus.append(v)
         self.rr = len(self.vcpus) - 1
         self.start()
 
     # 12 Start
+
+    def allowed(self, vm: Vm, i: int) -> set[int]:
+        """The pCPUs that vCPU i, of this VM, may run on."""
+        if vm.affinity == "any":
+            return set(range(self.parameters.pcpus))
+        if vm.affinity == "pinned":
+            return {i % self.parameters.pcpus}
+        found: set[int] = set()
+        for word in vm.affinity.split():
+            first, _, last = word.partition("-")
+            found.update(range(int(first), int(last or first) + 1))
+        return found
 
     def start(self) -> None:
         for v in self.vcpus:
@@ -90,7 +106,6 @@ class World:
 
     def run(self, policy: str) -> dict[str, Any]:
         self.rule = RULES[policy]
-        self.bypass = BYPASS.get(policy, self.parameters.bypass)
         finished = False
         while True:
             t, kind, index = self.next_event()
@@ -201,10 +216,32 @@ class World:
         ple.note_exit(self.parameters, v, self.now)
         for q in self.pcpus:
             self.settle(q, self.now)
-        p.exit_until = self.now + self.parameters.exit
-        self.decide(p, v, self.rule(self, p, v))
+        action = self.rule(self, p, v)
+        p.exit_until = self.now + self.exit_cost(p, v, action)
+        self.decide(p, v, action)
 
     # 10 Decisions
+
+    def looked_at(self, y: Vcpu, action: int) -> int:
+        """10.1: the candidates until the choice is made."""
+        siblings = [v.index for v in y.vm.vcpus[y.number + 1 :] + y.vm.vcpus[: y.number]]
+        if action == len(self.vcpus):
+            return 0
+        if action == y.index:
+            return len(siblings)
+        return siblings.index(action) + 1 if action in siblings else len(siblings) + 1
+
+    def exit_cost(self, p: Pcpu, y: Vcpu, action: int) -> int:
+        """10.1, with the wait for the locks."""
+        parameters = self.parameters
+        cost = parameters.exit + parameters.exit_per_candidate * self.looked_at(y, action)
+        if parameters.yield_to > 0 and action not in (y.index, len(self.vcpus)):
+            locked = [self.host.queue_of(q) for q in (p, self.vcpus[action].pcpu)]
+            begun = max(self.now + cost, *(q.locked_until for q in locked))
+            for q in locked:
+                q.locked_until = begun + parameters.yield_to
+            cost = locked[0].locked_until - self.now
+        return cost
 
     def decide(self, p: Pcpu, y: Vcpu, action: int) -> None:
         if action == len(self.vcpus):
@@ -228,7 +265,7 @@ class World:
         self.host.schedule(p, for_exit=True)
 
     def resume(self, p: Pcpu) -> None:
-        p.entry = self.now + self.parameters.exit
+        p.entry = p.exit_until
         self.guest.enter(p)
 
     def pull(self, p: Pcpu, y: Vcpu, v: Vcpu) -> None:
@@ -236,15 +273,15 @@ class World:
         self.host.charge(p)
         self.host.leave(p, LeftBy.PLE)
         q = v.pcpu
-        q.queue.remove(v)
+        self.host.take_out(v)
         self.host.yields(y)
         self.host.insert(q if q is not p and self.parameters.pull_swaps else p, y)
         self.host.has_yielded(y)
-        self.host.switch(p, v, hv=self.parameters.exit)
+        self.host.switch(p, v, hv=p.exit_until - self.now)
 
     def hint(self, p: Pcpu, v: Vcpu) -> None:
         """A directed yield: v is favoured on its own pCPU."""
-        v.pcpu.queue.remove(v)
+        self.host.take_out(v)
         self.host.favour(p, v)
 
     # Invariants
@@ -255,7 +292,7 @@ class World:
         for p in self.pcpus:
             assert (p.mode is Mode.GUEST) == (p.current is not None)
             if p.current is not None:
-                assert p.current.state is State.RUNNING and p.current.pcpu is p
+                assert p.current.state is State.RUNNING and p.current.pcpu is p and p.index in p.current.allowed
                 places.append(p.current)
             for v in p.queue:
                 assert v.state is State.QUEUED and v.pcpu is p and v.wake_at == INF

@@ -10,6 +10,7 @@ which calls the hooks. `s` is the lane, `p` and `q` are pCPUs, `v` is a vCPU, `t
   limit]
 * `put_prev(s, p, v, t, stays)`: take v back, which leaves its pCPU; if it stays runnable, queue it on p. [Linux:
   put_prev_task]
+* `switched(s, p, t)`: do what must wait until the switch on p is done. Most have nothing to do. [Xen: context_saved]
 * `pick_next(s, p, t)`: take whom p runs next out of its queue and return it, or NONE. [Xen: do_schedule; Linux:
   pick_next_task]
 * `set_next(s, p, v, t)`: note that p runs v from now on, and return when its slice ends. [Linux: set_next_task]
@@ -23,6 +24,7 @@ which calls the hooks. `s` is the lane, `p` and `q` are pCPUs, `v` is a vCPU, `t
 * `tick(s, p, t)`: serve p's tick, and say whether p must reschedule. [Linux: task_tick]
 * `period(s)`: serve the world's `period_at`, a timer that no pCPU owns. [Xen: csched_acct]
 * `protected_until(s, p)`: say until when a job of the host that wakes may not preempt p's vCPU. [Xen's rate limit]
+* `queue_of(s, p)`: name the first of the pCPUs that share p's queue; most have one each.
 * `sound(s)`: say whether the scheduler's records can be those of a run (sim/soundness.py).
 
 A hook may call what is in `sim/dispatch.py`, `calendar.request`, and the helpers of `runqueue.py`. What a scheduler

@@ -1,6 +1,7 @@
-"""Xen's credit scheduler as of 4.5, 4.8's yield as a switch (docs/model.md, section 9; xen/common/sched_credit.c).
+"""Xen's credit scheduler, by version (docs/model.md, section 9; xen/common/sched_credit.c, since 4.13 sched/credit.c).
 
-Runqueues are ordered by priority, FIFO within a priority (9.1); credit is in cycles.
+Runqueues are ordered by priority, FIFO within a priority (9.1); credit is in cycles. What later versions than 4.5 do in
+another way is a switch each (`describe`).
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ple_gym.scenario.model import AS_IN_XEN, XEN
 from ple_gym.sim import rng
 from ple_gym.sim.calendar import request
-from ple_gym.sim.dispatch import enter, next_idle, socket
+from ple_gym.sim.dispatch import allowed, enter, holds_pcpu, socket
 from ple_gym.sim.host import runqueue
 from ple_gym.sim.host.runqueue import head, note_queued, put, remove
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.seam import Host
-from ple_gym.sim.state import GUEST, IDLE, NOISE, NONE
+from ple_gym.sim.state import GUEST, IDLE, INF, NOISE, NONE
 
 # priorities (Xen's numbers)
 BOOST, UNDER, OVER, NO_VCPU = 0, -1, -2, -64
@@ -24,12 +26,20 @@ BOOST, UNDER, OVER, NO_VCPU = 0, -1, -2, -64
 PARAMETERS = np.dtype(
     [
         ("credit_pcpus", "i8"), ("timeslice", "i8"), ("tick", "i8"), ("ratelimit", "i8"),
-        ("yield_bypasses_ratelimit", "i8"), ("fresh_ratelimit_slice", "i8"),
+        ("yield_bypasses_ratelimit", "i8"), ("fresh_ratelimit_slice", "i8"), ("shortest_slice", "i8"),
+        ("boosts_migrants", "i8"), ("tickles_once", "i8"), ("steals_in_turn", "i8"), ("balance_gap", "i8"),
+        ("yield_lasts", "i8"),
     ]
 )  # fmt: skip
 WORLD = np.dtype([("credit_balance", "i8"), ("sort_epoch", "i8")])
 VM = np.dtype([("active", "i8")])  # vCPUs in the accounting's active set
-PCPU = np.dtype([("burned_at", "i8"), ("idle_bias", "u4"), ("last_tickle", "u4"), ("sort_seen", "i8")])
+PCPU = np.dtype(
+    [
+        ("burned_at", "i8"), ("idle_bias", "u4"), ("last_tickle", "u4"), ("sort_seen", "i8"),
+        ("balanced_at", "i8"),  # when it last looked for work elsewhere, cycles
+        ("balance_bias", "u4"), ("pad0", "u4"),  # of the socket of this number: the pCPU last stolen from
+    ]
+)  # fmt: skip
 VCPU = np.dtype(
     [("credit", "i8"), ("priority", "i1"), ("yielding", "u1"), ("active", "u1"), ("pad0", "u1"), ("pad1", "u4")]
 )
@@ -41,13 +51,28 @@ def describe(scenario):
     """Its parameters, of a scenario: times in cycles."""
     host = scenario.host
     timeslice = host.timeslice_ms * host.tsc_hz // 1000
+
+    def since(version):
+        return XEN.index(host.xen) >= XEN.index(version)
+
+    def either(flag, as_in_xen):
+        return as_in_xen if flag == AS_IN_XEN else flag
+
+    fresh = either(host.fresh_ratelimit_slice, not since("4.8"))
+    as_in_48 = host.fresh_ratelimit_slice == AS_IN_XEN and since("4.8")
     return {
         "credit_pcpus": host.credit_pcpus or host.pcpus,
         "timeslice": timeslice,
         "tick": timeslice // 3 if host.timeslice_ms >= 3 else timeslice,
         "ratelimit": host.ratelimit_us * host.tsc_hz // 10**6,
-        "yield_bypasses_ratelimit": host.yield_bypasses_ratelimit,
-        "fresh_ratelimit_slice": host.fresh_ratelimit_slice,
+        "yield_bypasses_ratelimit": either(host.yield_bypasses_ratelimit, since("4.8")),  # 9fdd2f3c9c
+        "fresh_ratelimit_slice": fresh,
+        "shortest_slice": 100 * host.tsc_hz // 10**6 if as_in_48 else 0,  # 0053127890, CSCHED_MIN_TIMER
+        "boosts_migrants": not since("4.8"),  # 66c7449a4d, 4.7
+        "tickles_once": since("4.17"),  # 47d5292995, 4.9: who was tickled does not count as idle
+        "steals_in_turn": since("4.17"),  # 89216c7999, 4.9
+        "balance_gap": host.tsc_hz // 1000 if since("4.17") else 0,  # 58feb9e0ac, 4.18; XCP-ng has it in 4.17
+        "yield_lasts": since("4.18"),  # e282067cf2
     }
 
 
@@ -96,20 +121,70 @@ def sort(s, p):
 
 
 @inlined
+def dequeue(s, p, v):
+    """Take v out of p's queue; a yield lasts until then where it is not over when v is queued [__runq_remove, 4.18]."""
+    remove(s, p, v)
+    s.host_vcpu[v].yielding = 0
+
+
+@inlined
+def to_steal(s, p, q, priority):
+    """The first of q's queue that may be stolen for p, of strictly higher priority, or NONE [csched_runq_steal]."""
+    for j in range(np.int64(s.pcpu[q].queued)):
+        v = np.uint32(s.queue[q, j])
+        if s.host_vcpu[v].priority <= priority:
+            break
+        if not s.host_vcpu[v].yielding and holds_pcpu(allowed(s, v), p):
+            return v
+    return NONE
+
+
+@inlined
 def steal(s, p, priority):
     """A queued vCPU of strictly higher priority from another busy pCPU, own socket first, or NONE."""
     par = s.par[0]
     own = socket(s, p)
     for turn in range(par.sockets):
         where = (own + turn) % par.sockets
+        first = 1 + np.int64(s.host_pcpu[where].balance_bias) if s.host_par[0].steals_in_turn else np.int64(0)
         for i in range(par.pcpus):
-            q = np.uint32(i)
+            q = np.uint32((first + i) % par.pcpus)
             if q != p and socket(s, q) == where and s.pcpu[q].mode != IDLE:
-                v = head(s, q)
-                if v != NONE and s.host_vcpu[v].priority > priority:
-                    remove(s, q, v)
+                v = to_steal(s, p, q, priority)
+                if v != NONE:
+                    dequeue(s, q, v)
+                    s.host_pcpu[where].balance_bias = q
                     s.world[0].steals += 1
                     return v
+    return NONE
+
+
+@inlined
+def may_look_elsewhere(s, p, t):
+    """Whether p, which would run somebody OVER or nobody, may look for better work now; notes that it does."""
+    gap = s.host_par[0].balance_gap
+    if gap == 0:
+        return True
+    if t - s.host_pcpu[p].balanced_at <= gap:
+        return False
+    s.host_pcpu[p].balanced_at = t
+    return True
+
+
+@inlined
+def is_idler(s, p):
+    """Whether p counts as idle; since 4.9 not while it has been asked to reschedule."""
+    return s.pcpu[p].mode == IDLE and (not s.host_par[0].tickles_once or s.pcpu[p].resched_at == INF)
+
+
+@inlined
+def next_idler(s, after, pcpus):
+    """The first idler of a set of pCPUs cyclically after `after` (ending with itself), or NONE."""
+    n = s.par[0].pcpus
+    for i in range(1, n + 1):
+        p = np.uint32((np.int64(after) + i) % n)
+        if holds_pcpu(pcpus, p) and is_idler(s, p):
+            return p
     return NONE
 
 
@@ -126,6 +201,8 @@ def start(s, key):
     for i in range(par.pcpus):
         s.host_pcpu[i].idle_bias = par.pcpus - 1
         s.host_pcpu[i].last_tickle = par.pcpus - 1
+        s.host_pcpu[i].balanced_at = -INF
+        s.host_pcpu[i].balance_bias = (i * par.pcpus + par.sockets - 1) // par.sockets if i < par.sockets else 0
         s.pcpu[i].tick_at = 1 + rng.share(rng.high(rng.draw(key, CLOCK_DRAW + 1 + i)), own.tick)
 
 
@@ -141,9 +218,15 @@ def holds(s, p, t):
     """Whether the rate limit lets p's vCPU go on."""
     pcpu, own = s.pcpu[p], s.host_par[0]
     yielding = s.host_vcpu[pcpu.current].yielding
-    if t - pcpu.dispatched_at >= own.ratelimit or (own.yield_bypasses_ratelimit and yielding):
+    ran = t - pcpu.dispatched_at
+    if ran >= own.ratelimit or (own.yield_bypasses_ratelimit and yielding):
         return False
-    pcpu.slice_end = t + own.ratelimit if own.fresh_ratelimit_slice else pcpu.dispatched_at + own.ratelimit
+    if own.fresh_ratelimit_slice:
+        pcpu.slice_end = t + own.ratelimit
+    elif ran < own.shortest_slice:
+        pcpu.slice_end = t + own.shortest_slice
+    else:
+        pcpu.slice_end = pcpu.dispatched_at + own.ratelimit
     return True
 
 
@@ -152,19 +235,20 @@ def put_prev(s, p, v, t, stays):
     """Queue v, behind one of lower priority if it yields."""
     if stays:
         insert(s, p, v, t)
-    s.host_vcpu[v].yielding = 0
+    if not (stays and s.host_par[0].yield_lasts):
+        s.host_vcpu[v].yielding = 0
 
 
 @inlined
 def pick_next(s, p, t):
     """The head of p's queue; if that is OVER or missing, work from elsewhere first [csched_schedule]."""
     upcoming = head(s, p)
-    if upcoming == NONE or s.host_vcpu[upcoming].priority == OVER:
+    if (upcoming == NONE or s.host_vcpu[upcoming].priority == OVER) and may_look_elsewhere(s, p, t):
         stolen = steal(s, p, NO_VCPU if upcoming == NONE else np.int64(s.host_vcpu[upcoming].priority))
         if stolen != NONE:
             return stolen
     if upcoming != NONE:
-        remove(s, p, upcoming)
+        dequeue(s, p, upcoming)
     return upcoming
 
 
@@ -205,12 +289,12 @@ def priority_on(s, p):
 
 
 @called
-def place(s, p, v, t):
-    """Queue a waking or migrating vCPU on p, boosted, and tickle [csched_vcpu_wake, __runq_tickle]."""
-    if s.host_vcpu[v].priority == UNDER:
+def place(s, p, v, t, boosted):
+    """Queue a waking or migrating vCPU on p, perhaps boosted, and tickle [csched_vcpu_wake, __runq_tickle]."""
+    if boosted and s.host_vcpu[v].priority == UNDER:
         s.host_vcpu[v].priority = BOOST
     insert(s, p, v, t)
-    idler = next_idle(s, s.host_pcpu[p].last_tickle)
+    idler = next_idler(s, s.host_pcpu[p].last_tickle, allowed(s, v))
     if s.pcpu[p].mode == IDLE or (idler == NONE and s.host_vcpu[v].priority > priority_on(s, p)):
         request(s, p, t)
     elif idler != NONE:
@@ -221,27 +305,28 @@ def place(s, p, v, t):
 @inlined
 def wake(s, v, t):
     """v wakes where it ran last."""
-    place(s, s.vcpu[v].pcpu, v, t)
+    place(s, s.vcpu[v].pcpu, v, t, np.int64(1))
 
 
 @inlined
 def candidate(s, q, p, best, left):
     """Whether q is still among the pCPUs that `pick` considers: idle (or p with an empty queue), not yet ruled out."""
-    idler = s.pcpu[q].mode == IDLE or (q == p and s.pcpu[p].queued == 0)
-    return idler and (left >> np.int64(q)) & 1 != 0 and q != best
+    idler = is_idler(s, q) or (q == p and s.pcpu[p].queued == 0)
+    return idler and holds_pcpu(left, q) and q != best
 
 
 @called
-def pick(s, p):
-    """Where a vCPU of pCPU p would best run [_csched_cpu_pick without SMT]; p unless an idler is better.
+def pick(s, v):
+    """Where v would best run [_csched_cpu_pick without SMT]; on its pCPU unless an idler is better.
 
     Second, the pCPU whose `idle_bias` becomes the answer if the vCPU really moves, or NONE.
     """
     n = s.par[0].pcpus
-    left = np.int64(-1)  # bit set of pCPUs not ruled out yet
+    p = s.vcpu[v].pcpu
+    left = allowed(s, v)  # pCPUs not ruled out yet
     best = p
-    if not (s.pcpu[p].mode == IDLE or s.pcpu[p].queued == 0):
-        idler = next_idle(s, p)
+    if not (is_idler(s, p) or s.pcpu[p].queued == 0):
+        idler = next_idler(s, p, left)
         if idler == NONE:
             return p, NONE
         best = idler
@@ -262,7 +347,7 @@ def pick(s, p):
         here, there = 0, 0
         for i in range(n):
             q = np.uint32(i)
-            if s.pcpu[q].mode == IDLE or (q == p and s.pcpu[p].queued == 0):
+            if is_idler(s, q) or (q == p and s.pcpu[p].queued == 0):
                 here += socket(s, q) == socket(s, best)
                 there += socket(s, q) == socket(s, nxt)
         if 2 * here < there:
@@ -284,10 +369,10 @@ def pick(s, p):
 @called
 def migrate(s, v, t):
     """Move a vCPU that was marked for migration to the pCPU picked for it; Xen wakes it there, so 4.5 boosts it."""
-    best, bias = pick(s, s.vcpu[v].pcpu)
+    best, bias = pick(s, v)
     if bias != NONE:
         s.host_pcpu[bias].idle_bias = best
-    place(s, best, v, t)
+    place(s, best, v, t, s.host_par[0].boosts_migrants)
 
 
 # --- timers -----------------------------------------------------------------------------------------------------------
@@ -307,7 +392,7 @@ def tick(s, p, t):
         if not own.active:
             own.active = 1
             s.host_vm[vcpu.vm].active += 1
-        elif pick(s, p)[0] != p:
+        elif pick(s, pcpu.current)[0] != p:
             vcpu.moving = 1
             moving = True
     sort(s, p)
@@ -375,13 +460,16 @@ def sound(s):
     """Whether its records can be those of a run."""
     par = s.par[0]
     for i in range(par.pcpus):
-        if s.host_pcpu[i].idle_bias >= par.pcpus or s.host_pcpu[i].last_tickle >= par.pcpus:
+        pcpu = s.host_pcpu[i]
+        if pcpu.idle_bias >= par.pcpus or pcpu.last_tickle >= par.pcpus or pcpu.balance_bias >= par.pcpus:
+            return False
+        if pcpu.balanced_at > s.world[0].now or pcpu.balanced_at < -INF:
             return False
     for m in range(par.vms):
         active = 0
         for i in range(s.vmp[m].first, s.vmp[m].first + s.vmp[m].vcpus):
             own = s.host_vcpu[i]
-            if own.priority > BOOST or own.priority < OVER or own.active > 1:
+            if own.priority > BOOST or own.priority < OVER or own.active > 1 or own.yielding > 1:
                 return False
             active += own.active
         if s.host_vm[m].active != active:
@@ -399,7 +487,7 @@ HOST = Host(
     put_prev=put_prev,
     pick_next=pick_next,
     set_next=set_next,
-    dequeue=remove,
+    dequeue=dequeue,
     yield_now=yield_now,
     yield_to=yield_to,
     wake=wake,
