@@ -85,6 +85,13 @@ def test_what_was_compiled_is_loaded_in_the_next_process(tiny: Path) -> None:
     assert run(tiny)[0].startswith("compiled")
 
 
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_collected_after_a_compilation_as_before(tiny: Path, collects: bool) -> None:
+    before = "" if collects else "import gc; gc.disable()"
+    printed, _ = run(tiny, f"{before}\nimport tiny, gc; print(gc.isenabled())")
+    assert printed.splitlines()[0].startswith("compiled") and printed.splitlines()[1] == str(collects)
+
+
 #: What a power cut, a full disk or a bad block leaves of a file.
 DAMAGES = r"""
 import pathlib, sys
