@@ -99,13 +99,14 @@ def test_steps_are_repeated_exactly(states: list[bytes]) -> None:
 
 
 def test_lanes_that_step_make_rows(states: list[bytes]) -> None:
-    replays = {lanes: Replay(lanes, states, 64) for lanes in (16, 64)}
+    replays = [Replay(16, states, 64), Replay(64, states, 64), Replay(16, states, 64, "uint8")]
     rows = batched.batched_rows(replays, repeats=1)
-    assert [row.name for row in rows[:2]] == ["batched, Storm, 16 lanes", "batched, Storm, 64 lanes"]
-    assert [row.target for row in rows] == ["", ">= 1,200,000", ""]
-    assert all(word in row.note for row in rows[:2] for word in ("events/decision", "Python", "observing"))
-    assert rows[2].value in (16, 64)
-    assert batched.threads_row(replays[16], repeats=1).target == ">= 1.8"
+    names = ["batched, Storm, 16 lanes", "batched, Storm, 64 lanes", "batched, Storm, 16 lanes, uint8"]
+    assert [row.name for row in rows[:3]] == names
+    assert [row.target for row in rows] == ["", ">= 1,200,000", "", ""]
+    assert all(word in row.note for row in rows[:3] for word in ("events/decision", "Python", "observing"))
+    assert rows[3].value in (16, 64)
+    assert batched.threads_row(replays[0], repeats=1).target == ">= 1.8"
 
 
 @pytest.mark.parametrize(

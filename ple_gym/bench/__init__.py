@@ -14,7 +14,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ple_gym.bench.batched import FLOOR_LANES, LANES, Replay, batched_rows, memory_row, mixed_states, threads_row
+from ple_gym.bench.batched import (
+    FLOOR_LANES,
+    LANES,
+    NARROW,
+    Replay,
+    batched_rows,
+    memory_row,
+    mixed_states,
+    threads_row,
+)
 from ple_gym.bench.decision import call_row, decision_rows
 from ple_gym.bench.kernel import kernel_rows, signatures_row, storm
 from ple_gym.bench.peers import cartpole_rows, envpool_row, simpy_row
@@ -50,7 +59,8 @@ def measure(quick: bool = False, announce: Callable[[str], None] = lambda name: 
     announce(next(names))
     states, decisions, repeats = mixed_states(), 16_384 if quick else 131_072, 3 if quick else 7
     replays = {lanes: Replay(lanes, states, decisions) for lanes in (FLOOR_LANES if quick else LANES)}
-    rows += batched_rows(replays, repeats)
+    narrow = [] if quick else [Replay(n, states, decisions, dtype) for dtype, lanes in NARROW.items() for n in lanes]
+    rows += batched_rows([*replays.values(), *narrow], repeats)
     rows += [threads_row(replays[lanes], repeats) for lanes in sorted({1024, max(replays)})]
     rows.append(memory_row(4096))
     announce(next(names))

@@ -8,18 +8,23 @@ episode ends are reset within the measured steps.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from statistics import median
 
 import numpy as np
 
 from ple_gym.bench.report import Measurement, Seconds, at_least, plain, timed
 from ple_gym.drive import OBSERVE, STEP_OR_NEXT
+from ple_gym.envs.options import ObservationType
 from ple_gym.envs.vector import PleVectorEnv
 
 SCENARIO = "Storm"
+PLAIN: ObservationType = "float32"
 FLOOR = 1_200_000  # decisions a second that one core has to make at these numbers of lanes:
 FLOOR_LANES = (64, 256, 1024)
 LANES = (16, *FLOOR_LANES, 2048, 4096)
+#: Types of observations -> the numbers of lanes that they are measured at.
+NARROW: dict[ObservationType, tuple[int, ...]] = {"uint8": (1024, 4096)}
 CLIFF = 1.25  # times the cheapest decision is what an expensive one costs
 EPISODE = 2500  # decisions: about the median episode under random actions
 
@@ -27,10 +32,11 @@ EPISODE = 2500  # decisions: about the median episode under random actions
 class Replay:
     """Some steps of `lanes` lanes, which can be repeated exactly, on as many threads as one likes."""
 
-    def __init__(self, lanes: int, states: list[bytes], decisions: int) -> None:
+    def __init__(self, lanes: int, states: list[bytes], decisions: int, dtype: ObservationType = PLAIN) -> None:
         """Record `decisions` of all lanes together, from states that `mixed_states` returned."""
         generator = np.random.default_rng(lanes)
-        self.envs = {1: PleVectorEnv(lanes, SCENARIO, threads=1)}
+        self.lanes, self.dtype = lanes, dtype
+        self.envs = {1: PleVectorEnv(lanes, SCENARIO, threads=1, observation_dtype=dtype)}
         envs, count = self.envs[1], max(1, decisions // lanes)
         envs.reset(options={"state": [states[i % len(states)] for i in range(lanes)]})
         for _ in range(20):  # lanes that began in the same state part
@@ -79,7 +85,7 @@ class Replay:
 
     def _again(self, threads: int) -> PleVectorEnv:
         if threads not in self.envs:
-            self.envs[threads] = PleVectorEnv(len(self.begin), SCENARIO, threads=threads)
+            self.envs[threads] = PleVectorEnv(self.lanes, SCENARIO, threads=threads, observation_dtype=self.dtype)
         self.envs[threads].reset(options={"state": self.begin})
         return self.envs[threads]
 
@@ -97,26 +103,28 @@ def mixed_states(count: int = 128) -> list[bytes]:
     return [envs.get_state(lane) for lane in range(count)]
 
 
-def batched_rows(replays: dict[int, Replay], repeats: int) -> list[Measurement]:
+def batched_rows(replays: Sequence[Replay], repeats: int) -> list[Measurement]:
     """Decisions a second at each number of lanes, and where more lanes begin to cost."""
-    turns: dict[int, list[tuple[Seconds, Seconds, Seconds]]] = {lanes: [] for lanes in replays}
+    turns: list[list[tuple[Seconds, Seconds, Seconds]]] = [[] for _ in replays]
     for _ in range(repeats):
-        for lanes, replay in replays.items():
-            turns[lanes].append((replay.step(), replay.drive(), replay.observe()))
+        for replay, taken in zip(replays, turns, strict=True):
+            taken.append((replay.step(), replay.drive(), replay.observe()))
     rows, costs = [], {}
-    for lanes, replay in replays.items():
-        costs[lanes] = cost = median(step.cpu for step, _, _ in turns[lanes]) / replay.decisions
-        wall = median(step.wall for step, _, _ in turns[lanes]) / replay.decisions
-        python = 1 - median(drive.cpu / step.cpu for step, drive, _ in turns[lanes])
-        observing = median(observe.cpu / step.cpu for step, _, observe in turns[lanes])
-        name = f"batched, {SCENARIO}, {lanes:,} lanes"
+    for replay, taken in zip(replays, turns, strict=True):
+        cost = median(step.cpu for step, _, _ in taken) / replay.decisions
+        wall = median(step.wall for step, _, _ in taken) / replay.decisions
+        python = 1 - median(drive.cpu / step.cpu for step, drive, _ in taken)
+        observing = median(observe.cpu / step.cpu for step, _, observe in taken)
+        plain_type, lanes = replay.dtype == PLAIN, replay.lanes
+        name = f"batched, {SCENARIO}, {lanes:,} lanes" + ("" if plain_type else f", {replay.dtype}")
         note = (
             f"{cost * 1e9:,.0f} ns/decision (wall {wall * 1e9:,.0f}), Python {python:.0%}, observing {observing:.0%}; "
             f"{replay.events_per_decision:.1f} events/decision"
         )
-        rows.append(
-            at_least(name, 1 / cost, "1/s", FLOOR, note) if lanes in FLOOR_LANES else plain(name, 1 / cost, "1/s", note)
-        )
+        has_floor = plain_type and lanes in FLOOR_LANES
+        rows.append(at_least(name, 1 / cost, "1/s", FLOOR, note) if has_floor else plain(name, 1 / cost, "1/s", note))
+        if plain_type:
+            costs[lanes] = cost
     return [*rows, _cliff_row(costs)]
 
 
