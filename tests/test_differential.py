@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_simulator import simulate
+from reference_simulator.fair import Fair
+from reference_simulator.fair_queue import Entity
 from reference_simulator.rules import RULES as SPECIFIED
-from worlds import ENDS, MORE, affordable, contended_scenarios, extreme_scenarios, scenarios
+from reference_simulator.state import Pcpu, Vcpu, Vm
+from reference_simulator.world import HOSTS
+from worlds import ENDS, MORE, affordable, contended_scenarios, extreme_scenarios, scenarios, under_fair
 
 from ple_gym.lanes import Lanes
+from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
 from ple_gym.scenario.builtin import load
 from ple_gym.sim.jit import JIT_ENABLED
@@ -21,6 +27,11 @@ EXAMPLES = (600 if JIT_ENABLED else 60) * MORE  # plain Python is some hundred t
 
 rules = st.sampled_from(sorted(SPECIFIED))
 seeds = st.integers(0, 2**63 - 1)
+
+
+def fitting(rule: str, scenario: Scenario) -> str:
+    """The rule, or `host` in place of one that reads what another scheduler keeps."""
+    return rule if RULES[rule].scheduler in ("", scenario.host.scheduler) else "host"
 
 
 def kernel_totals(scenario: Scenario, rule: str, seed: int) -> dict:
@@ -49,6 +60,91 @@ def test_random_worlds() -> None:
     assert exits[True] >= (2 / 3 if JIT_ENABLED else 1 / 3) * exits.total(), "the rules hardly ever ran"
 
 
+class Noted(Fair):
+    """The reference's fair scheduler; it notes what has come to pass in a world."""
+
+    happened: set[str]
+
+    def take_away(self, p: Pcpu, v: Vcpu, sleeps: bool) -> bool:
+        delayed = "a delayed vCPU goes" if self.threads[v].delayed else ""
+        over = super().take_away(p, v, sleeps)
+        alone = not self.flat and self.runqueues[p].groups[v.vm].delayed
+        self.happened |= {delayed, "a group is delayed" if alone else ""}
+        return over
+
+    def undelay(self, rq, x: Entity) -> None:
+        v = x.v
+        super().undelay(rq, x)
+        self.happened |= {f"a delayed {type(x).__name__} wakes", "one is placed anew" if x.v != v else ""}
+
+    def place(self, q, x: Entity, wakes: bool) -> None:
+        self.happened |= {"a deadline moves" if x.relative else "", "lag is kept" if x.vlag else ""}
+        super().place(q, x, wakes)
+
+    def reshare(self, p: Pcpu, vm: Vm) -> bool:
+        group = self.runqueues[p].groups[vm]
+        old = group.w
+        over = super().reshare(p, vm)
+        self.happened |= {"a queued group weighs anew" if group.w != old and group.queued else ""}
+        return over
+
+    def pick_from(self, q, current: Entity | None) -> Entity:
+        x = super().pick_from(q, current)
+        if q.next is not None:
+            self.happened.add("a buddy is taken" if x is q.next else "a buddy is passed over")
+        if q.skip is not None and x is not q.skip and q.skip is min(q.entities, key=lambda y: (y.v, y.seq)):
+            self.happened.add("a yielder is passed over")
+        return x
+
+    def preempts(self, p: Pcpu, v: Vcpu) -> bool:
+        wins = super().preempts(p, v)
+        self.happened.add("a wake-up preempts" if wins else "a wake-up waits")
+        return wins
+
+    def late(self, x: Entity, c: int) -> bool:
+        late = super().late(x, c)
+        self.happened.add("a CFS slice ends" if late else "")
+        return late
+
+    def hot(self, v: Vcpu) -> bool:
+        hot = super().hot(v)
+        self.happened.add("a hot vCPU stays" if hot else "")
+        return hot
+
+
+#: What must come to pass in the random worlds under the fair scheduler: by the totals, and by what `Noted` notes.
+COUNTED = ("exits", "steals", "halts", "migrations", "hints", "hints_failed", "hints_ignored", "hints_won")
+NOTED = {
+    "a delayed vCPU goes", "a group is delayed", "a delayed Thread wakes", "a delayed Group wakes",
+    "one is placed anew", "a deadline moves", "lag is kept", "a queued group weighs anew",
+    "a buddy is taken", "a buddy is passed over", "a yielder is passed over",
+    "a wake-up preempts", "a wake-up waits", "a CFS slice ends", "a hot vCPU stays",
+}  # fmt: skip
+
+
+@pytest.mark.kernel
+def test_random_worlds_under_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(HOSTS, "fair", Noted)
+    worlds, exits = Counter(), Counter()
+
+    def run(scenario: Scenario, rule: str, seed: int) -> None:
+        Noted.happened = set()
+        totals = agree(scenario, fitting(rule, scenario), seed)
+        host = scenario.host
+        exits[totals["exits"] > 0] += 1
+        worlds.update(name for name in COUNTED if totals[name] > 0)
+        worlds.update(Noted.happened)
+        worlds.update([(host.linux, host.groups), scenario.decision.actuator, host.placement])
+
+    settings(max_examples=EXAMPLES // 8)(given(under_fair(scenarios()), rules, seeds)(run))()
+    settings(max_examples=EXAMPLES - EXAMPLES // 8)(given(under_fair(contended_scenarios()), rules, seeds)(run))()
+    assert exits[True] >= (2 / 3 if JIT_ENABLED else 1 / 3) * exits.total(), "the rules hardly ever ran"
+    if JIT_ENABLED:
+        kinds = {*product(ENDS["host.linux"], ENDS["host.groups"]), *ENDS["decision.actuator"], *ENDS["host.placement"]}
+        missing = {*COUNTED, *NOTED, *kinds} - worlds.keys()
+        assert not missing
+
+
 def check_end(name: str, end: object, run: Callable[[Scenario, str, int], None]) -> set[object]:
     """Run a few worlds in which a parameter is at an end of its range; returns the values that it had."""
     met = set()
@@ -67,6 +163,7 @@ def test_worlds_at_the_ends_of_every_range() -> None:
     exits = Counter()
 
     def run(scenario: Scenario, rule: str, seed: int) -> None:
+        rule = fitting(rule, scenario)
         exits[agree(affordable(scenario, rule, seed), rule, seed)["exits"] > 0] += 1
 
     settings(max_examples=EXAMPLES // 2)(given(extreme_scenarios(), rules, seeds)(run))()

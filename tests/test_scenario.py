@@ -88,6 +88,15 @@ hosts = st.integers(1, 64).flatmap(
         runqueue=st.sampled_from(["cpu", "socket", "all"]),
         yield_bypasses_ratelimit=st.booleans() | st.just(AS_IN_XEN),
         fresh_ratelimit_slice=st.booleans() | st.just(AS_IN_XEN),
+        scheduler=st.sampled_from(["credit", "fair"]),
+        placement=st.sampled_from(["spread", "stacked"]),
+        linux=st.sampled_from(["5.15", "6.6", "6.12", "6.14", "6.18", "6.18.2"]),
+        groups=st.sampled_from(["vm", "vcpu"]),
+        base_slice_us=st.just(0) | st.integers(100, 100_000),
+        wakeup_granularity_us=st.integers(0, 10**6),
+        tick_us=st.integers(100, 100_000),
+        skew_tick=st.booleans(),
+        migration_cost_us=st.integers(0, 100_000),
     )
 )
 noises = st.builds(
@@ -383,6 +392,10 @@ def test_a_missing_neighbour_is_counted():
         (
             {"host.tsc_hz": 10**10, "host.timeslice_ms": 1000, "guest.vcpus": 1000, "guest.weight": 65_535},
             "guest.weight = 65535: weight x vcpus of all VMs must add up to at most 456602 on this host, not 65536536",
+        ),
+        (
+            {"host.scheduler": "fair", "host.groups": "flat", "host.base_slice_us": 100_000, "guest.weight": 29},
+            "guest.weight = 29: must be at least 30 with host.groups = 'flat' and slices of 100000 us on this host",
         ),
     ],
 )

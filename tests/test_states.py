@@ -32,6 +32,8 @@ WORLDS = {
     "TicketOrder": {"guest.lock_kind": "mcs", "guest.pv_spin_threshold": 200},
     "Paper32": {"guest.start": "convoy", "guest.block_probability": 0.1},
     "HolderPreempted": {"guest.vcpus": 9, "host.pcpus": 3, "guest.lock_kind": "tas", "guest.transactions": 900},
+    "Storm of Linux": {"host.scheduler": "fair", "guest.block_probability": 0.2, "guest.block": "exponential 30000"},
+    "TicketOrder of Linux": {"host.scheduler": "fair", "host.linux": "5.15", "host.groups": "flat"},
 }
 
 
@@ -47,7 +49,7 @@ def signed(lanes: Lanes, row: np.ndarray) -> bytes:
 
 def at_decision(name: str, number: int) -> Lanes:
     """A lane at some decision of a world."""
-    m = Machine(load(name).with_overrides(WORLDS[name]), seed=number)
+    m = Machine(load(name.split()[0]).with_overrides(WORLDS[name]), seed=number)
     for turn in range(number % 40):
         if m.deciding:
             m.step(m.legal_actions()[(number + turn) % len(m.legal_actions())])

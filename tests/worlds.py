@@ -154,6 +154,35 @@ def contended_scenarios(draw: st.DrawFn) -> Scenario:
     return replace(scenario, guest=guest, ple=ple)
 
 
+@st.composite
+def under_fair(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario:
+    """A world of `worlds` under Linux's fair scheduler: ticks and slices are short, and more vCPUs sleep."""
+    scenario = draw(worlds)
+    # Hypothesis often repeats what it has drawn before; a generator makes all combinations as likely.
+    choice = draw(st.randoms(use_true_random=True)).choice
+    pcpus = min(scenario.host.pcpus, choice([2, 5]))  # siblings and other VMs meet in one queue
+    host = replace(
+        scenario.host,
+        scheduler="fair",
+        pcpus=pcpus,
+        sockets=min(scenario.host.sockets, pcpus),
+        placement=choice(["spread", "stacked"]),
+        linux=choice(ENDS["host.linux"]),
+        groups=choice(ENDS["host.groups"]),
+        base_slice_us=choice([0, 100, 300, 700]),
+        wakeup_granularity_us=choice([0, 1, 50, 300]),
+        tick_us=choice([100, 250, 1000]),
+        skew_tick=choice([False, True]),
+        migration_cost_us=choice([0, 1, 50, 500]),
+    )
+    cost = replace(scenario.cost, ipi=choice([0, 260, 5000]))  # a hint fails only before it arrives
+    decision = replace(scenario.decision, actuator=choice(["hint", "hint", "pull", "local"]))
+    # It does not know of affinities.
+    guest, *neighbours = (replace(vm, affinity="any") for vm in scenario.vms().values())
+    guest = replace(guest, block_probability=choice([0.0, 0.0, 0.05, 0.2]))
+    return replace(scenario, host=host, cost=cost, decision=decision, guest=guest, neighbours=tuple(neighbours))
+
+
 # --- both ends of every range -----------------------------------------------------------------------------------------
 
 _LONGEST = 10**11  # the largest value of a distribution
@@ -179,6 +208,9 @@ ENDS: dict[str, tuple[object, ...]] = {
     name: ends_of(allowed) for name, (allowed, _) in describe_parameters().items() if "." in name
 }
 
+#: The parameters that only the fair scheduler reads.
+FAIR = {name for name, (_, meaning) in describe_parameters().items() if "(fair" in meaning}
+
 
 @st.composite
 def values(draw: st.DrawFn, ends: tuple[object, ...]) -> object:
@@ -197,7 +229,8 @@ def extreme_scenarios(draw: st.DrawFn, wanted: tuple[str, object] | None = None)
 
     `wanted`: a parameter, and the value that it has in any case.
     """
-    scenario = draw(contended_scenarios())
+    fair = (wanted is not None and wanted[0] in FAIR) or draw(st.booleans())
+    scenario = draw(under_fair(contended_scenarios()) if fair else contended_scenarios())
     # Either end of the clock in half of all worlds: what overflows does so where it meets another end.
     host = replace(scenario.host, tsc_hz=draw(st.sampled_from(ENDS["host.tsc_hz"])))
     scenario = replace(scenario, host=host, limit=Limit(simulated_s=10.0))

@@ -1,13 +1,69 @@
-"""KVM's candidate order (virt/kvm/kvm_main.c, kvm_vcpu_on_spin), under the scenario's own actuator.
+"""KVM's choice at a pause-loop exit (virt/kvm/kvm_main.c, kvm_vcpu_on_spin), by version, under the scenario's actuator.
 
-Only the order is KVM's: its yield_to hints, on the target's own pCPU, and may fail.
+KVM's own actuator is a hint, which may fail, on a host with Linux's scheduler. `kvm` is the order of candidates alone.
 """
 
 from __future__ import annotations
 
-from ple_gym.rules.helpers import may_run
+import numpy as np
+
+from ple_gym.rules.compiling import helper
+from ple_gym.rules.helpers import draw, may_run
 from ple_gym.rules.registry import rule
-from ple_gym.sim.state import PLE_YIELD, PREEMPTED
+from ple_gym.sim.state import IDLE, PLE_YIELD, PREEMPTED
+
+_MEMORY = {"vm": ("next",), "vcpu": ("eligible", "dispatches")}
+_READS = "kernel mode, exits, queue lengths"
+
+
+@helper
+def eligible(see, v, memory):
+    """Whether v was preempted in kernel mode, or woken; one that left by an exit only every other time."""
+    vcpu, own = see.vcpu[v], memory.vcpu[v]
+    spun = vcpu.left_by == PLE_YIELD
+    if (vcpu.left_by == PREEMPTED or spun) and not vcpu.left_kernel:
+        return False
+    if not spun:
+        return True
+    ready = own.eligible == 1 and own.dispatches == vcpu.dispatches
+    own.eligible = 0 if ready else 1
+    own.dispatches = vcpu.dispatches
+    return ready
+
+
+@helper
+def fails(see, v):
+    """Whether there is nobody else here, and v is alone on an idle pCPU: yield_to's -ESRCH."""
+    there = see.pcpu[see.vcpu[v].pcpu]
+    return see.pcpu[see.here].queued == 0 and there.mode == IDLE and there.queued == 1
+
+
+@helper
+def scan(see, asker, memory, tries, counts):
+    """The first candidate from where the last scan of this VM ended; the asker if there is none.
+
+    `tries`: a yield may fail; if all did, the last of them is the answer. `counts`: the next scan starts as many vCPUs
+    after the first as this one has passed over.
+    """
+    m = see.vcpu[asker].vm
+    first, n = see.vm[m].first, see.vm[m].vcpus
+    memory.vcpu[asker].eligible = 0
+    start = memory.vm[m].next
+    failed, left = asker, np.int64(3)
+    for i in range(n):
+        number = (start + i) % n
+        v = first + number
+        if v == asker or not may_run(see, v) or not eligible(see, v, memory):
+            continue
+        if tries and fails(see, v):
+            failed = v
+            left -= 1
+            if left == 0:
+                break
+            continue
+        memory.vm[m].next = i + 1 if counts else number + 1
+        return v
+    return failed
 
 
 @rule(
@@ -15,7 +71,7 @@ from ple_gym.sim.state import PLE_YIELD, PREEMPTED
     reads="kernel mode, exits",
     actuator="pull",
     source="order of kvm_vcpu_on_spin",
-    memory={"vm": ("next",), "vcpu": ("eligible", "dispatches")},
+    memory=_MEMORY,
     settled=False,
 )
 def kvm(see, asker, memory):
@@ -24,25 +80,41 @@ def kvm(see, asker, memory):
     The next sibling preempted in kernel mode; one that left by a PLE exit only every other time (`eligible`, which
     holds from one dispatch of that vCPU to the next).
     """
-    m = see.vcpu[asker].vm
-    first, n = see.vm[m].first, see.vm[m].vcpus
-    memory.vcpu[asker].eligible = 0
-    start = memory.vm[m].next
+    return scan(see, asker, memory, False, False)
+
+
+@rule("kvm-2012", reads="-", actuator="pull", source="217ece6129f2, RFC of 2012-07-10", settled=False)
+def kvm_2012(see, asker):
+    """KVM until 3.5: the next sibling that can be run, whatever it did, from a random one on."""
+    vcpu = see.vcpu[asker]
+    first, n = see.vm[vcpu.vm].first, see.vm[vcpu.vm].vcpus
+    start = draw(see) * n >> 32
     for i in range(n):
-        number = (start + i) % n
-        v = first + number
-        if v == asker or not may_run(see, v):
-            continue
-        vcpu, own = see.vcpu[v], memory.vcpu[v]
-        spun = vcpu.left_by == PLE_YIELD
-        if (vcpu.left_by == PREEMPTED or spun) and not vcpu.left_kernel:
-            continue
-        if spun:
-            eligible = own.eligible == 1 and own.dispatches == vcpu.dispatches
-            own.eligible = 0 if eligible else 1
-            own.dispatches = vcpu.dispatches
-            if not eligible:
-                continue
-        memory.vm[m].next = number + 1
-        return v
+        v = first + (start + i) % n
+        if v != asker and may_run(see, v):
+            return v
     return asker
+
+
+@rule("kvm-5.4", reads=_READS, actuator="pull", source="kvm_vcpu_on_spin, 5.4", memory=_MEMORY, settled=False)
+def kvm_5_4(see, asker, memory):
+    """KVM 5.4: `kvm`, and a yield that would find no other task on either pCPU fails; it gives up after three."""
+    return scan(see, asker, memory, True, False)
+
+
+@rule("kvm-5.13", reads=_READS, actuator="pull", source="52acd22faa1a", memory=_MEMORY, settled=False)
+def kvm_5_13(see, asker, memory):
+    """KVM 5.13 to 6.12: also who has an interrupt to serve; as there are none, the same as `kvm-5.4`."""
+    return scan(see, asker, memory, True, False)
+
+
+@rule("kvm-6.13", reads=_READS, actuator="pull", source="7e513617da71", memory=_MEMORY, settled=False)
+def kvm_6_13(see, asker, memory):
+    """KVM 6.13 to 6.18.0: it remembers how far it looked instead of whom it found, and starts there."""
+    return scan(see, asker, memory, True, True)
+
+
+@rule("kvm-6.18", reads=_READS, actuator="pull", source="32bd348be3fa", memory=_MEMORY, settled=False)
+def kvm_6_18(see, asker, memory):
+    """KVM since 6.19, and later 6.18: it remembers whom it found again, as `kvm-5.13` does."""
+    return scan(see, asker, memory, True, False)

@@ -63,6 +63,7 @@ MAX_BYTES = 2**20
 MAX_VCPUS = 1024
 """Of all VMs together."""
 
+_LONGEST_BASE_SLICE_US = 3000  # of Linux's own
 XEN = ("4.5", "4.8", "4.17", "4.18", "4.21")
 """Versions of Xen whose schedulers differ here (docs/model.md, 9.10 and 9b)."""
 AS_IN_XEN = "version"
@@ -98,6 +99,26 @@ class Host(Group):
     fresh_ratelimit_slice: Annotated[
         bool | str, flag_or(AS_IN_XEN), "a rate-limited pass grants a new one; version: before 4.8"
     ] = AS_IN_XEN
+    placement: Annotated[str, choice("spread", "stacked"), "vCPUs start on pCPUs in turns, or siblings together"] = (
+        "spread"
+    )
+    linux: Annotated[
+        str, choice("5.15", "6.6", "6.12", "6.14", "6.18", "6.18.2"), "version of Linux whose rules act (fair)"
+    ] = "6.18.2"
+    groups: Annotated[
+        str, choice("vm", "flat", "vcpu"), "control groups: one per VM, none, or one per vCPU in one per VM (fair)"
+    ] = "vm"
+    base_slice_us: Annotated[
+        int, whole(100, 100_000, zero="Linux's own"), "base slice, or CFS's least granularity (fair)"
+    ] = 0
+    wakeup_granularity_us: Annotated[
+        int, whole(1, 1_000_000, zero="Linux's own"), "lead at which a wake-up preempts, or a hint fails (fair, 5.15)"
+    ] = 0
+    tick_us: Annotated[int, whole(100, 100_000), "time between two ticks of a pCPU (fair)"] = 4000
+    skew_tick: Annotated[bool, FLAG, "the pCPUs' ticks are spread over half a tick (fair)"] = False
+    migration_cost_us: Annotated[
+        int, whole(1, 100_000, zero="none is hot"), "who has run so recently is not moved to an idle pCPU (fair)"
+    ] = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,6 +485,16 @@ def _check_together(scenario: Scenario) -> None:
             f"{name}.weight = {vm.weight}: weight x vcpus of all VMs must add up to at most {most} on this host, "
             f"not {weights}"
         )
+    if host.scheduler == "fair" and host.groups == "flat":
+        # Each yield may add a slice to a virtual time, in units of weight 256; a run has at most 2 * 10^9 events.
+        slice_us = host.base_slice_us or _LONGEST_BASE_SLICE_US
+        least = -(-slice_us * host.tsc_hz * 256 * 2 * 10**9 // (10**6 * 2**62))
+        name, vm = min(vms.items(), key=lambda item: item[1].weight)
+        if vm.weight < least:
+            raise ScenarioError(
+                f"{name}.weight = {vm.weight}: must be at least {least} with host.groups = 'flat' and slices of "
+                f"{slice_us} us on this host"
+            )
 
 
 def _check_affinity(scenario: Scenario, setting: str, pcpus: tuple[int, ...]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 SCHEDULERS: dict[str, str] = {
     "credit": "ple_gym.sim.host.credit",
     "credit2": "ple_gym.sim.host.credit2",
+    "fair": "ple_gym.sim.host.fair",
 }
 #: Those that know where a vCPU may run (`guest.affinity`).
 KEEP_AFFINITY = {"credit", "credit2"}

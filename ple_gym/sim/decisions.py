@@ -83,14 +83,16 @@ def yields(s, p, t, action):
     if action < par.vcpus:
         v = np.uint32(action)
         q = s.vcpu[v].pcpu
-        s.host.dequeue(s, q, v)
         if par.actuator != HINT:
+            s.host.dequeue(s, q, v)
             s.host.charge(s, p, t)
             leave(s, p, y, t, PLE_YIELD)
             s.host.yield_now(s, p, y)
             s.host.put_prev(s, q if par.pull_swaps else p, y, t, True)
             switch(s, p, v, t, handler)
             return False
-        s.host.yield_to(s, p, q, v, t)
+        if not s.host.yield_to(s, p, q, v, t):
+            go_on(s, p, t, handler)
+            return False
     s.host.yield_now(s, p, y)
     return True

@@ -115,7 +115,7 @@ def first_pcpu(s, v):
     count = s.par[0].pcpus
     vm = s.vmp[s.vcpu[v].vm]
     if vm.affinity == ANYWHERE or vm.affinity == WHERE_IT_STARTS:
-        return np.uint32(np.int64(v) % count)
+        return np.uint32(np.int64(v) * count // s.par[0].vcpus if s.par[0].stacked else np.int64(v) % count)
     own = 0
     for p in range(count):
         own += (vm.affinity >> p) & 1

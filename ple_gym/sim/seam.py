@@ -31,6 +31,10 @@ def _missing(*_: Any) -> Any:
     raise NotImplementedError("this host has no scheduler")
 
 
+def _none(_: Any) -> int:
+    return 0
+
+
 @inlined
 def _nothing(s, p, t):
     """Nothing is left to do."""
@@ -50,6 +54,7 @@ class Host:
         name: what `host.scheduler` calls it.
         describe: scenario -> the values of its parameters, by name.
         PARAMETERS, WORLD, VM, PCPU, VCPU: dtypes of its records: one of all lanes; one per lane, VM, pCPU, vCPU.
+        further: scenario -> how many records of the kind VCPU it needs beside those of the vCPUs, which come first.
         sources: its source files.
     """
 
@@ -78,6 +83,7 @@ class Host:
     VM: np.dtype[Any] = field(default=NOTHING)
     PCPU: np.dtype[Any] = field(default=NOTHING)
     VCPU: np.dtype[Any] = field(default=NOTHING)
+    further: Callable[[Any], int] = _none
 
 
 #: For compiled code that is not concerned with the scheduler.

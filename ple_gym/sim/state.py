@@ -77,6 +77,7 @@ PARAMETERS = np.dtype(
         ("ipi", "i8"), ("line", "i8"),
         # pause-loop exiting: cycles, cycles, PAUSEs
         ("ple_kind", "i8"), ("gap", "i8"), ("window", "i8"), ("count", "i8"),
+        ("stacked", "i8"),  # whether vCPUs start in blocks of siblings, or in turns (12)
         ("least_window", "i8"),  # of a vCPU: window or count, by the kind
         ("window_grow", "i8"), ("window_shrink", "i8"), ("window_max", "i8"),
         # decisions
@@ -117,9 +118,10 @@ PROGRAM = np.dtype(
 
 # --- one lane ---------------------------------------------------------------------------------------------------------
 
+HINTS = ("hints", "hints_failed", "hints_ignored", "hints_won")
 COUNTERS = (
     "exits", "exits_lock_free", "exits_holder_off", "exits_holder_running", "lhp_events", "lwp_events", "acquisitions",
-    "contended", "switches", "migrations", "steals", "halts", "events",
+    "contended", "switches", "migrations", "steals", "halts", *HINTS, "events",
 )  # fmt: skip
 CYCLES = ("useful", "spin", "exit", "switch", "cache", "idle", "stolen")
 
@@ -138,9 +140,10 @@ WORLD = np.dtype(
         ("status", "i4"), ("deciding", "u4"),  # run status; pCPU of the decision that is due
         ("finished_vms", "i8"),
         ("traced", "i8"),  # events written to the trace so far
-        *((name, "i8") for name in COUNTERS),
+        *((name, "i8") for name in COUNTERS if name not in HINTS),
         *((f"cycles_{name}", "i8") for name in CYCLES[1:]),  # useful cycles are counted per VM
         ("wait_max", "i8"), ("acquire_exits_max", "i8"), ("dispatch_exits_max", "i8"),
+        *((name, "i8") for name in HINTS),  # at the end: where there are no hints, nobody reads or writes them
     ],
     align=True,
 )  # fmt: skip
@@ -255,7 +258,7 @@ class Lane(NamedTuple):
     host_pcpu: np.ndarray  # the scheduler's PCPU [P]
     clock: np.ndarray  # CLOCK [P]
     vcpu: np.ndarray  # VCPU [V]
-    host_vcpu: np.ndarray  # the scheduler's VCPU [V]
+    host_vcpu: np.ndarray  # the scheduler's VCPU [V, and as many more as it needs]
     guest: np.ndarray  # VCPU_GUEST [V]
     lock: np.ndarray  # LOCK [L]
     queue: np.ndarray  # uint16 [P, V]: runqueue of each pCPU, head first

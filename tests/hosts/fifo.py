@@ -71,7 +71,9 @@ def yield_now(s, p, v):
 @inlined
 def yield_to(s, p, q, v, t):
     """v goes to the front of its queue."""
+    remove(s, q, v)
     put(s, q, v, np.int64(0))
+    return True
 
 
 @inlined

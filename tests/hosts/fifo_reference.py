@@ -14,11 +14,13 @@ class Fifo(Host):
     def choose(self, p: Pcpu) -> Vcpu | None:
         return p.queue.pop(0) if p.queue else None
 
-    def slice_end(self, p: Pcpu) -> int:
+    def begins(self, p: Pcpu) -> int:
         return self.world.now + self.world.parameters.T
 
-    def favour(self, p: Pcpu, v: Vcpu) -> None:
+    def favour(self, p: Pcpu, v: Vcpu) -> bool:
+        v.pcpu.queue.remove(v)
         v.pcpu.queue.insert(0, v)
+        return True
 
     def woken(self, v: Vcpu) -> None:
         self.insert(v.pcpu, v)

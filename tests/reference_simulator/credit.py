@@ -29,7 +29,7 @@ class Credit(Host):
         for p in self.world.pcpus:
             p.tick_at = 1 + (high(draws.draw(HOST, 2**20 + 1 + p.index)) * period >> 32)
 
-    def slice_end(self, p: Pcpu) -> int:
+    def begins(self, p: Pcpu) -> int:
         timeslice = self.world.parameters.T
         if self.world.now == 0:  # 12
             return 1 + (low(self.world.draws.draw(HOST, 2**20 + 1 + p.index)) * timeslice >> 32)
@@ -264,12 +264,14 @@ class Credit(Host):
 
     # 10 Decisions
 
-    def favour(self, p: Pcpu, v: Vcpu) -> None:
+    def favour(self, p: Pcpu, v: Vcpu) -> bool:
         q = v.pcpu
+        q.queue.remove(v)
         position = next((i for i, w in enumerate(q.queue) if w.priority <= v.priority), len(q.queue))
         q.queue.insert(position, v)
         if q is not p and v.priority >= self.priority_at(q):
             self.request(q)
+        return True
 
     def check(self) -> None:
         for vm in self.world.vms:

@@ -133,7 +133,7 @@ class Credit2(Host):
             self.take_out(found)
         return found
 
-    def slice_end(self, p: Pcpu) -> int:
+    def begins(self, p: Pcpu) -> int:
         v, last = p.current, p.came_from
         assert v is not None
         self.begin(p, v)
@@ -211,10 +211,12 @@ class Credit2(Host):
 
     # 9b.5 The rest
 
-    def favour(self, p: Pcpu, v: Vcpu) -> None:
+    def favour(self, p: Pcpu, v: Vcpu) -> bool:
+        self.take_out(v)
         self.list_of(v).insert(0, v)
         self.show(v)
         self.tickle(v)
+        return True
 
     def protected_until(self, p: Pcpu) -> int:
         return p.dispatched_at + self.R

@@ -77,7 +77,7 @@ class Host:
             chosen = self.choose(p)
             if chosen is not None and chosen is cur:
                 cur.state = State.RUNNING
-                p.slice_end = self.slice_end(p)
+                p.slice_end = self.begins(p)
                 p.entry = t + hv
                 self.world.guest.enter(p)
                 return
@@ -115,7 +115,7 @@ class Host:
         chosen.dy_eligible = False  # section 11
         ple.shrink(parameters, chosen)
         p.dispatched_at = t
-        p.slice_end = self.slice_end(p)
+        p.slice_end = self.begins(p)
         p.entry = t + hv + parameters.switch
         self.world.guest.enter(p)
         self.switched(p)
@@ -136,6 +136,11 @@ class Host:
         """Queue v on p."""
         raise NotImplementedError
 
+    def put_back(self, p: Pcpu, v: Vcpu) -> None:
+        """Queue v, which has lost its pCPU, on p."""
+        self.insert(p, v)
+        self.has_yielded(v)
+
     def switched(self, p: Pcpu) -> None:
         """The switch on p is done."""
 
@@ -151,8 +156,8 @@ class Host:
         """Take v out of its queue."""
         v.pcpu.queue.remove(v)
 
-    def slice_end(self, p: Pcpu) -> int:
-        """When the slice that begins now on p ends."""
+    def begins(self, p: Pcpu) -> int:
+        """p runs its current vCPU from now on; returns when its slice ends."""
         raise NotImplementedError
 
     def yields(self, v: Vcpu) -> None:
@@ -161,8 +166,8 @@ class Host:
     def has_yielded(self, v: Vcpu) -> None:
         """v is queued, or sleeps."""
 
-    def favour(self, p: Pcpu, v: Vcpu) -> None:
-        """p's vCPU yields to v, which has been taken out of its queue."""
+    def favour(self, p: Pcpu, v: Vcpu) -> bool:
+        """p's vCPU yields to v, which is queued; returns whether it may, or else it is resumed."""
         raise NotImplementedError
 
     def woken(self, v: Vcpu) -> None:
@@ -242,8 +247,7 @@ class Host:
             if cur is not None:
                 self.charge(p)
                 self.leave(p, LeftBy.PREEMPTED)
-                self.insert(p, cur)
-                self.has_yielded(cur)
+                self.put_back(p, cur)
             self.begin_burst(p, 0)
 
     def begin_burst(self, p: Pcpu, hv: int) -> None:

@@ -49,6 +49,10 @@ def report(world: World, finished: bool) -> dict[str, Any]:
         "migrations": c.migrations,
         "steals": c.steals,
         "halts": c.halts,
+        "hints": c.hints,
+        "hints_failed": c.hints_failed,
+        "hints_ignored": c.hints_ignored,
+        "hints_won": c.hints_won,
         "events": c.events,
         "cycles": {
             "useful": c.useful,

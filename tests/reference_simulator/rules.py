@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .draws import POLICY, high
 from .ple import suspected_spinner
-from .state import OVER, LeftBy, Pcpu, State, Vcpu
+from .state import OVER, LeftBy, Mode, Pcpu, State, Vcpu
 
 if TYPE_CHECKING:
     from .world import World
@@ -83,23 +83,60 @@ def paper_ban(world: World, p: Pcpu, y: Vcpu) -> int:
     return next((v.index for v in p.queue if v.left_by is not LeftBy.PLE or v.left_at <= since), len(world.vcpus))
 
 
-def kvm(world: World, p: Pcpu, y: Vcpu) -> int:
+def kvm_2012(world: World, p: Pcpu, y: Vcpu) -> int:
     vm, legal = y.vm, siblings(world, p, y)
+    first = high(world.draws.draw(POLICY, world.count.exits - 1)) * vm.vcpu_count >> 32
+    ring = vm.vcpus[first:] + vm.vcpus[:first]
+    return next((v.index for v in ring if v in legal), y.index)
+
+
+def ring_of(y: Vcpu) -> list[Vcpu]:
+    """y's VM in the order that KVM looks at it."""
+    start = y.vm.last_boosted + 1
+    return y.vm.vcpus[start:] + y.vm.vcpus[:start]
+
+
+def boostable(world: World, p: Pcpu, y: Vcpu, v: Vcpu) -> bool:
+    """KVM's filters; they toggle `dy_eligible`."""
+    if v not in siblings(world, p, y):
+        return False
+    if v.left_by in (LeftBy.PREEMPTED, LeftBy.PLE) and not v.left_kernel:
+        return False
+    if v.left_by is LeftBy.PLE:
+        v.dy_eligible = not v.dy_eligible
+        return not v.dy_eligible
+    return True
+
+
+def kvm(world: World, p: Pcpu, y: Vcpu) -> int:
     y.dy_eligible = False
-    for step in range(1, vm.vcpu_count + 1):
-        v = vm.vcpus[(vm.last_boosted + step) % vm.vcpu_count]
-        if v not in legal:
-            continue
-        if v.left_by in (LeftBy.PREEMPTED, LeftBy.PLE) and not v.left_kernel:
-            continue
-        if v.left_by is LeftBy.PLE:
-            eligible = v.dy_eligible
-            v.dy_eligible = not v.dy_eligible
-            if not eligible:
-                continue
-        vm.last_boosted = v.number
-        return v.index
+    for v in ring_of(y):
+        if boostable(world, p, y, v):
+            y.vm.last_boosted = v.number
+            return v.index
     return y.index
+
+
+def kvm_that_fails(world: World, p: Pcpu, y: Vcpu, stores_the_turn: bool = False) -> int:
+    """kvm, when a yield fails between two pCPUs that have one vCPU each."""
+    y.dy_eligible = False
+    tries, failed = 3, y
+    for i, v in enumerate(ring_of(y)):
+        if not boostable(world, p, y, v):
+            continue
+        if not p.queue and v.pcpu.mode is Mode.IDLE and v.pcpu.queue == [v]:
+            failed = v
+            tries -= 1
+            if tries == 0:
+                break
+        else:
+            y.vm.last_boosted = i if stores_the_turn else v.number
+            return v.index
+    return failed.index
+
+
+def kvm_6_13(world: World, p: Pcpu, y: Vcpu) -> int:
+    return kvm_that_fails(world, p, y, stores_the_turn=True)
 
 
 def kernel_leaver(world: World, p: Pcpu, y: Vcpu) -> int | None:
@@ -161,6 +198,11 @@ RULES: dict[str, Rule] = {
     "paper-local": paper_local,
     "paper-ban": paper_ban,
     "kvm": kvm,
+    "kvm-2012": kvm_2012,
+    "kvm-5.4": kvm_that_fails,
+    "kvm-5.13": kvm_that_fails,
+    "kvm-6.13": kvm_6_13,
+    "kvm-6.18": kvm_that_fails,
     "spin-age": spin_age,
     "spin-age-self": spin_age_self,
     "two-patience": two_patience,

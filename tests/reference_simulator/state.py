@@ -176,10 +176,19 @@ class Parameters:
         self.fresh = not self.since("4.8") if fresh == "version" else bool(fresh)
         self.shortest = 100 * self.f // 10**6 if fresh == "version" else 0
 
+        self.stacked = host.get("placement") == "stacked"
+        self.linux = str(host.get("linux", "6.18.2"))
+        self.groups = str(host.get("groups", "vm"))
+        self.base_slice_us = int(host.get("base_slice_us", 0))
+        self.wakeup_granularity_us = int(host.get("wakeup_granularity_us", 0))
+        self.tick = self.cycles(host.get("tick_us", 4000))
+        self.skew_tick = bool(host.get("skew_tick"))
+        self.migration_cost = self.cycles(host.get("migration_cost_us", 500))
+
         self.noise_rate_hz = int(noise["rate_hz"])
         self.noise_level = noise["level"]
         self.noise_cap = int(noise["cap_permille"])
-        self.burst: int = noise["burst_us"] * self.f // 10**6
+        self.burst = self.cycles(noise["burst_us"])
 
         self.exit = int(cost["exit"])
         self.exit_per_candidate = int(cost["exit_per_candidate"])
@@ -203,6 +212,9 @@ class Parameters:
         self.pull_swaps = bool(scenario["decision"]["pull_swaps"])
         self.limit = round(scenario["limit"]["simulated_s"] * self.f)
 
+    def cycles(self, us: int) -> int:
+        return us * self.f // 10**6
+
     def since(self, version: str) -> bool:
         """Whether Xen's credit scheduler is of this version or a later one."""
         return self.xen >= XEN.index(version)
@@ -215,6 +227,7 @@ class Counters:
         self.exits = self.exits_lock_free = self.exits_holder_off = self.exits_holder_running = 0
         self.lhp_events = self.lwp_events = self.acquisitions = self.contended = 0
         self.switches = self.migrations = self.steals = self.halts = self.events = 0
+        self.hints = self.hints_failed = self.hints_ignored = self.hints_won = 0
         self.useful = self.spin = self.exit = self.switch = self.cache = self.idle = self.stolen = 0
         self.waits: list[int] = []
         self.exits_per_acquisition: list[int] = []

@@ -8,6 +8,7 @@ from . import ple
 from .credit import Credit
 from .credit2 import Credit2
 from .draws import HOST, Draws
+from .fair import Fair
 from .guest import Guest, RunFinished
 from .host import Host
 from .metrics import report
@@ -15,7 +16,7 @@ from .rules import RULES, SETTINGS
 from .state import INF, Counters, LeftBy, Mode, Parameters, Pcpu, Phase, State, Vcpu, Vm
 
 #: The schedulers by name.
-HOSTS: dict[str, type[Host]] = {"credit": Credit, "credit2": Credit2}
+HOSTS: dict[str, type[Host]] = {"credit": Credit, "credit2": Credit2, "fair": Fair}
 ACCOUNTING, WAKE_UP, PCPU = 0, 1, 2  # the order of simultaneous events (section 5)
 
 
@@ -30,7 +31,6 @@ class World:
         self.draws = Draws(seed, index)
         self.count = Counters()
         self.guest = Guest(self)
-        self.host = HOSTS[scenario["host"].get("scheduler", "credit")](self)
         self.now = 0
         self.acct_at = INF
         self.credit_balance = 0
@@ -45,25 +45,28 @@ class World:
         ]
         self.vms = [Vm(m, fields) for m, fields in enumerate([scenario["guest"], *scenario["neighbours"]])]
         self.vcpus: list[Vcpu] = []
+        total = sum(vm.vcpu_count for vm in self.vms)
         for vm in self.vms:
             for number in range(vm.vcpu_count):
                 i = len(self.vcpus)
-                allowed = self.allowed(vm, i)
-                first = sorted(allowed)[i % len(allowed)]
+                begins = i * parameters.pcpus // total if parameters.stacked else i % parameters.pcpus
+                allowed = self.allowed(vm, begins)
+                first = sorted(allowed)[i % len(allowed)] if vm.affinity not in ("any", "pinned") else begins
                 v = Vcpu(i, vm, number, self.pcpus[first], window=parameters.base, allowed=frozenset(allowed))
                 vm.vcpus.append(v)
                 self.vcpus.append(v)
         self.rr = len(self.vcpus) - 1
+        self.host = HOSTS[scenario["host"].get("scheduler", "credit")](self)
         self.start()
 
     # 12 Start
 
-    def allowed(self, vm: Vm, i: int) -> set[int]:
-        """The pCPUs that vCPU i, of this VM, may run on."""
+    def allowed(self, vm: Vm, begins: int) -> set[int]:
+        """The pCPUs that a vCPU of this VM may run on, which would start on pCPU `begins`."""
         if vm.affinity == "any":
             return set(range(self.parameters.pcpus))
         if vm.affinity == "pinned":
-            return {i % self.parameters.pcpus}
+            return {begins}
         found: set[int] = set()
         for word in vm.affinity.split():
             first, _, last = word.partition("-")
@@ -254,11 +257,12 @@ class World:
         actuator = self.parameters.actuator
         if v.state is not State.QUEUED or (actuator == "local" and v.pcpu is not p):
             raise ValueError(f"vCPU {v.index} cannot be chosen")
-        if actuator == "hint":
-            self.hint(p, v)
+        if actuator != "hint":
+            self.pull(p, y, v)
+        elif self.host.favour(p, v):
             self.defer(p, y)
         else:
-            self.pull(p, y, v)
+            self.resume(p)
 
     def defer(self, p: Pcpu, y: Vcpu) -> None:
         self.host.yields(y)
@@ -275,14 +279,8 @@ class World:
         q = v.pcpu
         self.host.take_out(v)
         self.host.yields(y)
-        self.host.insert(q if q is not p and self.parameters.pull_swaps else p, y)
-        self.host.has_yielded(y)
+        self.host.put_back(q if q is not p and self.parameters.pull_swaps else p, y)
         self.host.switch(p, v, hv=p.exit_until - self.now)
-
-    def hint(self, p: Pcpu, v: Vcpu) -> None:
-        """A directed yield: v is favoured on its own pCPU."""
-        self.host.take_out(v)
-        self.host.favour(p, v)
 
     # Invariants
 

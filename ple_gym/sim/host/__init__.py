@@ -16,8 +16,8 @@ which calls the hooks. `s` is the lane, `p` and `q` are pCPUs, `v` is a vCPU, `t
 * `set_next(s, p, v, t)`: note that p runs v from now on, and return when its slice ends. [Linux: set_next_task]
 * `dequeue(s, p, v)`: take v out of p's queue, because somebody else has decided to run it. [Linux: dequeue_task]
 * `yield_now(s, p, v)`: note that v, which runs on p, yields; `put_prev` or `holds` follows. [Linux: yield_task]
-* `yield_to(s, p, q, v, t)`: favour v on its own pCPU q, because p's vCPU yields to it; v has been taken out of q's
-  queue, and must be put back. [Linux: yield_to_task]
+* `yield_to(s, p, q, v, t)`: favour v, which is queued on q, because p's vCPU yields to it, and say whether it may: if
+  so, `yield_now` follows, else p's vCPU is resumed. [Linux: yield_to_task]
 * `wake(s, v, t)`: queue v, which has become runnable, and ask pCPUs to reschedule. [Linux: select_task_rq,
   wakeup_preempt]
 * `migrate(s, v, t)`: queue v elsewhere, which was marked `moving` and has left its pCPU. [Linux: active balancing]
@@ -29,5 +29,5 @@ which calls the hooks. `s` is the lane, `p` and `q` are pCPUs, `v` is a vCPU, `t
 
 A hook may call what is in `sim/dispatch.py`, `calendar.request`, and the helpers of `runqueue.py`. What a scheduler
 must remember it keeps in records of its own: `s.host_par[0]`, `s.host_world[0]`, `s.host_vm[m]`, `s.host_pcpu[p]`,
-`s.host_vcpu[v]`.
+`s.host_vcpu[v]`, after which come as many more of that kind as `further(scenario)` says.
 """

@@ -273,9 +273,11 @@ def yield_now(s, p, v):
 @inlined
 def yield_to(s, p, q, v, t):
     """Put v in front of its priority, and let q look at once if that is not below what it runs."""
+    remove(s, q, v)
     put_first_of_class(s, q, v)
     if q != p and s.host_vcpu[v].priority >= priority_on(s, q):
         request(s, q, t)
+    return True
 
 
 @inlined

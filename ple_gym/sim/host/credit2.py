@@ -377,8 +377,10 @@ def yield_now(s, p, v):
 @inlined
 def yield_to(s, p, q, v, t):
     """v goes to the head of its list, and a pCPU is asked as if it had woken."""
+    dequeue(s, q, v)
     enlist(s, v, True)
     tickle(s, v, t)
+    return True
 
 
 @inlined

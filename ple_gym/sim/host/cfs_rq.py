@@ -1,0 +1,364 @@
+"""Queues of Linux's fair scheduler, in virtual time, and what is in them (docs/model.md, 15; kernel/sched/fair.c).
+
+Entities and queues are nodes, records of one kind: a vCPU is an entity, a pCPU's root queue is a queue, and a group, a
+VM on a pCPU, is both. `q` and `x` are numbers of nodes, a queue and an entity of it. A queue's entities are chained by
+`after`, in no order; what runs is in its queue, too. `nodes` are all of them, `own` are the scheduler's parameters. All
+times are cycles, virtual ones of an entity of weight 1024.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ple_gym.sim.jit import apart, inlined
+from ple_gym.sim.state import INF, NONE
+
+#: Which rules act, by the version of Linux that brought them: CFS; EEVDF; delayed dequeue; buddies that are eligible;
+#: slice protection of its own; a yield that forfeits virtual time.
+CFS, E66, E612, E614, E618, E618Y = np.arange(6)
+NICE_0 = 1024  # weight of an ordinary thread
+LEAST = np.int64(2)  # MIN_SHARES
+
+NODE = np.dtype(
+    [
+        # as an entity
+        ("vruntime", "i8"), ("deadline", "i8"), ("weight", "i8"), ("vlag", "i8"), ("vprot", "i8"),
+        ("ran", "i8"),  # cycles since it was picked
+        ("seq", "i8"),  # when it came into the queue's order: of equals the earliest is first
+        ("after", "u4"),  # the next entity of its queue, or NONE
+        ("on_rq", "u1"), ("delayed", "u1"), ("rel_deadline", "u1"), ("pad0", "u1"),
+        # as a queue
+        ("min_vruntime", "i8"),
+        ("exec_start", "i8"),  # the time up to which its current entity has been charged
+        ("nr", "i8"),  # entities
+        ("first", "u4"), ("curr", "u4"), ("next", "u4"), ("skip", "u4"),  # of its entities; or NONE
+    ],
+    align=True,
+)  # fmt: skip
+
+
+@inlined
+def divided(a, b):
+    """a / b, rounded towards zero (div_s64)."""
+    return a // b if a >= 0 else -(-a // b)
+
+
+@inlined
+def virtual(cycles, entity):
+    """So many cycles of an entity in virtual time [calc_delta_fair]."""
+    return cycles * NICE_0 // entity.weight
+
+
+@inlined
+def bounded(own, x):
+    """x, so near to 0 that sums of weighted keys fit in 64 bits."""
+    return max(-own.farthest, min(own.farthest, x))
+
+
+@inlined
+def key(own, nodes, q, x):
+    """Virtual time of an entity from its queue's on [entity_key]."""
+    return bounded(own, nodes[x].vruntime - nodes[q].min_vruntime)
+
+
+@apart
+def sums(own, nodes, q):
+    """Sum of weights, and of weighted keys, of all entities."""
+    weight, total = np.int64(0), np.int64(0)
+    x = nodes[q].first
+    while x != NONE:
+        weight += nodes[x].weight
+        total += nodes[x].weight * key(own, nodes, q, x)
+        x = nodes[x].after
+    return weight, total
+
+
+@inlined
+def avg_vruntime(own, nodes, q):
+    """The queue's virtual time V."""
+    weight, total = sums(own, nodes, q)
+    return nodes[q].min_vruntime + (total // weight if weight > 0 else np.int64(0))
+
+
+@inlined
+def eligible(own, nodes, q, x):
+    """Whether an entity has had no more than its share [entity_eligible]."""
+    weight, total = sums(own, nodes, q)
+    return key(own, nodes, q, x) * weight <= total
+
+
+@apart
+def update_min_vruntime(nodes, q):
+    """The least virtual time of all entities, which never goes back."""
+    least = INF
+    x = nodes[q].first
+    while x != NONE:
+        least = min(least, nodes[x].vruntime)
+        x = nodes[x].after
+    if nodes[q].nr > 0:
+        nodes[q].min_vruntime = max(nodes[q].min_vruntime, least)
+
+
+@inlined
+def update_curr(own, nodes, q, t):
+    """Charge what has run in a queue up to t; returns whether its turn is over."""
+    queue = nodes[q]
+    x, ran = queue.curr, t - queue.exec_start
+    queue.exec_start = t
+    e = nodes[x]
+    e.vruntime += virtual(ran, e)
+    e.ran += ran
+    over = False
+    if own.version != CFS and e.vruntime >= e.deadline:
+        e.deadline = e.vruntime + virtual(own.slice, e)
+        over = True
+    update_min_vruntime(nodes, q)
+    if own.version == CFS or queue.nr == 1:
+        return False
+    if own.version >= E618:
+        return over or e.vruntime >= e.vprot
+    if own.version >= E612:
+        return over or (e.vprot != e.deadline and not eligible(own, nodes, q, x))
+    return over
+
+
+@inlined
+def clear_buddies(nodes, root, q, x):
+    """Entity x of queue q is no longer anybody's buddy, on the pCPU with this root queue."""
+    if nodes[q].next == x:
+        nodes[q].next = NONE
+        if nodes[root].next == q:
+            nodes[root].next = NONE
+    if nodes[q].skip == x:
+        nodes[q].skip = NONE
+        if nodes[root].skip == q:
+            nodes[root].skip = NONE
+
+
+@apart
+def charge_queue(own, nodes, root, q, t):
+    """Charge what has run in queue q up to t; returns whether its turn is over, and it is no buddy any more."""
+    x = nodes[q].curr
+    over = update_curr(own, nodes, q, t)
+    if over:
+        clear_buddies(nodes, root, q, x)
+    return over
+
+
+@inlined
+def is_ahead(own, nodes, q, x, ideal):
+    """Whether an entity, which runs, is more than `ideal` ahead of the first of its queue (CFS)."""
+    e = nodes[x]
+    return e.ran >= own.slice and e.vruntime - nodes[foremost(nodes, q, NONE)].vruntime > ideal
+
+
+# --- coming and going -------------------------------------------------------------------------------------------------
+
+
+@inlined
+def chain(nodes, q, x, seq):
+    """Put an entity into a queue."""
+    queue, e = nodes[q], nodes[x]
+    e.after = queue.first
+    e.on_rq = 1
+    e.seq = seq
+    queue.first = x
+    queue.nr += 1
+
+
+@apart
+def unchain(nodes, q, x):
+    """Take an entity out of its queue."""
+    queue, e = nodes[q], nodes[x]
+    if queue.first == x:
+        queue.first = e.after
+    else:
+        y = queue.first
+        while nodes[y].after != x:
+            y = nodes[y].after
+        nodes[y].after = e.after
+    e.after = NONE
+    e.on_rq = 0
+    queue.nr -= 1
+
+
+@apart
+def place_entity(own, nodes, q, x, wakes):
+    """Give an entity its virtual time before it comes into a queue."""
+    queue, e = nodes[q], nodes[x]
+    if own.version == CFS:
+        if wakes:
+            e.vruntime = max(e.vruntime, queue.min_vruntime - own.sleeper)
+        return
+    weight, total = sums(own, nodes, q)
+    e.vruntime = queue.min_vruntime
+    if weight > 0:
+        e.vruntime += total // weight - e.vlag - divided(e.vlag * e.weight, weight)
+    if e.rel_deadline:
+        e.deadline += e.vruntime
+        e.rel_deadline = 0
+    else:
+        e.deadline = e.vruntime + virtual(own.slice, e)
+
+
+@apart
+def detach(own, nodes, q, x, moves):
+    """Take an entity out of its queue; it keeps its lag, and if it moves its deadline, too."""
+    e = nodes[x]
+    if own.version != CFS:
+        limit = virtual(own.lag, e)
+        e.vlag = max(-limit, min(limit, avg_vruntime(own, nodes, q) - e.vruntime))
+        if e.delayed:
+            e.vlag = min(e.vlag, 0)
+        elif moves and own.version >= E612:
+            e.deadline -= e.vruntime
+            e.rel_deadline = 1
+    e.delayed = 0
+    unchain(nodes, q, x)
+    update_min_vruntime(nodes, q)
+
+
+@apart
+def requeue_delayed(own, nodes, q, x, seq):
+    """An entity, whose dequeue was delayed, can run again."""
+    e = nodes[x]
+    e.delayed = 0
+    e.seq = seq
+    if avg_vruntime(own, nodes, q) > e.vruntime:
+        unchain(nodes, q, x)
+        e.vlag = 0
+        place_entity(own, nodes, q, x, True)
+        chain(nodes, q, x, seq)
+
+
+@apart
+def reweight(own, nodes, q, x, weight):
+    """Give an entity another weight [reweight_entity]; since 6.12 its lag stays."""
+    e = nodes[x]
+    old = e.weight
+    origin = avg_vruntime(own, nodes, q) if e.on_rq and own.version >= E612 else e.vruntime
+    e.weight = weight
+    if own.version == CFS:
+        return
+    if not e.on_rq:
+        e.vlag = divided(e.vlag * old, weight)
+        return
+    protection = bounded(own, e.vprot - e.vruntime)
+    e.deadline = origin + divided(bounded(own, e.deadline - origin) * old, weight)
+    e.vruntime = origin - divided(bounded(own, origin - e.vruntime) * old, weight)
+    if own.version >= E618:
+        e.vprot = e.vruntime + divided(protection * old, weight)
+    update_min_vruntime(nodes, q)
+
+
+# --- picking ----------------------------------------------------------------------------------------------------------
+
+
+@apart
+def foremost(nodes, q, but):
+    """The entity with the least virtual time, but for one (CFS)."""
+    found = NONE
+    x = nodes[q].first
+    while x != NONE:
+        if x != but and (found == NONE or before(nodes[x], nodes[found])):
+            found = x
+        x = nodes[x].after
+    return found
+
+
+@inlined
+def before(a, b):
+    """Whether entity a is before b in virtual time [entity_before]."""
+    return a.vruntime < b.vruntime or (a.vruntime == b.vruntime and a.seq < b.seq)
+
+
+@inlined
+def near(own, nodes, a, b):
+    """Whether a is at most the wake-up granularity behind b [wakeup_preempt_entity(a, b) < 1]."""
+    e = nodes[b]
+    return nodes[a].vruntime - e.vruntime <= virtual(own.granularity, e)
+
+
+@inlined
+def pick_cfs(own, nodes, q):
+    """The leftmost entity, or a buddy that is near enough [pick_next_entity, 5.15]."""
+    queue = nodes[q]
+    left = foremost(nodes, q, NONE)
+    chosen = left
+    if queue.skip == left:
+        second = foremost(nodes, q, left)
+        if second != NONE and near(own, nodes, second, left):
+            chosen = second
+    if queue.next != NONE and near(own, nodes, queue.next, left):
+        chosen = queue.next
+    return chosen
+
+
+@inlined
+def protected(own, nodes, x):
+    """Whether what runs may finish its slice [RUN_TO_PARITY]."""
+    e = nodes[x]
+    return e.vruntime < e.vprot if own.version >= E618 else e.vprot == e.deadline
+
+
+@inlined
+def pick_eevdf(own, nodes, q):
+    """Who runs next of a queue that is not empty, whatever its buddies (EEVDF)."""
+    if nodes[q].nr == 1:
+        return nodes[q].first
+    weight, total = sums(own, nodes, q)
+    return earliest(own, nodes, q, weight, total)
+
+
+@apart
+def earliest(own, nodes, q, weight, total):
+    """The eligible entity with the earliest deadline; what runs first, if it is eligible and protected.
+
+    `weight` and `total` are the queue's sums.
+    """
+    queue = nodes[q]
+    curr = queue.curr
+    goes_on = curr != NONE and key(own, nodes, q, curr) * weight <= total
+    if goes_on and protected(own, nodes, curr):
+        return curr
+    best = NONE
+    x = queue.first
+    while x != NONE:
+        if x != curr and key(own, nodes, q, x) * weight <= total and (best == NONE or due(nodes[x], nodes[best])):
+            best = x
+        x = nodes[x].after
+    if goes_on and (best == NONE or nodes[curr].deadline < nodes[best].deadline):
+        return curr
+    return best if best != NONE else queue.first
+
+
+@inlined
+def due(a, b):
+    """Whether a's deadline is before b's."""
+    return a.deadline < b.deadline or (a.deadline == b.deadline and a.seq < b.seq)
+
+
+@apart
+def pick_next_entity(own, nodes, q):
+    """Who runs next of a queue that is not empty."""
+    queue = nodes[q]
+    if queue.nr == 1:
+        return queue.first
+    if own.version == CFS:
+        return pick_cfs(own, nodes, q)
+    weight, total = sums(own, nodes, q)
+    if own.version >= E614 and queue.next != NONE and key(own, nodes, q, queue.next) * weight <= total:
+        return queue.next
+    return earliest(own, nodes, q, weight, total)
+
+
+@apart
+def set_next_entity(nodes, q, x, t):
+    """An entity runs from t on."""
+    queue, e = nodes[q], nodes[x]
+    queue.next = NONE if queue.next == x else queue.next
+    queue.skip = NONE if queue.skip == x else queue.skip
+    queue.curr = x
+    queue.exec_start = t
+    e.ran = 0
+    e.vprot = e.deadline
