@@ -15,6 +15,7 @@ from ple_gym.drive import OBSERVE
 from ple_gym.lanes import Lanes
 from ple_gym.scenario import Scenario
 from ple_gym.scenario.builtin import load
+from ple_gym.scenario.schedulers import SCHEDULERS
 from ple_gym.sim import state
 from ple_gym.sim.host import credit
 from ple_gym.view import features as observe
@@ -182,6 +183,18 @@ def test_many_vcpus_that_all_spin(information: str) -> None:
     m = Machine(scenario, 3, Lanes(scenario, 1, information=information))
     choice = random.Random(3)
     for _ in range(60):
+        m.step(choice.choice(m.legal_actions()))
+        check(m)
+
+
+@pytest.mark.parametrize("information", SEEN)
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_every_host_can_be_seen(scheduler: str, information: str) -> None:
+    """Its neutral features, and its own where it has any."""
+    scenario = load("Paper8").with_overrides({"host.scheduler": scheduler, "guest.start": "convoy"})
+    m = Machine(scenario, 3, Lanes(scenario, 1, information=information))
+    choice = random.Random(3)
+    for _ in range(200):
         m.step(choice.choice(m.legal_actions()))
         check(m)
 

@@ -74,6 +74,15 @@ def paper(world: World, p: Pcpu, y: Vcpu) -> int:
     return len(world.vcpus) if head is None else head.index
 
 
+def paper_local(world: World, p: Pcpu, y: Vcpu) -> int:
+    return p.queue[0].index if p.queue else len(world.vcpus)
+
+
+def paper_ban(world: World, p: Pcpu, y: Vcpu) -> int:
+    since = world.now - 1000 * world.parameters.f // 10**6
+    return next((v.index for v in p.queue if v.left_by is not LeftBy.PLE or v.left_at <= since), len(world.vcpus))
+
+
 def kvm_2012(world: World, p: Pcpu, y: Vcpu) -> int:
     vm, legal = y.vm, siblings(world, p, y)
     first = high(world.draws.draw(POLICY, world.count.exits - 1)) * vm.vcpu_count >> 32
@@ -186,6 +195,8 @@ RULES: dict[str, Rule] = {
     "xen-4.17": host,
     "xen-4.18": host,
     "paper": paper,
+    "paper-local": paper_local,
+    "paper-ban": paper_ban,
     "kvm": kvm,
     "kvm-2012": kvm_2012,
     "kvm-5.4": kvm_that_fails,

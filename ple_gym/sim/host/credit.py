@@ -139,7 +139,7 @@ def to_steal(s, p, q, priority):
     return NONE
 
 
-@inlined
+@called
 def steal(s, p, priority):
     """A queued vCPU of strictly higher priority from another busy pCPU, own socket first, or NONE."""
     par = s.par[0]
@@ -148,7 +148,8 @@ def steal(s, p, priority):
         where = (own + turn) % par.sockets
         first = 1 + np.int64(s.host_pcpu[where].balance_bias) if s.host_par[0].steals_in_turn else np.int64(0)
         for i in range(par.pcpus):
-            q = np.uint32((first + i) % par.pcpus)
+            at = first + i
+            q = np.uint32(at if at < par.pcpus else at - par.pcpus)
             if q != p and socket(s, q) == where and s.pcpu[q].mode != IDLE:
                 v = to_steal(s, p, q, priority)
                 if v != NONE:

@@ -42,15 +42,17 @@ PCPU = np.dtype(
     [
         ("leader", "u4"),  # the first pCPU of those that share its queue
         ("first", "u4"),  # of a leader: the head of the list, or NONE
-        ("members", "u4"), ("pad0", "u4"),  # of a leader: how many pCPUs share the queue
+        ("members", "u4"),  # of a leader: how many pCPUs share the queue
+        ("unsorted", "u4"),  # of a leader: how many of the list are so
     ]
 )  # fmt: skip
 VCPU = np.dtype(
     [
         ("credit", "i8"), ("residual", "i8"), ("burned_at", "i8"),
-        ("behind", "u4"),  # the next in the list, or NONE
+        ("before", "u4"), ("behind", "u4"),  # its neighbours in the list, or NONE
         ("tickled", "u4"),  # pCPU that was asked to run it, or NONE
-        ("yielding", "u1"), ("pad0", "u1"), ("pad1", "u2"), ("pad2", "u4"),
+        ("yielding", "u1"),
+        ("unsorted", "u1"), ("pad0", "u2"),  # 1: it was put at the head of the list, or queued while there was one such
     ]
 )  # fmt: skip
 
@@ -89,55 +91,104 @@ def leader(s, p):
     return s.host_pcpu[p].leader
 
 
+@inlined
+def in_order(s, group):
+    """Whether the list of a queue (its leader's record) is in the order of credit."""
+    return group.unsorted == 0
+
+
 @called
-def enlist(s, v, ahead):
-    """Put v into its list, before the first who has less credit [runq_insert], or `ahead` of all."""
-    p = s.vcpu[v].pcpu
+def enlist(s, v):
+    """Put v into its list, before the first who has less credit [runq_insert]."""
+    p, credit = s.vcpu[v].pcpu, s.host_vcpu[v].credit
     group = s.host_pcpu[leader(s, p)]
     before, at, row = NONE, group.first, np.int64(0)
-    while not ahead and at != NONE and s.host_vcpu[at].credit >= s.host_vcpu[v].credit:
-        row += s.vcpu[at].pcpu == p
+    while at != NONE and s.host_vcpu[at].credit >= credit:
+        if not in_order(s, group):
+            row += s.vcpu[at].pcpu == p
         before, at = at, s.host_vcpu[at].behind
-    s.host_vcpu[v].behind = at
+    if in_order(s, group):  # then p's own are, too
+        while row < s.pcpu[p].queued and s.host_vcpu[np.uint32(s.queue[p, row])].credit >= credit:
+            row += 1
+    else:
+        s.host_vcpu[v].unsorted = 1
+        group.unsorted += 1
+    link(s, group, before, v, at)
+    put(s, p, v, row)
+
+
+@called
+def enlist_ahead(s, v):
+    """Put v at the head of its list."""
+    p = s.vcpu[v].pcpu
+    group = s.host_pcpu[leader(s, p)]
+    s.host_vcpu[v].unsorted = 1
+    group.unsorted += 1
+    link(s, group, NONE, v, group.first)
+    put(s, p, v, np.int64(0))
+
+
+@inlined
+def link(s, group, before, v, behind):
+    """Let `before`, v, and `behind` follow one another in a list; NONE: there is nobody."""
+    s.host_vcpu[v].before = before
+    s.host_vcpu[v].behind = behind
+    join(s, group, before, v)
+    if behind != NONE:
+        s.host_vcpu[behind].before = v
+
+
+@inlined
+def join(s, group, before, v):
+    """Let v follow `before`, or be the first."""
     if before == NONE:
         group.first = v
     else:
         s.host_vcpu[before].behind = v
-    put(s, p, v, row)
 
 
 @called
 def dequeue(s, p, v):
     """Take v out of its list."""
-    group = s.host_pcpu[leader(s, p)]
-    before, at = NONE, group.first
-    while at != v:
-        before, at = at, s.host_vcpu[at].behind
-    if before == NONE:
-        group.first = s.host_vcpu[v].behind
-    else:
-        s.host_vcpu[before].behind = s.host_vcpu[v].behind
-    s.host_vcpu[v].behind = NONE
+    own, group = s.host_vcpu[v], s.host_pcpu[leader(s, p)]
+    join(s, group, own.before, own.behind)
+    if own.behind != NONE:
+        s.host_vcpu[own.behind].before = own.before
+    group.unsorted -= own.unsorted
+    own.unsorted = 0
+    own.before = NONE
+    own.behind = NONE
     remove(s, p, v)
+
+
+@inlined
+def for_another(s, v, p):
+    """Whether another pCPU than p has been asked to run v, and will."""
+    tickled = s.host_vcpu[v].tickled
+    return tickled != NONE and tickled != p and s.pcpu[tickled].resched_at < INF
 
 
 @called
 def candidate(s, p, credit, yields):
     """Who of p's list should run there rather than who has `credit` (or yields), or NONE [runq_candidate]."""
     least = credit + s.host_par[0].resist
-    at = s.host_pcpu[leader(s, p)].first
-    while at != NONE:
+    group = s.host_pcpu[leader(s, p)]
+    at = group.first
+    while at != NONE and (s.host_vcpu[at].credit >= least or not in_order(s, group)):
         v, own = at, s.host_vcpu[at]
         at = own.behind
         if not yields and own.credit <= credit:
-            break
-        if not holds_pcpu(allowed(s, v), p):
-            continue
-        if own.tickled != NONE and own.tickled != p and s.pcpu[own.tickled].resched_at < INF:
-            continue
-        if s.vcpu[v].pcpu != p and own.credit < least:
-            continue
-        return v
+            return NONE
+        resists = s.vcpu[v].pcpu != p and own.credit < least
+        if not resists and not for_another(s, v, p) and holds_pcpu(allowed(s, v), p):
+            return v
+    if at != NONE:  # from here on only p's own, who may always run there
+        for i in range(np.int64(s.pcpu[p].queued)):
+            v = np.uint32(s.queue[p, i])
+            if not yields and s.host_vcpu[v].credit <= credit:
+                return NONE
+            if not for_another(s, v, p):
+                return v
     return NONE
 
 
@@ -149,9 +200,12 @@ def burn(s, v, t):
     """v, which runs, pays for its time since it last paid [burn_credits, t2c_update]."""
     own, par = s.host_vcpu[v], s.host_par[0]
     weight = s.vmp[s.vcpu[v].vm].weight
-    x = (t - own.burned_at) * par.max_weight + own.residual
-    own.credit = max(own.credit - x // weight, -par.credit)
-    own.residual = x % weight
+    paid = t - own.burned_at
+    if weight != par.max_weight:
+        x = paid * par.max_weight + own.residual
+        paid = x // weight
+        own.residual = x - paid * weight
+    own.credit = max(own.credit - paid, -par.credit)
     own.burned_at = t
 
 
@@ -193,8 +247,9 @@ def runtime(s, p, v, least):
         waiting = max(waiting, s.host_vcpu[first].credit)
     if par.counts_leaving and leaving != NONE and leader(s, s.vcpu[leaving].pcpu) == leader(s, p):
         waiting = max(waiting, s.host_vcpu[leaving].credit)
-    more = max(np.int64(0), s.host_vcpu[v].credit - waiting)
-    time = more * s.vmp[s.vcpu[v].vm].weight // par.max_weight
+    time, weight = max(np.int64(0), s.host_vcpu[v].credit - waiting), s.vmp[s.vcpu[v].vm].weight
+    if weight != par.max_weight:
+        time = time * weight // par.max_weight
     least = max(par.shortest, least)
     return least if time < least else min(time, par.credit)
 
@@ -202,13 +257,12 @@ def runtime(s, p, v, least):
 # --- tickling ---------------------------------------------------------------------------------------------------------
 
 
-@called
+@inlined
 def score(s, q, v, t):
     """By how much v should rather run on q than who does; 0 or less: it should not [tickle_score]."""
     par, pcpu = s.host_par[0], s.pcpu[q]
-    if pcpu.mode != GUEST or (
-        par.ratelimit > par.tolerance and t - pcpu.dispatched_at <= par.ratelimit - par.tolerance
-    ):
+    protected = par.ratelimit > par.tolerance and t - pcpu.dispatched_at <= par.ratelimit - par.tolerance
+    if pcpu.mode != GUEST or protected or not may_tickle(s, q, v):
         return np.int64(0)
     burn(s, pcpu.current, t)
     more = s.host_vcpu[v].credit - s.host_vcpu[pcpu.current].credit
@@ -227,18 +281,18 @@ def to_tickle(s, v, t):
     n = s.par[0].pcpus
     own = s.vcpu[v].pcpu
     for i in range(n):
-        q = np.uint32((np.int64(own) + i) % n)
+        turn = np.int64(own) + i
+        q = np.uint32(turn if turn < n else turn - n)
         if s.pcpu[q].mode == IDLE and may_tickle(s, q, v):
             return q
-    if may_tickle(s, own, v) and score(s, own, v, t) > 0:
+    if score(s, own, v, t) > 0:
         return own
     best, found = np.int64(0), NONE
     for i in range(n):
         q = np.uint32(i)
-        if q != own and may_tickle(s, q, v):
-            gain = score(s, q, v, t)
-            if gain > best:
-                best, found = gain, q
+        gain = score(s, q, v, t) if q != own else np.int64(0)
+        if gain > best:
+            best, found = gain, q
     return found
 
 
@@ -285,15 +339,15 @@ def start(s, key):
     group_pcpus(s)
     for i in range(s.par[0].vcpus):
         s.host_vcpu[i].credit = s.host_par[0].credit
+        s.host_vcpu[i].before = NONE
         s.host_vcpu[i].behind = NONE
         s.host_vcpu[i].tickled = NONE
     for turn in range(s.par[0].vcpus, 0, -1):
         for i in range(s.par[0].pcpus - 1, -1, -1):
             p = np.uint32(i)
             if s.pcpu[p].queued >= turn:
-                v = np.uint32(s.queue[p, turn - 1])
-                s.host_vcpu[v].behind = s.host_pcpu[leader(s, p)].first
-                s.host_pcpu[leader(s, p)].first = v
+                group = s.host_pcpu[leader(s, p)]
+                link(s, group, NONE, np.uint32(s.queue[p, turn - 1]), group.first)
 
 
 @inlined
@@ -334,7 +388,7 @@ def switched(s, p, t):
     v = s.host_world[0].leaving
     if v != NONE:
         s.host_world[0].leaving = NONE
-        enlist(s, v, False)
+        enlist(s, v)
         tickle(s, v, t)
 
 
@@ -378,7 +432,7 @@ def yield_now(s, p, v):
 def yield_to(s, p, q, v, t):
     """v goes to the head of its list, and a pCPU is asked as if it had woken."""
     dequeue(s, q, v)
-    enlist(s, v, True)
+    enlist_ahead(s, v)
     tickle(s, v, t)
     return True
 
@@ -387,7 +441,7 @@ def yield_to(s, p, q, v, t):
 def wake(s, v, t):
     """v is queued by its credit, and a pCPU asked to look at it: nobody is boosted [csched2_unit_wake]."""
     note_queued(s, s.vcpu[v].pcpu, v, t)
-    enlist(s, v, False)
+    enlist(s, v)
     tickle(s, v, t)
 
 
@@ -436,12 +490,17 @@ def sound(s):
         if vcpu.burned_at < 0:
             return False
     for i in range(par.pcpus):
-        at = s.host_pcpu[i].first
+        before, at, unsorted = NONE, s.host_pcpu[i].first, np.int64(0)
         while at != NONE:
             queued -= 1
             if at >= par.vcpus or queued < 0 or s.vcpu[at].state != QUEUED or leader(s, s.vcpu[at].pcpu) != i:
                 return False
-            at = s.host_vcpu[at].behind
+            if s.host_vcpu[at].before != before or s.host_vcpu[at].unsorted > 1:
+                return False
+            unsorted += s.host_vcpu[at].unsorted
+            before, at = at, s.host_vcpu[at].behind
+        if s.host_pcpu[i].unsorted != unsorted:
+            return False
     return queued == 0
 
 
