@@ -6,6 +6,7 @@
     │   └── RuleFault         in `ple_gym.lanes`: a rule has raised something, or answered what is not legal
     ├── ArgumentError         another argument of a function: seeds, threads, an option, an action (ValueError)
     ├── UsageError            a command line
+    ├── RealityError          the reality check: it cannot be made on this machine, or a file with runs is damaged
     ├── VectorEnvError        in `ple_gym.testing`: a vector environment fails a check (AssertionError)
     ├── AgentError            in `agents.common`, of a checkout: a training cannot begin, go on or be kept
     └── TableError            in `experiments`, of a checkout: a results table is damaged (ValueError)
@@ -35,3 +36,7 @@ class ArgumentError(PleError, ValueError):
 
 class UsageError(PleError):
     """A command line stands for no command."""
+
+
+class RealityError(PleError):
+    """The reality check cannot be made on this machine, or what was measured is damaged."""

@@ -58,7 +58,7 @@ LIBRARIES = {
     "gymnasium": ("ple_gym.envs", "ple_gym.adapters", "ple_gym.testing", "ple_gym.bench", "agents"),
     "rich": ("ple_gym.progress", "ple_gym.evaluate", "ple_gym.cli", "experiments"),
     "tyro": ("ple_gym.cli", "agents", "experiments"),
-    "matplotlib": ("ple_gym.traces.pictures", "agents", "experiments"),
+    "matplotlib": ("ple_gym.traces.pictures", "ple_gym.reality.pictures", "agents", "experiments"),
     "minari": ("ple_gym.adapters",),
     "ray": ("ple_gym.adapters", "experiments"),
     "torch": ("ple_gym.adapters", "ple_gym.bench", "agents"),
@@ -181,7 +181,8 @@ def test_kinds_of_locks_are_named_in_the_guest_and_where_a_scenario_is_read() ->
     assert {one.by for one in ours() if one.what == f"{within}.kinds" and not is_in(one.by, within)} == readers
     named = {by for by, file in modules().items() if names_a_lock(file.read_text(encoding="utf-8"))}
     named = {by for by in named if is_in(by, "ple_gym") and not is_in(by, within)}
-    assert named == {"ple_gym.scenario.model"}  # its default
+    # The first has one as its default, the second those that a C program has, too.
+    assert named == {"ple_gym.scenario.model", "ple_gym.reality.settings"}
 
 
 def test_libraries_are_used_only_where_they_may_be() -> None:

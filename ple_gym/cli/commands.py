@@ -1,4 +1,4 @@
-"""The commands `ple-gym list | show | simulate | compare | table | rules | header | bench | warmup`.
+"""The commands `ple-gym list | show | simulate | compare | table | rules | header | bench | reality | warmup`.
 
 Results go to stdout, or to stderr while `--json -` has stdout; progress and messages go to stderr. Exit codes: 0, 2 for
 whatever the user can put right (one line says what), 130 after Ctrl-C.
@@ -16,6 +16,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 import ple_gym
 from ple_gym import compilation, evaluate, progress
+from ple_gym.cli import reality
 from ple_gym.cli.outputs import check_outputs, check_writable, console_for, write_json
 from ple_gym.cli.parsing import parse
 from ple_gym.cli.process import discard_stdout, missing_library, mistake, open_streams
@@ -40,6 +41,7 @@ from ple_gym.evaluate.tables import (
 )
 from ple_gym.messages import plain
 from ple_gym.policies import Compiled, known_policies
+from ple_gym.reality.tables import NOTE, check_lines, check_table
 from ple_gym.rules import RULES, Rule
 from ple_gym.rules.documented import rules_page
 from ple_gym.rules.header import c_header
@@ -295,6 +297,45 @@ class Bench:
 
 
 @dataclass(frozen=True)
+class Reality:
+    """Run threads that spin on a lock under this machine's kernel, beside what the fair host predicts of them.
+
+    Example: ple-gym reality --out runs.txt --picture reality.png
+    """
+
+    quick: Annotated[bool, arg(help="12 settings instead of 64")] = False
+    repetitions: Annotated[int, arg(metavar="N", help="runs of each setting")] = 3
+    seconds: Annotated[float, arg(metavar="S", help="length of a run")] = 0.3
+    cpus: Annotated[int, arg(metavar="N", help="CPUs that the threads have; 0: two, or one if there is no more")] = 0
+    seeds: Annotated[int, arg(metavar="N", help="runs of the simulator for each setting")] = 10
+    out: Annotated[str, _file("FILE.txt"), arg(help="keep there what was measured", help_behavior_hint="")] = ""
+    measured: Annotated[
+        str, _file("FILE.txt"), arg(help="compare with what --out has kept; run nothing", help_behavior_hint="")
+    ] = ""
+    json_file: JsonFile = ""
+    picture: Annotated[str, _file("FILE.png"), arg(help="draw predicted against measured", help_behavior_hint="")] = ""
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Measure, predict, print a table, write what is asked for."""
+        check_outputs(self.json_file, self.picture, "--picture")
+        check_writable(self.out)
+        if self.out and self.measured:
+            raise UsageError(f"--out {plain(self.out)}: nothing is measured with --measured")
+        if self.measured:
+            measured = reality.measured_before(self.measured)
+        else:
+            measured = reality.measure_here(self.quick, self.repetitions, self.seconds, self.cpus)
+        if self.out:
+            reality.keep(self.out, measured)
+        check = reality.predict(measured, self.seeds)
+        console = console_for(self.json_file)
+        console.print(check_table(check), NOTE, *check_lines(check), sep="\n")
+        if self.picture:
+            reality.draw(self.picture, check)
+        write_json(self.json_file, check.to_dict, argv)
+
+
+@dataclass(frozen=True)
 class Warmup:
     """Compile the simulator once, so that nothing later has to wait for it.
 
@@ -318,6 +359,7 @@ Command: TypeAlias = (
     | Annotated[Rules, subcommand(name="rules")]
     | Annotated[Header, subcommand(name="header")]
     | Annotated[Bench, subcommand(name="bench")]
+    | Annotated[Reality, subcommand(name="reality")]
     | Annotated[Warmup, subcommand(name="warmup")]
 )
 

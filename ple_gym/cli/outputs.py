@@ -33,16 +33,16 @@ def console_for(json_file: str = "") -> Console:
     return Console(file=file, width=width, markup=False, emoji=False, highlight=False, soft_wrap=False)
 
 
-def check_outputs(json_file: str, timeline: str) -> None:
-    """Raise UsageError before the long work if its results could not be kept."""
+def check_outputs(json_file: str, picture: str, option: str = "--timeline") -> None:
+    """Raise UsageError before the long work if its results could not be kept; `option`: that of the picture."""
     check_writable(json_file)
-    if not timeline:
+    if not picture:
         return
-    if not timeline.endswith(".png"):
-        raise UsageError(f"--timeline {plain(timeline)}: the name must end in .png")
+    if not picture.endswith(".png"):
+        raise UsageError(f"{option} {plain(picture)}: the name must end in .png")
     if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError("--timeline needs matplotlib: pip install 'ple-gym[viz]'")
-    check_writable(timeline)
+        raise UsageError(f"{option} needs matplotlib: pip install 'ple-gym[viz]'")
+    check_writable(picture)
 
 
 def check_writable(name: str) -> None:

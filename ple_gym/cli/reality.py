@@ -1,0 +1,86 @@
+"""`ple-gym reality`: what was measured, now or before, and what is predicted of it, with bars while it takes long."""
+
+from __future__ import annotations
+
+import os
+
+from ple_gym import progress
+from ple_gym.compilation import compiling, is_warm, warm_up
+from ple_gym.errors import RealityError, UsageError
+from ple_gym.files import read_text, reading, write_whole, writing
+from ple_gym.reality.comparison import Check, compare
+from ple_gym.reality.measured import MAX_BYTES, Measured, from_text, to_text
+from ple_gym.reality.program import check_machine, measure
+from ple_gym.reality.settings import quick_settings, standard_settings
+
+USUAL_CPUS = 2
+
+
+def measure_here(quick: bool, repetitions: int, seconds: float, cpus: int) -> Measured:
+    """Measure on this machine. The simulator is compiled before, so that an interrupt loses as little as may be.
+
+    Raises:
+        UsageError: an argument is out of its range.
+        RealityError: nothing can be measured here.
+    """
+    _check_range("--repetitions", repetitions, 1, 1000)
+    _check_range("--seconds", seconds, 0.01, 60)
+    if cpus:
+        _check_range("--cpus", cpus, 1, len(os.sched_getaffinity(0)))
+    check_machine()
+    if not is_warm():
+        with progress.waiting(compiling):
+            warm_up()
+    settings = quick_settings() if quick else standard_settings()
+    cpus = cpus or min(USUAL_CPUS, len(os.sched_getaffinity(0)))
+    with progress.bar("measuring", len(settings) * repetitions) as report:
+        return measure(settings, repetitions, seconds, cpus, report)
+
+
+def measured_before(path: str) -> Measured:
+    """What `keep` has kept.
+
+    Raises:
+        RealityError: the file is something else.
+    """
+    with reading(path, RealityError, "what ple-gym reality --out keeps"):
+        return from_text(read_text(path, MAX_BYTES))
+
+
+def keep(path: str, measured: Measured) -> None:
+    """Write what was measured.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    with writing(path, UsageError):
+        write_whole(path, to_text(measured).encode())
+
+
+def predict(measured: Measured, seeds: int) -> Check:
+    """Predict what was measured.
+
+    Raises:
+        UsageError: too many seeds, or none.
+        ScenarioError: the simulator cannot have a world like this.
+    """
+    _check_range("--seeds", seeds, 1, 1000)
+    with progress.bar("predicting", len(measured.by_setting())) as report:
+        return compare(measured, seeds, report)
+
+
+def draw(path: str, check: Check) -> None:
+    """Draw the picture.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    from ple_gym.reality.pictures import check_figure
+
+    with writing(path, UsageError), progress.waiting("drawing the picture"):
+        check_figure(check, path)
+
+
+def _check_range(option: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UsageError(f"{option} {value:g}: must be {low:g}..{high:g}")

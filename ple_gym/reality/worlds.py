@@ -1,0 +1,74 @@
+"""The worlds of the reality check as scenarios of the `fair` host."""
+
+from __future__ import annotations
+
+from ple_gym.reality.machine import rules_of
+from ple_gym.reality.measured import Costs, Machine
+from ple_gym.reality.settings import Setting
+from ple_gym.scenario.model import Scenario
+
+GAP = 2000
+"""Cycles without a PAUSE after which a window starts anew: `GAP` of spinners.c."""
+POLICIES = {"yield": "host", "spin": "continue"}
+"""Reaction to the end of a window -> the policy that does the same at an exit."""
+
+
+def world(setting: Setting, machine: Machine, costs: Costs, seconds: float) -> Scenario:
+    """The same threads on the same machine: threads are vCPUs, CPUs pCPUs, groups VMs, and the end of a window an exit.
+
+    Nothing is fitted: numbers are those of the machine. Going on after a window costs a thread nothing.
+
+    Raises:
+        ScenarioError: a number is out of the simulator's range.
+    """
+    linux, slice_us = rules_of(machine.release)
+    factor = min(machine.online, 8).bit_length()  # 1 + floor(log2), docs/model.md, 15.1
+    host = {
+        "scheduler": "fair",
+        "pcpus": len(machine.cpus),
+        "tsc_hz": costs.tsc_hz,
+        "linux": linux,
+        "groups": "vm" if machine.groups == "autogroup" else "flat",
+        "base_slice_us": slice_us * factor,
+        "wakeup_granularity_us": 1000 * factor,
+        "tick_us": machine.tick_ns // 1000,
+    }
+    cost = {
+        "exit": costs.yield_ if setting.reaction == "yield" else 1,
+        "switch": max(0, costs.yield_switch - costs.yield_),
+        "line": costs.line,
+        # The threads touch next to no memory, and send no interrupts.
+        **dict.fromkeys(("cache", "migration", "remote_migration", "ipi"), 0),
+    }
+    members = _shares(setting)
+    return Scenario.from_dict(
+        {
+            "name": "reality",
+            "host": host,
+            "cost": cost,
+            "ple": {"kind": "window", "window": setting.window, "gap": max(GAP, costs.pause)},
+            "limit": {"simulated_s": seconds},
+            "guest": _vm(setting, costs, members[0]),
+            "neighbours": [_vm(setting, costs, vcpus) for vcpus in members[1:]],
+        }
+    )
+
+
+def _shares(setting: Setting) -> list[int]:
+    """How many threads each group has: thread i is in group i * groups // threads, as in spinners.c."""
+    groups = [i * setting.groups // setting.threads for i in range(setting.threads)]
+    return [groups.count(group) for group in sorted(set(groups))]
+
+
+def _vm(setting: Setting, costs: Costs, vcpus: int) -> dict[str, object]:
+    return {
+        "vcpus": vcpus,
+        "locks": 1,
+        "lock_kind": setting.lock,
+        "transactions": 0,
+        "sections": 1,
+        "compute": f"uniform {max(1, setting.think // 2)} {setting.think // 2 + setting.think}",
+        "hold": f"constant {setting.hold}",
+        "lock_probability": 1.0,
+        "spin_period": costs.pause,
+    }

@@ -1,0 +1,524 @@
+"""The reality check: what is measured is read strictly, becomes the same world, and refusals are one line each."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from ple_gym import cli
+from ple_gym.errors import RealityError
+from ple_gym.evaluate import simulate
+from ple_gym.reality import machine, program
+from ple_gym.reality.comparison import compare
+from ple_gym.reality.machine import autogroup, rules_of
+from ple_gym.reality.measured import BINS, Costs, Machine, Measured, Result, from_line, from_text, to_line, to_text
+from ple_gym.reality.program import built, measure
+from ple_gym.reality.settings import LOCKS, REACTIONS, Setting, quick_settings, standard_settings
+from ple_gym.reality.tables import check_lines, check_table
+from ple_gym.reality.worlds import GAP, POLICIES, world
+from ple_gym.sim.jit import JIT_ENABLED
+
+ROOT = Path(__file__).resolve().parents[1]
+HERE = Machine("6.18.44-x", 2, (0, 1), 4_000_000, "autogroup")
+COSTS = Costs(tsc_hz=2_600_000_000, pause=50, yield_=1414, yield_switch=3814, line=150)
+WAITS = (0,) * 12 + (90, 9, 1) + (0,) * (BINS - 15)
+RESULT = Result(260_000_000, 2_600_000_000, 80_000, 100, 5000, 3, 497, 1_990_000, 4, WAITS, ("/autogroup-7",))
+MEASURED = Measured(HERE, COSTS, ((Setting(2), RESULT), (Setting(4, lock="tas"), RESULT), (Setting(2), RESULT)))
+
+needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+compiled = pytest.mark.skipif(not JIT_ENABLED, reason="long runs: not under make nojit")
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_check_has_sixty_settings_and_more_and_none_twice() -> None:
+    settings = standard_settings()
+    assert len(set(settings)) == len(settings) >= 60
+    assert set(quick_settings()) <= set(settings)
+    assert {one.threads for one in settings} == {2, 3, 4, 8, 16}
+    assert {one.window for one in settings} == {1024, 4096, 16_384}
+    assert {one.hold for one in settings} == {200, 2000, 20_000}
+    assert {(one.lock, one.reaction, one.groups) for one in settings} == {
+        (lock, reaction, groups) for lock in LOCKS for reaction in REACTIONS for groups in (1, 2)
+    }
+
+
+# --- what was measured, as text ---------------------------------------------------------------------------------------
+
+
+def test_what_was_measured_reads_back_as_itself() -> None:
+    assert from_text(to_text(MEASURED)) == MEASURED
+    assert "yield=1414 yield_switch=3814" in to_text(MEASURED)
+    assert MEASURED.by_setting() == {Setting(2): [RESULT, RESULT], Setting(4, lock="tas"): [RESULT]}
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ("reality 1", "reality 2", "line 1: must be 'reality 1', not 'reality 2'"),
+        ("pause=50", "pause=050", "line 3: pause = '050': must be a whole number"),
+        ("pause=50", "pause=-5", "line 3: pause = '-5': must be a whole number"),
+        ("pause=50 ", "", "line 3: must be costs tsc_hz=... pause=... yield=... yield_switch=... line=..., not"),
+        ("tsc_hz=2600000000", "tsc_hz=0", "line 3: tsc_hz = 0: must be 100000000..10000000000"),
+        ("threads=2", "threads=65", "line 4: threads = 65: must be 1..64"),
+        ("threads=2 ", "threads=2  ", "line 4: must be setting threads=..."),
+        ("groups=1", "groups=3", "line 4: groups = 3: must be 1..2"),
+        ("lock=ticket", "lock=mcs", "line 4: lock = 'mcs': must be ticket or tas"),
+        ("reaction=yield", "reaction=", "line 4: reaction = '': must be a word"),
+        ("cycles=2600000000", "cycles=0", "line 5: cycles = 0: must be 1.."),
+        ("waits=0,", "waits=", "line 5: waits = 63: must be 64..64"),
+        ("groups=autogroup", "groups=some", "line 2: groups = 'some': must be autogroup or none"),
+        ("cpus=0,1", "cpus=0,,1", "line 2: cpus = '': must be a whole number"),
+        ("tick_ns=4000000", "tick_ns=1", "line 2: tick_ns = 1: must be 100000..100000000"),
+        ("result warm_up", "result  warm_up", "line 5: must be result warm_up=..."),
+    ],
+)
+def test_a_damaged_line_is_refused_with_its_number(right: str, wrong: str, told: str) -> None:
+    text = to_text(MEASURED)
+    assert right in text
+    with pytest.raises(RealityError) as caught:
+        from_text(text.replace(right, wrong, 1))
+    assert str(caught.value).startswith(told)
+
+
+@pytest.mark.parametrize("lines", [0, 1, 3, 4, 6])
+def test_a_text_that_ends_too_early_is_refused(lines: int) -> None:
+    with pytest.raises(RealityError):
+        from_text("".join(to_text(MEASURED).splitlines(keepends=True)[:lines]))
+
+
+# --- this machine -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("release", "rules"),
+    [
+        ("4.19.0", ("5.15", 750)),
+        ("5.15.0-91-generic", ("5.15", 750)),
+        ("6.5.13", ("5.15", 750)),
+        ("6.6", ("6.6", 750)),
+        ("6.11.9", ("6.6", 750)),
+        ("6.12.12", ("6.12", 750)),
+        ("6.12.13", ("6.14", 750)),
+        ("6.12.63-rt", ("6.18.2", 700)),
+        ("6.13.1", ("6.12", 750)),
+        ("6.14.0", ("6.14", 750)),
+        ("6.16.3", ("6.14", 700)),
+        ("6.17.0", ("6.18", 700)),
+        ("6.18.1", ("6.18", 700)),
+        ("6.18.44-fc", ("6.18.2", 700)),
+        ("7.0-rc1", ("6.18.2", 700)),
+    ],
+)
+def test_a_release_has_the_rules_of_its_version(release: str, rules: tuple[str, int]) -> None:
+    assert rules_of(release) == rules
+
+
+def test_a_release_that_is_no_version_is_refused() -> None:
+    with pytest.raises(RealityError, match=r"^release = 'custom': must begin with a version, as 6\.18\.44 does$"):
+        rules_of("custom")
+
+
+@pytest.mark.parametrize(
+    ("enabled", "cgroup", "weighted", "expected"),
+    [
+        ("1", "0::/", "", True),
+        ("0", "0::/", "", False),
+        ("", "0::/", "", False),
+        ("1", "3:cpu,cpuacct:/\n0::/", "", True),
+        ("1", "3:cpu,cpuacct:/user\n0::/", "", False),
+        ("1", "2:cpuset:/user\n0::/", "", True),
+        ("1", "0::/user.slice/session", "", True),
+        ("1", "0::/user.slice/session", "user.slice/session", False),
+        ("1", "0::/user.slice/session", "user.slice", False),
+        ("1", "0::/user.slice/session", "system.slice", True),
+    ],
+)
+def test_autogroups_act_if_they_are_on_and_no_cgroup_overrides_them(
+    enabled: str, cgroup: str, weighted: str, expected: bool, tmp_path: Path
+) -> None:
+    files = {"proc/self/cgroup": cgroup}
+    files |= {"proc/sys/kernel/sched_autogroup_enabled": enabled} if enabled else {}
+    files |= {f"sys/fs/cgroup/{weighted}/cpu.weight": "100"} if weighted else {}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert autogroup(tmp_path) == expected
+
+
+# --- the same world ---------------------------------------------------------------------------------------------------
+
+
+def test_a_setting_becomes_a_world_of_the_fair_host() -> None:
+    made = world(Setting(4, window=1024, hold=200, lock="tas"), HERE, COSTS, 0.3)
+    assert (made.host.scheduler, made.host.linux, made.host.groups) == ("fair", "6.18.2", "vm")
+    assert (made.host.pcpus, made.host.tsc_hz, made.host.tick_us) == (2, 2_600_000_000, 4000)
+    assert made.host.base_slice_us == 1400  # 700 us, twice as long with two CPUs
+    assert (made.cost.exit, made.cost.switch, made.cost.line) == (1414, 2400, 150)
+    assert (made.cost.cache, made.cost.migration, made.cost.remote_migration) == (0, 0, 0)
+    assert (made.ple.kind, made.ple.window) == ("window", 1024)
+    guest = made.guest
+    assert (guest.vcpus, guest.locks, guest.lock_kind, guest.transactions, guest.sections) == (4, 1, "tas", 0, 1)
+    assert (guest.compute, guest.hold, guest.lock_probability) == ("uniform 30000 90000", "constant 200", 1.0)
+    assert guest.spin_period == 50 <= made.ple.gap
+    assert made.limit.simulated_s == 0.3
+    assert made.neighbours == ()
+
+
+def test_a_thread_that_spins_on_pays_nothing_for_it() -> None:
+    assert POLICIES == {"yield": "host", "spin": "continue"}
+    assert world(Setting(4, reaction="spin"), HERE, COSTS, 0.3).cost.exit == 1
+
+
+def test_the_program_and_the_world_have_the_same_gap() -> None:
+    assert f"    GAP = {GAP}, " in (ROOT / "ple_gym" / "reality" / program.SOURCE).read_text()
+
+
+def test_two_groups_are_two_vms_with_a_lock_each() -> None:
+    made = world(Setting(5, groups=2), HERE, COSTS, 0.3)
+    assert [(vm.vcpus, vm.locks) for vm in made.vms().values()] == [(3, 1), (2, 1)]
+    assert world(Setting(4), replace(HERE, groups="none"), COSTS, 0.3).host.groups == "flat"
+
+
+@pytest.mark.parametrize(("online", "factor"), [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4), (96, 4)])
+def test_slices_grow_with_the_cpus_of_the_machine(online: int, factor: int) -> None:
+    made = world(Setting(2), replace(HERE, online=online, release="5.15.1"), COSTS, 0.3)
+    assert (made.host.linux, made.host.base_slice_us, made.host.wakeup_granularity_us) == (
+        "5.15", 750 * factor, 1000 * factor,
+    )  # fmt: skip
+
+
+#: Acquisitions in a second, medians of three runs on a machine like HERE: ten settings are steady there.
+STEADY = {
+    (2, "ticket", "spin"): 82_894,
+    (2, "ticket", "yield"): 82_918,
+    (2, "tas", "spin"): 83_233,
+    (2, "tas", "yield"): 83_358,
+    (4, "ticket", "yield"): 69_168,
+    (4, "tas", "spin"): 77_750,
+    (4, "tas", "yield"): 83_080,
+    (8, "ticket", "yield"): 59_531,
+    (8, "tas", "spin"): 69_763,
+    (8, "tas", "yield"): 83_363,
+}
+#: Smallest and largest of three where FIFO locks spin on: by chance a convoy forms, or none.
+UNSTEADY = {4: (5464, 16_317), 8: (252, 13_505)}
+SEEDS = range(5)
+
+
+@compiled
+@pytest.mark.parametrize(("threads", "lock", "reaction"), STEADY)
+def test_a_steady_setting_is_predicted_within_seven_percent(threads: int, lock: str, reaction: str) -> None:
+    made = world(Setting(threads, lock=lock, reaction=reaction), HERE, COSTS, 1.0)
+    predicted = median(run["acquisitions"] for run in simulate(made, POLICIES[reaction], SEEDS))
+    assert predicted == pytest.approx(STEADY[threads, lock, reaction], rel=0.07)
+
+
+@compiled
+@pytest.mark.parametrize("threads", UNSTEADY)
+def test_a_fifo_lock_that_spins_on_is_predicted_to_lose_four_fifths_and_to_vary(threads: int) -> None:
+    made = world(Setting(threads, reaction="spin"), HERE, COSTS, 1.0)
+    predicted = [run["acquisitions"] for run in simulate(made, "continue", SEEDS)]
+    low, high = UNSTEADY[threads]
+    assert min(predicted) <= high and max(predicted) >= low
+    assert max(predicted) > 2 * min(predicted)
+    assert median(predicted) < STEADY[2, "ticket", "spin"] / 5
+
+
+# --- side by side -----------------------------------------------------------------------------------------------------
+
+
+@compiled
+def test_a_check_says_how_far_off_each_setting_is() -> None:
+    alone = Setting(1, think=24_000)
+    slower = replace(RESULT, acquisitions=60_000)
+    check = compare(Measured(HERE, COSTS, ((alone, RESULT), (Setting(2), slower), (Setting(2), RESULT))), seeds=2)
+    one, two = check.cells
+    assert (one.setting, one.stable, one.measured["acquisitions"].middle) == (alone, True, 80_000)
+    assert one.error() == pytest.approx(0.25, rel=0.01)  # 2.6e9 / 26,000 acquisitions instead of 80,000
+    assert (one.measured["windows"].middle, one.measured["switches"].middle) == (5000, 500)
+    assert one.measured_wait_p99_us == (2**13 / 2600, 2**14 / 2600)
+    assert one.share == pytest.approx(0.995) and one.steal_ms == 4
+    assert not two.stable and (two.measured["acquisitions"].low, two.measured["acquisitions"].high) == (60_000, 80_000)
+    assert check.errors() == [pytest.approx(0.25, rel=0.01)] and not check.busy
+    table = "\n".join(check_table(check).lines(200))
+    assert "80,000 [80,000, 80,000]" in table and "unstable" in table and "+25.0" in table
+    lines = "\n".join(check_lines(check))
+    assert "rules of 6.18.2" in lines and "1 settings are stable" in lines and "at most 4 ms" in lines
+    assert "Other work" not in lines
+    assert check.to_dict()["settings"][0]["setting"]["threads"] == 1
+
+
+@compiled
+def test_a_busy_machine_is_told() -> None:
+    check = compare(Measured(HERE, COSTS, ((Setting(2), replace(RESULT, cpu_us=1_000_000)),)), seeds=1)
+    assert check.busy
+    assert "Other work ran" in "\n".join(check_lines(check))
+
+
+@compiled
+def test_what_was_kept_is_compared_without_measuring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")  # no compiler
+    kept, picture, document = (tmp_path / name for name in ("runs.txt", "picture.png", "check.json"))
+    kept.write_text(to_text(MEASURED))
+    words = ["--measured", str(kept), "--seeds", "1", "--picture", str(picture), "--json", str(document)]
+    assert cli.main(["reality", *words]) == 0
+    assert "2 settings, acquisitions of locks per second" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    check = json.loads(document.read_text())
+    assert set(check) == {"machine", "costs", "host", "settings", "provenance"}
+    assert check["costs"]["yield"] == 1414 and check["host"]["linux"] == "6.18.2"
+    assert [one["measured"]["acquisitions"]["middle"] for one in check["settings"]] == [80_000, 80_000]
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    assert cli.main(["reality", *argv]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("ple-gym: error: ") and told.count("\n") == 1
+    return told.removeprefix("ple-gym: error: ").removesuffix("\n")
+
+
+def test_another_machine_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program.platform, "machine", lambda: "aarch64")
+    assert refusal(capsys) == "the reality check needs Linux on x86-64; this is Linux on aarch64"
+
+
+def test_without_a_compiler_nothing_is_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert refusal(capsys) == "the reality check needs a C compiler: gcc or clang; none is in PATH"
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (("--repetitions", "0"), "--repetitions 0: must be 1..1000"),
+        (("--seconds", "0"), "--seconds 0: must be 0.01..60"),
+        (("--seconds", "nan"), "--seconds nan: must be 0.01..60"),
+        (("--cpus", "-1"), "--cpus -1: must be 1.."),
+        (("--measured", "none.txt"), "none.txt: No such file or directory"),
+        (("--measured", "none.txt", "--out", "b.txt"), "--out b.txt: nothing is measured with --measured"),
+        (("--out", "no/where.txt"), "no/where.txt: cannot be written: No such file or directory"),
+        (("--picture", "x.jpg"), "--picture x.jpg: the name must end in .png"),
+    ],
+)
+def test_a_wrong_argument_is_refused(
+    argv: tuple[str, ...],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert refusal(capsys, *argv).startswith(told)
+
+
+def test_a_damaged_file_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    kept = tmp_path / "runs.txt"
+    kept.write_bytes(b"\xff")
+    assert f"{kept}: not what ple-gym reality --out keeps, or damaged" in refusal(capsys, "--measured", str(kept))
+    kept.write_text(to_text(MEASURED).replace("pause=50", "pause=0"))
+    assert "guest.spin_period = 0: must be 1.." in refusal(capsys, "--measured", str(kept))
+    kept.write_text(to_text(MEASURED))
+    assert refusal(capsys, "--measured", str(kept), "--seeds", "0") == "--seeds 0: must be 1..1000"
+
+
+def test_more_cpus_than_there_are_are_refused() -> None:
+    most = min(64, len(os.sched_getaffinity(0)))
+    with pytest.raises(RealityError, match=f"^cpus = {most + 1}: must be 1..{most}, which this process may use$"):
+        machine.this_machine(most + 1)
+
+
+@pytest.mark.parametrize(
+    ("compiler", "told"),
+    [
+        ("echo 'no such flag' >&2; exit 1", "gcc: no such flag"),
+        ("exit 1", "gcc: exit code 1"),
+        ("true", "spinners: cannot be run: No such file or directory"),
+    ],
+)
+def test_a_compiler_that_fails_is_told(
+    compiler: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gcc").write_text(f"#!/bin/sh\n{compiler}\n")
+    (tmp_path / "gcc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(RealityError) as caught:
+        measure([Setting(2)], 1, 0.05, 1, lambda done: None)
+    assert str(caught.value) == told
+
+
+# --- the program ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def spinners() -> Iterator[Path]:
+    with built() as path:
+        yield path
+
+
+def run(spinners: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([spinners, *map(str, words)], capture_output=True, text=True, timeout=60)
+
+
+def cpus() -> list[int]:
+    return sorted(os.sched_getaffinity(0))[:2]
+
+
+@needs_gcc
+def test_the_source_has_no_warnings(tmp_path: Path) -> None:
+    source = ROOT / "ple_gym" / "reality" / program.SOURCE
+    command = ["gcc", *program.FLAGS, "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "spinners", source]
+    subprocess.run(command, check=True, timeout=60)
+
+
+@needs_gcc
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("reaction", REACTIONS)
+def test_a_short_run_counts_what_happens(spinners: Path, groups: int, lock: str, reaction: str) -> None:
+    done = run(spinners, "run", 4, groups, 1024, 500, 3000, lock, reaction, 20_000, 200_000, 1, *cpus())
+    result = from_line(Result, done.stdout.removesuffix("\n"))
+    assert to_line(result) + "\n" == done.stdout
+    assert result.warm_up > 2_000_000 and result.cycles > 20_000_000  # 20 and 200 ms of a slow TSC
+    assert sum(result.waits) == result.contended <= result.acquisitions + 4  # who holds a lock at the end
+    assert result.acquisitions > 0 or (lock, reaction) == ("ticket", "spin")  # where a convoy may stand still
+    assert result.cpu_us > 0 and result.involuntary > 0
+    assert len(result.groups) == groups
+    if autogroup():
+        assert len(set(result.groups)) == groups
+
+
+@needs_gcc
+def test_of_the_warm_up_nothing_is_counted(spinners: Path) -> None:
+    done = run(spinners, "run", 2, 1, 4096, 500, 3000, "tas", "yield", 400_000, 10_000, 1, *cpus())
+    result = from_line(Result, done.stdout.removesuffix("\n"))
+    most = len(cpus()) * result.cycles / (500 + 3000 / 2)
+    assert 0 < result.acquisitions < most
+
+
+@needs_gcc
+def test_costs_are_measured(spinners: Path) -> None:
+    done = run(spinners, "costs", *cpus())
+    assert done.stderr == ""
+    costs = from_line(Costs, done.stdout.removesuffix("\n"))
+    assert 10 < costs.pause < 1000
+    assert 50 < costs.yield_ < costs.yield_switch < 1_000_000
+    assert costs.line > 20 or len(cpus()) == 1
+    alone = from_line(Costs, run(spinners, "costs", cpus()[0]).stdout.removesuffix("\n"))
+    assert alone.line == 0
+    assert alone.tsc_hz == pytest.approx(costs.tsc_hz, rel=0.001)
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("costs",),
+        ("both", 0),
+        ("run", 4, 1, 1024),
+        ("run", 65, 1, 1024, 500, 3000, "tas", "spin", 0, 50_000, 1, 0),
+        ("run", 4, 3, 1024, 500, 3000, "tas", "spin", 0, 50_000, 1, 0),
+        ("run", 4, 1, "1024x", 500, 3000, "tas", "spin", 0, 50_000, 1, 0),
+        ("run", 4, 1, 1024, 500, 3000, "mcs", "spin", 0, 50_000, 1, 0),
+        ("run", 4, 1, 1024, 500, 3000, "tas", "spin", 0, 50_000, 1),
+    ],
+)
+def test_the_program_refuses_what_it_does_not_know(spinners: Path, words: tuple[object, ...]) -> None:
+    done = run(spinners, *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("usage: spinners costs CPU")
+
+
+@needs_gcc
+def test_the_program_fails_on_a_cpu_that_is_not_there(spinners: Path) -> None:
+    done = run(spinners, "run", 2, 1, 1024, 500, 3000, "tas", "spin", 0, 50_000, 1, 1000)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "sched_setaffinity: Invalid argument" in done.stderr
+
+
+@needs_gcc
+def test_no_process_outlives_the_first(spinners: Path) -> None:
+    words = ("run", 4, 2, 1024, 500, 3000, "ticket", "spin", 0, 50_000_000, 1, *cpus())
+    process = subprocess.Popen([spinners, *map(str, words)], stdout=subprocess.DEVNULL)
+    try:
+        assert patient(lambda: len(running(spinners)) == 3)
+    finally:
+        process.kill()
+        process.wait()
+    assert patient(lambda: running(spinners) == [], seconds=20)
+
+
+@needs_gcc
+@compiled
+def test_an_interrupt_ends_everything_within_a_second(tmp_path: Path) -> None:
+    started = subprocess.Popen(
+        [sys.executable, "-m", "ple_gym.cli", "reality", "--seconds", "30"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    try:
+        assert patient(lambda: len([name for name in running(tmp_path) if " run " in name]) > 1)
+        began = time.monotonic()
+        started.send_signal(signal.SIGINT)  # to the command alone: it must end the others
+        _, told = started.communicate(timeout=60)
+        assert patient(lambda: running(tmp_path) == [])
+        assert time.monotonic() - began < max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    finally:
+        started.kill()
+        started.communicate()
+    assert started.returncode == 130
+    assert told.splitlines()[-1] == "ple-gym: interrupted"
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_gcc
+def test_a_fifo_lock_that_spins_on_is_worse_than_an_unfair_one_that_yields() -> None:
+    """The strongest pair of all, on a real kernel; as a ratio, so that other work on the machine matters little."""
+    if len(cpus()) < 2:
+        pytest.skip("gcc alone is not enough: it takes two CPUs")
+    pair = [Setting(8, think=10_000, lock="ticket", reaction="spin"), Setting(8, think=10_000, lock="tas")]
+    found = measure(pair, 3, 0.5, 2, lambda done: None).by_setting()
+    fifo, unfair = (median(one.acquisitions for one in found[setting]) for setting in pair)
+    assert unfair > 3 * fifo
+
+
+def patient(holds: object, seconds: float = 60) -> bool:
+    """Whether something comes true in time."""
+    assert callable(holds)
+    end = time.monotonic() + seconds
+    while not (so := bool(holds())) and time.monotonic() < end:
+        time.sleep(0.02)
+    return so
+
+
+def running(below: Path) -> list[str]:
+    """Command lines of the processes that have been started from a folder, or from a file."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[0].decode(errors="replace").startswith(str(below)):
+            found.append(b" ".join(words).decode(errors="replace"))
+    return found
