@@ -28,6 +28,7 @@ from ple_gym.scenario.distributions import MAX_KNOTS, quantile_table
 from ple_gym.scenario.model import MAX_BYTES
 from ple_gym.sim.description import Memory, describe
 from ple_gym.sim.seam import host_of
+from ple_gym.view.record import view_of
 
 MAX_S = 2.0  # of CPU time, to refuse a file
 MAX_MEMORY = 200 * 2**20
@@ -125,7 +126,7 @@ def test_a_hundred_vms_with_knots_of_their_own_do_not_take_seconds() -> None:
 
     began = time.process_time()
     scenario = Scenario.from_toml(Scenario(neighbours=tuple(vm(number) for number in range(100))).to_toml())
-    describe(scenario, host_of("credit"), 0, 0, 0, Memory())
+    describe(scenario, host_of("credit"), Memory(), view_of(scenario, 0, 0))
     assert time.process_time() - began < 3
 
 
