@@ -6,12 +6,14 @@ from dataclasses import FrozenInstanceError, replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from statistics import NormalDist
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ple_gym.lanes import Lanes
 from ple_gym.scenario import (
     PROFILES,
     Cost,
@@ -459,6 +461,20 @@ def test_a_profile_is_applied_before_all_other_overrides():
         {"host.yield_bypasses_ratelimit": "False", "profile": "xen-4.8"},
     ):
         assert DEFAULT.with_overrides(overrides) == expected
+
+
+def test_every_profile_runs_and_the_page_lists_it():
+    """Under the rule that its hypervisor has: every machine has exits on a lock that all wait for."""
+    page = (Path(__file__).resolve().parents[1] / "docs" / "hosts" / "profiles.md").read_text(encoding="utf-8")
+    ran = {}
+    for name, profile in PROFILES.items():
+        assert f"| `{name}` |" in page
+        world = load("Paper8").with_profile(name).with_overrides({"guest.start": "convoy", "limit.simulated_s": 0.2})
+        lanes = Lanes(world, 1, policy="kvm-6.18" if profile["host.scheduler"] == "fair" else "host")
+        lanes.run(0, 1)
+        ran[name] = lanes.totals(0)
+        assert ran[name]["exits"] > 0 and (ran[name]["hints"] > 0) == ("kvm" in name), name
+    assert len({totals["exits"] for totals in ran.values()}) == len(PROFILES)
 
 
 def test_every_profile_applies_to_every_scenario():

@@ -40,6 +40,7 @@ from ple_gym.scenario.parameters import (
     version,
     whole,
 )
+from ple_gym.scenario.profiles import DIFFERENCES
 from ple_gym.scenario.schedulers import KEEP_AFFINITY, SCHEDULERS
 from ple_gym.sim.guest.kinds import HALTING, LOCK_KINDS
 
@@ -588,10 +589,7 @@ _WESTMERE: Mapping[str, object] = {
 
 #: Machines and hypervisors, as overrides that apply to any scenario. They leave its size, guests and noise alone.
 PROFILES: Mapping[str, Mapping[str, object]] = MappingProxyType(
-    {
-        "westmere-xen-4.5": _WESTMERE,  # the paper's machine, i.e. the defaults
-        "xen-4.8": {**_WESTMERE, "host.xen": "4.8"},
-    }
+    {name: {**_WESTMERE, **differences} for name, differences in DIFFERENCES.items()}
 )
 
 
