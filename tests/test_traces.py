@@ -19,6 +19,7 @@ from ple_gym.envs import interface
 from ple_gym.envs.env import PleEnv
 from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.lanes import Lanes
+from ple_gym.policies import load_compiled
 from ple_gym.scenario import Scenario
 from ple_gym.sim import state
 from ple_gym.traces import events as tr
@@ -75,7 +76,7 @@ def running(states: list[int]) -> int:
 def test_states_and_occupancy_are_the_reference_simulators_at_every_event(
     scenario: Scenario, rule: str, seed: int
 ) -> None:
-    witness = Witness(scenario.to_dict(), seed)
+    witness = Witness(load_compiled(rule).world(scenario).to_dict(), seed)
     witness.run(rule)
     lanes, trace = traced(scenario, rule, seed)
     states, occupancy = tr.states(trace, lanes.vcpus), tr.occupancy(trace, lanes.pcpus)
