@@ -19,10 +19,22 @@ import pytest
 from ple_gym import cli
 from ple_gym.errors import RealityError
 from ple_gym.evaluate import simulate
+from ple_gym.files import read_packed
 from ple_gym.reality import machine, program
 from ple_gym.reality.comparison import compare
 from ple_gym.reality.machine import autogroup, rules_of
-from ple_gym.reality.measured import BINS, Costs, Machine, Measured, Result, from_line, from_text, to_line, to_text
+from ple_gym.reality.measured import (
+    BINS,
+    MAX_BYTES,
+    Costs,
+    Machine,
+    Measured,
+    Result,
+    from_line,
+    from_text,
+    to_line,
+    to_text,
+)
 from ple_gym.reality.program import built, measure
 from ple_gym.reality.settings import LOCKS, REACTIONS, Setting, quick_settings, standard_settings
 from ple_gym.reality.tables import check_lines, check_table
@@ -30,6 +42,7 @@ from ple_gym.reality.worlds import GAP, POLICIES, world
 from ple_gym.sim.jit import JIT_ENABLED
 
 ROOT = Path(__file__).resolve().parents[1]
+KEPT = ROOT / "tests" / "kept" / "reality.tar.xz"
 HERE = Machine("6.18.44-x", 2, (0, 1), 4_000_000, "autogroup")
 COSTS = Costs(tsc_hz=2_600_000_000, pause=50, yield_=1414, yield_switch=3814, line=150)
 WAITS = (0,) * 12 + (90, 9, 1) + (0,) * (BINS - 15)
@@ -489,6 +502,22 @@ def test_an_interrupt_ends_everything_within_a_second(tmp_path: Path) -> None:
     assert started.returncode == 130
     assert told.splitlines()[-1] == "ple-gym: interrupted"
     assert list(tmp_path.iterdir()) == []
+
+
+@compiled
+@pytest.mark.parametrize("run", [1, 2, 3, 4, 5])
+def test_runs_on_a_real_kernel_are_predicted(run: int) -> None:
+    """Those of docs/reality.md, with room for other seeds: the order of the strongest pair, and the errors of all."""
+    measured = from_text(read_packed(KEPT / f"run-{run}.txt", MAX_BYTES).decode())
+    check = compare(measured, 3)
+    errors = check.errors()
+    assert len(errors) >= 30 and median(errors) <= 0.025
+    assert sum(error <= 0.1 for error in errors) >= 0.85 * len(errors)
+    found = {cell.setting: cell for cell in check.cells}
+    fifo, unfair = found[Setting(8, lock="ticket", reaction="spin")], found[Setting(8, lock="tas", reaction="yield")]
+    for told in ("measured", "predicted"):
+        best, worst = (getattr(cell, told)["acquisitions"].middle for cell in (unfair, fifo))
+        assert best > 2 * worst, told
 
 
 @needs_gcc
