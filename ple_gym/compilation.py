@@ -62,6 +62,12 @@ def warm_up() -> float:
     return time.perf_counter() - started
 
 
+def _cpus() -> int:
+    """How many CPUs this process may use; not every system says it."""
+    may_use = getattr(os, "sched_getaffinity", None)
+    return len(may_use(0)) if may_use else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def _others_aside() -> Iterator[subprocess.Popen[bytes] | None]:
     """Have all units but the simulator compiled by another process, which ends with this block.
@@ -72,7 +78,7 @@ def _others_aside() -> Iterator[subprocess.Popen[bytes] | None]:
     first, *others = units()
     names = [unit.name for unit in others if unit.must_be_compiled]
     plain = Path(sys.executable or "").name.startswith("python")
-    if not (names and first.must_be_compiled and cache_folder() and plain and len(os.sched_getaffinity(0)) > 1):
+    if not (names and first.must_be_compiled and cache_folder() and plain and _cpus() > 1):
         yield None
         return
     paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -8,47 +8,30 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from hosts.agreement import check_agreement, seeds, under
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import Machine, traced
 from reference_simulator import World, simulate
 from reference_simulator.credit2 import Credit2
-from reference_simulator.rules import RULES as SPECIFIED
 from reference_simulator.state import INF, Mode, State, Vcpu
 from test_reference import CONVOY, changed
-from worlds import MORE, contended_scenarios, scenarios
+from worlds import MORE, contended_scenarios
 
 from ple_gym.drive import CHECK
 from ple_gym.lanes import Lanes
-from ple_gym.rules import RULES
 from ple_gym.scenario import Cost, Decision, Host, Limit, Scenario, Vm
-from ple_gym.sim.jit import JIT_ENABLED
 from ple_gym.sim.soundness import FLAWS
 from ple_gym.traces import events as tr
 
-seeds = st.integers(0, 2**63 - 1)
-rules = st.sampled_from(sorted(name for name, rule in RULES.items() if not rule.scheduler and name in SPECIFIED))
-
 
 def under_credit2(scenario: Scenario) -> Scenario:
-    return replace(scenario, host=replace(scenario.host, scheduler="credit2"))
+    return under("credit2", scenario)
 
 
 @pytest.mark.kernel
 def test_kernel_and_reference_agree() -> None:
-    exits, worlds = Counter(), (300 if JIT_ENABLED else 30) * MORE
-
-    def run(scenario: Scenario, rule: str, seed: int) -> None:
-        scenario = under_credit2(scenario)
-        lanes = Lanes(scenario, 1, policy=rule)
-        lanes.run(0, seed)
-        totals = lanes.totals(0)
-        assert totals == simulate(scenario.to_dict(), rule, seed)
-        exits[totals["exits"] > 0] += 1
-
-    settings(max_examples=worlds // 8)(given(scenarios(), rules, seeds)(run))()
-    settings(max_examples=worlds - worlds // 8)(given(contended_scenarios(), rules, seeds)(run))()
-    assert exits[True] >= (1 / 2 if JIT_ENABLED else 1 / 3) * exits.total(), "the rules hardly ever ran"
+    check_agreement("credit2")
 
 
 @pytest.mark.kernel

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hosts import fifo
+from hosts.agreement import check_agreement, seeds, under
 from hosts.fifo_reference import Fifo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import Machine
-from reference_simulator import simulate
-from reference_simulator.rules import RULES as SPECIFIED
 from reference_simulator.world import HOSTS
 from test_observe import walk_and_check
-from worlds import MORE, contended_scenarios, scenarios
+from worlds import contended_scenarios
 
 from ple_gym.drive import CHECK
 from ple_gym.envs.env import PleEnv
@@ -25,15 +22,10 @@ from ple_gym.errors import PolicyError
 from ple_gym.lanes import Lanes
 from ple_gym.learned.file import Network, inputs_of, learned_names, shapes_of
 from ple_gym.policies import load_compiled
-from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario, ScenarioError, load
 from ple_gym.scenario.schedulers import KEEP_AFFINITY, SCHEDULERS
-from ple_gym.sim.jit import JIT_ENABLED
 from ple_gym.sim.soundness import FLAWS
 from ple_gym.view.features import names_at
-
-seeds = st.integers(0, 2**63 - 1)
-rules = st.sampled_from(sorted(name for name, rule in RULES.items() if not rule.scheduler and name in SPECIFIED))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -47,24 +39,12 @@ def _registered() -> Iterator[None]:
 
 
 def under_fifo(scenario: Scenario) -> Scenario:
-    return replace(scenario, host=replace(scenario.host, scheduler="fifo"))
+    return under("fifo", scenario)
 
 
 @pytest.mark.kernel
 def test_kernel_and_reference_agree_under_a_second_scheduler() -> None:
-    exits, worlds = Counter(), (300 if JIT_ENABLED else 30) * MORE
-
-    def run(scenario: Scenario, rule: str, seed: int) -> None:
-        scenario = under_fifo(scenario)
-        lanes = Lanes(scenario, 1, policy=rule)
-        lanes.run(0, seed)
-        totals = lanes.totals(0)
-        assert totals == simulate(scenario.to_dict(), rule, seed)
-        exits[totals["exits"] > 0] += 1
-
-    settings(max_examples=worlds // 8)(given(scenarios(), rules, seeds)(run))()
-    settings(max_examples=worlds - worlds // 8)(given(contended_scenarios(), rules, seeds)(run))()
-    assert exits[True] >= (1 / 2 if JIT_ENABLED else 1 / 3) * exits.total(), "the rules hardly ever ran"
+    check_agreement("fifo")
 
 
 @pytest.mark.kernel
