@@ -172,6 +172,7 @@ def under_fair(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario
         base_slice_us=choice([0, 100, 300, 700]),
         wakeup_granularity_us=choice([0, 1, 50, 300]),
         tick_us=choice([100, 250, 1000]),
+        tick_jitter_cycles=choice([0, 0, 300, 10_000]),
         skew_tick=choice([False, True]),
         migration_cost_us=choice([0, 1, 50, 500]),
     )
@@ -259,6 +260,8 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
     yield {"decision.actuator": "hint", name: value}  # a vCPU that is pinned cannot be pulled
     yield {**{f"{vm}.affinity": "any" for vm in scenario.vms()}, name: value}
     yield {"host.timeslice_ms": 1000, "host.pcpus": 64, name: value}
+    yield {"host.tick_us": 100_000, "host.tsc_hz": 10**10, name: value}
+    yield {"host.tick_jitter_cycles": 0, name: value}
     vm = name.rpartition(".")[0]
     if vm in scenario.vms():
         yield {f"{vm}.locks": 1, f"{vm}.lock_kind": "ticket", name: value}

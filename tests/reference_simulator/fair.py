@@ -25,6 +25,7 @@ class Runqueue:
         self.group: Group | None = None
         self.tasks = 0
         self.hinted: Vcpu | None = None
+        self.due = 0  # 15.9
         self.seq = 0
 
     def number(self, x: Entity) -> None:
@@ -533,7 +534,7 @@ class Fair(Host):
     # 15.9 Tick
 
     def tick(self, p: Pcpu) -> None:
-        p.tick_at += self.world.parameters.tick
+        self.set_tick(p, self.runqueues[p].due + self.world.parameters.tick)
         v = p.current
         if v is None:
             return
@@ -554,6 +555,14 @@ class Fair(Host):
         else:
             self.world.guest.enter(p)
 
+    def set_tick(self, p: Pcpu, due: int) -> None:
+        """p's next tick comes at `due`, or later."""
+        parameters = self.world.parameters
+        self.runqueues[p].due = p.tick_at = due
+        if parameters.jitter > 0:
+            x = self.world.draws.draw(HOST, 2**20 + 1 + due // parameters.tick * 1024 + p.index)
+            p.tick_at += high(x) * (parameters.jitter + 1) >> 32
+
     def late(self, x: Entity, c: int) -> bool:
         """CFS: x, which is not alone, has run for longer than its share c, or is too far ahead."""
         q = x.home
@@ -571,7 +580,7 @@ class Fair(Host):
         draws, parameters = self.world.draws, self.world.parameters
         skew = parameters.tick // 2 // parameters.pcpus if parameters.skew_tick else 0
         for p in self.world.pcpus:
-            p.tick_at = 1 + (high(draws.draw(HOST, 2**20)) * parameters.tick >> 32) + p.index * skew
+            self.set_tick(p, 1 + (high(draws.draw(HOST, 2**20)) * parameters.tick >> 32) + p.index * skew)
             for v in p.queue:
                 self.start_vcpu(p, v)
         for p, rq in self.runqueues.items():

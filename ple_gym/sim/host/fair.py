@@ -50,22 +50,26 @@ PARAMETERS = np.dtype(
     [
         ("version", "i8"), ("groups", "i8"),
         # cycles: base slice (CFS: least granularity), tick, half a latency (CFS), wake-up granularity (CFS)
-        ("slice", "i8"), ("tick", "i8"), ("skew", "i8"), ("sleeper", "i8"), ("granularity", "i8"),
+        ("slice", "i8"), ("tick", "i8"), ("skew", "i8"), ("jitter", "i8"), ("sleeper", "i8"), ("granularity", "i8"),
         ("lag", "i8"), ("migration_cost", "i8"),  # largest lag; who has run so recently is hot
         ("farthest", "i8"),  # bound of differences of virtual times in sums
     ]
 )  # fmt: skip
+WORLD = np.dtype([("key", "u8")])  # of the host's stream
 VM = np.dtype([("nr", "i8")])  # vCPUs in queues
 PCPU = np.dtype(
     [
         ("nr_running", "i8"),  # vCPUs in queues
         ("seq", "i8"),  # how often something was put into a queue
+        ("due", "i8"),  # when its next tick would come if none were late
         ("hinted", "u4"), ("pad0", "u4"),  # the vCPU that was hinted at since the last choice, or NONE
     ],
     align=True,
 )  # fmt: skip
 
-CLOCK_DRAW = np.int64(1) << np.int64(20)  # of the host's stream: of the ticks
+CLOCK_DRAW = np.int64(1) << np.int64(20)  # of the host's stream: of the ticks; those of each tick follow
+
+MOST_PCPUS = np.int64(1024)  # draws of a tick
 
 _VERSIONS = ("5.15", "6.6", "6.12", "6.14", "6.18", "6.18.2")
 _GROUPS = ("flat", "vm", "vcpu")
@@ -89,6 +93,7 @@ def describe(scenario):
         "slice": cycles(slice_us),
         "tick": cycles(host.tick_us),
         "skew": cycles(host.tick_us) // 2 // host.pcpus if host.skew_tick else 0,
+        "jitter": host.tick_jitter_cycles,
         "sleeper": cycles(4 * slice_us),
         "granularity": cycles(granularity_us),
         "lag": max(2 * cycles(slice_us), cycles(host.tick_us)),
@@ -307,7 +312,8 @@ def newidle_balance(s, p, t):
 def start(s, key):
     """Who is queued is in its queue at virtual time 0, with half a slice; ticks are in step or skewed."""
     par, own = s.par[0], s.host_par[0]
-    tick_at = 1 + rng.share(rng.high(rng.draw(key, CLOCK_DRAW)), own.tick)
+    first = 1 + rng.share(rng.high(rng.draw(key, CLOCK_DRAW)), own.tick)
+    s.host_world[0].key = key
     for i in range(count(s)):
         node = s.host_vcpu[i]
         node.after, node.first, node.curr, node.next, node.skip = NONE, NONE, NONE, NONE, NONE
@@ -316,7 +322,7 @@ def start(s, key):
     for i in range(par.pcpus):
         p = np.uint32(i)
         s.host_pcpu[p].hinted = NONE
-        s.pcpu[p].tick_at = tick_at + own.skew * i
+        set_tick(s, p, first + own.skew * i)
         for j in range(np.int64(s.pcpu[p].queued)):
             fork(s, p, np.uint32(s.queue[p, j]))
     for i in range(par.vcpus + par.pcpus, count(s)):
@@ -526,11 +532,22 @@ def migrate(s, v, t):
     """Nobody is marked to be moved."""
 
 
+@inlined
+def set_tick(s, p, due):
+    """p's next tick is due then; it comes so much late as interrupts are off, say."""
+    own = s.host_par[0]
+    s.host_pcpu[p].due = due
+    s.pcpu[p].tick_at = due
+    if own.jitter > 0:
+        bits = rng.draw(s.host_world[0].key, CLOCK_DRAW + 1 + due // own.tick * MOST_PCPUS + np.int64(p))
+        s.pcpu[p].tick_at += rng.share(rng.high(bits), own.jitter + 1)
+
+
 @apart
 def tick(s, p, t):
     """p's tick: whether the turn of its vCPU, or of its group, is over [task_tick_fair]."""
     own, pcpu, root = s.host_par[0], s.pcpu[p], root_of(s, p)
-    pcpu.tick_at += own.tick
+    set_tick(s, p, s.host_pcpu[p].due + own.tick)
     if pcpu.mode != GUEST:
         return False
     v = pcpu.current
@@ -602,6 +619,7 @@ HOST = Host(
     protected_until=protected_until,
     sound=sound,
     PARAMETERS=PARAMETERS,
+    WORLD=WORLD,
     VM=VM,
     PCPU=PCPU,
     VCPU=NODE,
