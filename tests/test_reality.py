@@ -249,6 +249,15 @@ def test_a_fifo_lock_that_spins_on_is_predicted_to_lose_four_fifths_and_to_vary(
     assert median(predicted) < STEADY[2, "ticket", "spin"] / 5
 
 
+@compiled
+def test_a_line_of_spinners_does_not_fall_into_lock_step_with_the_ticks() -> None:
+    """Eight threads that hold for long made 120 to 250 acquisitions a second; if each tick comes on time, 500."""
+    setting = Setting(8, hold=20_000, reaction="spin")
+    first, both = (simulate(world(setting, HERE, COSTS, time), "continue", SEEDS) for time in (0.5, 1.5))
+    made = [after["acquisitions"] - before["acquisitions"] for before, after in zip(first, both, strict=True)]
+    assert 120 <= median(made) <= 250
+
+
 # --- side by side -----------------------------------------------------------------------------------------------------
 
 

@@ -98,6 +98,8 @@ hosts = st.integers(1, 64).flatmap(
         wakeup_granularity_us=st.integers(0, 10**6),
         tick_us=st.integers(100, 100_000),
         skew_tick=st.booleans(),
+        tick_jitter_cycles=st.integers(0, 10_000),
+        load_balance=st.booleans(),
         migration_cost_us=st.integers(0, 100_000),
     )
 )
@@ -380,6 +382,10 @@ def test_a_missing_neighbour_is_counted():
         (
             {"host.timeslice_ms": 5, "host.ratelimit_us": 5001},
             "host.ratelimit_us = 5001: must be at most the time slice, host.timeslice_ms = 5 (5000 us)",
+        ),
+        (
+            {"host.tick_us": 100, "host.tick_jitter_cycles": 267_001},
+            "host.tick_jitter_cycles = 267001: must be at most a tick, host.tick_us = 100 (267000 cycles)",
         ),
         ({"guest.vcpus": 1019}, "guest.vcpus = 1019: all VMs together must have 1..1024 vCPUs, not 1025"),
         (
