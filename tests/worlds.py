@@ -281,7 +281,7 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
     yield {"host.ratelimit_us": 0, "host.sockets": 1, name: value}
     yield {"decision.actuator": "hint", name: value}  # a vCPU that is pinned cannot be pulled
     yield {**{f"{vm}.affinity": "any" for vm in scenario.vms()}, name: value}
-    yield {"host.timeslice_ms": 1000, "host.pcpus": 64, name: value}
+    yield {"host.timeslice_ms": 1000, "host.pcpus": 256, name: value}
     yield {"host.tick_us": 100_000, "host.tsc_hz": 10**10, name: value}
     yield {"host.tick_jitter_cycles": 0, name: value}
     vm = name.rpartition(".")[0]

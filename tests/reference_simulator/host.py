@@ -222,11 +222,11 @@ class Host:
             p.noise_at = self.gap(p)
 
     def gap(self, p: Pcpu) -> int:
-        x = self.world.draws.draw(NOISE, 1 + (p.noise_count * 64 + p.index))
+        x = self.world.draws.draw(NOISE, 1 + (p.noise_count * (64 if len(self.world.pcpus) <= 64 else 256) + p.index))
         return max(1, sample(UNIT, high(x)) * self.mean_gap >> 16)
 
     def length(self, p: Pcpu) -> int:
-        x = self.world.draws.draw(NOISE, 1 + (p.noise_count * 64 + p.index))
+        x = self.world.draws.draw(NOISE, 1 + (p.noise_count * (64 if len(self.world.pcpus) <= 64 else 256) + p.index))
         return max(1, sample(UNIT, low(x)) * self.world.parameters.burst >> 16)
 
     def noise(self, p: Pcpu) -> None:
