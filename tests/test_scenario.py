@@ -82,7 +82,7 @@ hosts = st.integers(1, 256).flatmap(
     lambda pcpus: st.builds(
         Host,
         pcpus=st.just(pcpus),
-        sockets=st.integers(1, pcpus),
+        sockets=st.integers(1, min(64, pcpus)),
         tsc_hz=st.integers(10**8, 10**10),
         timeslice_ms=st.integers(1, 1000),
         ratelimit_us=st.just(0) | st.integers(100, 1000),
