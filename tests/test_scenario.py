@@ -30,8 +30,10 @@ from ple_gym.scenario import (
 from ple_gym.scenario.builtin import SCENARIOS, load
 from ple_gym.scenario.distributions import QUANTILES, parse, quantile_table
 from ple_gym.scenario.model import AS_IN_XEN, XEN
+from ple_gym.sim.guest.kinds import HALTING
 
 DEFAULT = Scenario()
+A_LOCK_KIND = describe_parameters()["guest.lock_kind"][0]
 CROWD = Scenario(neighbours=(Vm(vcpus=4), Vm(vcpus=2, locks=0)))
 
 # --- random scenarios -------------------------------------------------------------------------------------------------
@@ -304,7 +306,7 @@ def error_of(change, *arguments):
         ("guest.kernel_share", "half", "guest.kernel_share = 'half': must be a number, 0..1"),
         ("guest.spin_in_user_mode", 1, "guest.spin_in_user_mode = 1: must be true or false"),
         ("guest.spin_in_user_mode", "yes", "guest.spin_in_user_mode = 'yes': must be true or false"),
-        ("guest.lock_kind", "Ticket", "guest.lock_kind = 'Ticket': must be ticket, mcs or tas"),
+        ("guest.lock_kind", "Ticket", f"guest.lock_kind = 'Ticket': must be {A_LOCK_KIND}"),
         ("ple.kind", "amd", "ple.kind = 'amd': must be window or count"),
         ("decision.actuator", None, "decision.actuator = None: must be pull, local or hint"),
         ("name", "two\nlines", "name = 'two\\nlines': must be one line of text"),
@@ -391,7 +393,7 @@ def test_a_missing_neighbour_is_counted():
         (
             {"neighbours.0.lock_kind": "tas", "neighbours.0.pv_spin_threshold": 9},
             "neighbours.0.pv_spin_threshold = 9: must be 0 (never) with neighbours.0.lock_kind = 'tas'; "
-            "waiters halt on ticket and mcs locks only",
+            f"waiters halt on {HALTING} locks only",
         ),
         (
             {"neighbours.1.start": "convoy"},

@@ -9,7 +9,7 @@ import numpy as np
 
 from ple_gym.scenario import affinity
 from ple_gym.scenario.distributions import quantile_table
-from ple_gym.sim.guest.kinds import LOCK_KINDS
+from ple_gym.sim.guest.kinds import LOCK_KINDS, MAY_TAKE, STAND
 from ple_gym.sim.seam import Host
 from ple_gym.sim.state import (
     AFFINITY,
@@ -195,11 +195,14 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
     rows = np.zeros(len(vms), PROGRAM)
     first_lock = 0
     for row, vm in zip(rows, vms, strict=True):
+        kind = LOCK_KINDS[vm.lock_kind]
         values = {
             "first_lock": first_lock,
             "locks": vm.locks,
-            "wait": LOCK_KINDS[vm.lock_kind].wait,
-            "shared_line": LOCK_KINDS[vm.lock_kind].shared_line,
+            "stand": STAND.index(kind.stand),
+            "may_take": MAY_TAKE.index(kind.may_take),
+            "in_line": kind.in_line,
+            "shared_line": kind.shared_line,
             "pc_classes": vm.pc_classes,
             "convoy": vm.start == "convoy",
             "user_spin": vm.spin_in_user_mode,

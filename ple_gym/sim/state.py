@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ple_gym.sim.constants import INF as INF
+from ple_gym.sim.constants import NONE as NONE
 from ple_gym.sim.jit import inlined
 from ple_gym.sim.memory import grid, records
 from ple_gym.sim.seam import Host
 
-NONE = np.uint32(0xFFFFFFFF)  # "no such vCPU / pCPU"
-INF = np.int64(1) << np.int64(62)  # "never", cycles
 MAX_EVENTS = np.int64(2 * 10**9)  # of a run, so that every count of events fits in 32 bits
 TABLE_KNOTS = 505  # length of a quantile table
 
@@ -106,7 +106,8 @@ VM_PARAMETERS = np.dtype(
 PROGRAM = np.dtype(
     [
         ("first_lock", "i8"), ("locks", "i8"),  # locks first_lock .. first_lock + locks - 1
-        ("wait", "i8"), ("shared_line", "i8"),  # kind of wait (guest/waits.py); whether waiters read one cache line
+        ("stand", "i8"), ("may_take", "i8"),  # of the kind of its locks: places in STAND, MAY_TAKE (guest/kinds.py);
+        ("in_line", "i8"), ("shared_line", "i8"),  # whether waiters stand in line; whether they read one cache line
         ("pc_classes", "i8"), ("convoy", "i8"), ("user_spin", "i8"),
         ("transactions", "i8"), ("sections", "i8"),  # transactions 0: endless
         ("compute", "i8"), ("hold", "i8"), ("block", "i8"),  # rows of quantile tables
