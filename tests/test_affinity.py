@@ -15,9 +15,9 @@ from ple_gym.traces import events as tr
 BUSY = Vm(vcpus=8, locks=1, transactions=400, hot_probability=1.0, block_probability=0.05, compute="exponential 20000")
 
 
-def world(*vms: Vm, pcpus: int = 4, sockets: int = 1, xen: str = "4.8") -> Scenario:
+def world(*vms: Vm, pcpus: int = 4, sockets: int = 1, xen: str = "4.8", scheduler: str = "credit") -> Scenario:
     return Scenario(
-        host=Host(pcpus=pcpus, sockets=sockets, xen=xen),
+        host=Host(pcpus=pcpus, sockets=sockets, xen=xen, scheduler=scheduler),
         decision=Decision(actuator="hint"),
         limit=Limit(simulated_s=1.0),
         guest=vms[0],
@@ -34,10 +34,10 @@ def places(scenario: Scenario, rule: str = "host") -> list[set[int]]:
 
 @pytest.mark.parametrize("rule", ["host", "kvm", "longest-waiting"])
 @pytest.mark.parametrize("sockets", [1, 2])
-@pytest.mark.parametrize("xen", ["4.5", "4.18"])
-def test_nobody_leaves_the_pcpus_that_are_allowed(rule: str, sockets: int, xen: str) -> None:
+@pytest.mark.parametrize(("scheduler", "xen"), [("credit", "4.5"), ("credit", "4.18"), ("fair", "4.5")])
+def test_nobody_leaves_the_pcpus_that_are_allowed(rule: str, sockets: int, scheduler: str, xen: str) -> None:
     vms = [replace(BUSY, affinity=affinity) for affinity in ("pinned", "1-3", "0 3", "any")]
-    ran = places(world(*vms, sockets=sockets, xen=xen), rule)
+    ran = places(world(*vms, sockets=sockets, xen=xen, scheduler=scheduler), rule)
     assert ran[:8] == [{v % 4} for v in range(8)]
     assert set().union(*ran[8:16]) == {1, 2, 3}
     assert set().union(*ran[16:24]) == {0, 3}
@@ -52,9 +52,10 @@ def test_a_list_starts_on_its_pcpus_in_turns() -> None:
     assert sorted((p, v % 3) for p, v in begins[:, 2:4].tolist()) == [(1, 0), (2, 1), (5, 2)]
 
 
-def test_pinned_one_to_one_nobody_ever_moves_or_waits() -> None:
+@pytest.mark.parametrize("scheduler", ["credit", "fair"])
+def test_pinned_one_to_one_nobody_ever_moves_or_waits(scheduler: str) -> None:
     vm = replace(BUSY, vcpus=4, affinity="pinned", hold="constant 20000", lock_probability=1.0)
-    pinned = totals(world(vm), "kvm")
+    pinned = totals(world(vm, scheduler=scheduler), "kvm")
     assert (pinned["migrations"], pinned["steals"]) == (0, 0)
     assert pinned["exits"] > 0, "they spin all the same"
     assert pinned["exits_holder_off"] == pinned["lwp_events"] == 0

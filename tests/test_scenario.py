@@ -99,6 +99,7 @@ hosts = st.integers(1, 64).flatmap(
         tick_us=st.integers(100, 100_000),
         skew_tick=st.booleans(),
         tick_jitter_cycles=st.integers(0, 10_000),
+        load_balance=st.booleans(),
         migration_cost_us=st.integers(0, 100_000),
     )
 )

@@ -175,13 +175,35 @@ def under_fair(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario
         tick_jitter_cycles=choice([0, 0, 300, 10_000]),
         skew_tick=choice([False, True]),
         migration_cost_us=choice([0, 1, 50, 500]),
+        load_balance=choice([True, True, False]),
     )
     cost = replace(scenario.cost, ipi=choice([0, 260, 5000]))  # a hint fails only before it arrives
     decision = replace(scenario.decision, actuator=choice(["hint", "hint", "pull", "local"]))
-    # It does not know of affinities.
-    guest, *neighbours = (replace(vm, affinity="any") for vm in scenario.vms().values())
+    guest, *neighbours = scenario.vms().values()
+    if decision.actuator == "pull" or pcpus < scenario.host.pcpus:
+        guest, *neighbours = (replace(vm, affinity="any") for vm in (guest, *neighbours))
+    if decision.actuator != "pull":
+        affinities = ["any", "any", "any", "pinned", "0", f"{pcpus - 1}", f"{pcpus // 2}-{pcpus - 1}"]
+        guest, *neighbours = (replace(vm, affinity=choice(affinities)) for vm in (guest, *neighbours))
     guest = replace(guest, block_probability=choice([0.0, 0.0, 0.05, 0.2]))
     return replace(scenario, host=host, cost=cost, decision=decision, guest=guest, neighbours=tuple(neighbours))
+
+
+@st.composite
+def long_under_fair(draw: st.DrawFn) -> Scenario:
+    """A world under Linux's fair scheduler that lasts for several intervals of its balancing, and has few events."""
+    scenario = draw(under_fair(scenarios()))
+    choice = draw(st.randoms(use_true_random=True)).choice
+    pcpus = choice([2, 3, 4, 6])
+    host = replace(scenario.host, pcpus=pcpus, sockets=choice([1, 1, 2, min(3, pcpus)]), tick_us=choice([1000, 4000]))
+    long = {"compute": "exponential 300000", "hold": "exponential 20000", "block": "exponential 300000"}
+    places = ["any"] if scenario.decision.actuator == "pull" else ["any", "any", "0-1", "pinned"]
+    vms = [
+        replace(vm, **long, vcpus=choice([1, 3, 7]), transactions=0, affinity=choice(places))
+        for vm in scenario.vms().values()
+    ]
+    limit = Limit(simulated_s=0.15 if JIT_ENABLED else 0.05)
+    return replace(scenario, host=host, limit=limit, guest=vms[0], neighbours=tuple(vms[1:]))
 
 
 # --- both ends of every range -----------------------------------------------------------------------------------------

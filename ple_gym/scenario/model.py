@@ -41,7 +41,7 @@ from ple_gym.scenario.parameters import (
     whole,
 )
 from ple_gym.scenario.profiles import DIFFERENCES
-from ple_gym.scenario.schedulers import KEEP_AFFINITY, SCHEDULERS
+from ple_gym.scenario.schedulers import SCHEDULERS
 from ple_gym.sim.guest.kinds import HALTING, LOCK_KINDS
 
 __all__ = [
@@ -119,8 +119,9 @@ class Host(Group):
     skew_tick: Annotated[bool, FLAG, "the pCPUs' ticks are spread over half a tick (fair)"] = False
     tick_jitter_cycles: Annotated[int, _CYCLES, "a tick comes up to so much late, at most a tick (fair)"] = 0
     migration_cost_us: Annotated[
-        int, whole(1, 100_000, zero="none is hot"), "who has run so recently is not moved to an idle pCPU (fair)"
+        int, whole(1, 100_000, zero="none is hot"), "who has run so recently is not moved to another pCPU (fair)"
     ] = 500
+    load_balance: Annotated[bool, FLAG, "pCPUs even out their queues at ticks, also across sockets (fair)"] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -511,8 +512,6 @@ def _check_affinity(scenario: Scenario, setting: str, pcpus: tuple[int, ...]) ->
         raise ScenarioError(f"{setting}: must be pCPUs 0..{host.pcpus - 1}; host.pcpus = {host.pcpus}")
     if scenario.decision.actuator == "pull":
         raise ScenarioError(f"{setting}: must be any with decision.actuator = 'pull', which runs a vCPU on any pCPU")
-    if host.scheduler not in KEEP_AFFINITY:
-        raise ScenarioError(f"{setting}: must be any with host.scheduler = {host.scheduler!r}")
 
 
 def _doubts(scenario: Scenario) -> Iterable[str]:

@@ -8,5 +8,3 @@ SCHEDULERS: dict[str, str] = {
     "credit2": "ple_gym.sim.host.credit2",
     "fair": "ple_gym.sim.host.fair",
 }
-#: Those that know where a vCPU may run (`guest.affinity`).
-KEEP_AFFINITY = {"credit", "credit2"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .draws import HOST, high
+from .fair_balance import Balancer
 from .fair_queue import Entity, Group, Queue, Thread, toward_zero
 from .host import Host
 from .state import INF, LeftBy, Mode, NoiseState, Pcpu, State, Vcpu, Vm
@@ -67,6 +68,7 @@ class Fair(Host):
         self.queued_vcpus = dict.fromkeys(world.vms, 0)
         self.threads = {v: Thread(4 * v.vm.weight if self.flat else 1024, vcpu=v) for v in world.vcpus}
         self.runqueues = {p: self.runqueue() for p in world.pcpus}
+        self.balancer = Balancer(self)
 
     def since(self, version: str) -> bool:
         return self.version >= VERSIONS.index(version)
@@ -473,7 +475,7 @@ class Fair(Host):
                 self.runqueues[p].tasks += 1
             self.undelay(self.runqueues[p], thread)
         else:
-            q = self.idle_neighbour(p)
+            q = self.idle_neighbour(v, p)
             self.change_clock(v, p, q)
             over = self.enqueue(q, v, wakes=True)
             p = q
@@ -483,11 +485,11 @@ class Fair(Host):
         if p.mode is Mode.IDLE or over:
             self.request(p)
 
-    def idle_neighbour(self, p: Pcpu) -> Pcpu:
-        """Where a vCPU of p wakes."""
+    def idle_neighbour(self, v: Vcpu, p: Pcpu) -> Pcpu:
+        """Where v, which was on p, wakes."""
         pcpus = self.world.pcpus
         for q in pcpus[p.index :] + pcpus[: p.index]:
-            if q.socket == p.socket and q.mode is Mode.IDLE and self.runqueues[q].tasks == 0:
+            if q.index in v.allowed and q.socket == p.socket and q.mode is Mode.IDLE and self.runqueues[q].tasks == 0:
                 return q
         return p
 
@@ -519,11 +521,11 @@ class Fair(Host):
     def idle_pull(self, p: Pcpu) -> Vcpu | None:
         for near in (True, False):
             others = [q for q in self.world.pcpus if q is not p and (q.socket == p.socket or not near)]
-            busy = [q for q in others if self.running(q) >= 2]
+            busy = [q for q in others if self.running(q) >= 2 and any(p.index in v.allowed for v in q.queue)]
             if not busy:
                 continue
             for v in max(busy, key=self.running).queue:  # of equals the first
-                if not self.hot(v):
+                if not self.hot(v) and p.index in v.allowed:
                     self.world.count.steals += 1
                     return v
         return None
@@ -534,10 +536,17 @@ class Fair(Host):
     # 15.9 Tick
 
     def tick(self, p: Pcpu) -> None:
-        self.set_tick(p, self.runqueues[p].due + self.world.parameters.tick)
-        v = p.current
-        if v is None:
-            return
+        due = self.runqueues[p].due
+        self.set_tick(p, due + self.world.parameters.tick)
+        over = p.current is not None and self.turn_ends(p, p.current)
+        if self.world.parameters.load_balance:
+            over = self.balancer.balance(p, due, over)
+        if over:
+            self.schedule(p)
+        elif p.current is not None:
+            self.world.guest.enter(p)
+
+    def turn_ends(self, p: Pcpu, v: Vcpu) -> bool:
         rq, thread = self.runqueues[p], self.threads[v]
         q = thread.home
         over = self.charge_vcpu(p, v)
@@ -550,10 +559,7 @@ class Fair(Host):
             over = self.charge_group(p) or over
             over = self.reshare(p, v.vm) or over
             over = self.late(g, period * g.w // rq.root.W) or over
-        if over:
-            self.schedule(p)
-        else:
-            self.world.guest.enter(p)
+        return over
 
     def set_tick(self, p: Pcpu, due: int) -> None:
         """p's next tick comes at `due`, or later."""

@@ -183,6 +183,7 @@ class Parameters:
         self.wakeup_granularity_us = int(host.get("wakeup_granularity_us", 0))
         self.tick = self.cycles(host.get("tick_us", 4000))
         self.skew_tick = bool(host.get("skew_tick"))
+        self.load_balance = bool(host.get("load_balance", True))
         self.jitter = int(host.get("tick_jitter_cycles", 0))
         self.migration_cost = self.cycles(host.get("migration_cost_us", 500))
 

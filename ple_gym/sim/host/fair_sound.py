@@ -103,6 +103,11 @@ def agrees(s, p):
         return False
     if own.due < 0 or own.due > s.pcpu[p].tick_at or s.pcpu[p].tick_at - own.due > s.host_par[0].jitter:
         return False
+    for i in range(2):
+        if own.balanced[i] < 0 or own.balanced[i] > own.due or own.failed[i] < 0 or own.failed[i] > FAR:
+            return False
+        if own.relaxed[i] != 0 and own.relaxed[i] != 1:
+            return False
     if s.pcpu[p].mode == GUEST:
         v = s.pcpu[p].current
         q = queue_of(s, p, v)
