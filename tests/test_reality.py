@@ -198,6 +198,13 @@ def test_the_program_and_the_world_have_the_same_gap() -> None:
     assert f"    GAP = {GAP}, " in (ROOT / "ple_gym" / "reality" / program.SOURCE).read_text()
 
 
+def test_threads_may_move_only_if_the_cpus_cannot_have_as_many_each() -> None:
+    """As in spinners.c, whose threads begin on CPU i % n; vCPU i begins on pCPU i % n."""
+    places = [world(Setting(threads), HERE, COSTS, 0.3).guest.affinity for threads in (1, 2, 3, 4, 16)]
+    assert places == ["any", "pinned", "any", "pinned", "pinned"]
+    assert "if (world.threads % cpu_count)" in (ROOT / "ple_gym" / "reality" / program.SOURCE).read_text()
+
+
 def test_two_groups_are_two_vms_with_a_lock_each() -> None:
     made = world(Setting(5, groups=2), HERE, COSTS, 0.3)
     assert [(vm.vcpus, vm.locks) for vm in made.vms().values()] == [(3, 1), (2, 1)]

@@ -49,15 +49,17 @@ def world(setting: Setting, machine: Machine, costs: Costs, seconds: float) -> S
         **dict.fromkeys(("cache", "migration", "remote_migration", "ipi"), 0),
     }
     members = _shares(setting)
+    places = "any" if setting.threads % len(machine.cpus) else "pinned"  # as in spinners.c
     return Scenario.from_dict(
         {
             "name": "reality",
             "host": host,
             "cost": cost,
+            "decision": {"actuator": "hint"},
             "ple": {"kind": "window", "window": setting.window, "gap": max(GAP, costs.pause)},
             "limit": {"simulated_s": seconds},
-            "guest": _vm(setting, costs, members[0]),
-            "neighbours": [_vm(setting, costs, vcpus) for vcpus in members[1:]],
+            "guest": _vm(setting, costs, members[0], places),
+            "neighbours": [_vm(setting, costs, vcpus, places) for vcpus in members[1:]],
         }
     )
 
@@ -68,9 +70,10 @@ def _shares(setting: Setting) -> list[int]:
     return [groups.count(group) for group in sorted(set(groups))]
 
 
-def _vm(setting: Setting, costs: Costs, vcpus: int) -> dict[str, object]:
+def _vm(setting: Setting, costs: Costs, vcpus: int, places: str) -> dict[str, object]:
     return {
         "vcpus": vcpus,
+        "affinity": places,
         "locks": 1,
         "lock_kind": setting.lock,
         "transactions": 0,
