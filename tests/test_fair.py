@@ -59,7 +59,11 @@ class Stage(Machine):
         running["vruntime"] += clock * US
         for queue in queues:
             self.host_vcpu["exec_start"][queue] = present
-        self.host_vcpu["min_vruntime"][queues[0]] = min(self.host_vcpu["vruntime"][self.cast])
+        least = min(self.host_vcpu["vruntime"][self.cast])
+        self.host_vcpu["min_vruntime"][queues[0]] = least
+        self.host_vcpu["total"][queues[0]] = sum(
+            self.host_vcpu["weight"][v] * (self.host_vcpu["vruntime"][v] - least) for v in self.cast
+        )
         self.set_timer("tick_at", clock // scenario.host.tick_us * scenario.host.tick_us + scenario.host.tick_us)
         self.host_pcpu["due"][0] = self.pcpu["tick_at"][0]
 

@@ -21,6 +21,7 @@ from ple_gym.sim.host.cfs_rq import (
     E618Y,
     NICE_0,
     NODE,
+    advance,
     chain,
     clear_buddies,
     eligible,
@@ -28,7 +29,6 @@ from ple_gym.sim.host.cfs_rq import (
     pick_next_entity,
     requeue_delayed,
     set_next_entity,
-    sums,
     update_min_vruntime,
     virtual,
 )
@@ -121,7 +121,7 @@ def describe(scenario):
 # --- picking ----------------------------------------------------------------------------------------------------------
 
 
-@apart
+@inlined
 def pick_task(s, p, t):
     """Who runs next on p, or NONE; whose delayed dequeue is due goes on the way [pick_task_fair]."""
     root = root_of(s, p)
@@ -164,6 +164,8 @@ def start(s, key):
         group = s.host_vcpu[i]
         group.weight = share_of(s, i)
         group.deadline = virtual(own.slice, group) // 2
+        if group.on_rq:
+            s.host_vcpu[root_of(s, (i - par.vcpus - par.pcpus) // par.vms)].load += group.weight
 
 
 @inlined
@@ -173,9 +175,9 @@ def fork(s, p, v):
     s.host_vcpu[v].deadline = virtual(s.host_par[0].slice, s.host_vcpu[v]) // 2
     s.host_vm[s.vcpu[v].vm].nr += 1
     s.host_pcpu[p].nr_running += 1
-    chain(s.host_vcpu, q, v, next_seq(s, p))
+    chain(s.host_par[0], s.host_vcpu, q, v, next_seq(s, p))
     if q != root and not s.host_vcpu[q].on_rq:
-        chain(s.host_vcpu, root, q, next_seq(s, p))
+        chain(s.host_par[0], s.host_vcpu, root, q, next_seq(s, p))
 
 
 @inlined
@@ -191,7 +193,7 @@ def holds(s, p, t):
     return False
 
 
-@apart
+@inlined
 def put_prev(s, p, v, t, stays):
     """v waits, last in order of arrival; or it sleeps, and leaves its queues if they let it."""
     home = s.vcpu[v].pcpu
@@ -207,7 +209,7 @@ def put_prev(s, p, v, t, stays):
     put(s, p, v, np.int64(s.pcpu[p].queued))
 
 
-@apart
+@inlined
 def pick_next(s, p, t):
     """The choice of p's queues; an idle pCPU looks elsewhere. Whatever was asked of p is done."""
     hinted = s.host_pcpu[p].hinted
@@ -230,7 +232,7 @@ def pick_next(s, p, t):
     return v
 
 
-@apart
+@inlined
 def set_next(s, p, v, t):
     """v runs: its protection begins, unless it goes on. Slices end at ticks."""
     if s.vcpu[v].pcpu != p:
@@ -247,7 +249,7 @@ def set_next(s, p, v, t):
     return INF
 
 
-@apart
+@inlined
 def yield_now(s, p, v):
     """v yields in its own queue, if p has another task at all [yield_task_fair]."""
     own, q = s.host_par[0], queue_of(s, p, v)
@@ -266,12 +268,12 @@ def yield_now(s, p, v):
     if own.version == E618Y:
         if not eligible(s.host_par[0], s.host_vcpu, q, v):
             return
-        e.vruntime = e.deadline
+        advance(own, s.host_vcpu, q, v, e.deadline - e.vruntime)
     e.deadline += virtual(own.slice, e)
     update_min_vruntime(s.host_vcpu, q)
 
 
-@apart
+@inlined
 def yield_to(s, p, q, v, t):
     """v is the next buddy at every level on q, which must choose anew [yield_to, yield_to_task_fair].
 
@@ -402,9 +404,9 @@ def part(s, p, q, x):
     """How long entity x of queue q may run on p at a time (CFS) [sched_slice]."""
     own, root = s.host_par[0], root_of(s, p)
     time = max(np.int64(8), s.host_pcpu[p].nr_running) * own.slice
-    time = time * s.host_vcpu[x].weight // sums(s.host_par[0], s.host_vcpu, q)[0]
+    time = time * s.host_vcpu[x].weight // s.host_vcpu[q].load
     if q != root:
-        time = time * s.host_vcpu[q].weight // sums(s.host_par[0], s.host_vcpu, root)[0]
+        time = time * s.host_vcpu[q].weight // s.host_vcpu[root].load
     return max(own.slice, time)
 
 

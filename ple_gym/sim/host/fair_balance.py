@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim.dispatch import allowed, holds_pcpu, socket
-from ple_gym.sim.host.cfs_rq import E618, eligible, sums
+from ple_gym.sim.host.cfs_rq import E618, eligible
 from ple_gym.sim.host.fair_nodes import grouped, queue_of, root_of
 from ple_gym.sim.host.fair_queues import check_preempt_wakeup, move, nr_running
 from ple_gym.sim.host.runqueue import put, remove
@@ -103,7 +103,7 @@ def part(s, p, far):
 @inlined
 def load_of(s, p):
     """The weight of all that is in p's queues."""
-    return sums(s.host_par[0], s.host_vcpu, root_of(s, p))[0]
+    return s.host_vcpu[root_of(s, p)].load
 
 
 @apart
@@ -176,7 +176,7 @@ def task_load(s, v):
     weight = s.host_vcpu[v].weight
     if grouped(s):
         g = queue_of(s, s.vcpu[v].pcpu, v)
-        weight = weight * s.host_vcpu[g].weight // sums(s.host_par[0], s.host_vcpu, g)[0]
+        weight = weight * s.host_vcpu[g].weight // s.host_vcpu[g].load
     return max(np.int64(1), weight)
 
 

@@ -95,7 +95,7 @@ def enqueue(s, p, v, t, wakes):
     s.host_pcpu[p].nr_running += 1
     s.host_vm[s.vcpu[v].vm].nr += 1
     place_entity(s.host_par[0], s.host_vcpu, q, v, wakes)
-    chain(s.host_vcpu, q, v, next_seq(s, p))
+    chain(s.host_par[0], s.host_vcpu, q, v, next_seq(s, p))
     if q == root:
         return over
     if s.host_vcpu[q].on_rq:
@@ -105,7 +105,7 @@ def enqueue(s, p, v, t, wakes):
     over = update_queue(s, p, root, t) or over
     update_shares(s, p, q, t)
     place_entity(s.host_par[0], s.host_vcpu, root, q, True)
-    chain(s.host_vcpu, root, q, next_seq(s, p))
+    chain(s.host_par[0], s.host_vcpu, root, q, next_seq(s, p))
     return over
 
 
