@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -29,7 +30,8 @@ from worlds import (
 
 from ple_gym.lanes import Lanes
 from ple_gym.rules import RULES
-from ple_gym.scenario import Scenario
+from ple_gym.scenario import Host, Limit, Scenario
+from ple_gym.scenario import Vm as ScenarioVm
 from ple_gym.scenario.builtin import load
 from ple_gym.sim.jit import JIT_ENABLED
 
@@ -198,6 +200,26 @@ def test_random_worlds_that_linux_balances(monkeypatch: pytest.MonkeyPatch) -> N
     run()
     if JIT_ENABLED:
         assert not BALANCED - happened.keys()
+
+
+@pytest.mark.parametrize("linux", ["6.6", "6.14", "6.18.2"])
+def test_a_key_that_is_out_of_bounds(linux: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A light VM beside a heavy one, with long ticks: sums of keys in bounds are kept, others are made anew (15.1)."""
+    bound, met = Fair.bound, set()
+
+    def noting(self: Fair, c: int) -> int:
+        met.add(abs(c) > self.most)
+        return bound(self, c)
+
+    monkeypatch.setattr(Fair, "bound", noting)
+    hog = ScenarioVm(locks=0, transactions=0, compute="exponential 1000000000", block="exponential 1000000000")
+    kinds = ((200, 65_535, 0.1), (2, 1, 0.1), (2, 65_535, 0.5))
+    vms = [replace(hog, vcpus=n, weight=weight, block_probability=share) for n, weight, share in kinds]
+    host = Host(scheduler="fair", linux=linux, pcpus=2, tsc_hz=10**10, timeslice_ms=1)
+    host = replace(host, base_slice_us=100, tick_us=100_000)
+    limit = Limit(simulated_s=20.0)
+    agree(Scenario(host=host, limit=limit, guest=vms[0], neighbours=tuple(vms[1:])), "host", 0)
+    assert met == {False, True}
 
 
 def check_end(name: str, end: object, run: Callable[[Scenario, str, int], None]) -> set[object]:

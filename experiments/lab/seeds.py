@@ -10,6 +10,7 @@ FIGURES = range(2_200_000, 2_300_000)  # figures 1 and 3 to 6
 PAUSE_LOOP = range(2_300_000, 2_400_000)  # gap and window, locks, rival explanations
 LEADERBOARD = range(2_400_000, 2_500_000)  # of `agents.common.TEST`: no learner trains or validates there
 COVERAGE = range(2_500_000, 2_600_000)  # populations of runs, from which intervals are drawn
+HOSTS = range(2_600_000, 2_700_000)  # field cases, and rules on other hosts
 
 RANGES = {
     "calibration": CALIBRATION,
@@ -20,4 +21,5 @@ RANGES = {
     "pause loop": PAUSE_LOOP,
     "leaderboard": LEADERBOARD,
     "coverage": COVERAGE,
+    "hosts": HOSTS,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from experiments.lab.field import FIELD
 from experiments.lab.folders import PROFILES
 from ple_gym.scenario import Host, Limit, Scenario, Vm
 from ple_gym.scenario.builtin import load
@@ -57,6 +58,7 @@ WORLDS: Mapping[str, Scenario] = {
             start="convoy",
         ),
     ),
+    **FIELD,
 }
 
 

@@ -1,0 +1,152 @@
+"""The machines of `experiments/answer/field.py`: those of people who run hypervisors, as far as their texts tell.
+
+Sizes and settings are those of the sources (docs/field-cases.md). No source says how often its load takes which lock,
+so the loads are ours, chosen before anything was run: `light` is that of `Paper8`, `heavy` takes few locks often,
+`mild` and `medium` lie between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ple_gym.scenario import Cost, Decision, Host, Limit, Noise, Ple, Scenario, Vm
+
+LOADS: Mapping[str, Vm] = {
+    "light": Vm(transactions=0, compute="exponential 145000", lock_probability=0.15, locks=55),
+    "mild": Vm(transactions=0, compute="exponential 100000", lock_probability=0.2, locks=32, kernel_share=0.3),
+    "medium": Vm(transactions=0, compute="exponential 60000", lock_probability=0.2, locks=16, kernel_share=0.3),
+    "heavy": Vm(transactions=0, compute="exponential 30000", lock_probability=0.3, locks=4, kernel_share=0.3),
+}
+NO_LIMIT = 0
+
+
+def alike(scenario: Scenario, vms: int) -> Scenario:
+    """The same beside others that are like its guest; so many VMs in all."""
+    return replace(scenario, neighbours=(scenario.guest,) * (vms - 1))
+
+
+def build(pcpus: int) -> Scenario:
+    """F1: a kernel build in two VMs, each as large as the machine. Xen's gap is 41 cycles."""
+    return alike(
+        Scenario(
+            name=f"FieldBuild{pcpus}",
+            host=Host(pcpus=pcpus, ratelimit_us=NO_LIMIT),
+            ple=Ple(gap=41),
+            limit=Limit(simulated_s=2.0),
+            guest=replace(LOADS["light"], vcpus=pcpus, spin_period=40),
+        ),
+        2,
+    )
+
+
+def pause_filter() -> Scenario:
+    """F2: AMD's pause filter, 24 pCPUs, four VMs of 16 vCPUs."""
+    return alike(
+        Scenario(
+            name="FieldFilter24",
+            host=Host(pcpus=24, sockets=4, ratelimit_us=NO_LIMIT),
+            ple=Ple(kind="count", count=3000),
+            limit=Limit(simulated_s=1.0),
+            guest=replace(LOADS["light"], vcpus=16, locks=110),
+        ),
+        4,
+    )
+
+
+def tiles() -> Scenario:
+    """F3: six VMs that work, and twelve that wake, work for 20 us and sleep again."""
+    works = replace(LOADS["light"], vcpus=2, lock_kind="tas", block_probability=0.3, block="exponential 300000")
+    wakes = replace(
+        works, vcpus=1, locks=0, sections=1, compute="exponential 53400", kernel_share=0.5,
+        lock_probability=0.0, block_probability=1.0, block="exponential 800000",
+    )  # fmt: skip
+    return Scenario(
+        name="FieldTiles", host=Host(pcpus=8), limit=Limit(simulated_s=1.0), guest=works,
+        neighbours=(*(works,) * 5, *(wakes,) * 12),
+    )  # fmt: skip
+
+
+def large(vms: int, load: str) -> Scenario:
+    """F4, F5, F10: 32 pCPUs on four sockets, VMs of 32 vCPUs."""
+    return alike(
+        Scenario(
+            name=f"Field32x{vms}-{load}",
+            host=Host(pcpus=32, sockets=4, timeslice_ms=5, ratelimit_us=NO_LIMIT),
+            cost=Cost(exit=6000),
+            decision=Decision(actuator="hint"),
+            limit=Limit(simulated_s=0.3),
+            guest=replace(LOADS[load], vcpus=32),
+        ),
+        vms,
+    )
+
+
+def ticket() -> Scenario:
+    """F8: two VMs of 8 vCPUs on 8 pCPUs, with few ticket locks."""
+    guest = replace(LOADS["heavy"], vcpus=8)
+    host = Host(pcpus=8, ratelimit_us=NO_LIMIT)
+    return alike(Scenario(name="FieldTicket8", host=host, limit=Limit(simulated_s=1.0), guest=guest), 2)
+
+
+def one_to_one() -> Scenario:
+    """F11: two VMs of 32 vCPUs on 64 pCPUs, each vCPU pinned to a pCPU of its own."""
+    return alike(
+        Scenario(
+            name="FieldPinned64",
+            host=Host(pcpus=64, sockets=4, ratelimit_us=NO_LIMIT),
+            decision=Decision(actuator="hint"),
+            limit=Limit(simulated_s=0.2),
+            guest=replace(LOADS["heavy"], vcpus=32, affinity="pinned"),
+        ),
+        2,
+    )
+
+
+def web() -> Scenario:
+    """F12: one busy VM of 16 vCPUs on 16 pCPUs, which the host takes for itself 20 times a second."""
+    return Scenario(
+        name="FieldWeb16",
+        host=Host(pcpus=16),
+        noise=Noise(rate_hz=20, level="constant 1000"),
+        limit=Limit(simulated_s=0.4),
+        guest=replace(LOADS["medium"], vcpus=16, locks=8),
+    )
+
+
+def firmware(vcpus: int) -> Scenario:
+    """F13: on four pCPUs each vCPU in turn holds the one lock for 53.4 million cycles, while the others wait for it."""
+    return Scenario(
+        name=f"FieldFirmware{vcpus}",
+        limit=Limit(simulated_s=2.0),
+        guest=Vm(
+            vcpus=vcpus,
+            transactions=vcpus,
+            sections=1,
+            compute="constant 1000",
+            hold="constant 53400000",
+            lock_probability=1.0,
+            hot_probability=1.0,
+            start="convoy",
+        ),
+    )
+
+
+FIELD: Mapping[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        *(build(pcpus) for pcpus in (2, 8, 32)),
+        pause_filter(),
+        tiles(),
+        *(large(vms, load) for vms, load in ((1, "medium"), (2, "medium"), (3, "medium"), (4, "medium"), (2, "mild"))),
+        ticket(),
+        one_to_one(),
+        web(),
+        *(firmware(vcpus) for vcpus in (8, 16, 32)),
+    )
+}
+
+
+def every(name: str, **changes: object) -> dict[str, object]:
+    """Overrides that give every VM of a world these settings."""
+    return {f"{vm}.{key}": value for vm in FIELD[name].vms() for key, value in changes.items()}

@@ -1,0 +1,69 @@
+"""docs/findings-on-hosts.md says what the committed data say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from experiments.answer import hosts
+from experiments.answer.rules import HZ, PAIRED
+from experiments.lab import Table, overrides_text, seeds, tasks, totals
+from experiments.lab.tables import committed
+from experiments.pages import findings_on_hosts
+
+
+def test_the_page_is_what_the_data_say() -> None:
+    page = findings_on_hosts.page(committed("hosts"))
+    assert page == findings_on_hosts.PAGE.read_text(encoding="utf-8"), "run python -m experiments results"
+
+
+@pytest.mark.parametrize(("host", "proposal"), [("Xen 4.18", "paper"), ("credit2", "paper-local")])
+def test_the_proposal_brings_work_as_the_host_steals(host: str, proposal: str) -> None:
+    task = tasks("Paper8", PAIRED, seeds.HOSTS[:1], hosts.overrides("Paper8 in line", host, "pull"))[0]
+    found = hosts.measure(task)
+    both = {rule: totals(task._replace(policy=rule))["now"] * 1_000_000 // HZ for rule in ("host", proposal)}
+    assert found["host"] == both["host"]
+    assert found[hosts.PROPOSAL] == both[proposal] - both["host"]
+
+
+def test_cells_are_counted_by_their_sign() -> None:
+    """Of one rule under Linux: sooner in one world, later in another, and no difference in the third."""
+    changes = dict(zip(hosts.WORLDS, (-100, 100, 0), strict=True))
+    own = hosts.families()["Linux"]
+    rows = {
+        task: (1000, *(changes[place] + task.seed % 7 if changes[place] else 0 for _ in hosts.OTHERS))
+        for place in hosts.WORLDS
+        for host in own
+        for task in tasks(hosts.WORLDS[place][0], PAIRED, range(24), hosts.overrides(place, host, "hint"))
+    }
+    table = Table.of((hosts.BASE, *hosts.OTHERS), rows)
+    claim = next(one for one in hosts.CLAIMS if (one.rule, one.actuator) == ("kvm", "hint"))
+    assert hosts.counts(table, claim, own) == (len(own), len(own), len(own))
+    assert hosts.counts(table, claim, own[:1]) == (1, 1, 1)
+
+
+def counts(rule: str, actuator: str) -> dict[str, tuple[int, int, int]]:
+    """Of the committed table: sooner, unclear, later, by kind of host."""
+    claim = next(one for one in hosts.CLAIMS if (one.rule, one.actuator) == (rule, actuator))
+    return {name: hosts.counts(committed("hosts"), claim, own) for name, own in hosts.families().items()}
+
+
+def test_what_the_page_says_of_signs() -> None:
+    assert [later for _, _, later in counts("spin-age-self", "pull").values()] == [0, 0, 0]
+    for rule in ("kvm-2012", "oracle"):
+        assert all(later <= 1 and sooner >= 17 for sooner, _, later in counts(rule, "hint").values())
+    kvm = counts("kvm", "hint")
+    assert kvm["Linux"][2] > kvm["Linux"][0]
+    assert kvm["Linux, no refill"][2] == 0 < kvm["Linux, no refill"][0]
+    stays, swaps = counts(hosts.PROPOSAL, "pull")["Xen"], counts(hosts.PROPOSAL, "pull, swap")["Xen"]
+    assert (stays[2], swaps[0]) == (1, 1)
+    assert stays[0] > 5 < swaps[2]
+
+
+def test_every_cell_has_all_seeds() -> None:
+    table = committed("hosts")
+    for place in hosts.WORLDS:
+        for host, actuator in hosts.cells():
+            assert len(hosts.rows(table, place, host, actuator)) == hosts.SEEDS, overrides_text(hosts.HOSTS[host])
+    assert (table["unfinished"] <= 1 + len(hosts.OTHERS)).all()
+    assert np.isin(table["seed"], seeds.HOSTS).all()
