@@ -1,6 +1,6 @@
 """Random input of every kind that a user gives: no crash, no traceback, nothing damaged taken for sound.
 
-A few of each kind by default. `PLE_FUZZ=long` makes it as many as `FUZZES` says (an hour or so; add `-s` to see the
+A few of each kind by default. `PLE_FUZZ=long` makes it as many as `FUZZES` says (ten minutes or so; add `-s` to see the
 counts), and `PLE_FUZZ_SEED=7` other ones. A kind is a class: made once, it is asked for one input after the other, and
 says whether that was refused or accepted; whatever it raises is a fault. The number of the input in the message is all
 that is needed to see it again.
