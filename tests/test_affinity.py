@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from machine import totals, traced
+from reference_simulator import simulate
 
 from ple_gym.scenario import Decision, Host, Limit, Scenario, ScenarioError, Vm
 from ple_gym.scenario.affinity import pcpus_of
@@ -68,7 +69,7 @@ def test_pinned_one_to_one_nobody_ever_moves_or_waits(scheduler: str) -> None:
         ("4-2", r"guest.affinity = '4-2': must be any, pinned, or pCPUs such as 0-3 or 0 2 5-7"),
         ("", r"guest.affinity = '': must be any, pinned"),
         ("0,1", r"guest.affinity = '0,1': must be any, pinned"),
-        ("64", r"guest.affinity = '64': must be any, pinned"),
+        ("256", r"guest.affinity = '256': must be any, pinned"),
     ],
 )
 def test_what_no_affinity_is(affinity: str, message: str) -> None:
@@ -82,5 +83,22 @@ def test_who_is_pinned_cannot_be_pulled() -> None:
 
 
 def test_all_of_the_most_pcpus() -> None:
-    scenario = world(replace(BUSY, vcpus=128, affinity="0-63"), pcpus=64).with_overrides({"limit.simulated_s": 0.003})
+    scenario = world(replace(BUSY, vcpus=512, affinity="0-255"), pcpus=256).with_overrides({"limit.simulated_s": 0.003})
     assert totals(scenario, "host") == totals(scenario.with_overrides({"guest.affinity": "any"}), "host")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "xen"), [("credit", "4.5"), ("credit", "4.18"), ("credit2", "4.18"), ("fair", "4.5")]
+)
+def test_pcpus_beyond_the_first_64_are_as_the_others(scheduler: str, xen: str) -> None:
+    """Sets of pCPUs, and the draws of bursts of host noise, have several words there."""
+    vms = [replace(BUSY, vcpus=60, affinity=where) for where in ("60-70 127-128 190-199", "any", "pinned", "3 64 192")]
+    machine = world(*vms, pcpus=200, sockets=3, xen=xen, scheduler=scheduler)
+    noise = {"noise.rate_hz": 3000, "noise.burst_us": 200, "limit.simulated_s": 0.004}
+    scenario = machine.with_overrides(noise)
+    ran = places(scenario)
+    assert {60, 127, 128, 199} <= set().union(*ran[:60]) <= {*range(60, 71), 127, 128, *range(190, 200)}
+    assert ran[120:180] == [{v} for v in range(120, 180)]
+    assert set().union(*ran[180:]) == {3, 64, 192}
+    for rule in ("host", "kvm"):
+        assert totals(scenario, rule, seed=3) == simulate(scenario.to_dict(), rule, 3)

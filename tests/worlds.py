@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ple_gym.lanes import Lanes
 from ple_gym.scenario import Cost, Decision, Host, Limit, Noise, Ple, Scenario, ScenarioError, Vm, describe_parameters
 from ple_gym.scenario.model import AS_IN_XEN, XEN
+from ple_gym.sim.guest.kinds import LOCK_KINDS
 from ple_gym.sim.jit import JIT_ENABLED
 
 #: How many times as many examples are drawn: `make explore` looks for what the fixed ones do not show.
@@ -81,7 +82,7 @@ ples = st.builds(
 def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
     """A VM; an endless one is a busy neighbour that may still use locks."""
     locks = draw(st.integers(0, 4))
-    kind = draw(st.sampled_from(["ticket", "ticket", "mcs", "tas"]))
+    kind = draw(st.sampled_from(["ticket", *LOCK_KINDS]))
     return Vm(
         vcpus=draw(st.integers(1, 7)),
         weight=draw(st.sampled_from([64, 256, 1000])),
@@ -98,7 +99,7 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
         block_probability=draw(st.sampled_from([0.0, 0.0, 0.2])),
         spin_period=draw(st.sampled_from([1, 50, 100])),
         spin_in_user_mode=draw(st.sampled_from([False, False, False, True])),
-        pv_spin_threshold=draw(st.sampled_from([0, 0, 5, 200])) if kind != "tas" else 0,
+        pv_spin_threshold=draw(st.sampled_from([0, 0, 5, 200])) if LOCK_KINDS[kind].halts else 0,
         pc_classes=draw(st.integers(1, 3)),
         start=draw(st.sampled_from(["fresh", "convoy"])) if locks else "fresh",
     )
@@ -281,7 +282,7 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
     yield {"host.ratelimit_us": 0, "host.sockets": 1, name: value}
     yield {"decision.actuator": "hint", name: value}  # a vCPU that is pinned cannot be pulled
     yield {**{f"{vm}.affinity": "any" for vm in scenario.vms()}, name: value}
-    yield {"host.timeslice_ms": 1000, "host.pcpus": 64, name: value}
+    yield {"host.timeslice_ms": 1000, "host.pcpus": 256, name: value}
     yield {"host.tick_us": 100_000, "host.tsc_hz": 10**10, name: value}
     yield {"host.tick_jitter_cycles": 0, name: value}
     vm = name.rpartition(".")[0]

@@ -23,6 +23,7 @@ from ple_gym.rules.helpers import (
     socket,
 )
 from ple_gym.rules.registry import Registry, Rule, choice, number, rule, whole
+from ple_gym.sim.description import Memory
 from ple_gym.sim.state import (
     BLOCKED,
     DONE,
@@ -76,6 +77,7 @@ __all__ = [
     "RULES",
     "RUNNING",
     "WENT_TO_SLEEP",
+    "Memory",
     "Rule",
     "c_rule",
     "candidates",

@@ -78,7 +78,7 @@ class Host(Group):
     """Physical CPUs and the hypervisor's scheduler."""
 
     scheduler: Annotated[str, one_of(SCHEDULERS), "the hypervisor's scheduler"] = "credit"
-    pcpus: Annotated[int, whole(1, 64), "physical CPUs"] = 4
+    pcpus: Annotated[int, whole(1, affinity.MAX_PCPU + 1), "physical CPUs"] = 4
     sockets: Annotated[int, whole(1, 64), "sockets the pCPUs are spread over; at most host.pcpus"] = 1
     # Xen hands out the credits of all pCPUs of a cpupool, also of those that the guests are not allowed to run on.
     credit_pcpus: Annotated[

@@ -112,7 +112,7 @@ class Pcpu:
 class Lock:
     number: int
     holder: Vcpu | None = None
-    waiters: list[Vcpu] = field(default_factory=list)  # ticket and mcs: FIFO, the head first
+    waiters: list[Vcpu] = field(default_factory=list)  # the head first
 
 
 def threshold(*probabilities: float) -> int:
@@ -145,8 +145,6 @@ class Vm:
         self.pc_classes = int(fields["pc_classes"])
         self.convoy = fields["start"] == "convoy"
 
-        self.fifo = self.lock_kind in ("ticket", "mcs")
-        self.halts_waiters = self.halt > 0 and self.fifo
         self.vcpus: list[Vcpu] = []
         self.next_transaction = 0
         self.completed = 0

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ple_gym.sim import rng
+from ple_gym.sim.affinity import may_run_on
 from ple_gym.sim.calendar import request
 from ple_gym.sim.dispatch import enter, socket
 from ple_gym.sim.host import cfs_rq, fair_balance, fair_nodes, fair_queues, fair_sound, runqueue
@@ -32,7 +33,7 @@ from ple_gym.sim.host.cfs_rq import (
     update_min_vruntime,
     virtual,
 )
-from ple_gym.sim.host.fair_balance import balance, may_run, newidle_balance
+from ple_gym.sim.host.fair_balance import balance, newidle_balance
 from ple_gym.sim.host.fair_nodes import PER_VCPU, count, further, group_of, grouped, queue_of, root_of
 from ple_gym.sim.host.fair_queues import (
     check_preempt_wakeup,
@@ -313,7 +314,7 @@ def select_task_rq(s, v):
     n = s.par[0].pcpus
     for i in range(n):
         q = np.uint32((np.int64(prev) + i) % n)
-        if idle(s, q) and socket(s, q) == socket(s, prev) and may_run(s, v, q):
+        if idle(s, q) and socket(s, q) == socket(s, prev) and may_run_on(s, v, q):
             return q
     return prev
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ple_gym.sim.dispatch import allowed, holds_pcpu, socket
+from ple_gym.sim.affinity import may_run_on
+from ple_gym.sim.dispatch import socket
 from ple_gym.sim.host.cfs_rq import E618, eligible
 from ple_gym.sim.host.fair_nodes import grouped, queue_of, root_of
 from ple_gym.sim.host.fair_queues import check_preempt_wakeup, move, nr_running
@@ -28,12 +29,6 @@ def hot(s, v, t):
     return s.vcpu[v].dispatches > 0 and t - s.vcpu[v].left_at < s.host_par[0].migration_cost
 
 
-@inlined
-def may_run(s, v, p):
-    """Whether v's affinity has p."""
-    return holds_pcpu(allowed(s, v), p)
-
-
 # --- idle pull --------------------------------------------------------------------------------------------------------
 
 
@@ -42,7 +37,7 @@ def has_some_for(s, q, p):
     """Whether somebody in q's queue may run on p."""
     found = False
     for j in range(np.int64(s.pcpu[q].queued)):
-        found = found or may_run(s, np.uint32(s.queue[q, j]), p)
+        found = found or may_run_on(s, np.uint32(s.queue[q, j]), p)
     return found
 
 
@@ -51,7 +46,7 @@ def first_cold(s, q, p, t):
     """The first of q's queue that may be moved to p, or NONE."""
     for j in range(np.int64(s.pcpu[q].queued)):
         v = np.uint32(s.queue[q, j])
-        if not hot(s, v, t) and may_run(s, v, p):
+        if not hot(s, v, t) and may_run_on(s, v, p):
             return v
     return NONE
 
@@ -184,7 +179,7 @@ def task_load(s, v):
 def sticks(s, v, p, t, failed, far):
     """Whether v, which waits elsewhere, does not come to p after so many attempts that failed [can_migrate_task]."""
     q = queue_of(s, s.vcpu[v].pcpu, v)
-    if not may_run(s, v, p):
+    if not may_run_on(s, v, p):
         return True
     if failed <= 1 + far and (hot(s, v, t) or (nr_running(s, p) > 0 and s.host_vcpu[q].next == v)):
         return True
