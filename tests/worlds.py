@@ -110,9 +110,9 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     host = draw(hosts)
     guest, neighbours = draw(vms()), draw(st.lists(vms() | vms(endless=True), max_size=2))
     decision = Decision(
-        actuator=draw(st.sampled_from(["pull", "pull", "local", "hint"])), pull_swaps=draw(st.booleans())
+        actuator=draw(st.sampled_from(["default", "pull", "local", "hint", "yield"])), pull_swaps=draw(st.booleans())
     )
-    if decision.actuator != "pull" and draw(st.booleans()):
+    if decision.actuator not in ("default", "pull") and draw(st.booleans()):
         last = host.pcpus - 1
         affinities = st.sampled_from(["any", "pinned", "pinned", "0", f"{last}", f"0 {last}", f"{last // 2}-{last}"])
         guest, *neighbours = (replace(vm, affinity=draw(affinities)) for vm in (guest, *neighbours))
@@ -176,7 +176,7 @@ def under_fair(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario
         migration_cost_us=choice([0, 1, 50, 500]),
     )
     cost = replace(scenario.cost, ipi=choice([0, 260, 5000]))  # a hint fails only before it arrives
-    decision = replace(scenario.decision, actuator=choice(["hint", "hint", "pull", "local"]))
+    decision = replace(scenario.decision, actuator=choice(["default", "hint", "pull", "local", "yield"]))
     # It does not know of affinities.
     guest, *neighbours = (replace(vm, affinity="any") for vm in scenario.vms().values())
     guest = replace(guest, block_probability=choice([0.0, 0.0, 0.05, 0.2]))

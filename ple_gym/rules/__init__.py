@@ -38,6 +38,7 @@ from ple_gym.sim.state import (
     QUEUED,
     RUNNING,
     WENT_TO_SLEEP,
+    YIELD_ONLY,
 )
 
 #: The families that are listed first, in this order. Others follow by name, what knows more than a hypervisor at last.
@@ -76,6 +77,7 @@ __all__ = [
     "RULES",
     "RUNNING",
     "WENT_TO_SLEEP",
+    "YIELD_ONLY",
     "Rule",
     "c_rule",
     "candidates",

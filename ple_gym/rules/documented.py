@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 
 from ple_gym.rules import helpers
-from ple_gym.rules.registry import Rule
+from ple_gym.rules.registry import ACTUATORS, Rule
 from ple_gym.rules.sight import FACTS, NUMBERS, TABLES, visible_fields
 
 #: What each visible field of a record is. Times are in cycles.
@@ -76,8 +76,16 @@ def _rules(rules: Iterable[Rule]) -> str:
     return _table(
         heads,
         [
-            (f"`{r.name}`", r.summary, r.reads, r.actuator, r.information, "yes" if r.hypothetical else "no", r.source)
-            for r in rules
+            (
+                f"`{one.name}`",
+                one.summary,
+                one.reads,
+                ACTUATORS[one.actuator],
+                one.information,
+                "yes" if one.hypothetical else "no",
+                one.source,
+            )
+            for one in rules
         ],
     )
 

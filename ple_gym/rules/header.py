@@ -16,7 +16,7 @@ _CODES = {
     "vCPU states": ("RUNNING", "QUEUED", "BLOCKED", "DONE"),
     "why a vCPU left its pCPU": ("NEVER_RAN", "PREEMPTED", "PLE_YIELD", "WENT_TO_SLEEP"),
     "what is on a pCPU": ("IDLE", "GUEST", "NOISE"),
-    "actuators": ("PULL", "LOCAL", "HINT"),
+    "actuators": ("PULL", "LOCAL", "HINT", "YIELD_ONLY"),
 }
 _POINTERS = {"queue": "uint16_t", "parameters": "void", "memory": "int64_t", "host": "void"}
 

@@ -10,15 +10,15 @@ import numpy as np
 
 from ple_gym.rules.compiling import helper
 from ple_gym.sim import rng
-from ple_gym.sim.decisions import within_reach
+from ple_gym.sim.decisions import is_candidate
 from ple_gym.sim.state import INF
 
 
 @helper
 def may_run(see, v):
-    """Whether v can be run here: it is queued, and within the actuator's reach."""
+    """Whether v can be answered: it is queued, and within the actuator's reach."""
     vcpu = see.vcpu[v]
-    return within_reach(vcpu.state, vcpu.pcpu, see.here, see.actuator)
+    return is_candidate(vcpu.state, vcpu.pcpu, see.here, see.actuator)
 
 
 @helper

@@ -7,16 +7,31 @@ import numpy as np
 from ple_gym.sim.calendar import refresh_host
 from ple_gym.sim.dispatch import go_on, leave, schedule, switch
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.state import ADVANCING, BY_EXIT, HINT, LOCAL, PLE_YIELD, QUEUED
+from ple_gym.sim.state import ADVANCING, BY_EXIT, HINT, LOCAL, PLE_YIELD, QUEUED, YIELD_ONLY
+
+
+@inlined
+def is_candidate(state, pcpu, here, actuator):
+    """Whether a rule may name a vCPU in this state, on or last on this pCPU, at an exit on pCPU `here`.
+
+    Legality is written here and in the next two functions, and nowhere else: rules and masks ask them, too.
+    """
+    return (state == QUEUED) & ((actuator != LOCAL) | (pcpu == here))
 
 
 @inlined
 def within_reach(state, pcpu, here, actuator):
-    """Whether a vCPU in this state, on or last on this pCPU, can be run for an exit on pCPU `here`.
+    """Whether an action may be to run or to favour it: under YIELD_ONLY nobody can be chosen."""
+    return is_candidate(state, pcpu, here, actuator) & (actuator != YIELD_ONLY)
 
-    Legality is written here and nowhere else: rules and masks ask this, too.
-    """
-    return (state == QUEUED) & ((actuator != LOCAL) | (pcpu == here))
+
+@inlined
+def meant(s, p, answer):
+    """The action (int64) that a rule's answer stands for: under YIELD_ONLY whoever names a candidate yields."""
+    if s.par[0].actuator != YIELD_ONLY or answer < 0 or answer >= s.par[0].vcpus or answer == s.pcpu[p].current:
+        return answer
+    v = np.uint32(answer)
+    return s.par[0].vcpus if is_candidate(s.vcpu[v].state, s.vcpu[v].pcpu, p, YIELD_ONLY) else answer
 
 
 @inlined

@@ -43,7 +43,7 @@ BY_TIMER, BY_EXIT = np.arange(2)
 # PLE kinds
 PLE_WINDOW, PLE_COUNT = 0, 1
 # actuators
-PULL, LOCAL, HINT = 0, 1, 2
+PULL, LOCAL, HINT, YIELD_ONLY = 0, 1, 2, 3
 # run status; CUT_OFF: the caller has ended it
 ADVANCING, DECIDE, FINISHED, TIMED_OUT, CUT_OFF = np.arange(5)
 # where an environment starts: at a world's first decision, or inside a storm of exits

@@ -209,6 +209,8 @@ class Parameters:
         self.window_max = int(ple["window_max"])
 
         self.actuator = scenario["decision"]["actuator"]
+        if self.actuator == "default":
+            self.actuator = "hint" if host.get("scheduler") == "fair" else "pull"
         self.pull_swaps = bool(scenario["decision"]["pull_swaps"])
         self.limit = round(scenario["limit"]["simulated_s"] * self.f)
 

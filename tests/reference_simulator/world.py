@@ -219,11 +219,15 @@ class World:
         ple.note_exit(self.parameters, v, self.now)
         for q in self.pcpus:
             self.settle(q, self.now)
-        action = self.rule(self, p, v)
+        action = self.meant(v, self.rule(self, p, v))
         p.exit_until = self.now + self.exit_cost(p, v, action)
         self.decide(p, v, action)
 
     # 10 Decisions
+
+    def meant(self, y: Vcpu, answer: int) -> int:
+        """Under `yield` whoever names another vCPU than y yields."""
+        return len(self.vcpus) if self.parameters.actuator == "yield" and answer != y.index else answer
 
     def looked_at(self, y: Vcpu, action: int) -> int:
         """10.1: the candidates until the choice is made."""
