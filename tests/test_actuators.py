@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,15 +14,30 @@ from hypothesis import strategies as st
 from machine import Machine, totals
 from reference_simulator.rules import RULES as SPECIFIED
 from test_differential import agree, fitting
+from test_fair import US, Stage, hogs
 from worlds import contended_scenarios, under_fair
 
 from ple_gym import cli, simulate
 from ple_gym.errors import PolicyError
 from ple_gym.lanes import Lanes
-from ple_gym.rules import RULES, YIELD_ONLY, candidates, rule
+from ple_gym.rules import (
+    HINT_FAILED,
+    HINT_IGNORED,
+    HINT_PENDING,
+    HINT_WON,
+    IDLE,
+    NEVER_HINTED,
+    QUEUED,
+    RULES,
+    YIELD_ONLY,
+    candidates,
+    rule,
+)
 from ple_gym.scenario import SCENARIOS, Decision, Scenario, load
 from ple_gym.scenario.profiles import DIFFERENCES
 from ple_gym.scenario.schedulers import SCHEDULERS
+from ple_gym.sim.jit import JIT_ENABLED
+from ple_gym.sim.state import NONE
 
 ACTUATORS = ("hint", "yield", "local", "pull")
 CROWDED = {"guest.start": "convoy", "host.pcpus": 2, "limit.simulated_s": 0.05}
@@ -102,6 +118,101 @@ def test_a_rule_may_not_name_whom_it_could_not_have_run() -> None:
 
     with pytest.raises(PolicyError, match="is not legal"):
         simulate("Storm", wrong, 1, {"decision.actuator": "yield", "limit.simulated_s": 0.01})
+
+
+# --- what a hint did --------------------------------------------------------------------------------------------------
+
+#: By the rules of 15: CFS takes who is within the granularity, 6.6 has no buddies, 6.18.2 takes who is eligible.
+OUTCOMES = [("5.15", 1, HINT_WON), ("6.6", 1, HINT_IGNORED), ("6.18.2", 1, HINT_WON), ("6.18.2", 9000, HINT_IGNORED)]
+
+
+@pytest.mark.parametrize(("linux", "behind", "outcome"), OUTCOMES)
+def test_a_hint_is_pending_until_its_pcpu_chooses(linux: str, behind: int, outcome: int) -> None:
+    scenario = hogs(linux, 6, **{"host.pcpus": 2, "cost.ipi": 700 * US, "ple.window": 500 * US})
+    stage = Stage(scenario, [0, 0, behind], exit_on=1)
+    target = stage.cast[2]
+    assert stage.vcpu["hint"].tolist() == [NEVER_HINTED] * 6
+    stage.step(target)
+    assert (stage.vcpu["hint"][target], stage.pcpu["hinted"][0]) == (HINT_PENDING, target)
+    stage.step_until(lambda: stage.pcpu["hinted"][0] == NONE)
+    assert stage.vcpu["hint"][target] == outcome
+    assert (outcome == HINT_WON) == (stage.pcpu["current"][0] == target)
+
+
+def test_a_hint_fails_where_nobody_else_is_on_either_pcpu() -> None:
+    stage = Stage(hogs("6.18.2", 2, **{"host.pcpus": 2, "cost.ipi": 700 * US}), [0], exit_on=1)
+    idle, runs = 0, stage.cast[0]
+    stage.pcpu["current"][idle] = NONE  # as if it had just been woken there
+    stage.pcpu["mode"][idle] = IDLE
+    stage.vcpu["state"][runs], stage.pcpu["queued"][idle], stage.queues[idle, 0] = QUEUED, 1, runs
+    asker = stage.asker
+    stage.step(runs)
+    assert stage.vcpu["hint"][runs] == HINT_FAILED and stage.pcpu["hinted"][idle] == NONE
+    assert stage.pcpu["current"][1] == asker and stage.lanes.totals(0)["hints_failed"] == 1
+
+
+def test_a_second_hint_takes_the_place_of_the_first() -> None:
+    stage = Stage(hogs("5.15", 6, **{"host.pcpus": 2, "cost.ipi": 5000 * US}), [0, 1, 2], exit_on=1)
+    first, second = stage.cast[1:]
+    stage.step(first)
+    stage.step_until(lambda: stage.here == 1)
+    assert stage.vcpu["hint"][first] == HINT_PENDING
+    stage.step(second)
+    assert stage.vcpu["hint"][first] == HINT_IGNORED
+    assert (stage.vcpu["hint"][second], stage.pcpu["hinted"][0]) == (HINT_PENDING, second)
+
+
+HEEDS = '''"""A rule that learns from what its hints did."""
+
+from ple_gym.rules import HINT_FAILED, HINT_IGNORED, rule, seems_to_spin, siblings, victim
+
+
+@rule("heeds", reads="outcomes of hints, who would go", actuator="hint", source="mine")
+def heeds(see, asker):
+    """A sibling whose last hint was not in vain, and that puts nobody off but a spinner."""
+    for v in siblings(see):
+        vain = see.vcpu[v].hint == HINT_FAILED or see.vcpu[v].hint == HINT_IGNORED
+        goes = victim(see, v)
+        if not vain and (goes < 0 or seems_to_spin(see, goes)):
+            return v
+    return see.defer
+'''
+
+
+def heeded(m: Machine) -> int:
+    """What `heeds` answers, from the records."""
+    guest = m.scenario.guest
+    progress = 2 * (m.scenario.ple.window // guest.spin_period + 1) * guest.spin_period
+    spins = (m.vcpu["ples"] > 0) & (m.vcpu["cpu_time"] - m.vcpu["cpu_at_ple"] <= progress)
+    for v in m.candidates():
+        runs = int(m.pcpu["current"][m.vcpu["pcpu"][v]])
+        spared = runs in (NONE, m.asker) or spins[runs]
+        if m.vcpu["vm"][v] == m.vcpu["vm"][m.asker] and m.vcpu["hint"][v] not in (HINT_FAILED, HINT_IGNORED) and spared:
+            return v
+    return m.defer
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_users_rule_reads_the_last_hint_and_its_victim(scheduler: str, tmp_path: Path) -> None:
+    file = tmp_path / "heeds.py"
+    file.write_text(HEEDS, encoding="utf-8")
+    world = load("Paper8").with_overrides({**CROWDED, "host.scheduler": scheduler, "decision.actuator": "hint"})
+    m = Machine(
+        world.with_overrides({"guest.compute": "exponential 3000", "host.linux": "6.14", "host.ratelimit_us": 0})
+    )
+    seen, answers = set(), set()
+    for _ in range(300 if JIT_ENABLED else 30):
+        if not m.deciding:
+            break
+        answer = m.consult(f"{file}:heeds")
+        assert answer == heeded(m)
+        seen |= set(m.vcpu["hint"].tolist())
+        answers.add(answer == m.defer)
+        m.step(answer)
+    if JIT_ENABLED:
+        assert {NEVER_HINTED, HINT_WON} <= seen
+        assert scheduler != "fair" or (HINT_IGNORED in seen and answers == {True, False})
 
 
 # --- kernel and specification -----------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from ple_gym.rules.helpers import (
     sibling,
     siblings,
     socket,
+    victim,
 )
 from ple_gym.rules.registry import Registry, Rule, choice, number, rule, whole
 from ple_gym.sim.state import (
@@ -28,8 +29,13 @@ from ple_gym.sim.state import (
     DONE,
     GUEST,
     HINT,
+    HINT_FAILED,
+    HINT_IGNORED,
+    HINT_PENDING,
+    HINT_WON,
     IDLE,
     LOCAL,
+    NEVER_HINTED,
     NEVER_RAN,
     NOISE,
     PLE_YIELD,
@@ -66,8 +72,13 @@ __all__ = [
     "DONE",
     "GUEST",
     "HINT",
+    "HINT_FAILED",
+    "HINT_IGNORED",
+    "HINT_PENDING",
+    "HINT_WON",
     "IDLE",
     "LOCAL",
+    "NEVER_HINTED",
     "NEVER_RAN",
     "NOISE",
     "PLE_YIELD",
@@ -95,5 +106,6 @@ __all__ = [
     "sibling",
     "siblings",
     "socket",
+    "victim",
     "whole",
 ]

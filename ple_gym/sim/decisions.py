@@ -5,9 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim.calendar import refresh_host
-from ple_gym.sim.dispatch import go_on, leave, schedule, switch
+from ple_gym.sim.dispatch import answer_hint, go_on, leave, schedule, switch
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.state import ADVANCING, BY_EXIT, HINT, LOCAL, PLE_YIELD, QUEUED, YIELD_ONLY
+from ple_gym.sim.state import (
+    ADVANCING,
+    BY_EXIT,
+    HINT,
+    HINT_FAILED,
+    HINT_PENDING,
+    LOCAL,
+    NONE,
+    PLE_YIELD,
+    QUEUED,
+    YIELD_ONLY,
+)
 
 
 @inlined
@@ -85,6 +96,14 @@ def exit_cost(s, p, t, action):
 
 
 @inlined
+def note_hint(s, q, v):
+    """v is favoured on q, in place of whoever was there."""
+    answer_hint(s, q, NONE)
+    s.pcpu[q].hinted = v
+    s.vcpu[v].hint = HINT_PENDING
+
+
+@inlined
 def yields(s, p, t, action):
     """Resume or switch as `action` says, or prepare the host's own yield; returns whether that must follow."""
     par = s.par[0]
@@ -107,7 +126,9 @@ def yields(s, p, t, action):
             switch(s, p, v, t, handler)
             return False
         if not s.host.yield_to(s, p, q, v, t):
+            s.vcpu[v].hint = HINT_FAILED
             go_on(s, p, t, handler)
             return False
+        note_hint(s, q, v)
     s.host.yield_now(s, p, y)
     return True
