@@ -41,16 +41,17 @@ class Options(set_ppo.Options):
 
 
 def oracle_targets(
+    answers: npt.NDArray[np.int64],
     vcpus: npt.NDArray[np.float32],
     masks: npt.NDArray[np.bool_],
     softness: float,
     features: tuple[str, ...] = FEATURES,
 ) -> npt.NDArray[np.float32]:
-    """What the compiled rule `oracle` would do, as probabilities [B, V + 1], from `tokens` at the oracle's level.
+    """Softened `answers` [B] of the rule `oracle`, as probabilities [B, V + 1], whose argmax they are.
 
-    All weight is on its own action, its argmax, except that of the line (holder, then tickets in order) each queued
-    vCPU behind the target has `softness` of the one before. vcpus: [B, V, F], of `features`; masks: [B, V + 1]. Not for
-    `tas`.
+    Where the answer is the asker, it has all weight. Else each vCPU of the line (holder, then tickets in order) that
+    may run has `softness` of the one before, and the answer, the first of them, most. vcpus: [B, V, F], `tokens` at
+    the oracle's level, of `features`; masks: [B, V + 1].
     """
     column = {name: vcpus[..., features.index(name)] for name in features}
     batch, count = vcpus.shape[:2]
@@ -61,8 +62,7 @@ def oracle_targets(
     ahead = (column["holder"] > 0) | (in_line & (column["line"] < own_line))
     chain = np.where(ahead & masks[:, :-1], np.where(column["holder"] > 0, -1.0, column["line"]), np.inf)
     chain[rows, asker] = np.inf
-    behind_runs = ((column["running"] > 0) & in_line & (column["line"] > own_line)).any(axis=1)
-    resumes = (column["next"][rows, asker] > 0) | behind_runs | np.isinf(chain).all(axis=1)
+    resumes = answers == asker
     place = chain.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
     weights = np.where(np.isinf(chain), 0.0, softness ** place.astype(float))
     weights[resumes] = 0.0
@@ -80,9 +80,10 @@ def experience(options: Options) -> tuple[dict[str, torch.Tensor], torch.Tensor,
     kept: list[tuple[Any, ...]] = []
     for _ in range(max(1, options.expert_decisions // options.lanes)):
         masks = envs.action_masks()
-        targets = oracle_targets(observation["vcpus"], masks, options.softness, features)
+        answers = envs.envs.ask("oracle")
+        targets = oracle_targets(answers, observation["vcpus"], masks, options.softness, features)
         kept.append((observation["vcpus"], observation["host"], masks, targets))
-        observation, *_ = envs.step(targets.argmax(axis=1))
+        observation, *_ = envs.step(answers)
     vcpus, host, masks, targets = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*kept, strict=True))
     return {"vcpus": vcpus, "host": host}, masks, targets
 

@@ -18,7 +18,7 @@ settings.register_profile("explore", parent=settings.get_profile("ple_gym"), der
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ple_gym"))
 
 #: What a development environment need not have: reasons of skips that `--all-here` lets pass.
-ELSEWHERE = ("ray", "RLlib", "RL Zoo", "Tianshou", "JAX", "moviepy", "gcc", "make nojit")
+ELSEWHERE = ("ray", "RLlib", "RL Zoo", "Tianshou", "JAX", "moviepy", "gcc", "make nojit", "no clone")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "howto").glob("*.md"))
 QUOTE = re.compile(r"^```python not-run (?P<file>\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 PATCH = re.compile(r"^```diff\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NEEDED = ("ple_gym", "docs", "tests/reference_simulator", "tests/worlds.py", "tests/test_invariants.py")
+NEEDED = ("ple_gym", "docs", "tests/reference_simulator", "tests/worlds.py")
 
 #: Run with the changed copy as its folder: the changed kernel, as plain Python, beside the changed reference.
 COMPARE = """
@@ -75,8 +75,12 @@ def test_the_page_on_waits_adds_one_that_works(tmp_path: Path) -> None:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         copy(ROOT / name, tmp_path / name)
+    changes = "".join(PATCH.findall(page))
+    specification, reference, code = re.findall(r"^\+\+\+ b/(\S+)$", changes, re.MULTILINE)  # three files, each once
+    assert (specification, reference) == ("docs/model.md", "tests/reference_simulator/guest.py")
+    assert code == "ple_gym/sim/guest/kinds.py"
     patch = tmp_path / "lifo.patch"
-    patch.write_text("".join(PATCH.findall(page)), encoding="utf-8")
+    patch.write_text(changes, encoding="utf-8")
     alone = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}  # in a repository, git would skip the copy
     applied = subprocess.run(["git", "apply", patch.name], cwd=tmp_path, env=alone, capture_output=True, text=True)
     assert applied.returncode == 0, applied.stderr

@@ -45,6 +45,7 @@ from ple_gym.adapters.semi_markov import semi_markov  # noqa: E402
 from ple_gym.cli.parsing import STYLE  # noqa: E402
 from ple_gym.drive import NEXT, RESET, STEP  # noqa: E402
 from ple_gym.envs.env import PleEnv  # noqa: E402
+from ple_gym.envs.vector import PleVectorEnv  # noqa: E402
 from ple_gym.lanes import Lanes  # noqa: E402
 from ple_gym.learned.file import (  # noqa: E402
     HEAD,
@@ -58,6 +59,7 @@ from ple_gym.learned.file import (  # noqa: E402
 )
 from ple_gym.learned.network import RANKS  # noqa: E402
 from ple_gym.scenario.builtin import load  # noqa: E402
+from ple_gym.sim.state import NONE  # noqa: E402
 from ple_gym.view.features import HOST_FEATURES, VCPU_FEATURES  # noqa: E402
 
 #: `Tiny` with 5 of its 100 transactions, one section each, and a PLE window ten times as long: a wrong decision costs
@@ -266,16 +268,46 @@ def test_a_privileged_critic_sees_more_than_its_actor(tmp_path: Path) -> None:
     assert trained.weights["vcpu1"].shape[1] == len(VCPU_FEATURES) + RANKS
 
 
-def test_the_oracle_of_behaviour_cloning_is_the_compiled_one() -> None:
-    for name, seed in (("Storm", 3), ("TicketOrder", 0)):
-        envs = make_sb3(name, 1, observation="tokens", information="oracle", seed=seed, threads=1)
-        observation, done, infos = envs.reset(), np.array([False]), []
-        while not done[0]:
-            action = bc.oracle_targets(observation["vcpus"], envs.action_masks(), 0.3).argmax(axis=1)
-            observation, _, done, infos = envs.step(action)
-        run = evaluate.simulate(name, "oracle", [seed])[0]
-        assert infos[0]["ple_episode"]["makespan_s"] == run["makespan_s"]
-        assert infos[0]["ple_episode"]["ple_exits"] == run["ple_exits"]
+def line_of(lane: PleVectorEnv) -> list[int]:
+    """Holder, then waiters in order, of the lock that the asker of the only lane waits for."""
+    of, guest = lane.lanes.section, lane.lanes.section("guest")[0]
+    lock = of("lock")[0][guest["lock"][of("pcpu")[0]["current"][of("world")[0, 0]["deciding"]]]]
+    line = [int(lock["holder"])] if lock["holder"] != NONE else []
+    waiter = lock["head"]
+    while waiter != NONE:
+        line.append(int(waiter))
+        waiter = guest["next_waiter"][waiter]
+    return line
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("Storm", {}),
+        ("Storm", {"decision.actuator": "local"}),
+        ("Storm", {"guest.lock_kind": "tas"}),
+        ("TicketOrder", {}),
+    ],
+)
+def test_cloning_learns_the_oracle_s_answer_first_and_then_the_line(name: str, overrides: dict[str, Any]) -> None:
+    """Computed once more from the locks themselves."""
+    envs = make_sb3(name, 1, observation="tokens", information="oracle", seed=3, threads=1, overrides=overrides)
+    observation, longest = envs.reset(), 0
+    for _ in range(400):
+        masks = envs.action_masks()
+        (answer,) = answers = envs.envs.ask("oracle")
+        (targets,) = bc.oracle_targets(answers, observation["vcpus"], masks, 0.3)
+        asker = int(observation["vcpus"][0, :, bc.FEATURES.index("asker")].argmax())
+        line = line_of(envs.envs)
+        before = line[: line.index(asker)] if asker in line else line
+        told = [asker] if answer == asker else [v for v in before if masks[0, v]]
+        expected = np.zeros(targets.size)
+        expected[told] = 0.3 ** np.arange(len(told))
+        assert told[0] == answer == targets.argmax()
+        assert targets == pytest.approx(expected / expected.sum(), abs=1e-6)
+        longest = max(longest, len(told))
+        observation, *_ = envs.step(answers)
+    assert longest >= (1 if overrides.get("guest.lock_kind") == "tas" else 3)
 
 
 @pytest.mark.parametrize("actuator", ["pull", "local"])

@@ -10,11 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_simulator.fair import Fair
+from reference_simulator.fair_balance import Balancer, Domain
 from reference_simulator.fair_queue import Entity
 from reference_simulator.rules import RULES as SPECIFIED
 from reference_simulator.state import Hint, Pcpu, Vcpu, Vm
-from reference_simulator.world import HOSTS, world_of
-from worlds import ENDS, MORE, affordable, contended_scenarios, extreme_scenarios, scenarios, under_fair
+from reference_simulator.world import HOSTS, World, world_of
+from worlds import (
+    ENDS,
+    MORE,
+    affordable,
+    contended_scenarios,
+    extreme_scenarios,
+    long_under_fair,
+    scenarios,
+    under_fair,
+)
 
 from ple_gym.lanes import Lanes
 from ple_gym.rules import RULES
@@ -56,10 +66,31 @@ def test_random_worlds() -> None:
     assert exits[True] >= (2 / 3 if JIT_ENABLED else 1 / 3) * exits.total(), "the rules hardly ever ran"
 
 
+class NotedBalancer(Balancer):
+    """The reference's balancing; it notes what has come to pass in a world."""
+
+    def pull(self, p: Pcpu, q: Pcpu, domain: Domain, room: bool, left: int, over: bool) -> tuple[int, bool]:
+        far = "sockets" if len(domain.parts[0]) > 1 or len({part[0].socket for part in domain.parts}) > 1 else "pCPUs"
+        how = "by number" if room else "by load"
+        came, over = super().pull(p, q, domain, room, left, over)
+        Noted.happened.add(f"{far} are evened out {how}" if came else f"nobody comes, {how}")
+        return came, over
+
+    def may_come(self, v: Vcpu, p: Pcpu, domain: Domain) -> bool:
+        comes = super().may_come(v, p, domain)
+        if not comes and p.index in v.allowed and not self.host.hot(v):
+            Noted.happened.add("one that has had its share stays")
+        return comes
+
+
 class Noted(Fair):
     """The reference's fair scheduler; it notes what has come to pass in a world."""
 
     happened: set[str]
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.balancer = NotedBalancer(self)
 
     def take_away(self, p: Pcpu, v: Vcpu, sleeps: bool) -> bool:
         delayed = "a delayed vCPU goes" if self.threads[v].delayed else ""
@@ -139,6 +170,30 @@ def test_random_worlds_under_linux(monkeypatch: pytest.MonkeyPatch) -> None:
         kinds = {*product(ENDS["host.linux"], ENDS["host.groups"]), *ENDS["decision.actuator"], *ENDS["host.placement"]}
         missing = {*COUNTED, *NOTED, *kinds} - worlds.keys()
         assert not missing
+
+
+#: What must come to pass in worlds that last for some intervals between two attempts to balance.
+BALANCED = {
+    *(f"{what} are evened out {how}" for what in ("pCPUs", "sockets") for how in ("by number", "by load")),
+    "nobody comes, by number", "nobody comes, by load", "one that has had its share stays",
+}  # fmt: skip
+
+
+@pytest.mark.kernel
+def test_random_worlds_that_linux_balances(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(HOSTS, "fair", Noted)
+    happened = Counter()
+
+    @settings(max_examples=EXAMPLES // 4)
+    @given(long_under_fair(), rules, seeds)
+    def run(scenario: Scenario, rule: str, seed: int) -> None:
+        Noted.happened = set()
+        agree(scenario, fitting(rule, scenario), seed)
+        happened.update(Noted.happened)
+
+    run()
+    if JIT_ENABLED:
+        assert not BALANCED - happened.keys()
 
 
 def check_end(name: str, end: object, run: Callable[[Scenario, str, int], None]) -> set[object]:

@@ -59,8 +59,13 @@ class Stage(Machine):
         running["vruntime"] += clock * US
         for queue in queues:
             self.host_vcpu["exec_start"][queue] = present
-        self.host_vcpu["min_vruntime"][queues[0]] = min(self.host_vcpu["vruntime"][self.cast])
+        least = min(self.host_vcpu["vruntime"][self.cast])
+        self.host_vcpu["min_vruntime"][queues[0]] = least
+        self.host_vcpu["total"][queues[0]] = sum(
+            self.host_vcpu["weight"][v] * (self.host_vcpu["vruntime"][v] - least) for v in self.cast
+        )
         self.set_timer("tick_at", clock // scenario.host.tick_us * scenario.host.tick_us + scenario.host.tick_us)
+        self.host_pcpu["due"][0] = self.pcpu["tick_at"][0]
 
     def set_timer(self, name: str, clock: int) -> None:
         self.pcpu[name][0] = self.zero + clock * US
@@ -111,6 +116,19 @@ def test_hogs_take_turns(linux: str, groups: str) -> None:
     assert turns([0, 1], 4000).startswith("B@16000 A@32000" if cfs else "B@4000 A@8000 B@12000 A@16000")
     assert turns([0, 1], 1000).startswith("B@13000 A@26000" if cfs else "B@3000 A@6000 B@9000 A@12000")
     assert turns([0, 1, 2], 4000).startswith("B@12000 C@24000 A@36000" if cfs else "B@4000 C@8000 A@12000")
+
+
+def test_a_tick_comes_late_by_up_to_the_jitter_and_the_next_one_is_due_all_the_same() -> None:
+    jitter, tick = 1000, 4000 * US
+    m = Machine(hogs("6.18.2", 3, **{"host.tick_jitter_cycles": jitter, "ple.window": 3 * US}))
+    first, late = int(m.host_pcpu["due"][0]), {}
+    while m.deciding and len(late) < 10:
+        due = int(m.host_pcpu["due"][0])
+        assert (due - first) % tick == 0
+        late[due] = int(m.pcpu["tick_at"][0]) - due
+        m.step(m.asker)
+    assert max(late) >= first + 9 * tick and len(set(late.values())) > 5
+    assert min(late.values()) >= 0 and max(late.values()) <= jitter
 
 
 @pytest.mark.parametrize("groups", ["flat", "vm"])

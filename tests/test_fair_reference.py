@@ -37,7 +37,7 @@ class Cpu:
         assert isinstance(self.world.host, Fair)
         self.host = self.world.host
         self.pcpu = self.world.pcpus[0]
-        self.pcpu.tick_at = tick
+        self.host.set_tick(self.pcpu, tick)
         self.threads = [self.host.threads[v] for v in self.world.vcpus]
         assert self.pcpu.current is not None
         self.host.put_back(self.pcpu, self.pcpu.current)

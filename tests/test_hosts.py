@@ -23,19 +23,17 @@ from ple_gym.lanes import Lanes
 from ple_gym.learned.file import Network, inputs_of, learned_names, shapes_of
 from ple_gym.policies import load_compiled
 from ple_gym.scenario import Scenario, ScenarioError, load
-from ple_gym.scenario.schedulers import KEEP_AFFINITY, SCHEDULERS
+from ple_gym.scenario.schedulers import SCHEDULERS
 from ple_gym.sim.soundness import FLAWS
 from ple_gym.view.features import names_at
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _registered() -> Iterator[None]:
-    """The two lines that a scheduler of the package would have in the two tables."""
+    """The line that a scheduler of the package would have in each of the two tables."""
     SCHEDULERS["fifo"], HOSTS["fifo"] = fifo.__name__, Fifo
-    KEEP_AFFINITY.add("fifo")  # nobody moves there unless a decision says so
     yield
     del SCHEDULERS["fifo"], HOSTS["fifo"]
-    KEEP_AFFINITY.remove("fifo")
 
 
 def under_fifo(scenario: Scenario) -> Scenario:

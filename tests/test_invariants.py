@@ -19,6 +19,7 @@ from ple_gym.rules import RULES
 from ple_gym.scenario import Limit, Scenario
 from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
+from ple_gym.sim.guest.kinds import LOCK_KINDS, stand_last, the_first
 from ple_gym.sim.host.credit import BOOST, OVER, UNDER
 from ple_gym.traces import events as tr
 
@@ -86,13 +87,15 @@ def check_every_lock_has_one_holder_and_one_line(m: Machine) -> None:
         spinning = {v for v in busy if phase[v] == state.SPIN}
         assert [v for v in busy if phase[v] == state.HOLD] == ([] if holder == state.NONE else [holder])
         assert all(m.vcpu["vm"][v] == vm for v in busy if phase[v] in (state.SPIN, state.HOLD))
-        if vms[vm].lock_kind == "tas":
+        kind = LOCK_KINDS[vms[vm].lock_kind]
+        if not kind.in_line:
             assert head == tail == state.NONE
             continue
         line = m.waiters(number)
         assert set(line) == spinning and len(line) == len(spinning)
         assert tail == (line[-1] if line else state.NONE)
-        assert [tried[v] for v in line] == sorted(tried[v] for v in line)  # the order of the tickets
+        if kind.stand is stand_last:  # the order of the tickets
+            assert [tried[v] for v in line] == sorted(tried[v] for v in line)
 
 
 def check_nothing_is_due_in_the_past(m: Machine) -> None:
@@ -224,7 +227,7 @@ def check_a_trace(scenario: Scenario, trace: np.ndarray) -> None:
             mine = lock == number
             holds = mine & np.isin(kind, (tr.ACQUIRE, tr.RELEASE))
             assert alternates(kind[holds], vcpu[holds], tr.ACQUIRE, tr.RELEASE)  # one holder at a time
-            if vm.lock_kind != "tas":  # first come, first served
+            if LOCK_KINDS[vm.lock_kind][:2] == (stand_last, the_first):  # first come, first served
                 tries, gets = vcpu[mine & (kind == tr.TRY)], vcpu[mine & (kind == tr.ACQUIRE)]
                 assert gets.tolist() == tries[: len(gets)].tolist()
         first += vm.locks

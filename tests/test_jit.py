@@ -347,6 +347,7 @@ made = [Unit(f.__name__, f, 1, [pathlib.Path(__file__)], boxed=True) for f in (f
 compilation.units = lambda: made
 os.sched_getaffinity = lambda _: {0, 1}
 """
+UNSAID = "del os.sched_getaffinity; "  # as on macOS and Windows: not how many CPUs this process may use
 WARM = """
 compilation.warm_up()
 print(*("loaded" if unit.cache.loaded else "compiled" for unit in made), *(unit.entry(40) for unit in made))
@@ -373,6 +374,12 @@ def test_another_process_compiles_all_but_the_first_unit(tmp_path: Path) -> None
     assert side_by_side(tmp_path, "not called: nothing is missing") == ["loaded", "loaded", "41", "42"]
 
 
+def test_where_nobody_says_which_cpus_may_be_used_all_are_counted(tmp_path: Path) -> None:
+    helper = "import pair; pair.compilation.compile_aside()"
+    before = f"{UNSAID}os.cpu_count = lambda: 2"
+    assert side_by_side(tmp_path, helper, before) == ["compiled", "loaded", "41", "42"]
+
+
 @pytest.mark.parametrize(
     ("helper", "before"),
     [
@@ -380,9 +387,11 @@ def test_another_process_compiles_all_but_the_first_unit(tmp_path: Path) -> None
         ("import os; os.kill(os.getpid(), 9)", ""),
         ("", "subprocess.Popen = lambda *_, **__: (_ for _ in ()).throw(OSError('no memory'))"),
         ("import pair; pair.compilation.compile_aside()", "os.sched_getaffinity = lambda _: {0}"),
+        ("import pair; pair.compilation.compile_aside()", f"{UNSAID}os.cpu_count = lambda: 1"),
+        ("import pair; pair.compilation.compile_aside()", f"{UNSAID}os.cpu_count = lambda: None"),
         ("import pair; pair.compilation.compile_aside()", "sys.executable = '/usr/bin/an-application'"),
     ],
-    ids=["fails", "killed", "no process", "one CPU", "embedded"],
+    ids=["fails", "killed", "no process", "one CPU", "one in all", "who knows", "embedded"],
 )
 def test_what_no_other_process_compiles_is_compiled_here(tmp_path: Path, helper: str, before: str) -> None:
     assert side_by_side(tmp_path, helper, before) == ["compiled", "compiled", "41", "42"]

@@ -19,6 +19,7 @@ from ple_gym.scenario import Scenario
 from ple_gym.scenario.builtin import load
 from ple_gym.scenario.schedulers import SCHEDULERS
 from ple_gym.sim import state
+from ple_gym.sim.guest.kinds import LOCK_KINDS
 from ple_gym.sim.host import credit, fair
 from ple_gym.sim.jit import JIT_ENABLED
 from ple_gym.view import features as observe
@@ -184,8 +185,8 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
     asleep = [v for v in everybody if m.vcpu["state"][v] in (state.BLOCKED, state.DONE)]
     hidden = level == record.ORACLE and par["locks"] > 0
     lock = m.lock[m.guest["lock"][y]] if hidden else None
-    tas = hidden and vms[lock["vm"]].lock_kind == "tas"
-    line = m.waiters(m.guest["lock"][y]) if hidden and not tas else []
+    polls = hidden and not LOCK_KINDS[vms[lock["vm"]].lock_kind].in_line
+    line = m.waiters(m.guest["lock"][y]) if hidden and not polls else []
 
     def features(v: int) -> dict[str, float]:
         w, g, h = m.vcpu[v], m.guest[v], m.host_vcpu[v]
@@ -224,7 +225,7 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
             mine = g["phase"] == state.SPIN and g["lock"] == m.guest["lock"][y]
             found |= {
                 "holder": lock["holder"] == v,
-                "next": mine and lock["holder"] == state.NONE and (tas or line[:1] == [v]),
+                "next": mine and lock["holder"] == state.NONE and (polls or line[:1] == [v]),
                 "line": share(line.index(v)) if v in line else TOP,
                 "holds": g["phase"] == state.HOLD,
                 "behind": share(len(line) - 1 - line.index(v)) if v in line else 0,

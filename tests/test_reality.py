@@ -198,6 +198,13 @@ def test_the_program_and_the_world_have_the_same_gap() -> None:
     assert f"    GAP = {GAP}, " in (ROOT / "ple_gym" / "reality" / program.SOURCE).read_text()
 
 
+def test_threads_may_move_only_if_the_cpus_cannot_have_as_many_each() -> None:
+    """As in spinners.c, whose threads begin on CPU i % n; vCPU i begins on pCPU i % n."""
+    places = [world(Setting(threads), HERE, COSTS, 0.3).guest.affinity for threads in (1, 2, 3, 4, 16)]
+    assert places == ["any", "pinned", "any", "pinned", "pinned"]
+    assert "if (world.threads % cpu_count)" in (ROOT / "ple_gym" / "reality" / program.SOURCE).read_text()
+
+
 def test_two_groups_are_two_vms_with_a_lock_each() -> None:
     made = world(Setting(5, groups=2), HERE, COSTS, 0.3)
     assert [(vm.vcpus, vm.locks) for vm in made.vms().values()] == [(3, 1), (2, 1)]
@@ -247,6 +254,15 @@ def test_a_fifo_lock_that_spins_on_is_predicted_to_lose_four_fifths_and_to_vary(
     assert min(predicted) <= high and max(predicted) >= low
     assert max(predicted) > 2 * min(predicted)
     assert median(predicted) < STEADY[2, "ticket", "spin"] / 5
+
+
+@compiled
+def test_a_line_of_spinners_does_not_fall_into_lock_step_with_the_ticks() -> None:
+    """Eight threads that hold for long made 120 to 250 acquisitions a second; if each tick comes on time, 500."""
+    setting = Setting(8, hold=20_000, reaction="spin")
+    first, both = (simulate(world(setting, HERE, COSTS, time), "continue", SEEDS) for time in (0.5, 1.5))
+    made = [after["acquisitions"] - before["acquisitions"] for before, after in zip(first, both, strict=True)]
+    assert 120 <= median(made) <= 250
 
 
 # --- side by side -----------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from ple_gym.evaluate import compare, record, simulate
 from ple_gym.lanes import Lanes, RuleFault
 from ple_gym.learned.file import learned_names
 from ple_gym.policies import load_compiled
-from ple_gym.rules import RULES, Rule, c_rule, files, helpers
+from ple_gym.rules import RULES, Memory, Rule, c_rule, files, helpers
 from ple_gym.rules.documented import MEANINGS, rules_page
 from ple_gym.rules.header import c_header
 from ple_gym.rules.registry import Registry
@@ -237,6 +237,20 @@ def test_a_pointer_to_a_c_function_is_a_rule(folder: Path) -> None:
     expected = compare("Tiny", ["longest-waiting"], 3).runs["longest-waiting"]
     for function in (library.longest_waiting, address):
         assert compare("Tiny", [c_rule("mine", function)], 3).runs["mine"] == expected
+
+
+@compiled
+@needs_gcc
+def test_a_function_that_cffi_has_loaded_is_a_rule(folder: Path) -> None:
+    cffi = pytest.importorskip("cffi")
+    ffi = cffi.FFI()
+    rules = {"longest-waiting": ("longest_waiting", Memory()), "kvm": ("kvm", Memory(per_vm=1, per_vcpu=2))}
+    ffi.cdef("struct ple_sight;" + "".join(f"int64_t {name}(const struct ple_sight *);" for name, _ in rules.values()))
+    library = ffi.dlopen(str(folder / "mine.so"))
+    for rule, (name, memory) in rules.items():
+        mine = c_rule("mine", ffi.addressof(library, name), memory)
+        table = compare("Storm", [rule, mine, "host"], 3).runs
+        assert table["mine"] == table[rule] != table["host"]
 
 
 # --- names with parameters, everywhere a policy is named --------------------------------------------------------------

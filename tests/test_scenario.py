@@ -30,8 +30,10 @@ from ple_gym.scenario import (
 from ple_gym.scenario.builtin import SCENARIOS, load
 from ple_gym.scenario.distributions import QUANTILES, parse, quantile_table
 from ple_gym.scenario.model import AS_IN_XEN, XEN
+from ple_gym.sim.guest.kinds import HALTING
 
 DEFAULT = Scenario()
+A_LOCK_KIND = describe_parameters()["guest.lock_kind"][0]
 CROWD = Scenario(neighbours=(Vm(vcpus=4), Vm(vcpus=2, locks=0)))
 
 # --- random scenarios -------------------------------------------------------------------------------------------------
@@ -78,11 +80,11 @@ vms = st.builds(
     pc_classes=st.integers(1, 4096),
     start=st.sampled_from(["fresh", "convoy"]),
 )
-hosts = st.integers(1, 64).flatmap(
+hosts = st.integers(1, 256).flatmap(
     lambda pcpus: st.builds(
         Host,
         pcpus=st.just(pcpus),
-        sockets=st.integers(1, pcpus),
+        sockets=st.integers(1, min(64, pcpus)),
         tsc_hz=st.integers(10**8, 10**10),
         timeslice_ms=st.integers(1, 1000),
         ratelimit_us=st.just(0) | st.integers(100, 1000),
@@ -98,6 +100,8 @@ hosts = st.integers(1, 64).flatmap(
         wakeup_granularity_us=st.integers(0, 10**6),
         tick_us=st.integers(100, 100_000),
         skew_tick=st.booleans(),
+        tick_jitter_cycles=st.integers(0, 10_000),
+        load_balance=st.booleans(),
         migration_cost_us=st.integers(0, 100_000),
     )
 )
@@ -204,7 +208,7 @@ def test_values_take_their_plain_form():
 
 WIDE_HOST = Host(pcpus=64, timeslice_ms=1000)
 EDGES = [
-    ("host.pcpus", 1, 64, False),
+    ("host.pcpus", 1, 256, False),
     ("host.sockets", 1, 64, False),
     ("host.tsc_hz", 10**8, 10**10, False),
     ("host.timeslice_ms", 1, 1000, False),
@@ -292,17 +296,17 @@ def error_of(change, *arguments):
     [
         ("host.ratelimit_us", 50, "host.ratelimit_us = 50: must be 0 (off) or 100..500000"),
         ("host.ratelimit_us", "50", "host.ratelimit_us = 50: must be 0 (off) or 100..500000"),
-        ("host.pcpus", True, "host.pcpus = True: must be a whole number, 1..64"),
-        ("host.pcpus", 4.0, "host.pcpus = 4.0: must be a whole number, 1..64"),
-        ("host.pcpus", "0.5", "host.pcpus = '0.5': must be a whole number, 1..64"),
+        ("host.pcpus", True, "host.pcpus = True: must be a whole number, 1..256"),
+        ("host.pcpus", 4.0, "host.pcpus = 4.0: must be a whole number, 1..256"),
+        ("host.pcpus", "0.5", "host.pcpus = '0.5': must be a whole number, 1..256"),
         ("host.pcpus", "9" * 5000, None),  # Python refuses to convert it
         ("host.tsc_hz", "2e9", "host.tsc_hz = '2e9': must be a whole number, 100000000..10000000000"),
-        ("host.pcpus", None, "host.pcpus = None: must be a whole number, 1..64"),
+        ("host.pcpus", None, "host.pcpus = None: must be a whole number, 1..256"),
         ("guest.kernel_share", True, "guest.kernel_share = True: must be a number, 0..1"),
         ("guest.kernel_share", "half", "guest.kernel_share = 'half': must be a number, 0..1"),
         ("guest.spin_in_user_mode", 1, "guest.spin_in_user_mode = 1: must be true or false"),
         ("guest.spin_in_user_mode", "yes", "guest.spin_in_user_mode = 'yes': must be true or false"),
-        ("guest.lock_kind", "Ticket", "guest.lock_kind = 'Ticket': must be ticket, mcs or tas"),
+        ("guest.lock_kind", "Ticket", f"guest.lock_kind = 'Ticket': must be {A_LOCK_KIND}"),
         ("ple.kind", "amd", "ple.kind = 'amd': must be window or count"),
         ("decision.actuator", None, "decision.actuator = None: must be default, hint, yield, local or pull"),
         ("name", "two\nlines", "name = 'two\\nlines': must be one line of text"),
@@ -381,11 +385,15 @@ def test_a_missing_neighbour_is_counted():
             {"host.timeslice_ms": 5, "host.ratelimit_us": 5001},
             "host.ratelimit_us = 5001: must be at most the time slice, host.timeslice_ms = 5 (5000 us)",
         ),
+        (
+            {"host.tick_us": 100, "host.tick_jitter_cycles": 267_001},
+            "host.tick_jitter_cycles = 267001: must be at most a tick, host.tick_us = 100 (267000 cycles)",
+        ),
         ({"guest.vcpus": 1019}, "guest.vcpus = 1019: all VMs together must have 1..1024 vCPUs, not 1025"),
         (
             {"neighbours.0.lock_kind": "tas", "neighbours.0.pv_spin_threshold": 9},
             "neighbours.0.pv_spin_threshold = 9: must be 0 (never) with neighbours.0.lock_kind = 'tas'; "
-            "waiters halt on ticket and mcs locks only",
+            f"waiters halt on {HALTING} locks only",
         ),
         (
             {"neighbours.1.start": "convoy"},
@@ -420,7 +428,7 @@ def test_values_that_fit_only_together_may_change_together():
         ({"neighbours": {}}, "neighbours = {}: must be a list of tables of parameters"),
         ({"neighbours": [{}, 5]}, "neighbours.1 = 5: must be a table of parameters"),
         ({"neighbours": [{"vcpus": 0}]}, "neighbours.0.vcpus = 0: must be 1..1024"),
-        ({"host": {"pcpus": "4"}}, "host.pcpus = '4': must be a whole number, 1..64"),
+        ({"host": {"pcpus": "4"}}, "host.pcpus = '4': must be a whole number, 1..256"),
         ([], "scenario = []: must be a table of parameters"),
     ],
 )
@@ -681,5 +689,5 @@ def test_wrong_files_are_named(tmp_path):
     wrong.write_text("[host]\npcpus = 0", encoding="utf-8")
     binary.write_bytes(b"\xff\xfe")
     assert error_of(load, str(missing)) == f"{missing}: No such file or directory"
-    assert error_of(load, str(wrong)) == f"{wrong}: host.pcpus = 0: must be 1..64"
+    assert error_of(load, str(wrong)) == f"{wrong}: host.pcpus = 0: must be 1..256"
     assert error_of(load, str(binary)).startswith(f"{binary}: ")

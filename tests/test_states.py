@@ -67,6 +67,8 @@ def forge(lanes: Lanes, generator: np.random.Generator) -> np.ndarray:
         records = sections[generator.integers(len(sections))]
         if records.dtype.names:
             records = records[records.dtype.names[generator.integers(len(records.dtype.names))]]
+        if records.ndim > 1:
+            records = records[:, generator.integers(records.shape[1])]
         if records.dtype.kind == "f" or not len(records):
             continue
         limits = np.iinfo(records.dtype)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ple_gym.lanes import Lanes
 from ple_gym.scenario import Cost, Decision, Host, Limit, Noise, Ple, Scenario, ScenarioError, Vm, describe_parameters
 from ple_gym.scenario.model import AS_IN_XEN, XEN
+from ple_gym.sim.guest.kinds import LOCK_KINDS
 from ple_gym.sim.jit import JIT_ENABLED
 
 #: How many times as many examples are drawn: `make explore` looks for what the fixed ones do not show.
@@ -81,7 +82,7 @@ ples = st.builds(
 def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
     """A VM; an endless one is a busy neighbour that may still use locks."""
     locks = draw(st.integers(0, 4))
-    kind = draw(st.sampled_from(["ticket", "ticket", "mcs", "tas"]))
+    kind = draw(st.sampled_from(["ticket", *LOCK_KINDS]))
     return Vm(
         vcpus=draw(st.integers(1, 7)),
         weight=draw(st.sampled_from([64, 256, 1000])),
@@ -98,7 +99,7 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
         block_probability=draw(st.sampled_from([0.0, 0.0, 0.2])),
         spin_period=draw(st.sampled_from([1, 50, 100])),
         spin_in_user_mode=draw(st.sampled_from([False, False, False, True])),
-        pv_spin_threshold=draw(st.sampled_from([0, 0, 5, 200])) if kind != "tas" else 0,
+        pv_spin_threshold=draw(st.sampled_from([0, 0, 5, 200])) if LOCK_KINDS[kind].halts else 0,
         pc_classes=draw(st.integers(1, 3)),
         start=draw(st.sampled_from(["fresh", "convoy"])) if locks else "fresh",
     )
@@ -172,15 +173,38 @@ def under_fair(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario
         base_slice_us=choice([0, 100, 300, 700]),
         wakeup_granularity_us=choice([0, 1, 50, 300]),
         tick_us=choice([100, 250, 1000]),
+        tick_jitter_cycles=choice([0, 0, 300, 10_000]),
         skew_tick=choice([False, True]),
         migration_cost_us=choice([0, 1, 50, 500]),
+        load_balance=choice([True, True, False]),
     )
     cost = replace(scenario.cost, ipi=choice([0, 260, 5000]))  # a hint fails only before it arrives
     decision = replace(scenario.decision, actuator=choice(["default", "hint", "pull", "local", "yield"]))
-    # It does not know of affinities.
-    guest, *neighbours = (replace(vm, affinity="any") for vm in scenario.vms().values())
+    guest, *neighbours = scenario.vms().values()
+    if decision.actuator == "pull" or pcpus < scenario.host.pcpus:
+        guest, *neighbours = (replace(vm, affinity="any") for vm in (guest, *neighbours))
+    if decision.actuator != "pull":
+        affinities = ["any", "any", "any", "pinned", "0", f"{pcpus - 1}", f"{pcpus // 2}-{pcpus - 1}"]
+        guest, *neighbours = (replace(vm, affinity=choice(affinities)) for vm in (guest, *neighbours))
     guest = replace(guest, block_probability=choice([0.0, 0.0, 0.05, 0.2]))
     return replace(scenario, host=host, cost=cost, decision=decision, guest=guest, neighbours=tuple(neighbours))
+
+
+@st.composite
+def long_under_fair(draw: st.DrawFn) -> Scenario:
+    """A world under Linux's fair scheduler that lasts for several intervals of its balancing, and has few events."""
+    scenario = draw(under_fair(scenarios()))
+    choice = draw(st.randoms(use_true_random=True)).choice
+    pcpus = choice([2, 3, 4, 6])
+    host = replace(scenario.host, pcpus=pcpus, sockets=choice([1, 1, 2, min(3, pcpus)]), tick_us=choice([1000, 4000]))
+    long = {"compute": "exponential 300000", "hold": "exponential 20000", "block": "exponential 300000"}
+    places = ["any"] if scenario.decision.actuator == "pull" else ["any", "any", "0-1", "pinned"]
+    vms = [
+        replace(vm, **long, vcpus=choice([1, 3, 7]), transactions=0, affinity=choice(places))
+        for vm in scenario.vms().values()
+    ]
+    limit = Limit(simulated_s=0.15 if JIT_ENABLED else 0.05)
+    return replace(scenario, host=host, limit=limit, guest=vms[0], neighbours=tuple(vms[1:]))
 
 
 # --- both ends of every range -----------------------------------------------------------------------------------------
@@ -258,7 +282,9 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
     yield {"host.ratelimit_us": 0, "host.sockets": 1, name: value}
     yield {"decision.actuator": "hint", name: value}  # a vCPU that is pinned cannot be pulled
     yield {**{f"{vm}.affinity": "any" for vm in scenario.vms()}, name: value}
-    yield {"host.timeslice_ms": 1000, "host.pcpus": 64, name: value}
+    yield {"host.timeslice_ms": 1000, "host.pcpus": 256, name: value}
+    yield {"host.tick_us": 100_000, "host.tsc_hz": 10**10, name: value}
+    yield {"host.tick_jitter_cycles": 0, name: value}
     vm = name.rpartition(".")[0]
     if vm in scenario.vms():
         yield {f"{vm}.locks": 1, f"{vm}.lock_kind": "ticket", name: value}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from experiments.lab.folders import ROOT
@@ -66,8 +67,9 @@ def _imported(tree: ast.Module, root: Path) -> set[Path]:
     return {path for place in places for path in (place.with_suffix(".py"), place / "__init__.py") if path.exists()}
 
 
+@lru_cache(maxsize=512)
 def _meaning(text: str) -> str:
-    """A source without comments, docstrings and form."""
+    """A source without comments, docstrings and form. To find it takes milliseconds, and a sweep asks for it again."""
     return ast.dump(_Silent().visit(ast.parse(text)))
 
 

@@ -83,8 +83,11 @@ def exactly(row: str, metric: str, value: object, expected: object, reason: str 
     return Check(row, metric, str(value), str(expected), passed, PREDICTED, "" if passed else reason)
 
 
-def results_page(sections: Sequence[tuple[str, str, str, Sequence[Check]]]) -> str:
-    """RESULTS.md from (name, title, what was run, checks) of every experiment."""
+def results_page(sections: Sequence[tuple[str, str, str, Sequence[Check]]], whole: bool = False) -> str:
+    """RESULTS.md from (name, title, what was run, checks) of every experiment.
+
+    Unless `whole`, numbers that are no claim's and have no band are only counted: they are most of the page.
+    """
     found = [(name, check) for name, _, _, checks in sections for check in checks]
     lines = [
         "# Results",
@@ -93,7 +96,7 @@ def results_page(sections: Sequence[tuple[str, str, str, Sequence[Check]]]) -> s
         "of which `python -m experiments replay` simulates a sample again and compares exactly. A digest changes with",
         "any number of its table. The command that writes this page also writes the tables as CSV files, and every",
         "picture, to `runs/experiments/tables/`. R1 to R18 are the claims of the reproduction matrix, with the paper's",
-        "section in brackets.",
+        "section in brackets. Numbers that are no claim's and have no band are in the page of that folder alone.",
         "",
         "## The matrix",
         "",
@@ -118,8 +121,12 @@ def results_page(sections: Sequence[tuple[str, str, str, Sequence[Check]]]) -> s
     lines += ["", "## What was then predicted", ""]
     lines += _table(((name, check) for name, check in found if check.kind == PREDICTED and check.row in MATRIX), True)
     for name, title, run, checks in sections:
-        lines += ["", f"## {name}", "", title, "", run, ""]
-        lines += _table(((name, check) for check in checks), with_name=False)
+        shown = [check for check in checks if whole or check.row in MATRIX or check.passed is not None]
+        lines += ["", f"## {name}", "", title, "", run]
+        lines += ["", *_table(((name, check) for check in shown), with_name=False)] if shown else []
+        lines += (
+            ["", f"{len(checks) - len(shown)} other numbers are not listed here."] if len(shown) < len(checks) else []
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -28,6 +28,8 @@ def write(measured: Collection[str] | None = None) -> None:
             page.write(tables)
     write_whole(PAGE, text(tables).encode())
     if measured is None:
+        make_folder(TABLES)
+        write_whole(TABLES / PAGE.name, text(tables, whole=True).encode())
         for name, table in tables.items():
             table.write_csv(TABLES / f"{name}.csv")
             draw(experiments()[name], table, TABLES)
@@ -35,15 +37,15 @@ def write(measured: Collection[str] | None = None) -> None:
         write_whole(RESULTS / f"{name}.png", (TABLES / f"{name}.png").read_bytes())
 
 
-def text(tables: Mapping[str, Table]) -> str:
-    """RESULTS.md from the tables of the experiments."""
+def text(tables: Mapping[str, Table], whole: bool = False) -> str:
+    """RESULTS.md from the tables of the experiments; `whole`: with all their numbers."""
     sections = []
     for name, table in tables.items():
         experiment = experiments()[name]
         links = f"{len(table):,} rows, digest {table.digest()}: [results/{kept(name).name}](results/{kept(name).name})"
         links += f", picture: [results/{name}.png](results/{name}.png)" if name in shown() else ""
         sections.append((name, experiment.title, links, experiment.checks(table)))
-    return results_page(sections)
+    return results_page(sections, whole)
 
 
 def shown() -> set[str]:

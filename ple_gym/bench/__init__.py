@@ -25,6 +25,7 @@ from ple_gym.bench.batched import (
     threads_row,
 )
 from ple_gym.bench.decision import call_row, decision_rows
+from ple_gym.bench.hosts import host_rows
 from ple_gym.bench.kernel import kernel_rows, signatures_row, storm
 from ple_gym.bench.peers import cartpole_rows, envpool_row, simpy_row
 from ple_gym.bench.processes import process_rows
@@ -41,7 +42,9 @@ PACKAGES = ("numba", "numpy", "gymnasium", "envpool", "simpy", "sb3-contrib", "t
 def subjects(quick: bool = False) -> list[str]:
     """What `measure` announces, in this order."""
     names = ["kernel", "single steps through Python", "many lanes together", "decisions of learned policies", "peers"]
-    return [*names, "fresh processes"] if quick else [*names, "training", "fresh processes, one of which compiles"]
+    if quick:
+        return [*names, "fresh processes"]
+    return [*names, "other hosts, and big machines", "training", "fresh processes, one of which compiles"]
 
 
 def measure(quick: bool = False, announce: Callable[[str], None] = lambda name: None) -> Report:
@@ -71,6 +74,8 @@ def measure(quick: bool = False, announce: Callable[[str], None] = lambda name: 
     rows.append(signatures_row())  # after everything that might have compiled another
     replays.clear()
     if not quick:
+        announce(next(names))
+        rows += host_rows(repeats=7, seconds=0.1)
         announce(next(names))
     rows.append(_training_row(quick))
     announce(next(names))

@@ -16,7 +16,7 @@ from ple_gym.sim.seam import host_of
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class Batch:
     """Some runs: what they held, and the seconds they took."""
 
     events: int
@@ -49,37 +49,37 @@ def kernel_rows(repeats: int, seconds: float) -> list[Measurement]:
         "Paper32": SCENARIOS["Paper32"],
     }
     lanes = {name: Lanes(scenario, 1, policy=RULE) for name, scenario in scenarios.items()}
-    count = {name: _runs_that_last(one, seconds) for name, one in lanes.items()}
-    batches: dict[str, list[_Batch]] = {name: [] for name in lanes}
+    count = {name: runs_that_last(one, seconds) for name, one in lanes.items()}
+    batches: dict[str, list[Batch]] = {name: [] for name in lanes}
     for _ in range(repeats):
         for name, one in lanes.items():
-            batches[name].append(_run_batch(one, count[name]))
+            batches[name].append(run_batch(one, count[name]))
 
     rows = []
     for name, limit in (("4x8", 30.0), ("4x32", 45.0), ("16x64", 90.0), ("Paper32", None)):
         title = f"kernel, {name}" if limit is None else f"kernel, Storm {name}"
-        cost, note = _cost(batches[name]), _beside(batches[name])
+        ns, note = cost(batches[name]), _beside(batches[name])
         rows.append(
-            Measurement(title, cost, "ns/event", "", None, note)
+            Measurement(title, ns, "ns/event", "", None, note)
             if limit is None
-            else at_most(title, cost, "ns/event", limit, note)
+            else at_most(title, ns, "ns/event", limit, note)
         )
-    flat = _cost(batches["16x64"]) / _cost(batches["4x64"])
+    flat = cost(batches["16x64"]) / cost(batches["4x64"])
     rows.append(Measurement("kernel, Storm 16x64 : 4x64, cost per event", flat, "", "nearly flat", None, ""))
     pace = median(batch.simulated / batch.wall for batch in batches["4x32"])
     rows.append(at_least("kernel, Storm 4x32, per core", pace, "simulated s/wall s", 40))
     return rows
 
 
-def _runs_that_last(lanes: Lanes, seconds: float) -> int:
+def runs_that_last(lanes: Lanes, seconds: float) -> int:
     """How many runs take that long; a power of two."""
     runs = 1
-    while _run_batch(lanes, runs).wall < seconds:
+    while run_batch(lanes, runs).wall < seconds:
         runs *= 2
     return runs
 
 
-def _run_batch(lanes: Lanes, runs: int) -> _Batch:
+def run_batch(lanes: Lanes, runs: int) -> Batch:
     """Run seeds 0..runs-1, resets included."""
     world = lanes.world
     events = decisions = now = 0
@@ -90,15 +90,15 @@ def _run_batch(lanes: Lanes, runs: int) -> _Batch:
         decisions += int(world["exits"][0])
         now += int(world["now"][0])
     wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
-    return _Batch(events, decisions, now / lanes.scenario.host.tsc_hz, wall, cpu)
+    return Batch(events, decisions, now / lanes.scenario.host.tsc_hz, wall, cpu)
 
 
-def _cost(batches: Sequence[_Batch]) -> float:
+def cost(batches: Sequence[Batch]) -> float:
     """CPU time per event, nanoseconds."""
     return median(batch.cpu / batch.events for batch in batches) * 1e9
 
 
-def _beside(batches: Sequence[_Batch]) -> str:
+def _beside(batches: Sequence[Batch]) -> str:
     wall = median(batch.wall / batch.events for batch in batches) * 1e9
     one = batches[0]
     per_decision = f"{one.events / one.decisions:,.1f}" if one.decisions else "no"

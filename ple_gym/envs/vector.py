@@ -370,7 +370,9 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _fresh_observation(self) -> None:
         """Let observations go to an array that nobody else has, and spare a copy."""
-        self.lanes.observation = self._buffers.take()
+        array = self._buffers.take()
+        if array is not self.lanes.observation:
+            self.lanes.observation = array
 
     def _look_ahead(self) -> None:
         """When a lane may be cut off next, at the earliest."""

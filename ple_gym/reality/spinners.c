@@ -174,11 +174,13 @@ static void *spinner(void *argument)
     struct lock *lock = &shared->lock[index * world.groups / world.threads];
     uint64_t random = (world.seed * MAX_THREADS + index + 1) * 0x9E3779B97F4A7C15u;
 
-    pin(&cpus[index % cpu_count], 1); /* all CPUs begin with as many threads; later they may move */
+    pin(&cpus[index % cpu_count], 1);
     atomic_fetch_add(&shared->ready, 1);
     while (sem_wait(&shared->go))
         ;
-    pin(cpus, cpu_count);
+    /* If all CPUs have as many threads these stay: a little other work would make Linux move one for a tenth of a second. */
+    if (world.threads % cpu_count)
+        pin(cpus, cpu_count);
     while (goes_on(mine)) {
         random = random * 6364136223846793005u + 1442695040888963407u;
         spend(world.think / 2 + (random >> 32) * (world.think + 1) / (UINT64_C(1) << 32));

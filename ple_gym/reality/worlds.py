@@ -9,6 +9,13 @@ from ple_gym.scenario.model import Scenario
 
 GAP = 2000
 """Cycles without a PAUSE after which a window starts anew: `GAP` of spinners.c."""
+TICK_JITTER = 1000
+"""Cycles: an interrupt comes so late where the kernel has just switched them off, for a system call's short sections.
+
+A program that watched the TSC on the development machine saw successive ticks 500 to 1,200 cycles more or less than a
+period apart (medians, beside other work). It matters that this is not 0, more than how much it is: a line of spinners
+does not fall into lock-step with the ticks then.
+"""
 POLICIES = {"yield": "host", "spin": "continue"}
 """Reaction to the end of a window -> the policy that does the same at an exit."""
 
@@ -32,6 +39,7 @@ def world(setting: Setting, machine: Machine, costs: Costs, seconds: float) -> S
         "base_slice_us": slice_us * factor,
         "wakeup_granularity_us": 1000 * factor,
         "tick_us": machine.tick_ns // 1000,
+        "tick_jitter_cycles": TICK_JITTER,
     }
     cost = {
         "exit": costs.yield_ if setting.reaction == "yield" else 1,
@@ -41,15 +49,17 @@ def world(setting: Setting, machine: Machine, costs: Costs, seconds: float) -> S
         **dict.fromkeys(("cache", "migration", "remote_migration", "ipi"), 0),
     }
     members = _shares(setting)
+    places = "any" if setting.threads % len(machine.cpus) else "pinned"  # as in spinners.c
     return Scenario.from_dict(
         {
             "name": "reality",
             "host": host,
             "cost": cost,
+            "decision": {"actuator": "hint"},
             "ple": {"kind": "window", "window": setting.window, "gap": max(GAP, costs.pause)},
             "limit": {"simulated_s": seconds},
-            "guest": _vm(setting, costs, members[0]),
-            "neighbours": [_vm(setting, costs, vcpus) for vcpus in members[1:]],
+            "guest": _vm(setting, costs, members[0], places),
+            "neighbours": [_vm(setting, costs, vcpus, places) for vcpus in members[1:]],
         }
     )
 
@@ -60,9 +70,10 @@ def _shares(setting: Setting) -> list[int]:
     return [groups.count(group) for group in sorted(set(groups))]
 
 
-def _vm(setting: Setting, costs: Costs, vcpus: int) -> dict[str, object]:
+def _vm(setting: Setting, costs: Costs, vcpus: int, places: str) -> dict[str, object]:
     return {
         "vcpus": vcpus,
+        "affinity": places,
         "locks": 1,
         "lock_kind": setting.lock,
         "transactions": 0,

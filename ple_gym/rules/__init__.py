@@ -24,6 +24,7 @@ from ple_gym.rules.helpers import (
     victim,
 )
 from ple_gym.rules.registry import Registry, Rule, choice, number, rule, whole
+from ple_gym.sim.description import Memory
 from ple_gym.sim.state import (
     BLOCKED,
     DONE,
@@ -89,6 +90,7 @@ __all__ = [
     "RUNNING",
     "WENT_TO_SLEEP",
     "YIELD_ONLY",
+    "Memory",
     "Rule",
     "c_rule",
     "candidates",

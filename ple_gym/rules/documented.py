@@ -54,7 +54,12 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "first": "its first vCPU; they have consecutive numbers",
         "vcpus": "number of its vCPUs",
         "weight": "its share in the host's scheduler",
-        "affinity": "set of pCPUs that its vCPUs may run on, a bit each; -1: all, 0: each where it starts",
+        "roams": "1: its vCPUs may run on any pCPU",
+        "pinned": "1: each may run only where it started",
+        "affinity": "else the pCPUs that they may run on, a bit each: pCPUs 0 to 63",
+        "affinity_64": "pCPUs 64 to 127",
+        "affinity_128": "pCPUs 128 to 191",
+        "affinity_192": "pCPUs 192 to 255",
         "progress": "cycles: who has run longer than this without an exit does not spin any more",
     },
 }

@@ -6,7 +6,7 @@ import re
 
 ANY, PINNED = "any", "pinned"
 ALLOWED = "any, pinned, or pCPUs such as 0-3 or 0 2 5-7"
-MAX_PCPU = 63  # of host.pcpus
+MAX_PCPU = 255  # of host.pcpus
 
 _RANGE = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 

@@ -41,7 +41,7 @@ from ple_gym.scenario.parameters import (
     whole,
 )
 from ple_gym.scenario.profiles import DIFFERENCES
-from ple_gym.scenario.schedulers import KEEP_AFFINITY, OWN_ACTUATOR, SCHEDULERS
+from ple_gym.scenario.schedulers import OWN_ACTUATOR, SCHEDULERS
 from ple_gym.sim.guest.kinds import HALTING, LOCK_KINDS
 
 __all__ = [
@@ -73,7 +73,7 @@ AS_IN_XEN = "version"
 DEFAULT = "default"
 """What `decision.actuator` is that is the host's own where it has one (`Scenario.actuator`)."""
 
-_COST = whole(0, 10**8)
+_CYCLES = whole(0, 10**8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Host(Group):
     """Physical CPUs and the hypervisor's scheduler."""
 
     scheduler: Annotated[str, one_of(SCHEDULERS), "the hypervisor's scheduler"] = "credit"
-    pcpus: Annotated[int, whole(1, 64), "physical CPUs"] = 4
+    pcpus: Annotated[int, whole(1, affinity.MAX_PCPU + 1), "physical CPUs"] = 4
     sockets: Annotated[int, whole(1, 64), "sockets the pCPUs are spread over; at most host.pcpus"] = 1
     # Xen hands out the credits of all pCPUs of a cpupool, also of those that the guests are not allowed to run on.
     credit_pcpus: Annotated[
@@ -120,9 +120,11 @@ class Host(Group):
     ] = 0
     tick_us: Annotated[int, whole(100, 100_000), "time between two ticks of a pCPU (fair)"] = 4000
     skew_tick: Annotated[bool, FLAG, "the pCPUs' ticks are spread over half a tick (fair)"] = False
+    tick_jitter_cycles: Annotated[int, _CYCLES, "a tick comes up to so much late, at most a tick (fair)"] = 0
     migration_cost_us: Annotated[
-        int, whole(1, 100_000, zero="none is hot"), "who has run so recently is not moved to an idle pCPU (fair)"
+        int, whole(1, 100_000, zero="none is hot"), "who has run so recently is not moved to another pCPU (fair)"
     ] = 500
+    load_balance: Annotated[bool, FLAG, "pCPUs even out their queues at ticks, also across sockets (fair)"] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +147,14 @@ class Cost(Group):
     """What the machine's own work costs, in cycles."""
 
     exit: Annotated[int, whole(1, 10**8), "PLE exit and its handler, without a switch; cycles"] = 1420
-    exit_per_candidate: Annotated[int, _COST, "for each candidate that the handler looks at; cycles"] = 0
-    yield_to: Annotated[int, _COST, "running or favouring another vCPU, under two queues' locks; cycles"] = 0
-    switch: Annotated[int, _COST, "context switch; cycles"] = 3000
-    cache: Annotated[int, _COST, "cache refill after a switch on the same pCPU; cycles"] = 26_700
-    migration: Annotated[int, _COST, "cache refill after a move to another pCPU of the socket; cycles"] = 80_100
-    remote_migration: Annotated[int, _COST, "cache refill after a move to another socket; cycles"] = 267_000
-    ipi: Annotated[int, _COST, "from a reschedule request to its arrival; cycles"] = 2600
-    line: Annotated[int, _COST, "transfer of a lock's cache line; cycles"] = 80
+    exit_per_candidate: Annotated[int, _CYCLES, "for each candidate that the handler looks at; cycles"] = 0
+    yield_to: Annotated[int, _CYCLES, "running or favouring another vCPU, under two queues' locks; cycles"] = 0
+    switch: Annotated[int, _CYCLES, "context switch; cycles"] = 3000
+    cache: Annotated[int, _CYCLES, "cache refill after a switch on the same pCPU; cycles"] = 26_700
+    migration: Annotated[int, _CYCLES, "cache refill after a move to another pCPU of the socket; cycles"] = 80_100
+    remote_migration: Annotated[int, _CYCLES, "cache refill after a move to another socket; cycles"] = 267_000
+    ipi: Annotated[int, _CYCLES, "from a reschedule request to its arrival; cycles"] = 2600
+    line: Annotated[int, _CYCLES, "transfer of a lock's cache line; cycles"] = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,6 +474,11 @@ def _check_together(scenario: Scenario) -> None:
             f"host.ratelimit_us = {host.ratelimit_us}: must be at most the time slice, "
             f"host.timeslice_ms = {host.timeslice_ms} ({host.timeslice_ms * 1000} us)"
         )
+    if host.tick_jitter_cycles > host.tick_us * host.tsc_hz // 10**6:
+        raise ScenarioError(
+            f"host.tick_jitter_cycles = {host.tick_jitter_cycles}: must be at most a tick, "
+            f"host.tick_us = {host.tick_us} ({host.tick_us * host.tsc_hz // 10**6} cycles)"
+        )
     vcpus = scenario.vcpus
     if vcpus > MAX_VCPUS:
         name, vm = max(vms.items(), key=lambda item: item[1].vcpus)
@@ -515,8 +522,6 @@ def _check_affinity(scenario: Scenario, setting: str, pcpus: tuple[int, ...]) ->
         raise ScenarioError(f"{setting}: must be pCPUs 0..{host.pcpus - 1}; host.pcpus = {host.pcpus}")
     if scenario.actuator == "pull":
         raise ScenarioError(f"{setting}: must be any with decision.actuator = 'pull', which runs a vCPU on any pCPU")
-    if host.scheduler not in KEEP_AFFINITY:
-        raise ScenarioError(f"{setting}: must be any with host.scheduler = {host.scheduler!r}")
 
 
 def _doubts(scenario: Scenario) -> Iterable[str]:

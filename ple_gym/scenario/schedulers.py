@@ -10,5 +10,3 @@ SCHEDULERS: dict[str, str] = {
 }
 #: What a decision does by default (`decision.actuator`) where that is not `pull`: what the host has itself.
 OWN_ACTUATOR = {"fair": "hint"}
-#: Those that know where a vCPU may run (`guest.affinity`).
-KEEP_AFFINITY = {"credit", "credit2"}

@@ -9,10 +9,10 @@ import numpy as np
 
 from ple_gym.scenario import affinity
 from ple_gym.scenario.distributions import quantile_table
-from ple_gym.sim.guest.kinds import LOCK_KINDS
+from ple_gym.sim.guest.kinds import LOCK_KINDS, MAY_TAKE, STAND
 from ple_gym.sim.seam import Host
 from ple_gym.sim.state import (
-    ANYWHERE,
+    AFFINITY,
     CLOCK,
     HINT,
     INT64,
@@ -174,29 +174,36 @@ def _vm_parameters(scenario: Scenario, vms: tuple[Vm, ...]) -> np.ndarray:
     first = 0
     for row, vm in zip(rows, vms, strict=True):
         row["first"], row["vcpus"], row["weight"] = first, vm.vcpus, vm.weight
-        row["affinity"] = _affinity(vm.affinity)
+        row["roams"], row["pinned"] = vm.affinity == affinity.ANY, vm.affinity == affinity.PINNED
+        for name, word in zip(AFFINITY, _words(vm.affinity), strict=True):
+            row[name] = word
         row["progress"] = 2 * _reach(scenario.ple, vm)
         first += vm.vcpus
     return rows
 
 
-def _affinity(text: str) -> int:
-    """The pCPUs of an affinity, a bit each, as int64; or ANYWHERE, WHERE_IT_STARTS."""
+def _words(text: str) -> list[int]:
+    """The pCPUs of an affinity as int64 words, a bit each; all of them if it is any, none if pinned."""
     if text == affinity.ANY:
-        return int(ANYWHERE)
-    bits = sum(1 << p for p in affinity.pcpus_of(text))  # none if pinned, which is WHERE_IT_STARTS
-    return bits - (1 << 64) if bits >> 63 else bits
+        return [-1] * len(AFFINITY)
+    words = [0] * len(AFFINITY)
+    for p in affinity.pcpus_of(text):
+        words[p // 64] |= 1 << p % 64
+    return [word - (word >> 63 << 64) for word in words]
 
 
 def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
     rows = np.zeros(len(vms), PROGRAM)
     first_lock = 0
     for row, vm in zip(rows, vms, strict=True):
+        kind = LOCK_KINDS[vm.lock_kind]
         values = {
             "first_lock": first_lock,
             "locks": vm.locks,
-            "wait": LOCK_KINDS[vm.lock_kind].wait,
-            "shared_line": LOCK_KINDS[vm.lock_kind].shared_line,
+            "stand": STAND.index(kind.stand),
+            "may_take": MAY_TAKE.index(kind.may_take),
+            "in_line": kind.in_line,
+            "shared_line": kind.shared_line,
             "pc_classes": vm.pc_classes,
             "convoy": vm.start == "convoy",
             "user_spin": vm.spin_in_user_mode,

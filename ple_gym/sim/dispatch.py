@@ -36,7 +36,6 @@ from ple_gym.sim.state import (
     USER,
     WAITING,
     WENT_TO_SLEEP,
-    WHERE_IT_STARTS,
     WOKE,
 )
 
@@ -47,20 +46,6 @@ EXACT_DISPATCH_EXITS = 1023  # exits per dispatch are counted one by one below t
 def socket(s, p):
     """Socket of pCPU p (int64)."""
     return np.int64(p) * s.par[0].sockets // s.par[0].pcpus
-
-
-@inlined
-def allowed(s, v):
-    """The set of pCPUs that v may run on, a bit each (int64)."""
-    vcpu = s.vcpu[v]
-    own = s.vmp[vcpu.vm].affinity
-    return own if own != WHERE_IT_STARTS else np.int64(1) << np.int64(vcpu.pcpu)
-
-
-@inlined
-def holds_pcpu(pcpus, p):
-    """Whether pCPU p is in a set."""
-    return (pcpus >> np.int64(p)) & 1 != 0
 
 
 @inlined
@@ -213,7 +198,8 @@ def wake(s, v, t):
 @inlined
 def burst_draw(s, p):
     """Random bits of pCPU p's current burst: its gap (high) and its length (low)."""
-    return draw(s.world[0].noise_key, 1 + s.clock[p].noise_count * 64 + np.int64(p))
+    of_all = 64 if s.par[0].pcpus <= 64 else 256
+    return draw(s.world[0].noise_key, 1 + s.clock[p].noise_count * of_all + np.int64(p))
 
 
 @inlined

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim import rng
+from ple_gym.sim.affinity import holds_pcpu, listed
 from ple_gym.sim.calendar import earliest, find_next_wake, refresh, refresh_host
 from ple_gym.sim.dispatch import noise_event, noise_gap, schedule, wake
 from ple_gym.sim.guest.locks import acquire, try_lock
@@ -18,7 +19,6 @@ from ple_gym.sim.pause_loop import record_exit
 from ple_gym.sim.sampling import sample
 from ple_gym.sim.state import (
     ADVANCING,
-    ANYWHERE,
     BLOCKED,
     BY_TIMER,
     DECIDE,
@@ -37,7 +37,6 @@ from ple_gym.sim.state import (
     SLEPT,
     SPIN,
     TIMED_OUT,
-    WHERE_IT_STARTS,
 )
 
 # --- start ------------------------------------------------------------------------------------------------------------
@@ -115,14 +114,14 @@ def first_pcpu(s, v):
     """Where v starts: on the pCPUs that its VM may run on in turns."""
     count = s.par[0].pcpus
     vm = s.vmp[s.vcpu[v].vm]
-    if vm.affinity == ANYWHERE or vm.affinity == WHERE_IT_STARTS:
+    if vm.roams != 0 or vm.pinned != 0:
         return np.uint32(np.int64(v) * count // s.par[0].vcpus if s.par[0].stacked else np.int64(v) % count)
-    own = 0
+    own = np.int64(0)
     for p in range(count):
-        own += (vm.affinity >> p) & 1
+        own += holds_pcpu(listed(vm), p)
     turn = np.int64(v) % own
     for p in range(count):
-        turn -= (vm.affinity >> p) & 1
+        turn -= holds_pcpu(listed(vm), p)
         if turn < 0:
             return np.uint32(p)
     return np.uint32(0)

@@ -18,13 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ple_gym.sim.constants import INF as INF
+from ple_gym.sim.constants import NONE as NONE
 from ple_gym.sim.jit import inlined
 from ple_gym.sim.memory import grid, records
 from ple_gym.sim.seam import Host
 
-NONE = np.uint32(0xFFFFFFFF)  # "no such vCPU / pCPU"
-INF = np.int64(1) << np.int64(62)  # "never", cycles
-ANYWHERE, WHERE_IT_STARTS = np.int64(-1), np.int64(0)  # affinities
 MAX_EVENTS = np.int64(2 * 10**9)  # of a run, so that every count of events fits in 32 bits
 TABLE_KNOTS = 505  # length of a quantile table
 
@@ -92,12 +91,14 @@ PARAMETERS = np.dtype(
     align=True,
 )  # fmt: skip
 
+AFFINITY = ("affinity", "affinity_64", "affinity_128", "affinity_192")  # the first pCPU's bit is in which word
 #: What the hypervisor knows of a VM.
 VM_PARAMETERS = np.dtype(
     [
         ("first", "i8"), ("vcpus", "i8"),  # vCPUs first .. first + vcpus - 1
         ("weight", "i8"),
-        ("affinity", "i8"),  # set of pCPUs, a bit each, that its vCPUs may run on; or ANYWHERE, WHERE_IT_STARTS
+        ("roams", "i8"), ("pinned", "i8"),  # 1: its vCPUs may run anywhere; each only where it starts
+        *((name, "i8") for name in AFFINITY),  # a set of pCPUs that they may run on (affinity.py)
         ("progress", "i8"),  # cycles; who has run longer than this without an exit does not spin any more (8.3: 2 We)
     ],
     align=True,
@@ -107,7 +108,8 @@ VM_PARAMETERS = np.dtype(
 PROGRAM = np.dtype(
     [
         ("first_lock", "i8"), ("locks", "i8"),  # locks first_lock .. first_lock + locks - 1
-        ("wait", "i8"), ("shared_line", "i8"),  # kind of wait (guest/waits.py); whether waiters read one cache line
+        ("stand", "i8"), ("may_take", "i8"),  # of the kind of its locks: places in STAND, MAY_TAKE (guest/kinds.py);
+        ("in_line", "i8"), ("shared_line", "i8"),  # whether waiters stand in line; whether they read one cache line
         ("pc_classes", "i8"), ("convoy", "i8"), ("user_spin", "i8"),
         ("transactions", "i8"), ("sections", "i8"),  # transactions 0: endless
         ("compute", "i8"), ("hold", "i8"), ("block", "i8"),  # rows of quantile tables

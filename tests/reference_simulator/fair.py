@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .draws import HOST, high
+from .fair_balance import Balancer
 from .fair_queue import Entity, Group, Queue, Thread, toward_zero
 from .host import Host
 from .state import INF, LeftBy, Mode, NoiseState, Pcpu, State, Vcpu, Vm
@@ -24,6 +25,7 @@ class Runqueue:
         self.curr: Thread | None = None
         self.group: Group | None = None
         self.tasks = 0
+        self.due = 0  # 15.9
         self.seq = 0
 
     def number(self, x: Entity) -> None:
@@ -65,6 +67,7 @@ class Fair(Host):
         self.queued_vcpus = dict.fromkeys(world.vms, 0)
         self.threads = {v: Thread(4 * v.vm.weight if self.flat else 1024, vcpu=v) for v in world.vcpus}
         self.runqueues = {p: self.runqueue() for p in world.pcpus}
+        self.balancer = Balancer(self)
 
     def since(self, version: str) -> bool:
         return self.version >= VERSIONS.index(version)
@@ -470,7 +473,7 @@ class Fair(Host):
                 self.runqueues[p].tasks += 1
             self.undelay(self.runqueues[p], thread)
         else:
-            q = self.idle_neighbour(p)
+            q = self.idle_neighbour(v, p)
             self.change_clock(v, p, q)
             over = self.enqueue(q, v, wakes=True)
             p = q
@@ -480,11 +483,11 @@ class Fair(Host):
         if p.mode is Mode.IDLE or over:
             self.request(p)
 
-    def idle_neighbour(self, p: Pcpu) -> Pcpu:
-        """Where a vCPU of p wakes."""
+    def idle_neighbour(self, v: Vcpu, p: Pcpu) -> Pcpu:
+        """Where v, which was on p, wakes."""
         pcpus = self.world.pcpus
         for q in pcpus[p.index :] + pcpus[: p.index]:
-            if q.socket == p.socket and q.mode is Mode.IDLE and self.runqueues[q].tasks == 0:
+            if q.index in v.allowed and q.socket == p.socket and q.mode is Mode.IDLE and self.runqueues[q].tasks == 0:
                 return q
         return p
 
@@ -516,11 +519,11 @@ class Fair(Host):
     def idle_pull(self, p: Pcpu) -> Vcpu | None:
         for near in (True, False):
             others = [q for q in self.world.pcpus if q is not p and (q.socket == p.socket or not near)]
-            busy = [q for q in others if self.running(q) >= 2]
+            busy = [q for q in others if self.running(q) >= 2 and any(p.index in v.allowed for v in q.queue)]
             if not busy:
                 continue
             for v in max(busy, key=self.running).queue:  # of equals the first
-                if not self.hot(v):
+                if not self.hot(v) and p.index in v.allowed:
                     self.world.count.steals += 1
                     return v
         return None
@@ -531,10 +534,17 @@ class Fair(Host):
     # 15.9 Tick
 
     def tick(self, p: Pcpu) -> None:
-        p.tick_at += self.world.parameters.tick
-        v = p.current
-        if v is None:
-            return
+        due = self.runqueues[p].due
+        self.set_tick(p, due + self.world.parameters.tick)
+        over = p.current is not None and self.turn_ends(p, p.current)
+        if self.world.parameters.load_balance:
+            over = self.balancer.balance(p, due, over)
+        if over:
+            self.schedule(p)
+        elif p.current is not None:
+            self.world.guest.enter(p)
+
+    def turn_ends(self, p: Pcpu, v: Vcpu) -> bool:
         rq, thread = self.runqueues[p], self.threads[v]
         q = thread.home
         over = self.charge_vcpu(p, v)
@@ -547,10 +557,15 @@ class Fair(Host):
             over = self.charge_group(p) or over
             over = self.reshare(p, v.vm) or over
             over = self.late(g, period * g.w // rq.root.W) or over
-        if over:
-            self.schedule(p)
-        else:
-            self.world.guest.enter(p)
+        return over
+
+    def set_tick(self, p: Pcpu, due: int) -> None:
+        """p's next tick comes at `due`, or later."""
+        parameters = self.world.parameters
+        self.runqueues[p].due = p.tick_at = due
+        if parameters.jitter > 0:
+            x = self.world.draws.draw(HOST, 2**20 + 1 + due // parameters.tick * 1024 + p.index)
+            p.tick_at += high(x) * (parameters.jitter + 1) >> 32
 
     def late(self, x: Entity, c: int) -> bool:
         """CFS: x, which is not alone, has run for longer than its share c, or is too far ahead."""
@@ -569,7 +584,7 @@ class Fair(Host):
         draws, parameters = self.world.draws, self.world.parameters
         skew = parameters.tick // 2 // parameters.pcpus if parameters.skew_tick else 0
         for p in self.world.pcpus:
-            p.tick_at = 1 + (high(draws.draw(HOST, 2**20)) * parameters.tick >> 32) + p.index * skew
+            self.set_tick(p, 1 + (high(draws.draw(HOST, 2**20)) * parameters.tick >> 32) + p.index * skew)
             for v in p.queue:
                 self.start_vcpu(p, v)
         for p, rq in self.runqueues.items():

@@ -25,6 +25,35 @@ class RunFinished(Exception):
     """The last VM has its finish: nothing more happens (section 12)."""
 
 
+# 7.2: what tells one kind of lock from another. All of it is here.
+
+
+def in_line(vm: Vm) -> bool:
+    """Whether the waiters of the VM's locks stand in line."""
+    return vm.lock_kind in ("ticket", "mcs")
+
+
+def stand(v: Vcpu, lock: Lock) -> None:
+    """v begins to wait, in line if there is one."""
+    if in_line(v.vm):
+        lock.waiters.append(v)
+
+
+def may_take(v: Vcpu, lock: Lock) -> bool:
+    """Whether v, a waiter or newly come, may take the free lock."""
+    return v.vm.lock_kind == "tas" or not lock.waiters or lock.waiters[0] is v
+
+
+def may_lose(vm: Vm) -> bool:
+    """Whether who was told of a free lock may find it taken."""
+    return vm.lock_kind == "tas"
+
+
+def check_order(lock: Lock) -> None:
+    tries = [v.try_at for v in lock.waiters]
+    assert tries == sorted(tries), "FIFO"
+
+
 class Guest:
     def __init__(self, world: World) -> None:
         self.world = world
@@ -100,10 +129,9 @@ class Guest:
         v.lock = lock
         v.try_at = self.world.now
         v.acquire_exits = 0
-        if lock.holder is None and not lock.waiters:
+        if self.available(v):
             return True
-        if v.vm.fifo:
-            lock.waiters.append(v)
+        stand(v, lock)
         v.phase = Phase.SPIN
         v.halt_left = v.vm.halt
         return False
@@ -114,38 +142,34 @@ class Guest:
         lock.holder = v
         count.acquisitions += 1
         if v.phase is Phase.SPIN:
-            if v.vm.fifo:
-                assert lock.waiters[0] is v, "FIFO"
+            if in_line(v.vm):
+                assert lock.waiters[0] is v, "the head"
                 lock.waiters.pop(0)
             ple.stretch_ends(v, t)
             count.contended += 1
             count.waits.append(t - v.try_at)
             count.exits_per_acquisition.append(v.acquire_exits)
-        else:
-            assert not lock.waiters
         v.phase = Phase.HOLD
         v.remaining = max(1, sample(v.vm.hold, high(self.work_draw(v, 2))))
 
     def available(self, v: Vcpu) -> bool:
-        """Could the spinner v have its lock now?"""
+        """Could v have its lock now?"""
         lock = v.lock
         assert lock is not None
-        if v.vm.fifo:
-            return lock.holder is None and lock.waiters[0] is v
-        return lock.holder is None
+        return lock.holder is None and may_take(v, lock)
 
     def release(self, v: Vcpu) -> None:
         lock = v.lock
         assert lock is not None and lock.holder is v and v.remaining == 0 and v.cold == 0
         lock.holder = None
-        if not v.vm.fifo:
+        if not in_line(v.vm):
             self.tell_spinners(lock, v.vm)
         elif lock.waiters:
             self.tell_head(lock.waiters[0], lock)
         self.next_section(v)
 
     def tell_head(self, w: Vcpu, lock: Lock) -> None:
-        """ticket, mcs: the lock goes to the head of the line, whether it runs or not."""
+        """In line: the lock goes to the head, whether it runs or not."""
         if w.state is State.RUNNING:
             w.attempt_at = max(self.world.now, w.pcpu.entry) + self.handover(lock, w.vm)
             w.pcpu.guest_at = self.spin_event(w)[0]
@@ -156,7 +180,7 @@ class Guest:
                 self.world.host.wake(w)
 
     def tell_spinners(self, lock: Lock, vm: Vm) -> None:
-        """tas: every running spinner sees the free lock at its next look."""
+        """No line: every running spinner sees the free lock at its next look."""
         t, line, g = self.world.now, self.world.parameters.line, vm.spin_period
         for p, w in self.running_spinners(lock):
             if p.entry > t:
@@ -183,7 +207,7 @@ class Guest:
         assert v.lock is not None
         v.spin_from = s
         v.attempt_at = s + self.handover(v.lock, v.vm) if self.available(v) else INF
-        v.halt_at = s + v.halt_left if v.vm.halts_waiters else INF
+        v.halt_at = s + v.halt_left if v.vm.halt > 0 else INF
         ple.stretch_begins(self.world.parameters, v, s)
 
     def spin_event(self, v: Vcpu) -> tuple[int, SpinEvent]:
@@ -198,7 +222,7 @@ class Guest:
         if self.available(v):
             self.acquire(v)
         else:
-            assert not v.vm.fifo
+            assert may_lose(v.vm)
             v.attempt_at = INF
 
     def halt(self, v: Vcpu) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from . import ple
 from .draws import NOISE, UNIT, high, low, sample, table
+from .guest import in_line
 from .state import (
     INF,
     Hint,
@@ -42,7 +43,7 @@ class Host:
             p.dispatch_exits = 0
         if v.phase is Phase.HOLD and involuntary:
             count.lhp_events += 1
-        if v.phase is Phase.SPIN and v.vm.fifo and self.world.guest.available(v):
+        if v.phase is Phase.SPIN and in_line(v.vm) and self.world.guest.available(v):
             count.lwp_events += 1
 
     # 9.4 schedule
@@ -230,11 +231,11 @@ class Host:
             p.noise_at = self.gap(p)
 
     def gap(self, p: Pcpu) -> int:
-        x = self.world.draws.draw(NOISE, 1 + (p.noise_count * 64 + p.index))
+        x = self.world.draws.draw(NOISE, 1 + (p.noise_count * (64 if len(self.world.pcpus) <= 64 else 256) + p.index))
         return max(1, sample(UNIT, high(x)) * self.mean_gap >> 16)
 
     def length(self, p: Pcpu) -> int:
-        x = self.world.draws.draw(NOISE, 1 + (p.noise_count * 64 + p.index))
+        x = self.world.draws.draw(NOISE, 1 + (p.noise_count * (64 if len(self.world.pcpus) <= 64 else 256) + p.index))
         return max(1, sample(UNIT, low(x)) * self.world.parameters.burst >> 16)
 
     def noise(self, p: Pcpu) -> None:

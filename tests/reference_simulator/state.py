@@ -115,7 +115,7 @@ class Pcpu:
 class Lock:
     number: int
     holder: Vcpu | None = None
-    waiters: list[Vcpu] = field(default_factory=list)  # ticket and mcs: FIFO, the head first
+    waiters: list[Vcpu] = field(default_factory=list)  # the head first
 
 
 def threshold(*probabilities: float) -> int:
@@ -148,8 +148,6 @@ class Vm:
         self.pc_classes = int(fields["pc_classes"])
         self.convoy = fields["start"] == "convoy"
 
-        self.fifo = self.lock_kind in ("ticket", "mcs")
-        self.halts_waiters = self.halt > 0 and self.fifo
         self.vcpus: list[Vcpu] = []
         self.next_transaction = 0
         self.completed = 0
@@ -186,6 +184,8 @@ class Parameters:
         self.wakeup_granularity_us = int(host.get("wakeup_granularity_us", 0))
         self.tick = self.cycles(host.get("tick_us", 4000))
         self.skew_tick = bool(host.get("skew_tick"))
+        self.load_balance = bool(host.get("load_balance", True))
+        self.jitter = int(host.get("tick_jitter_cycles", 0))
         self.migration_cost = self.cycles(host.get("migration_cost_us", 500))
 
         self.noise_rate_hz = int(noise["rate_hz"])

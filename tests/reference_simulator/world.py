@@ -9,7 +9,7 @@ from .credit import Credit
 from .credit2 import Credit2
 from .draws import HOST, Draws
 from .fair import Fair
-from .guest import Guest, RunFinished
+from .guest import Guest, RunFinished, check_order, in_line
 from .host import Host
 from .metrics import report
 from .rules import RULES, SETTINGS
@@ -196,7 +196,7 @@ class World:
         v.vm.used += d
         if v.phase is Phase.SPIN:
             self.count.spin += d
-            if v.vm.halts_waiters:
+            if v.vm.halt > 0:
                 v.halt_left -= d
         else:
             c = min(v.cold, d)
@@ -322,10 +322,9 @@ class World:
                 if lock.holder is not None:
                     assert holders == [lock.holder], "one holder per lock"
                 spinners = {v for v in alive if v.phase is Phase.SPIN}
-                assert set(lock.waiters) == (spinners if vm.fifo else set())
+                assert set(lock.waiters) == (spinners if in_line(vm) else set())
                 assert len(lock.waiters) == len(set(lock.waiters))
-                tries = [v.try_at for v in lock.waiters]
-                assert tries == sorted(tries), "FIFO"
+                check_order(lock)
 
     def check_time(self) -> None:
         """6: P * elapsed = useful + spin + exit + switch + cache + idle + stolen."""

@@ -1,31 +1,74 @@
-"""The kinds of locks: what a scenario calls them, and what each is. Nothing compiled is loaded to read a scenario."""
+"""The kinds of locks: all that tells one from another, so that to add one is to edit this file alone.
+
+The functions are plain Python, so that nothing compiled is loaded to read a scenario; `waits.py` compiles them. `s` is
+the lane, `lock` the lock's record, `v` a vCPU; what they may look at is in `sim/state.py`.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-#: Kinds of wait: first come, first served; or whoever looks first.
-LINE, POLL = 0, 1
+from ple_gym.sim.constants import NONE
+
+# --- where who begins to wait will stand: the line goes from `head` along `next_waiter` to `tail` ---------------------
+
+
+def stand_last(s, lock, v):
+    """First come, first served."""
+    s.guest[v].next_waiter = NONE
+    if lock.tail == NONE:
+        lock.head = v
+    else:
+        s.guest[lock.tail].next_waiter = v
+    lock.tail = v
+
+
+def stand_nowhere(s, lock, v):
+    """There is no line: whoever looks first gets it."""
+
+
+# --- who may take the lock while nobody holds it: a waiter, or who comes and has not waited yet -----------------------
+
+
+def the_first(s, lock, v):
+    """The head of the line, or who comes while nobody waits."""
+    return lock.head == v or lock.head == NONE
+
+
+def anybody(s, lock, v):
+    """Whoever tries."""
+    return True
 
 
 class LockKind(NamedTuple):
     """What tells one kind of lock from another.
 
     Attributes:
-        wait: `LINE` or `POLL`.
+        stand: (s, lock, v): put v into the line; it begins to wait.
+        may_take: (s, lock, v) -> whether the lock, which nobody holds, is v's to take.
         shared_line: whether all waiters read one cache line.
-        halts: whether a waiter may halt: somebody wakes it.
+        halts: whether a waiter may halt: somebody wakes it, and nobody is served before it who came later.
     """
 
-    wait: int
+    stand: Callable[..., Any]
+    may_take: Callable[..., Any]
     shared_line: bool
     halts: bool
+
+    @property
+    def in_line(self) -> bool:
+        """Whether waiters stand in a line. Then a release tells its head alone, else everybody who spins."""
+        return self.stand is not stand_nowhere
 
 
 #: By the name that a scenario uses.
 LOCK_KINDS = {
-    "ticket": LockKind(LINE, shared_line=True, halts=True),
-    "mcs": LockKind(LINE, shared_line=False, halts=True),
-    "tas": LockKind(POLL, shared_line=False, halts=False),
+    "ticket": LockKind(stand_last, the_first, shared_line=True, halts=True),
+    "mcs": LockKind(stand_last, the_first, shared_line=False, halts=True),
+    "tas": LockKind(stand_nowhere, anybody, shared_line=False, halts=False),
 }
+#: The different functions of all kinds, by their name in the row; a VM's program has their places (`PROGRAM`).
+STAND = tuple(dict.fromkeys(kind.stand for kind in LOCK_KINDS.values()))
+MAY_TAKE = tuple(dict.fromkeys(kind.may_take for kind in LOCK_KINDS.values()))
 HALTING = " and ".join(name for name, kind in LOCK_KINDS.items() if kind.halts)

@@ -81,13 +81,13 @@ def acquire(s, v, t):
 
 @inlined
 def try_lock(s, v, lock, t):
-    """v's attempt to take a shared lock: at once if it is free and nobody waits, else in line."""
+    """v's attempt to take a shared lock: at once if it is v's to take, else v waits."""
     guest = s.guest[v]
     guest.lock = lock
     guest.try_at = t
     guest.acquire_exits = 0
     note(s, t, TRIED, where(s, v), v, lock)
-    if s.lock[lock].holder == NONE and s.lock[lock].head == NONE:
+    if available(s, v):
         acquire(s, v, t)
     else:
         join(s, v)

@@ -1,20 +1,41 @@
 """What a vCPU waits for, as the rest of the machine asks it: is its wait over, who can end it, who is before whom.
 
-Two kinds of wait: in a line (first come, first served: `LINE`) and by polling (whoever looks first: `POLL`). Nobody
-outside the guest asks what kind of lock it is.
+What differs from kind to kind is in `kinds.py`. Nobody outside the guest asks what kind of lock it is.
 """
 
 from __future__ import annotations
 
-from ple_gym.sim.guest.kinds import LINE, POLL
+from ple_gym.sim.guest.kinds import MAY_TAKE, STAND
 from ple_gym.sim.jit import inlined
 from ple_gym.sim.state import NONE, SPIN
+
+
+def one_of(functions, number=0):
+    """Functions (s, lock, v) as one, compiled: (place of the function, s, lock, v)."""
+    own = inlined(functions[number])
+    others = one_of(functions, number + 1) if number + 1 < len(functions) else None
+
+    @inlined
+    def last(place, s, lock, v):
+        return own(s, lock, v)
+
+    @inlined
+    def chosen(place, s, lock, v):
+        if place == number:
+            return own(s, lock, v)
+        return others(place, s, lock, v)
+
+    return chosen if others else last
+
+
+stand = one_of(STAND)
+may_take = one_of(MAY_TAKE)
 
 
 @inlined
 def in_line(s, vm):
     """Whether the waiters of this VM's locks stand in line."""
-    return s.program[vm].wait == LINE
+    return s.program[vm].in_line != 0
 
 
 @inlined
@@ -25,9 +46,9 @@ def waits_in_line(s, v):
 
 @inlined
 def available(s, v):
-    """Whether what v waits for is v's to take."""
+    """Whether what v waits for, or has come for, is v's to take."""
     lock = s.lock[s.guest[v].lock]
-    return lock.holder == NONE and (s.program[lock.vm].wait == POLL or lock.head == v)
+    return lock.holder == NONE and may_take(s.program[lock.vm].may_take, s, lock, v)
 
 
 @inlined
@@ -50,23 +71,17 @@ def next_behind(s, v):
 
 @inlined
 def join(s, v):
-    """v begins to wait for its lock; in line it is the last."""
+    """v begins to wait for its lock."""
     guest = s.guest[v]
     lock = s.lock[guest.lock]
     guest.phase = SPIN
     guest.halt_left = s.program[lock.vm].halt
-    if in_line(s, lock.vm):
-        guest.next_waiter = NONE
-        if lock.tail == NONE:
-            lock.head = v
-        else:
-            s.guest[lock.tail].next_waiter = v
-        lock.tail = v
+    stand(s.program[lock.vm].stand, s, lock, v)
 
 
 @inlined
 def depart(s, v):
-    """v's wait is over."""
+    """v's wait is over; in line it was the first."""
     lock = s.lock[s.guest[v].lock]
     if in_line(s, lock.vm):
         lock.head = s.guest[v].next_waiter

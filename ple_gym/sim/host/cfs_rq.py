@@ -31,6 +31,9 @@ NODE = np.dtype(
         ("min_vruntime", "i8"),
         ("exec_start", "i8"),  # the time up to which its current entity has been charged
         ("nr", "i8"),  # entities
+        ("load", "i8"), ("total", "i8"),  # sum of weights; of weighted keys, unless a key has ever been too large
+        ("wide", "u4"),  # whether one has
+        ("loose", "u4"),  # whether all entities may be ahead of min_vruntime (EEVDF)
         ("first", "u4"), ("curr", "u4"), ("next", "u4"), ("skip", "u4"),  # of its entities; or NONE
     ],
     align=True,
@@ -61,16 +64,56 @@ def key(own, nodes, q, x):
     return bounded(own, nodes[x].vruntime - nodes[q].min_vruntime)
 
 
-@apart
+@inlined
 def sums(own, nodes, q):
     """Sum of weights, and of weighted keys, of all entities."""
-    weight, total = np.int64(0), np.int64(0)
+    queue = nodes[q]
+    return queue.load, bounded_total(own, nodes, q) if queue.wide else queue.total
+
+
+@apart
+def bounded_total(own, nodes, q):
+    """Sum of weighted keys of all entities, where one key or another is too large."""
+    total = np.int64(0)
     x = nodes[q].first
     while x != NONE:
-        weight += nodes[x].weight
         total += nodes[x].weight * key(own, nodes, q, x)
         x = nodes[x].after
-    return weight, total
+    return total
+
+
+@inlined
+def is_wide(own, nodes, q, x):
+    """Whether the sum of weighted keys is not kept, because this entity's or another's has ever been too large."""
+    distance = nodes[x].vruntime - nodes[q].min_vruntime
+    if distance > own.farthest or distance < -own.farthest:
+        nodes[q].wide = 1
+    return nodes[q].wide != 0
+
+
+@inlined
+def count_in(own, nodes, q, x):
+    """An entity counts in its queue's sums."""
+    nodes[q].load += nodes[x].weight
+    if not is_wide(own, nodes, q, x):
+        nodes[q].total += nodes[x].weight * (nodes[x].vruntime - nodes[q].min_vruntime)
+
+
+@inlined
+def count_out(nodes, q, x):
+    """An entity does not count any more."""
+    queue = nodes[q]
+    queue.load -= nodes[x].weight
+    if not queue.wide:
+        queue.total -= nodes[x].weight * (nodes[x].vruntime - queue.min_vruntime)
+
+
+@inlined
+def advance(own, nodes, q, x, time):
+    """An entity of a queue has had so much virtual time."""
+    nodes[x].vruntime += time
+    if not is_wide(own, nodes, q, x):
+        nodes[q].total += nodes[x].weight * time
 
 
 @inlined
@@ -95,8 +138,12 @@ def update_min_vruntime(nodes, q):
     while x != NONE:
         least = min(least, nodes[x].vruntime)
         x = nodes[x].after
-    if nodes[q].nr > 0:
-        nodes[q].min_vruntime = max(nodes[q].min_vruntime, least)
+    queue = nodes[q]
+    if queue.nr > 0 and least > queue.min_vruntime:
+        if not queue.wide:
+            queue.total -= queue.load * (least - queue.min_vruntime)
+        queue.min_vruntime = least
+    queue.loose = 0
 
 
 @inlined
@@ -106,13 +153,15 @@ def update_curr(own, nodes, q, t):
     x, ran = queue.curr, t - queue.exec_start
     queue.exec_start = t
     e = nodes[x]
-    e.vruntime += virtual(ran, e)
+    least = e.vruntime <= queue.min_vruntime
+    advance(own, nodes, q, x, virtual(ran, e))
     e.ran += ran
     over = False
     if own.version != CFS and e.vruntime >= e.deadline:
         e.deadline = e.vruntime + virtual(own.slice, e)
         over = True
-    update_min_vruntime(nodes, q)
+    if least or queue.loose or own.version == CFS:  # else somebody else is not ahead of min_vruntime
+        update_min_vruntime(nodes, q)
     if own.version == CFS or queue.nr == 1:
         return False
     if own.version >= E618:
@@ -156,7 +205,7 @@ def is_ahead(own, nodes, q, x, ideal):
 
 
 @inlined
-def chain(nodes, q, x, seq):
+def chain(own, nodes, q, x, seq):
     """Put an entity into a queue."""
     queue, e = nodes[q], nodes[x]
     e.after = queue.first
@@ -164,12 +213,14 @@ def chain(nodes, q, x, seq):
     e.seq = seq
     queue.first = x
     queue.nr += 1
+    count_in(own, nodes, q, x)
 
 
 @apart
 def unchain(nodes, q, x):
     """Take an entity out of its queue."""
     queue, e = nodes[q], nodes[x]
+    count_out(nodes, q, x)
     if queue.first == x:
         queue.first = e.after
     else:
@@ -180,6 +231,8 @@ def unchain(nodes, q, x):
     e.after = NONE
     e.on_rq = 0
     queue.nr -= 1
+    if queue.nr == 0:
+        queue.total, queue.wide = 0, 0
 
 
 @apart
@@ -228,7 +281,8 @@ def requeue_delayed(own, nodes, q, x, seq):
         unchain(nodes, q, x)
         e.vlag = 0
         place_entity(own, nodes, q, x, True)
-        chain(nodes, q, x, seq)
+        chain(own, nodes, q, x, seq)
+        nodes[q].loose = 1
 
 
 @apart
@@ -236,18 +290,23 @@ def reweight(own, nodes, q, x, weight):
     """Give an entity another weight [reweight_entity]; since 6.12 its lag stays."""
     e = nodes[x]
     old = e.weight
-    origin = avg_vruntime(own, nodes, q) if e.on_rq and own.version >= E612 else e.vruntime
+    if not e.on_rq:
+        e.weight = weight
+        if own.version != CFS:
+            e.vlag = divided(e.vlag * old, weight)
+        return
+    origin = avg_vruntime(own, nodes, q) if own.version >= E612 else e.vruntime
+    count_out(nodes, q, x)
     e.weight = weight
     if own.version == CFS:
-        return
-    if not e.on_rq:
-        e.vlag = divided(e.vlag * old, weight)
+        count_in(own, nodes, q, x)
         return
     protection = bounded(own, e.vprot - e.vruntime)
     e.deadline = origin + divided(bounded(own, e.deadline - origin) * old, weight)
     e.vruntime = origin - divided(bounded(own, origin - e.vruntime) * old, weight)
     if own.version >= E618:
         e.vprot = e.vruntime + divided(protection * old, weight)
+    count_in(own, nodes, q, x)
     update_min_vruntime(nodes, q)
 
 
@@ -321,10 +380,12 @@ def earliest(own, nodes, q, weight, total):
     goes_on = curr != NONE and key(own, nodes, q, curr) * weight <= total
     if goes_on and protected(own, nodes, curr):
         return curr
+    share = total // weight
+    limit = queue.min_vruntime + share if share < own.farthest else INF  # of who is eligible
     best = NONE
     x = queue.first
     while x != NONE:
-        if x != curr and key(own, nodes, q, x) * weight <= total and (best == NONE or due(nodes[x], nodes[best])):
+        if nodes[x].vruntime <= limit and x != curr and (best == NONE or due(nodes[x], nodes[best])):
             best = x
         x = nodes[x].after
     if goes_on and (best == NONE or nodes[curr].deadline < nodes[best].deadline):

@@ -12,8 +12,9 @@ import numpy as np
 
 from ple_gym.scenario.model import AS_IN_XEN, XEN
 from ple_gym.sim import rng
+from ple_gym.sim.affinity import allowed, holds_pcpu, may_run_on, without
 from ple_gym.sim.calendar import request
-from ple_gym.sim.dispatch import allowed, enter, holds_pcpu, socket
+from ple_gym.sim.dispatch import enter, socket
 from ple_gym.sim.host import runqueue
 from ple_gym.sim.host.runqueue import head, note_queued, put, remove
 from ple_gym.sim.jit import called, inlined
@@ -134,7 +135,7 @@ def to_steal(s, p, q, priority):
         v = np.uint32(s.queue[q, j])
         if s.host_vcpu[v].priority <= priority:
             break
-        if not s.host_vcpu[v].yielding and holds_pcpu(allowed(s, v), p):
+        if not s.host_vcpu[v].yielding and may_run_on(s, v, p):
             return v
     return NONE
 
@@ -333,7 +334,7 @@ def pick(s, v):
         if idler == NONE:
             return p, NONE
         best = idler
-    left &= ~(np.int64(1) << np.int64(best))
+    left = without(left, best)
     bias = NONE
     while True:
         nxt = NONE
@@ -345,7 +346,7 @@ def pick(s, v):
         if nxt == NONE:
             break
         if socket(s, nxt) == socket(s, best):
-            left &= ~(np.int64(1) << np.int64(nxt))
+            left = without(left, nxt)
             continue
         here, there = 0, 0
         for i in range(n):
@@ -361,11 +362,11 @@ def pick(s, v):
                 if socket(s, q) == where and candidate(s, q, p, best, left):
                     best = q
                     break
-            left &= ~(np.int64(1) << np.int64(best))
+            left = without(left, best)
         else:
             for i in range(n):
                 if socket(s, np.uint32(i)) == socket(s, nxt):
-                    left &= ~(np.int64(1) << np.int64(i))
+                    left = without(left, i)
     return best, bias
 
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from ple_gym.scenario.model import XEN
 from ple_gym.sim import rng
+from ple_gym.sim.affinity import may_run_on
 from ple_gym.sim.calendar import request
-from ple_gym.sim.dispatch import allowed, holds_pcpu, socket
+from ple_gym.sim.dispatch import socket
 from ple_gym.sim.host import runqueue
 from ple_gym.sim.host.runqueue import note_queued, put, remove
 from ple_gym.sim.jit import called, inlined
@@ -180,7 +181,7 @@ def candidate(s, p, credit, yields):
         if not yields and own.credit <= credit:
             return NONE
         resists = s.vcpu[v].pcpu != p and own.credit < least
-        if not resists and not for_another(s, v, p) and holds_pcpu(allowed(s, v), p):
+        if not resists and not for_another(s, v, p) and may_run_on(s, v, p):
             return v
     if at != NONE:  # from here on only p's own, who may always run there
         for i in range(np.int64(s.pcpu[p].queued)):
@@ -272,7 +273,7 @@ def score(s, q, v, t):
 @inlined
 def may_tickle(s, q, v):
     """Whether q is in v's queue, may run it, and has not been asked to reschedule yet."""
-    return leader(s, q) == leader(s, s.vcpu[v].pcpu) and holds_pcpu(allowed(s, v), q) and s.pcpu[q].resched_at == INF
+    return leader(s, q) == leader(s, s.vcpu[v].pcpu) and may_run_on(s, v, q) and s.pcpu[q].resched_at == INF
 
 
 @called

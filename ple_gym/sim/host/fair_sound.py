@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ple_gym.sim.host.cfs_rq import LEAST, NICE_0
+from ple_gym.sim.host.cfs_rq import LEAST, NICE_0, key
 from ple_gym.sim.host.fair_nodes import PER_VCPU, count, group_of, grouped, queue_of, root_of
 from ple_gym.sim.jit import apart, inlined
 from ple_gym.sim.memory import scratch
@@ -82,12 +82,21 @@ def whole(s, p, q, seen):
     """Whether a queue's chain has its entities, each once, and those that it knows apart are some of them."""
     queue = s.host_vcpu[q]
     x = queue.first
+    weight, total = np.int64(0), np.int64(0)
     for _ in range(queue.nr):
         if x == NONE or not belongs(s, p, q, x) or seen[0, np.int64(x)] != 0:
             return False
         seen[0, np.int64(x)] = 1
-        x = s.host_vcpu[x].after
-    if x != NONE:
+        node = s.host_vcpu[x]
+        weight += node.weight
+        total += node.weight * key(s.host_par[0], s.host_vcpu, q, x)
+        distance = node.vruntime - queue.min_vruntime
+        if not queue.wide and (distance > s.host_par[0].farthest or distance < -s.host_par[0].farthest):
+            return False
+        x = node.after
+    if x != NONE or queue.load != weight or (queue.wide == 0 and queue.total != total):
+        return False
+    if queue.wide > 1 or queue.loose > 1:
         return False
     for x in (queue.curr, queue.next, queue.skip):
         if x != NONE and not (belongs(s, p, q, x) and seen[0, np.int64(x)] == 1):
@@ -101,6 +110,13 @@ def agrees(s, p):
     own, root = s.host_pcpu[p], root_of(s, p)
     if own.seq < 0 or own.seq > FAR:
         return False
+    if own.due < 0 or own.due > s.pcpu[p].tick_at or s.pcpu[p].tick_at - own.due > s.host_par[0].jitter:
+        return False
+    for i in range(2):
+        if own.balanced[i] < 0 or own.balanced[i] > own.due or own.failed[i] < 0 or own.failed[i] > FAR:
+            return False
+        if own.relaxed[i] != 0 and own.relaxed[i] != 1:
+            return False
     if s.pcpu[p].mode == GUEST:
         v = s.pcpu[p].current
         q = queue_of(s, p, v)

@@ -1,0 +1,50 @@
+"""What an event costs under each host's scheduler, against Xen's credit, and on big machines."""
+
+from __future__ import annotations
+
+from ple_gym.bench.kernel import Batch, cost, run_batch, runs_that_last, storm
+from ple_gym.bench.report import RULE, Measurement, at_most, plain
+from ple_gym.lanes import Lanes
+from ple_gym.scenario.model import Scenario
+
+OTHERS = ("credit2", "fair")
+SIZES = ((4, 32), (16, 64))
+RULES = ("host", RULE)
+BIG = {(64, 1024): 2.0, (256, 1024): None}  # pCPUs, vCPUs -> times the cost at 4x32 that is allowed
+
+
+def host_rows(repeats: int, seconds: float) -> list[Measurement]:
+    """Ratios of costs per event, in one run."""
+    rows = []
+    for rule in RULES:
+        for pcpus, vcpus in SIZES:
+            scenario = storm(pcpus, vcpus)
+            hosts = {name: _under(name, scenario) for name in ("credit", *OTHERS)}
+            costs = _costs(hosts, rule, repeats, seconds)
+            for name in OTHERS:
+                title = f"kernel, Storm {pcpus}x{vcpus}, {rule}, {name} : credit"
+                note = f"{costs[name]:.1f} : {costs['credit']:.1f} ns/event"
+                rows.append(at_most(title, costs[name] / costs["credit"], "", 1.5, note))
+    sizes = {f"{pcpus}x{vcpus}": storm(pcpus, vcpus) for pcpus, vcpus in ((4, 32), *BIG)}
+    costs = _costs(sizes, "host", repeats, seconds)
+    for (pcpus, vcpus), most in BIG.items():
+        name = f"{pcpus}x{vcpus}"
+        title, ratio = f"kernel, Storm {name} : 4x32, host, cost per event", costs[name] / costs["4x32"]
+        note = f"{costs[name]:.1f} : {costs['4x32']:.1f} ns/event"
+        rows.append(plain(title, ratio, "", note) if most is None else at_most(title, ratio, "", most, note))
+    return rows
+
+
+def _under(scheduler: str, scenario: Scenario) -> Scenario:
+    return scenario.with_overrides({"host.scheduler": scheduler, "decision.actuator": "hint"})
+
+
+def _costs(scenarios: dict[str, Scenario], rule: str, repeats: int, seconds: float) -> dict[str, float]:
+    """CPU time per event of each, nanoseconds; they take turns."""
+    lanes = {name: Lanes(scenario, 1, policy=rule) for name, scenario in scenarios.items()}
+    count = {name: runs_that_last(one, seconds) for name, one in lanes.items()}
+    batches: dict[str, list[Batch]] = {name: [] for name in lanes}
+    for _ in range(repeats):
+        for name, one in lanes.items():
+            batches[name].append(run_batch(one, count[name]))
+    return {name: cost(taken) for name, taken in batches.items()}
