@@ -14,7 +14,7 @@ import numpy as np
 
 from ple_gym.rules.sight import SIGHT
 from ple_gym.sim import rng
-from ple_gym.sim.decisions import carry_out, legal
+from ple_gym.sim.decisions import carry_out, legal, meant
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.kernel import advance, settle_all, start_world
 from ple_gym.sim.memory import grid, prefetch, records
@@ -155,7 +155,7 @@ def storms(s):
 
 @called
 def ask(call, address, s, place, mask, observation):
-    """What the policy answers to the exit that is due; `address` is that of the call."""
+    """The action that the policy answers to the exit that is due with; `address` is that of the call."""
     par, world, see = s.par[0], s.world[0], call.sight
     if call.settles != 0:
         settle_all(s, world.now)
@@ -175,7 +175,7 @@ def ask(call, address, s, place, mask, observation):
     see.vcpu_memory = see.vm_memory + 8 * call.memory_per_vm * par.vms
     if call.privileged != 0:
         see.description, see.row = place.description, place.row
-    return invoke(call.policy, (address + SIGHT_AT,))
+    return meant(s, here, invoke(call.policy, (address + SIGHT_AT,)))
 
 
 @inlined

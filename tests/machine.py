@@ -6,6 +6,7 @@ import numpy as np
 
 from ple_gym.drive import ASK, MAX_REPLACEMENTS, RESET, STEP
 from ple_gym.lanes import Lanes
+from ple_gym.rules import Rule
 from ple_gym.scenario import Scenario
 from ple_gym.sim import state
 from ple_gym.traces.events import Ints
@@ -87,11 +88,16 @@ class Machine:
 
     def candidates(self) -> list[int]:
         """The queued vCPUs that may be run here, ascending."""
-        local = self.scenario.decision.actuator == "local"
+        local = self.scenario.actuator == "local"
         return sorted(v for p in range(self.lanes.pcpus) if p == self.here or not local for v in self.queue(p))
 
     def legal_actions(self) -> list[int]:
-        return [*self.candidates(), self.asker, self.defer]
+        chosen = self.candidates() if self.scenario.actuator != "yield" else []
+        return [*chosen, self.asker, self.defer]
+
+    def meant(self, answer: int) -> int:
+        """The action that a rule's answer stands for: under `yield` whoever names a vCPU but its asker yields."""
+        return self.defer if self.scenario.actuator == "yield" and answer != self.asker else answer
 
     def waiters(self, lock: int) -> list[int]:
         """The line of a ticket or MCS lock, head first."""
@@ -103,7 +109,7 @@ class Machine:
         return line
 
 
-def totals(scenario: Scenario, rule: str, seed: int = 0) -> dict:
+def totals(scenario: Scenario, rule: str | Rule, seed: int = 0) -> dict:
     """Every metric of one run under a compiled rule."""
     lanes = Lanes(scenario, 1, policy=rule)
     lanes.run(0, seed)

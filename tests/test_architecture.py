@@ -49,6 +49,9 @@ MEETINGS = {
     Import("ple_gym.sim.kernel", "ple_gym.sim.host.runqueue"): "at time 0 each vCPU is put into a queue",
     Import("ple_gym.rules.paper", "ple_gym.sim.host.credit"): "it reads Xen's priorities, and decides on no other host",
     Import("ple_gym.rules.header", "ple_gym.sim.host.credit"): "rules in C may read Xen's records",
+    Import("ple_gym.view.credit2", "ple_gym.sim.host.credit2"): "its own features are as it sees them itself",
+    Import("ple_gym.view.fair", "ple_gym.sim.host.cfs_rq"): "its own features are as it sees them itself",
+    Import("ple_gym.view.fair", "ple_gym.sim.host.fair_nodes"): "its own features are as it sees them itself",
 }
 
 #: Who may import a library; numpy everybody may. Below `envs` nobody knows of Gymnasium, torch, or a terminal.

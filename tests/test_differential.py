@@ -10,13 +10,12 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_simulator import simulate
 from reference_simulator.fair import Fair
 from reference_simulator.fair_balance import Balancer, Domain
 from reference_simulator.fair_queue import Entity
 from reference_simulator.rules import RULES as SPECIFIED
-from reference_simulator.state import Pcpu, Vcpu, Vm
-from reference_simulator.world import HOSTS, World
+from reference_simulator.state import Hint, Pcpu, Vcpu, Vm
+from reference_simulator.world import HOSTS, World, world_of
 from worlds import (
     ENDS,
     MORE,
@@ -46,16 +45,13 @@ def fitting(rule: str, scenario: Scenario) -> str:
     return rule if RULES[rule].scheduler in ("", scenario.host.scheduler) else "host"
 
 
-def kernel_totals(scenario: Scenario, rule: str, seed: int) -> dict:
+def agree(scenario: Scenario, rule: str, seed: int) -> dict:
+    """Check that kernel and reference agree on a run, and on what hints did at last; returns its totals."""
     lanes = Lanes(scenario, 1, policy=rule)
     lanes.run(0, seed)
-    return lanes.totals(0)
-
-
-def agree(scenario: Scenario, rule: str, seed: int) -> dict:
-    """Check that kernel and reference agree on a run; returns its totals."""
-    totals = kernel_totals(scenario, rule, seed)
-    assert totals == simulate(scenario.to_dict(), rule, seed)
+    totals, world = lanes.totals(0), world_of(scenario.to_dict(), rule, seed)
+    assert totals == world.run(rule)
+    assert [list(Hint)[code] for code in lanes.vcpu["hint"][0]] == [v.hint for v in world.vcpus]
     return totals
 
 

@@ -178,7 +178,7 @@ def test_unknown_names_are_refused() -> None:
 # --- actions ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("actuator", ["pull", "local", "hint"])
+@pytest.mark.parametrize("actuator", ["pull", "local", "hint", "yield"])
 def test_masks_tell_the_legal_actions(actuator: str) -> None:
     env = PleEnv("Storm", illegal="raise", overrides={"decision.actuator": actuator})
     _, info = env.reset(seed=0)

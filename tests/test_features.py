@@ -22,7 +22,7 @@ from ple_gym.lanes import INFORMATION, Lanes
 from ple_gym.scenario import Scenario
 from ple_gym.sim.state import DECIDE
 from ple_gym.view import codes, credit
-from ple_gym.view.features import NEUTRAL_HOST, NEUTRAL_VCPU, feature_table, table_of
+from ple_gym.view.features import NEUTRAL_HOST, NEUTRAL_VCPU, OWN, feature_table, table_of
 from ple_gym.view.observation import writers_of
 from ple_gym.view.record import HYPERVISOR, INTROSPECTION, ORACLE
 from ple_gym.view.rows import FLAG, Feature, Table, joined, names
@@ -66,6 +66,47 @@ def test_what_belongs_to_a_scheduler_is_not_among_the_neutral_features() -> None
     for without, table in ((neutral.vcpu, TABLE.vcpu), (neutral.host, TABLE.host)):
         assert names(without) == tuple(name for name in names(table) if name not in own)
     assert writers_of(neutral).own == 0 and writers_of(TABLE).own == 2
+
+
+def test_each_scheduler_adds_its_own_to_the_same_neutral_features() -> None:
+    """And the credit scheduler's table, which learned policies were trained on, is as it was."""
+    neutral = joined(NEUTRAL_VCPU, NEUTRAL_HOST, NO_HOST)
+    for scheduler, own in OWN.items():
+        table = table_of(scheduler)
+        for features, ours, without in (
+            (table.vcpu, own.vcpu, neutral.vcpu),
+            (table.host, own.host, neutral.host),
+        ):
+            assert all(one.scheduler == scheduler and one.level == HYPERVISOR for one in ours)
+            assert [one for one in features if one not in ours] == list(without)
+    assert [len(table_of(name).vcpu_names(HYPERVISOR)) for name in ("credit", "credit2", "fair")] == [19, 21, 32]
+    assert table_of("credit").host_names == (
+        *("queue", "slice_left", "ran", "rate_limited", "idle", "noisy", "spinning", "queued", "asleep"),
+        *("queued_spinners", "since_decision", "since_decision_here", "pcpu"),
+    )
+    assert table_of("credit").vcpu_names(HYPERVISOR) == (
+        *("asker", "queued", "running", "asleep", "here", "sibling", "position", "waited", "last_run", "credit"),
+        *("priority", "left_in_kernel", "left_by_exit", "suspected_spinner", "exits", "since_exit", "spin_age"),
+        *("same_code", "pcpu"),
+    )
+
+
+@pytest.mark.parametrize("scheduler", OWN)
+def test_what_a_scheduler_adds_is_within_its_range_and_a_code_of_it(scheduler: str) -> None:
+    options: dict[str, Any] = {"overrides": {"host.scheduler": scheduler, "host.linux": "6.14"}}
+    plain = PleEnv("TicketOrder", observation="tokens", **options)
+    short = PleEnv("TicketOrder", observation="tokens", observation_dtype="uint8", **options)
+    values, info = plain.reset(seed=0)
+    written, _ = short.reset(seed=0)
+    for _ in range(100):
+        assert plain.observation_space.contains(values) and short.observation_space.contains(written)
+        table = table_of(scheduler)
+        assert (written["vcpus"] == codes.encode(values["vcpus"], table.of_vcpu(HYPERVISOR))).all()
+        assert (written["host"] == codes.encode(values["host"], table.host)).all()
+        action = int(np.flatnonzero(info["action_mask"])[0])
+        (values, _, over, cut, info), (written, *_) = plain.step(action), short.step(action)
+        if over or cut:
+            break
 
 
 def walked(lanes: Lanes, seed: int, decisions: int) -> None:

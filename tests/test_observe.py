@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import Machine
-from worlds import contended_scenarios
+from worlds import contended_scenarios, under_fair
 
 from ple_gym.drive import OBSERVE
 from ple_gym.lanes import Lanes
@@ -18,7 +20,8 @@ from ple_gym.scenario.builtin import load
 from ple_gym.scenario.schedulers import SCHEDULERS
 from ple_gym.sim import state
 from ple_gym.sim.guest.kinds import LOCK_KINDS
-from ple_gym.sim.host import credit
+from ple_gym.sim.host import credit, fair
+from ple_gym.sim.jit import JIT_ENABLED
 from ple_gym.view import features as observe
 from ple_gym.view import record
 
@@ -30,6 +33,116 @@ TOP = F(1.5)
 def bits(x: int) -> np.float32:
     """The piecewise linear logarithm: a float's bits, as a number."""
     return F(F(x).view(np.int32))
+
+
+def ratio(x: int, whole: int, low: int = -1) -> np.float32:
+    """x as a share of a whole, low..1, as the kernel rounds it."""
+    return max(F(low), min(F(1), F(x) * (F(1) / F(whole))))
+
+
+class Credit2Sight:
+    """What Xen's credit2 adds."""
+
+    def __init__(self, m: Machine, y: int, p: int, spins: object, time: object) -> None:
+        self.m, self.p = m, p
+        self.ms = m.scenario.host.tsc_hz // 1000
+
+    def of_vcpu(self, v: int) -> dict[str, float]:
+        m, h = self.m, self.m.host_vcpu[v]
+        leader = m.host_pcpu["leader"]
+        return {
+            "credit": ratio(int(h["credit"]), 10 * self.ms),
+            "yielding": h["yielding"],
+            "tickled": h["tickled"] != state.NONE and m.pcpu["resched_at"][h["tickled"]] < state.INF,
+            "same_queue": leader[m.vcpu["pcpu"][v]] == leader[self.p],
+        }
+
+    def of_host(self) -> dict[str, float]:
+        now, here = int(self.m.world["now"]), self.m.pcpu[self.p]
+        limit = self.m.scenario.host.ratelimit_us * self.m.scenario.host.tsc_hz // 10**6
+        return {
+            "slice_left": ratio(int(here["slice_end"]) - now, 10 * self.ms, 0),
+            "rate_limited": now - int(here["dispatched_at"]) < limit,
+        }
+
+
+class FairSight:
+    """What Linux's fair scheduler adds: virtual times from all vCPUs and groups, not from chains."""
+
+    def __init__(self, m: Machine, y: int, p: int, spins: Callable[[int], bool], time: Callable[[int], float]) -> None:
+        self.m, self.y, self.p, self.spins, self.time = m, y, p, spins, time
+        self.vms = len(m.scenario.vms())
+        self.cfs = m.scenario.host.linux == "5.15"
+        self.grouped = m.scenario.host.groups != "flat"
+        self.slice = fair.describe(m.scenario)["slice"]
+
+    def root(self, p: int) -> int:
+        return self.m.lanes.vcpus + p
+
+    def group(self, v: int) -> int:
+        p, vm = int(self.m.vcpu["pcpu"][v]), int(self.m.vcpu["vm"][v])
+        return self.m.lanes.vcpus + self.m.lanes.pcpus + p * self.vms + vm
+
+    def virtual_time(self, q: int, entities: list[int]) -> int:
+        """Of the queue with these entities."""
+        nodes = self.m.host_vcpu
+        least, entities = int(nodes["min_vruntime"][q]), [x for x in entities if nodes["on_rq"][x]]
+        weights = [int(nodes["weight"][x]) for x in entities]
+        keys = [int(nodes["vruntime"][x]) - least for x in entities]
+        if self.cfs or not entities:
+            return least
+        return least + sum(w * k for w, k in zip(weights, keys, strict=True)) // sum(weights)
+
+    def of_vcpu(self, v: int) -> dict[str, float]:
+        m, nodes, everybody = self.m, self.m.host_vcpu, range(self.m.lanes.vcpus)
+        p, vm = m.vcpu["pcpu"][v], m.vcpu["vm"][v]
+        q = self.group(v) if self.grouped else self.root(p)
+        inside = [u for u in everybody if m.vcpu["pcpu"][u] == p and (not self.grouped or m.vcpu["vm"][u] == vm)]
+        groups = [m.lanes.vcpus + m.lanes.pcpus + p * self.vms + k for k in range(self.vms)]
+        mine, its = nodes[v], nodes[q]
+        now = self.virtual_time(q, inside)
+        lag = (now - int(mine["vruntime"])) * int(mine["on_rq"])
+        in_root = self.grouped and its["on_rq"]
+        group_lag = self.virtual_time(self.root(p), groups) - int(its["vruntime"]) if in_root else 0
+        ple, runs = m.scenario.ple, int(m.pcpu["current"][p])
+        base = ple.window if ple.kind == "window" else ple.count
+        displaces = m.vcpu["state"][v] == state.QUEUED and runs not in (state.NONE, self.y)
+        hint = m.vcpu["hint"][v]
+        return {
+            "lag": ratio(lag, self.slice),
+            "eligible": not self.cfs and mine["on_rq"] and mine["vruntime"] <= now,
+            "deadline": ratio(int(mine["deadline"]) - now, self.slice) if mine["on_rq"] and not self.cfs else 0,
+            "group_lag": ratio(group_lag, self.slice),
+            "group_eligible": not self.cfs and in_root and group_lag >= 0,
+            "buddy": its["next"] == v,
+            "group_buddy": self.grouped and nodes["next"][self.root(p)] == q,
+            "delayed": mine["on_rq"] and m.vcpu["state"][v] in (state.BLOCKED, state.DONE),
+            "window_growth": counted(max(0, min(2**30, int(m.vcpu["window"][v]) // max(1, base)) - 1)),
+            "hint_failed": hint == state.HINT_FAILED,
+            "hint_ignored": hint == state.HINT_IGNORED,
+            "hint_won": hint == state.HINT_WON,
+            "displaces": displaces,
+            "displaces_sibling": displaces and m.vcpu["vm"][runs] == m.vcpu["vm"][self.y],
+            "displaces_spinner": displaces and self.spins(runs),
+        }
+
+    def of_host(self) -> dict[str, float]:
+        m, e, now = self.m, self.m.host_vcpu[self.y], int(self.m.world["now"])
+        queue = self.group(self.y) if self.grouped else self.root(self.p)
+        ran = now - int(m.host_vcpu["exec_start"][queue])
+        protected = m.scenario.host.linux.startswith("6.18") or e["vprot"] == e["deadline"]
+        left = int(e["vprot"]) - int(e["vruntime"]) - ran * 1024 // int(e["weight"])
+        tick = int(m.pcpu["tick_at"][self.p])
+        return {
+            "protected": ratio(left, self.slice, 0) if protected and not self.cfs else 0,
+            "alone": m.host_pcpu["nr_running"][self.p] == 1,
+            "to_tick": self.time(max(0, tick - now)),
+        }
+
+
+def counted(n: int) -> np.float32:
+    """A count on its scale."""
+    return min(TOP, (bits(n + 1) - bits(1)) * F(1.0 / (int(F(1001).view(np.int32)) - int(F(1).view(np.int32)))))
 
 
 def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +157,6 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
     own = credit.describe(m.scenario) if m.scenario.host.scheduler == "credit" else None
     window = m.scenario.ple.window
     range_ = 1.0 / (int(F(window + m.scenario.host.tsc_hz // 10).view(np.int32)) - int(F(window).view(np.int32)))
-    count_range = F(1.0 / (int(F(1001).view(np.int32)) - int(F(1).view(np.int32))))
     per_vcpu, per_pcpu = (F(1) / F(n) for n in (m.lanes.vcpus, m.lanes.pcpus))
     per_slice = F(1) / F(own["timeslice"] if own else 1)
 
@@ -60,6 +172,9 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
         pauses = m.scenario.ple.count * vms[w["vm"]].spin_period
         progress = 2 * (reach if m.scenario.ple.kind == "window" else pauses)
         return bool(w["ples"] > 0 and w["cpu_time"] - w["cpu_at_ple"] <= progress)
+
+    others = {"fair": FairSight, "credit2": Credit2Sight}.get(m.scenario.host.scheduler)
+    further = others(m, y, p, spins, time) if others else None
 
     def seems_to_wait(v: int) -> bool:
         return spins(v) and m.guest["exit_lock"][v] == m.guest["exit_lock"][y]
@@ -89,7 +204,7 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
             "left_in_kernel": w["left_kernel"],
             "left_by_exit": w["left_by"] == state.PLE_YIELD,
             "suspected_spinner": spins(v),
-            "exits": min(TOP, (bits(int(w["ples"]) + 1) - bits(1)) * count_range),
+            "exits": counted(int(w["ples"])),
             "since_exit": time(now - int(w["last_ple"])) if w["ples"] > 0 else TOP,
             "spin_age": time(now - int(w["first_ple"])) if spins(v) else 0,
             "same_code": w["ples"] > 0 and w["pc_class"] == m.vcpu["pc_class"][y],
@@ -101,6 +216,8 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
         if own:
             found["credit"] = max(F(-1), min(F(1), F(h["credit"]) * per_slice))
             found["priority"] = int(h["priority"]) + 1
+        if further:
+            found |= further.of_vcpu(v)
         if level >= record.INTROSPECTION and seems_to_wait(v):
             earlier = [u for u in everybody if seems_to_wait(u) and m.vcpu["first_ple"][u] < w["first_ple"]]
             found["line_guess"] = share(len(earlier))
@@ -133,6 +250,8 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
     if own:
         host["slice_left"] = max(F(0), min(F(1), F(int(pcpu["slice_end"]) - now) * per_slice))
         host["rate_limited"] = now - int(pcpu["dispatched_at"]) < own["ratelimit"]
+    if further:
+        host |= further.of_host()
     return vcpus, np.array([host[name] for name in table.host_names], F)
 
 
@@ -149,7 +268,18 @@ def check(m: Machine) -> None:
     assert (m.lanes.mask[0] == legal).all()
 
 
-def walk_and_check(information: str, scenario: Scenario, seed: int, decisions: int) -> None:
+#: Features that were not 0 in some world.
+MET: set[str] = set()
+
+
+def nonzero(m: Machine) -> set[str]:
+    """Names of the features that are not 0 here."""
+    table, (vcpus, host) = observe.table_of(m.scenario.host.scheduler), plain(m, record.HYPERVISOR)
+    shown = zip((*table.vcpu_names(record.HYPERVISOR), *table.host_names), (*vcpus.T, *host), strict=True)
+    return {name for name, values in shown if np.any(values)}
+
+
+def walk_and_check(information: str, scenario: Scenario, seed: int, decisions: int) -> Machine:
     """A random world after some random decisions, maybe at its end."""
     m = Machine(scenario, seed, Lanes(scenario, 1, information=information))
     choice = random.Random(seed)
@@ -158,6 +288,7 @@ def walk_and_check(information: str, scenario: Scenario, seed: int, decisions: i
             break
         m.step(choice.choice(m.legal_actions()))
     check(m)
+    return m
 
 
 worlds = given(scenario=contended_scenarios(), seed=st.integers(0, 2**63 - 1), decisions=st.integers(0, 60))
@@ -176,6 +307,37 @@ def test_every_feature_without_the_jit_too(information: str, scenario: Scenario,
 @pytest.mark.parametrize("information", SEEN)
 def test_every_feature_of_every_level(information: str, scenario: Scenario, seed: int, decisions: int) -> None:
     walk_and_check(information, scenario, seed, decisions)
+
+
+@settings(max_examples=100 if JIT_ENABLED else 5)
+@given(under_fair(contended_scenarios()), st.integers(0, 2**63 - 1), st.integers(0, 60))
+def under_linux(scenario: Scenario, seed: int, decisions: int) -> None:
+    MET.update(nonzero(walk_and_check("hypervisor", scenario, seed, decisions if JIT_ENABLED else decisions // 4)))
+
+
+@settings(max_examples=100 if JIT_ENABLED else 5)
+@given(contended_scenarios(), st.integers(0, 2**63 - 1), st.integers(0, 60))
+def under_credit2(scenario: Scenario, seed: int, decisions: int) -> None:
+    scenario = replace(scenario, host=replace(scenario.host, scheduler="credit2"))
+    MET.update(nonzero(walk_and_check("hypervisor", scenario, seed, decisions if JIT_ENABLED else decisions // 4)))
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(("scheduler", "worlds"), [("fair", under_linux), ("credit2", under_credit2)])
+def test_every_feature_of_a_scheduler_s_own(scheduler: str, worlds: Callable[[], None]) -> None:
+    """In worlds in which each of them is something."""
+    MET.clear()
+    worlds()
+    scenario = load("Paper8").with_overrides({"host.scheduler": scheduler, "guest.start": "convoy"})
+    m = Machine(scenario, 3, Lanes(scenario, 1, information="hypervisor"))
+    m.vcpu["hint"] = np.arange(m.lanes.vcpus) % 5  # what is rare is put there
+    if scheduler == "credit2":
+        m.host_vcpu["yielding"][::2] = 1
+        m.host_vcpu["tickled"][:3], m.pcpu["resched_at"][1] = [0, 1, state.NONE], m.world["now"]
+    check(m)
+    MET.update(nonzero(m))
+    own = {one.name for one in (*observe.OWN[scheduler].vcpu, *observe.OWN[scheduler].host)}
+    assert not JIT_ENABLED or own <= MET, own - MET
 
 
 @pytest.mark.parametrize("information", SEEN)

@@ -111,7 +111,7 @@ def test_the_oracle_does_see_it(m: Machine) -> None:
     for v in m.candidates():
         m.lock["holder"][lock], m.lock["head"][lock], m.lock["tail"][lock] = v, y, y
         m.guest["next_waiter"][y] = state.NONE
-        assert ask(m, "oracle") == v
+        assert ask(m, "oracle") == m.meant(v)
 
 
 def test_each_rule_says_what_it_uses() -> None:
@@ -136,6 +136,9 @@ def test_what_a_rule_answers_is_legal(m: Machine) -> None:
             assert action == m.defer
         if rule == "continue":
             assert action == y
+        if m.scenario.actuator == "yield":
+            assert action in (y, m.defer)
+            continue
         if rule in KEEP_TO_SIBLINGS:
             assert m.vcpu["vm"][action] == m.vcpu["vm"][y]
         if RULES[rule].actuator == "local" and m.queue(m.here) and m.host_vcpu["priority"][m.queue(m.here)[0]] > OVER:
@@ -181,7 +184,7 @@ def test_short_rules_do_what_they_say(m: Machine) -> None:
         "round-robin": min(siblings, key=lambda v: (v - last - 1) % m.lanes.vcpus, default=y),
     }
     for rule, action in expected.items():
-        assert ask(m, rule) == action, rule
+        assert ask(m, rule) == m.meant(action), rule
 
 
 # -------------------------------------------------------------------------------------------------- a preempted holder

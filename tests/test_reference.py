@@ -238,7 +238,7 @@ def test_endless_run_ends_at_the_limit():
 
 
 @pytest.mark.parametrize("policy", RULES)
-@pytest.mark.parametrize("actuator", ["pull", "local", "hint"])
+@pytest.mark.parametrize("actuator", ["pull", "local", "hint", "yield"])
 def test_busy(policy: str, actuator: str):
     scenario = changed(BUSY, decision={"actuator": actuator, "pull_swaps": actuator == "pull"})
     result = simulate(scenario, policy, seed=5)

@@ -308,7 +308,7 @@ def error_of(change, *arguments):
         ("guest.spin_in_user_mode", "yes", "guest.spin_in_user_mode = 'yes': must be true or false"),
         ("guest.lock_kind", "Ticket", f"guest.lock_kind = 'Ticket': must be {A_LOCK_KIND}"),
         ("ple.kind", "amd", "ple.kind = 'amd': must be window or count"),
-        ("decision.actuator", None, "decision.actuator = None: must be pull, local or hint"),
+        ("decision.actuator", None, "decision.actuator = None: must be default, hint, yield, local or pull"),
         ("name", "two\nlines", "name = 'two\\nlines': must be one line of text"),
         ("description", "\ud800", "description = '\\ud800': must be one line of text"),
         ("neighbours.0.weight", 0, "neighbours.0.weight = 0: must be 1..65535"),

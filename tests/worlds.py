@@ -111,9 +111,9 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     host = draw(hosts)
     guest, neighbours = draw(vms()), draw(st.lists(vms() | vms(endless=True), max_size=2))
     decision = Decision(
-        actuator=draw(st.sampled_from(["pull", "pull", "local", "hint"])), pull_swaps=draw(st.booleans())
+        actuator=draw(st.sampled_from(["default", "pull", "local", "hint", "yield"])), pull_swaps=draw(st.booleans())
     )
-    if decision.actuator != "pull" and draw(st.booleans()):
+    if decision.actuator not in ("default", "pull") and draw(st.booleans()):
         last = host.pcpus - 1
         affinities = st.sampled_from(["any", "pinned", "pinned", "0", f"{last}", f"0 {last}", f"{last // 2}-{last}"])
         guest, *neighbours = (replace(vm, affinity=draw(affinities)) for vm in (guest, *neighbours))
@@ -179,7 +179,7 @@ def under_fair(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario
         load_balance=choice([True, True, False]),
     )
     cost = replace(scenario.cost, ipi=choice([0, 260, 5000]))  # a hint fails only before it arrives
-    decision = replace(scenario.decision, actuator=choice(["hint", "hint", "pull", "local"]))
+    decision = replace(scenario.decision, actuator=choice(["default", "hint", "pull", "local", "yield"]))
     guest, *neighbours = scenario.vms().values()
     if decision.actuator == "pull" or pcpus < scenario.host.pcpus:
         guest, *neighbours = (replace(vm, affinity="any") for vm in (guest, *neighbours))

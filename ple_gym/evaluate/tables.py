@@ -16,6 +16,7 @@ from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, ENOUGH_RUNS, ENOUGH_TA
 from ple_gym.learned.file import PREFIX
 from ple_gym.policies import Compiled, known_policies
 from ple_gym.rules import Rule
+from ple_gym.rules.registry import ACTUATORS
 from ple_gym.scenario.builtin import SCENARIOS, SUITES
 from ple_gym.scenario.model import Scenario, describe_parameters
 
@@ -59,7 +60,7 @@ def policy_table() -> Grid:
             Column("what it does", [rule.summary for rule in rules], prose=True),
             Column("information", [rule.information for rule in rules]),
             Column("reads", [rule.reads for rule in rules], prose=True),
-            Column("actuator", [rule.actuator for rule in rules]),
+            Column("actuator", [ACTUATORS[rule.actuator] for rule in rules]),
             Column("hypothetical", ["yes" if rule.hypothetical else "" for rule in rules]),
             Column("parameters", [_parameters(rule) for rule in rules], prose=True),
             Column("source", [rule.source for rule in rules], prose=True),

@@ -21,6 +21,7 @@ from ple_gym.rules.helpers import (
     sibling,
     siblings,
     socket,
+    victim,
 )
 from ple_gym.rules.registry import Registry, Rule, choice, number, rule, whole
 from ple_gym.sim.description import Memory
@@ -29,8 +30,13 @@ from ple_gym.sim.state import (
     DONE,
     GUEST,
     HINT,
+    HINT_FAILED,
+    HINT_IGNORED,
+    HINT_PENDING,
+    HINT_WON,
     IDLE,
     LOCAL,
+    NEVER_HINTED,
     NEVER_RAN,
     NOISE,
     PLE_YIELD,
@@ -39,6 +45,7 @@ from ple_gym.sim.state import (
     QUEUED,
     RUNNING,
     WENT_TO_SLEEP,
+    YIELD_ONLY,
 )
 
 #: The families that are listed first, in this order. Others follow by name, what knows more than a hypervisor at last.
@@ -66,8 +73,13 @@ __all__ = [
     "DONE",
     "GUEST",
     "HINT",
+    "HINT_FAILED",
+    "HINT_IGNORED",
+    "HINT_PENDING",
+    "HINT_WON",
     "IDLE",
     "LOCAL",
+    "NEVER_HINTED",
     "NEVER_RAN",
     "NOISE",
     "PLE_YIELD",
@@ -77,6 +89,7 @@ __all__ = [
     "RULES",
     "RUNNING",
     "WENT_TO_SLEEP",
+    "YIELD_ONLY",
     "Memory",
     "Rule",
     "c_rule",
@@ -95,5 +108,6 @@ __all__ = [
     "sibling",
     "siblings",
     "socket",
+    "victim",
     "whole",
 ]

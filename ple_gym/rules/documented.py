@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 
 from ple_gym.rules import helpers
-from ple_gym.rules.registry import Rule
+from ple_gym.rules.registry import ACTUATORS, Rule
 from ple_gym.rules.sight import FACTS, NUMBERS, TABLES, visible_fields
 
 #: What each visible field of a record is. Times are in cycles.
@@ -18,6 +18,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "last_vcpu": "vCPU whose data its cache holds; -1: none",
         "queued": "length of its runqueue",
         "dispatch_exits": "exits since the last dispatch here",
+        "hinted": "vCPU that was favoured here by a hint since the last choice; -1: none",
         "settled": "time up to which its cycles are in the accounts",
         "exit_until": "end of the hypervisor's part of the last exit",
         "entry": "time from which the guest runs here, after exit and switch",
@@ -37,6 +38,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "ples": "its exits since its last progress",
         "pc_class": "class of the code that it spun in at its last exit",
         "vm": "its VM",
+        "hint": "what the last hint at it did: NEVER_HINTED, HINT_FAILED, HINT_PENDING, HINT_IGNORED or HINT_WON",
         "last_pcpu": "pCPU that it last ran on; -1: none yet",
         "dispatches": "how often it was switched in",
         "window": "its window at present, cycles, or its count of PAUSEs; it grows with `ple.window_grow`",
@@ -81,8 +83,16 @@ def _rules(rules: Iterable[Rule]) -> str:
     return _table(
         heads,
         [
-            (f"`{r.name}`", r.summary, r.reads, r.actuator, r.information, "yes" if r.hypothetical else "no", r.source)
-            for r in rules
+            (
+                f"`{one.name}`",
+                one.summary,
+                one.reads,
+                ACTUATORS[one.actuator],
+                one.information,
+                "yes" if one.hypothetical else "no",
+                one.source,
+            )
+            for one in rules
         ],
     )
 

@@ -10,15 +10,15 @@ import numpy as np
 
 from ple_gym.rules.compiling import helper
 from ple_gym.sim import rng
-from ple_gym.sim.decisions import within_reach
-from ple_gym.sim.state import INF
+from ple_gym.sim.decisions import is_candidate
+from ple_gym.sim.state import INF, QUEUED
 
 
 @helper
 def may_run(see, v):
-    """Whether v can be run here: it is queued, and within the actuator's reach."""
+    """Whether v can be answered: it is queued, and within the actuator's reach."""
     vcpu = see.vcpu[v]
-    return within_reach(vcpu.state, vcpu.pcpu, see.here, see.actuator)
+    return is_candidate(vcpu.state, vcpu.pcpu, see.here, see.actuator)
 
 
 @helper
@@ -71,6 +71,13 @@ def queued_since(see, v):
 def head(see, p):
     """First vCPU of pCPU p's queue; -1 if it is empty."""
     return see.queue[p, 0] if see.pcpu[p].queued > 0 else np.int64(-1)
+
+
+@helper
+def victim(see, v):
+    """Who has to go if a hint at v wins: the vCPU that runs where v is queued; -1 if that is nobody, or the asker."""
+    there = see.pcpu[see.vcpu[v].pcpu].current
+    return there if there != see.asker and see.vcpu[v].state == QUEUED else np.int64(-1)
 
 
 @helper

@@ -83,7 +83,7 @@ def kvm(see, asker, memory):
     return scan(see, asker, memory, False, False)
 
 
-@rule("kvm-2012", reads="-", actuator="pull", source="217ece6129f2, RFC of 2012-07-10", settled=False)
+@rule("kvm-2012", reads="-", actuator="hint", source="217ece6129f2, RFC of 2012-07-10", settled=False)
 def kvm_2012(see, asker):
     """KVM until 3.5: the next sibling that can be run, whatever it did, from a random one on."""
     vcpu = see.vcpu[asker]
@@ -96,25 +96,25 @@ def kvm_2012(see, asker):
     return asker
 
 
-@rule("kvm-5.4", reads=_READS, actuator="pull", source="kvm_vcpu_on_spin, 5.4", memory=_MEMORY, settled=False)
+@rule("kvm-5.4", reads=_READS, actuator="hint", source="kvm_vcpu_on_spin, 5.4", memory=_MEMORY, settled=False)
 def kvm_5_4(see, asker, memory):
     """KVM 5.4: `kvm`, and a yield that would find no other task on either pCPU fails; it gives up after three."""
     return scan(see, asker, memory, True, False)
 
 
-@rule("kvm-5.13", reads=_READS, actuator="pull", source="52acd22faa1a", memory=_MEMORY, settled=False)
+@rule("kvm-5.13", reads=_READS, actuator="hint", source="52acd22faa1a", memory=_MEMORY, settled=False)
 def kvm_5_13(see, asker, memory):
     """KVM 5.13 to 6.12: also who has an interrupt to serve; as there are none, the same as `kvm-5.4`."""
     return scan(see, asker, memory, True, False)
 
 
-@rule("kvm-6.13", reads=_READS, actuator="pull", source="7e513617da71", memory=_MEMORY, settled=False)
+@rule("kvm-6.13", reads=_READS, actuator="hint", source="7e513617da71", memory=_MEMORY, settled=False)
 def kvm_6_13(see, asker, memory):
     """KVM 6.13 to 6.18.0: it remembers how far it looked instead of whom it found, and starts there."""
     return scan(see, asker, memory, True, True)
 
 
-@rule("kvm-6.18", reads=_READS, actuator="pull", source="32bd348be3fa", memory=_MEMORY, settled=False)
+@rule("kvm-6.18", reads=_READS, actuator="hint", source="32bd348be3fa", memory=_MEMORY, settled=False)
 def kvm_6_18(see, asker, memory):
     """KVM since 6.19, and later 6.18: it remembers whom it found again, as `kvm-5.13` does."""
     return scan(see, asker, memory, True, False)

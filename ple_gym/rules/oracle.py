@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.rules.registry import privileged
-from ple_gym.sim.decisions import within_reach
+from ple_gym.sim.decisions import is_candidate
 from ple_gym.sim.guest.waits import available, first_before, next_behind, waits_in_line, who_can_end
 from ple_gym.sim.jit import inlined
 from ple_gym.sim.state import NONE, RUNNING
@@ -14,7 +14,7 @@ from ple_gym.sim.state import NONE, RUNNING
 @inlined
 def may_run(s, p, v):
     """Whether v can be run on p."""
-    return within_reach(s.vcpu[v].state, s.vcpu[v].pcpu, p, s.par[0].actuator)
+    return is_candidate(s.vcpu[v].state, s.vcpu[v].pcpu, p, s.par[0].actuator)
 
 
 @privileged("oracle", reads="holder, tickets", source="docs/model.md 11")

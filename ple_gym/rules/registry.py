@@ -39,7 +39,8 @@ from ple_gym.scenario.schedulers import SCHEDULERS
 from ple_gym.sim.description import Memory
 from ple_gym.sim.units import Unit
 
-ACTUATORS = ("yield", "resume", "local", "pull")
+#: What a rule is made for, and how tables write it.
+ACTUATORS = {"yield": "yield", "resume": "resume", "hint": "hint", "local": "local", "pull": "pull (hypothetical)"}
 _NAME = re.compile(r"[a-z][a-z0-9]*([.-][a-z0-9]+)*")
 _TAKES = ("see", "asker", "memory", "k", "scheduler")
 
@@ -76,8 +77,9 @@ class Rule:
     Attributes:
         name: what users type, parameters that are not the default included.
         reads: what it decides by.
-        actuator: `yield` (the host's own scheduler picks), `resume` (never switches), `local` (own queue, and work
-            from elsewhere only where the host itself would bring it) or `pull`.
+        actuator: `yield` (the host's own scheduler picks), `resume` (never switches), `hint` (made to favour a vCPU
+            where it is queued), `local` (own queue, and work from elsewhere only where the host itself would bring it)
+            or `pull` (any vCPU, here and now: hypothetical). What becomes of an answer `decision.actuator` says.
         source: where the rule was published.
         summary: what it does, in a line.
         hypothetical: nobody ships it.

@@ -38,7 +38,7 @@ FACTS = (
     Fact("tsc_hz", "cycles in a second"),
     Fact("window", "ple.window, cycles"),
     Fact("exit_cost", "cost.exit, cycles"),
-    Fact("actuator", "0: any queued vCPU can be run (pull), 1: only those queued here (local), 2: hints"),
+    Fact("actuator", "PULL (hypothetical), LOCAL, HINT or YIELD_ONLY: what is done with an answer that is a vCPU"),
     Fact("exits", "pause-loop exits of the run so far, this one included"),
     Fact("random_key", "key of the stream of this run's random choices: see `draw`"),
     Fact("pcpu", "pCPUs 0..pcpus-1", "pcpu"),

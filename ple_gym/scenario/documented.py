@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ple_gym.scenario.model import Scenario, describe_parameters
+from ple_gym.scenario.model import DEFAULT, Scenario, describe_parameters
 
 
 def documented_toml(scenario: Scenario) -> str:
@@ -24,5 +24,7 @@ def documented_toml(scenario: Scenario) -> str:
             name = line.partition(" = ")[0]
             allowed, text = described[f"{group}.{name}" if group else name]
             lines.append(f"# {text}: {allowed}")
+            if f"{group}.{name}" == "decision.actuator" and scenario.decision.actuator == DEFAULT:
+                line += f"  # here {scenario.actuator}"
         lines.append(line)
     return "\n".join(lines) + "\n"

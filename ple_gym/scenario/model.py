@@ -41,7 +41,7 @@ from ple_gym.scenario.parameters import (
     whole,
 )
 from ple_gym.scenario.profiles import DIFFERENCES
-from ple_gym.scenario.schedulers import SCHEDULERS
+from ple_gym.scenario.schedulers import OWN_ACTUATOR, SCHEDULERS
 from ple_gym.sim.guest.kinds import HALTING, LOCK_KINDS
 
 __all__ = [
@@ -69,6 +69,9 @@ XEN = ("4.5", "4.8", "4.17", "4.18", "4.21")
 """Versions of Xen whose schedulers differ here (docs/model.md, 9.10 and 9b)."""
 AS_IN_XEN = "version"
 """What a flag is that is as `host.xen` says."""
+
+DEFAULT = "default"
+"""What `decision.actuator` is that is the host's own where it has one (`Scenario.actuator`)."""
 
 _CYCLES = whole(0, 10**8)
 
@@ -180,9 +183,9 @@ class Decision(Group):
 
     actuator: Annotated[
         str,
-        choice("pull", "local", "hint"),
-        "run any queued vCPU here, only one queued here, or favour it where it is queued",
-    ] = "pull"
+        choice(DEFAULT, "hint", "yield", "local", "pull"),
+        "favour a vCPU, yield or go on, run one queued here, or run any (hypothetical); default: fair: hint, else pull",
+    ] = DEFAULT
     pull_swaps: Annotated[bool, FLAG, "the vCPU that exited takes the pulled one's place in its queue"] = True
 
 
@@ -289,6 +292,13 @@ class Scenario:
     def vcpus(self) -> int:
         """Virtual CPUs of all VMs."""
         return sum(vm.vcpus for vm in self.vms().values())
+
+    @property
+    def actuator(self) -> str:
+        """What a decision does: `decision.actuator`, or where that is `default`, the host's own, or else `pull`."""
+        if self.decision.actuator != DEFAULT:
+            return self.decision.actuator
+        return OWN_ACTUATOR.get(self.host.scheduler, "pull")
 
     def parameters(self) -> dict[str, int | float | bool | str]:
         """Return all values by dotted name."""
@@ -510,7 +520,7 @@ def _check_affinity(scenario: Scenario, setting: str, pcpus: tuple[int, ...]) ->
     host = scenario.host
     if pcpus and pcpus[-1] >= host.pcpus:
         raise ScenarioError(f"{setting}: must be pCPUs 0..{host.pcpus - 1}; host.pcpus = {host.pcpus}")
-    if scenario.decision.actuator == "pull":
+    if scenario.actuator == "pull":
         raise ScenarioError(f"{setting}: must be any with decision.actuator = 'pull', which runs a vCPU on any pCPU")
 
 

@@ -21,13 +21,11 @@ _SKYLAKE: Overrides = {
 }
 _ZEN: Overrides = {**_SKYLAKE, "cost.remote_migration": 200_000, "cost.line": 60}
 
-#: What a hint does is KVM's own primitive, so it is what a decision does there.
 _KVM: Overrides = {
     "host.scheduler": "fair",
     "host.groups": "vcpu",
     "host.tick_us": 4000,
     "ple.window_grow": 2,
-    "decision.actuator": "hint",
 }
 _AMD: Overrides = {"ple.kind": "count", "ple.count": 3000, "ple.window_max": 65_535}
 

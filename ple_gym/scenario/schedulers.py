@@ -8,3 +8,5 @@ SCHEDULERS: dict[str, str] = {
     "credit2": "ple_gym.sim.host.credit2",
     "fair": "ple_gym.sim.host.fair",
 }
+#: What a decision does by default (`decision.actuator`) where that is not `pull`: what the host has itself.
+OWN_ACTUATOR = {"fair": "hint"}

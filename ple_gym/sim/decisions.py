@@ -5,18 +5,44 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim.calendar import refresh_host
-from ple_gym.sim.dispatch import go_on, leave, schedule, switch
+from ple_gym.sim.dispatch import answer_hint, go_on, leave, schedule, switch
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.state import ADVANCING, BY_EXIT, HINT, LOCAL, PLE_YIELD, QUEUED
+from ple_gym.sim.state import (
+    ADVANCING,
+    BY_EXIT,
+    HINT,
+    HINT_FAILED,
+    HINT_PENDING,
+    LOCAL,
+    NONE,
+    PLE_YIELD,
+    QUEUED,
+    YIELD_ONLY,
+)
+
+
+@inlined
+def is_candidate(state, pcpu, here, actuator):
+    """Whether a rule may name a vCPU in this state, on or last on this pCPU, at an exit on pCPU `here`.
+
+    Legality is written here and in the next two functions, and nowhere else: rules and masks ask them, too.
+    """
+    return (state == QUEUED) & ((actuator != LOCAL) | (pcpu == here))
 
 
 @inlined
 def within_reach(state, pcpu, here, actuator):
-    """Whether a vCPU in this state, on or last on this pCPU, can be run for an exit on pCPU `here`.
+    """Whether an action may be to run or to favour it: under YIELD_ONLY nobody can be chosen."""
+    return is_candidate(state, pcpu, here, actuator) & (actuator != YIELD_ONLY)
 
-    Legality is written here and nowhere else: rules and masks ask this, too.
-    """
-    return (state == QUEUED) & ((actuator != LOCAL) | (pcpu == here))
+
+@inlined
+def meant(s, p, answer):
+    """The action (int64) that a rule's answer stands for: under YIELD_ONLY whoever names a candidate yields."""
+    if s.par[0].actuator != YIELD_ONLY or answer < 0 or answer >= s.par[0].vcpus or answer == s.pcpu[p].current:
+        return answer
+    v = np.uint32(answer)
+    return s.par[0].vcpus if is_candidate(s.vcpu[v].state, s.vcpu[v].pcpu, p, YIELD_ONLY) else answer
 
 
 @inlined
@@ -70,6 +96,14 @@ def exit_cost(s, p, t, action):
 
 
 @inlined
+def note_hint(s, q, v):
+    """v is favoured on q, in place of whoever was there."""
+    answer_hint(s, q, NONE)
+    s.pcpu[q].hinted = v
+    s.vcpu[v].hint = HINT_PENDING
+
+
+@inlined
 def yields(s, p, t, action):
     """Resume or switch as `action` says, or prepare the host's own yield; returns whether that must follow."""
     par = s.par[0]
@@ -92,7 +126,9 @@ def yields(s, p, t, action):
             switch(s, p, v, t, handler)
             return False
         if not s.host.yield_to(s, p, q, v, t):
+            s.vcpu[v].hint = HINT_FAILED
             go_on(s, p, t, handler)
             return False
+        note_hint(s, q, v)
     s.host.yield_now(s, p, y)
     return True

@@ -31,13 +31,14 @@ from ple_gym.sim.state import (
     VM,
     VM_PARAMETERS,
     WORLD,
+    YIELD_ONLY,
 )
 
 if TYPE_CHECKING:
     from ple_gym.scenario.model import Ple, Scenario, Vm
 
 _PLE_KINDS = {"window": PLE_WINDOW, "count": PLE_COUNT}
-_ACTUATORS = {"pull": PULL, "local": LOCAL, "hint": HINT}
+_ACTUATORS = {"pull": PULL, "local": LOCAL, "hint": HINT, "yield": YIELD_ONLY}
 _UNIT_EXPONENTIAL = "exponential 65536"  # sampling.UNIT is its row
 _CACHE_LINE = 64
 
@@ -95,7 +96,7 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "window_grow": ple.window_grow,
         "window_shrink": ple.window_shrink,
         "window_max": ple.window_max,
-        "actuator": _ACTUATORS[scenario.decision.actuator],
+        "actuator": _ACTUATORS[scenario.actuator],
         "pull_swaps": scenario.decision.pull_swaps,
         "storm_span": hz // 1000,
         "storm_exits": _storm_exits(scenario),

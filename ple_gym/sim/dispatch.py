@@ -18,6 +18,8 @@ from ple_gym.sim.state import (
     DISPATCH_EXITS,
     DONE,
     GUEST,
+    HINT_IGNORED,
+    HINT_WON,
     HOLD,
     IDLE,
     INF,
@@ -127,6 +129,15 @@ def switch(s, p, v, t, handler):
     s.host.switched(s, p, t)
 
 
+@inlined
+def answer_hint(s, p, chosen):
+    """p has chosen this vCPU, or NONE: note what that means for the one that was favoured there, if there is one."""
+    hinted = s.pcpu[p].hinted
+    if hinted != NONE:
+        s.vcpu[hinted].hint = HINT_WON if chosen == hinted else HINT_IGNORED
+        s.pcpu[p].hinted = NONE
+
+
 @called
 def schedule(s, p, t, cause):
     """Let the host choose who runs on p now; `cause`: BY_TIMER, or BY_EXIT, whose cost is in `exit_until`."""
@@ -155,6 +166,7 @@ def schedule(s, p, t, cause):
         begin_burst(s, p, t, handler)
     else:
         upcoming = s.host.pick_next(s, p, t)
+        answer_hint(s, p, upcoming)
         if stays and upcoming == current:
             s.vcpu[current].state = RUNNING
             pcpu.slice_end = s.host.set_next(s, p, current, t)

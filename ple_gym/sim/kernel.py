@@ -96,6 +96,7 @@ def start_world(s):
         pcpu.mode = IDLE
         pcpu.current = NONE
         pcpu.last_vcpu = NONE
+        pcpu.hinted = NONE
         pcpu.resched_at = INF
         pcpu.slice_end = INF
         pcpu.tick_at = INF

@@ -21,6 +21,7 @@ from ple_gym.sim.state import (
     DONE,
     FIRST,
     GUEST,
+    HINT_WON,
     HOLD,
     INF,
     INT32,
@@ -78,6 +79,8 @@ def indices(s):
             return PCPU
         if (pcpu.last_vcpu != NONE) & (pcpu.last_vcpu >= par.vcpus):
             return PCPU
+        if (pcpu.hinted != NONE) & (pcpu.hinted >= par.vcpus):
+            return PCPU
         for j in range(np.int64(pcpu.queued)):
             if s.queue[i, j] >= par.vcpus:
                 return RUNQUEUE
@@ -87,7 +90,7 @@ def indices(s):
             vcpu, guest = s.vcpu[i], s.guest[i]
             if vcpu.vm != m or vcpu.pcpu >= par.pcpus or ((vcpu.last_pcpu != NONE) & (vcpu.last_pcpu >= par.pcpus)):
                 return VCPU
-            if vcpu.state > DONE or vcpu.left_by > WENT_TO_SLEEP:
+            if vcpu.state > DONE or vcpu.left_by > WENT_TO_SLEEP or vcpu.hint > HINT_WON:
                 return VCPU
             if vcpu.ples < 0 or vcpu.ples > events + 1 or guest.acquire_exits < 0 or guest.acquire_exits > events:
                 return VCPU

@@ -37,12 +37,14 @@ RUNNING, QUEUED, BLOCKED, DONE = 0, 1, 2, 3
 USER, KERNEL, SPIN, HOLD = 0, 1, 2, 3
 # why a vCPU left its pCPU
 NEVER_RAN, PREEMPTED, PLE_YIELD, WENT_TO_SLEEP = np.arange(4)
+# what the last hint at a vCPU did; HINT_PENDING: its pCPU has not chosen since
+NEVER_HINTED, HINT_FAILED, HINT_PENDING, HINT_IGNORED, HINT_WON = np.arange(5)
 # why schedule() is called
 BY_TIMER, BY_EXIT = np.arange(2)
 # PLE kinds
 PLE_WINDOW, PLE_COUNT = 0, 1
 # actuators
-PULL, LOCAL, HINT = 0, 1, 2
+PULL, LOCAL, HINT, YIELD_ONLY = 0, 1, 2, 3
 # run status; CUT_OFF: the caller has ended it
 ADVANCING, DECIDE, FINISHED, TIMED_OUT, CUT_OFF = np.arange(5)
 # where an environment starts: at a world's first decision, or inside a storm of exits
@@ -165,7 +167,8 @@ PCPU = np.dtype(
     [
         ("mode", "u1"), ("noise_state", "u1"), ("pad0", "u2"),
         ("current", "u4"), ("last_vcpu", "u4"), ("queued", "u4"),  # vCPU or NONE; whose cache; length of the queue
-        ("dispatch_exits", "i4"), ("pad1", "u4"),
+        ("dispatch_exits", "i4"),
+        ("hinted", "u4"),  # the vCPU that was favoured here since the last choice, or NONE
         ("settled", "i8"), ("exit_until", "i8"), ("entry", "i8"), ("dispatched_at", "i8"),
         ("resched_at", "i8"), ("tick_at", "i8"), ("slice_end", "i8"),  # timers, INF: not set
         ("decided_at", "i8"),  # time of the last decision here
@@ -189,7 +192,8 @@ _VCPU = np.dtype(
     [
         ("state", "u1"), ("left_by", "u1"), ("left_kernel", "u1"), ("moving", "u1"), ("pcpu", "u4"),  # look
         ("ples", "i4"), ("pc_class", "u4"),  # exits
-        ("vm", "u4"), ("last_pcpu", "u4"), ("dispatches", "i4"),
+        ("vm", "u2"), ("hint", "u1"), ("pad0", "u1"),  # hint: what the last one at it did
+        ("last_pcpu", "u4"), ("dispatches", "i4"),
         ("window", "u4"),  # its window, cycles, or its count of PAUSEs (8.4)
         ("first_ple", "i8"), ("last_ple", "i8"), ("cpu_at_ple", "i8"),  # since its last progress, like ples
         ("cpu_time", "i8"), ("queued_since", "i8"), ("left_at", "i8"), ("last_run", "i8"),  # cycles

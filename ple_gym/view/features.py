@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from functools import cache
 
 from ple_gym.sim.state import BLOCKED, PLE_YIELD, QUEUED, RUNNING
-from ple_gym.view import credit
+from ple_gym.view import credit, credit2, fair
 from ple_gym.view.record import HYPERVISOR, INTROSPECTION, ORACLE
-from ple_gym.view.rows import FLAG, LOGARITHM, PLACE, SHARE, Feature, Table, joined
+from ple_gym.view.rows import FLAG, LOGARITHM, PLACE, SHARE, Feature, Table, joined, merged
 from ple_gym.view.scales import FLOAT32, TOP, ZERO, counted, scaled
 
 #: Of every vCPU, whatever the host's scheduler.
@@ -174,7 +174,7 @@ NEUTRAL_HOST = (
 )  # fmt: skip
 
 #: What host schedulers add, by name. Of any other the neutral features are seen.
-OWN: Mapping[str, Table] = {credit.NAME: credit.OWN}
+OWN: Mapping[str, Table] = {one.NAME: one.OWN for one in (credit, credit2, fair)}
 
 
 @cache
@@ -197,9 +197,10 @@ def names_at(information: str, scheduler: str = credit.NAME) -> tuple[str, ...]:
 def feature_table() -> str:
     """All features as two Markdown tables, for docs/observation.md."""
     levels = {HYPERVISOR: "hypervisor", INTROSPECTION: "introspection", ORACLE: "oracle"}
-    table = table_of(credit.NAME)
+    vcpu = merged(NEUTRAL_VCPU, (feature for own in OWN.values() for feature in own.vcpu))
+    host = merged(NEUTRAL_HOST, (feature for own in OWN.values() for feature in own.host))
     parts = []
-    for whose, features in (("of every vCPU", table.vcpu), ("of the host and the asker", table.host)):
+    for whose, features in (("of every vCPU", vcpu), ("of the host and the asker", host)):
         rows = [
             f"| `{one.name}` | {levels[one.level]} | {one.range[0]:g}..{one.range[1]:g} | {one.scheduler or 'any'} "
             f"| {one.meaning} |"

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import inspect
 import linecache
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from ple_gym.sim.jit import inlined, pasted
 from ple_gym.view.codes import lows, steps
@@ -41,19 +44,21 @@ def columns(features: Sequence[Feature], first: int, words: Words, dtype: str) -
     return pasted(_function("write(flat, vcpus, rows, here)", lines, features))
 
 
-def kept(features: Sequence[Feature], words: Words) -> Any:
-    """keep(kept, vcpus, i, own, host_par): features of the host's scheduler of vCPU i, of which it keeps `own`."""
+def kept(features: Sequence[Feature], words: Words, look: Callable[..., Any]) -> Any:
+    """keep(kept, vcpus, i, see, here): features of the host's scheduler of vCPU i, of which it knows `look(...)`."""
     lines = [f"kept[0, {place} * vcpus + i] = {_call(feature, place, words)}" for place, feature in enumerate(features)]
-    return inlined(_function("keep(kept, vcpus, i, own, host_par)", lines, features))
+    if lines:
+        lines = ["own, host_par = look(see, i, here), see.host_par[0]", *lines]
+    return inlined(_function("keep(kept, vcpus, i, see, here)", lines, features, {"look": inlined(look)}))
 
 
 def numbers(features: Sequence[Feature], words: Words, dtype: str) -> Any:
-    """write(flat, at, here, count, asking, host_par): features of the host, from number `at` on."""
+    """write(flat, at, here, count, asking, see): features of the host, from number `at` on."""
     lines = [
         f"flat[0, at + {place}] = {FORMS[dtype].format(value=_call(feature, place, words), place=place)}"
         for place, feature in enumerate(features)
     ]
-    return inlined(_function("write(flat, at, here, count, asking, host_par)", lines, features))
+    return inlined(_function("write(flat, at, here, count, asking, see)", lines, features))
 
 
 def _call(feature: Feature, place: int, words: Words) -> str:
@@ -63,13 +68,15 @@ def _call(feature: Feature, place: int, words: Words) -> str:
     return f"FLOAT32(writer_{place}({', '.join(words[word] for word in asked)}))"
 
 
-def _function(head: str, lines: Sequence[str], features: Sequence[Feature]) -> Any:
+def _function(
+    head: str, lines: Sequence[str], features: Sequence[Feature], more: Mapping[str, Any] = MappingProxyType({})
+) -> Any:
     """The function of that head and body; `writer_0` .. are those of the features."""
     text = "\n    ".join([f"def {head}:", *(lines or ["pass"])]) + "\n"
     scope: dict[str, Any] = {f"writer_{place}": inlined(feature.writer) for place, feature in enumerate(features)}
     scope |= {f"low_{place}": low for place, low in enumerate(lows(features))}
     scope |= {f"step_{place}": step for place, step in enumerate(steps(features))}
-    scope |= {"FLOAT32": FLOAT32, "INT32": INT32, "byte": byte, "coded": coded, "halved": halved}
+    scope |= {"np": np, "FLOAT32": FLOAT32, "INT32": INT32, "byte": byte, "coded": coded, "halved": halved} | more
     file = f"<features {', '.join(feature.name for feature in features)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)  # for tracebacks
     exec(compile(text, file, "exec"), scope)

@@ -116,8 +116,9 @@ WORDS = {
     INTROSPECTION: _rows(Guessed),
     ORACLE: _rows(Known),
 }
-OF_A_RECORD = {name: name for name in ("own", "host_par")}
-OF_THE_HOST = _HERE | {name: f"count.{name}" for name in Count._fields} | {"asking": "asking", "host_par": "host_par"}
+OF_A_RECORD = {name: name for name in ("own", "host_par", "see")} | {"asker": "np.uint32(here.asker)"}
+OF_THE_HOST = _HERE | {name: f"count.{name}" for name in Count._fields}
+OF_THE_HOST |= {"asking": "asking", "see": "see", "host_par": "see.host_par[0]"}
 
 
 class Writers(NamedTuple):
@@ -137,7 +138,7 @@ def writers_of(table: Table, dtype: str = "float32") -> Writers:
             level: loops.columns(table.added(level), len(table.of_vcpu(level - 1)), words, dtype)
             for level, words in WORDS.items()
         },
-        loops.kept(own, OF_A_RECORD),
+        loops.kept(own, OF_A_RECORD, table.look),
         loops.numbers(table.host, OF_THE_HOST, dtype),
         len(own),
     )
@@ -193,7 +194,7 @@ def look_at_all(see, here, rows, own, keep, mask):
             rows.last_run[0, i] = scaled(vcpu.last_run + window, low, factor)
             rows.since_exit[0, i] = scaled(later - vcpu.last_ple, low, factor)
             rows.spin_age[0, i] = scaled(later - vcpu.first_ple, low, factor)
-            keep(rows.own, vcpus, i, see.host_vcpu[i], see.host_par[0])
+            keep(rows.own, vcpus, i, see, here)
     for i in range(vcpus):
         mask[0, i] = within_reach(byte(rows.flags[0, i], 0), rows.pcpu[0, i], here.p, par.actuator)
     mask[0, np.int64(here.asker)] = 1
@@ -341,7 +342,7 @@ def show_of(table: Table, dtype: str) -> Callable[..., None]:
         )
         count = look_at_all(see, here, rows, own, keep, mask)
         write_seen(flat, vcpus, rows, here)
-        write_host(flat, vcpus * lengths[view.information], here, count, see.pcpu[p], see.host_par[0])
+        write_host(flat, vcpus * lengths[view.information], here, count, see.pcpu[p], see)
 
     @called
     def write_introspection(s, view, p, flat):

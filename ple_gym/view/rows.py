@@ -34,8 +34,9 @@ class Feature:
         writer: the value, as a function that is compiled into the loop over all vCPUs. It must not branch. Of a vCPU it
             gets the words that were gathered of it (`observation.Seen`, `Guessed` or `Known`, by its level) and the
             decision (`observation.Here`); of the host the decision alone.
-        scheduler: the host scheduler that it belongs to; empty: any. The writer of such a feature of a vCPU gets the
-            vCPU's record instead of gathered words, so that no neutral code knows what that scheduler keeps.
+        scheduler: the host scheduler that it belongs to; empty: any. The writer of such a feature of a vCPU gets what
+            the table's `look` returns instead of gathered words, so that no neutral code knows what that scheduler
+            keeps; of the host it may also ask for `see`, all that a hypervisor sees (`sim/sight.py`).
         after: the neutral feature that it comes next to, if it belongs to a scheduler.
     """
 
@@ -48,12 +49,21 @@ class Feature:
     after: str = ""
 
 
+def its_record(see: Any, number: Any, here: Any) -> Any:
+    """What the host's scheduler keeps of vCPU `number`."""
+    return see.host_vcpu[number]
+
+
 @dataclass(frozen=True)
 class Table:
-    """All features of an observation, in their order; those of a vCPU by level, the lowest first."""
+    """All features of an observation, in their order; those of a vCPU by level, the lowest first.
+
+    `look` is compiled, too: it says what the writers of the host scheduler's features of a vCPU are given as `own`.
+    """
 
     vcpu: tuple[Feature, ...]
     host: tuple[Feature, ...]
+    look: Callable[..., Any] = its_record
 
     def of_vcpu(self, level: int) -> tuple[Feature, ...]:
         """What is shown of each vCPU at an information level; a higher level only adds features at the end."""
@@ -89,7 +99,7 @@ def joined(vcpu: Iterable[Feature], host: Iterable[Feature], own: Table) -> Tabl
         ValueError: two features of one name, one that names no neutral feature, a level above one that follows it, or a
             range without 0.
     """
-    table = Table(_merged(vcpu, own.vcpu), _merged(host, own.host))
+    table = Table(merged(vcpu, own.vcpu), merged(host, own.host), own.look)
     for what, features in (("a vCPU", table.vcpu), ("the host", table.host)):
         found = names(features)
         for feature in features:
@@ -103,7 +113,12 @@ def joined(vcpu: Iterable[Feature], host: Iterable[Feature], own: Table) -> Tabl
     return table
 
 
-def _merged(neutral: Iterable[Feature], own: Iterable[Feature]) -> tuple[Feature, ...]:
+def merged(neutral: Iterable[Feature], own: Iterable[Feature]) -> tuple[Feature, ...]:
+    """The neutral features with others among them, each behind the one that it names.
+
+    Raises:
+        ValueError: one names no neutral feature.
+    """
     merged, own = list(neutral), list(own)
     places = names(merged)
     for feature in own:

@@ -25,7 +25,6 @@ class Runqueue:
         self.curr: Thread | None = None
         self.group: Group | None = None
         self.tasks = 0
-        self.hinted: Vcpu | None = None
         self.due = 0  # 15.9
         self.seq = 0
 
@@ -343,6 +342,7 @@ class Fair(Host):
                 why = LeftBy.BLOCKED
                 self.dequeue(p, cur, sleeps=True)
         chosen = self.choose(p)
+        self.answer_hint(p, chosen)
         if chosen is not None and chosen is cur:
             cur.state = State.RUNNING
             self.run(p, cur)
@@ -374,14 +374,13 @@ class Fair(Host):
         if p.current is None:
             rq.curr = rq.group = None
         v = self.pick(p)
-        if rq.hinted is not None:
-            if v is rq.hinted:
+        if v is None:
+            v = self.idle_pull(p)
+        if p.hinted is not None:
+            if v is p.hinted:
                 count.hints_won += 1
             else:
                 count.hints_ignored += 1
-            rq.hinted = None
-        if v is None:
-            v = self.idle_pull(p)
         if v is None:
             rq.curr = None
             return None
@@ -455,9 +454,8 @@ class Fair(Host):
         if self.running(p) == 1 and self.running(q) == 1:
             count.hints_failed += 1
             return False
-        if rq.hinted is not None:
+        if q.hinted is not None:
             count.hints_ignored += 1
-        rq.hinted = v
         rq.place_of(v).next = self.threads[v]
         if not self.flat:
             rq.root.next = rq.groups[v.vm]

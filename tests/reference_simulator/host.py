@@ -9,6 +9,7 @@ from .draws import NOISE, UNIT, high, low, sample, table
 from .guest import in_line
 from .state import (
     INF,
+    Hint,
     LeftBy,
     Mode,
     NoiseState,
@@ -76,6 +77,7 @@ class Host:
             self.begin_burst(p, hv)
         else:  # 7
             chosen = self.choose(p)
+            self.answer_hint(p, chosen)
             if chosen is not None and chosen is cur:
                 cur.state = State.RUNNING
                 p.slice_end = self.begins(p)
@@ -87,6 +89,12 @@ class Host:
             self.switch(p, chosen, hv)
         if cur is not None and cur.migrating:  # 8
             self.migrate(cur)
+
+    def answer_hint(self, p: Pcpu, chosen: Vcpu | None) -> None:
+        """10: p has chosen."""
+        if p.hinted is not None:
+            p.hinted.hint = Hint.WON if p.hinted is chosen else Hint.IGNORED
+            p.hinted = None
 
     def switch(self, p: Pcpu, chosen: Vcpu | None, hv: int) -> None:
         t, parameters, count = self.world.now, self.world.parameters, self.world.count

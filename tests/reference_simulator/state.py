@@ -19,6 +19,7 @@ Mode = Enum("Mode", "IDLE GUEST NOISE")
 State = Enum("State", "RUNNING QUEUED BLOCKED DONE")
 Phase = Enum("Phase", "USER KERNEL SPIN HOLD")
 LeftBy = Enum("LeftBy", "NEVER PREEMPTED PLE BLOCKED")
+Hint = Enum("Hint", "NEVER FAILED PENDING IGNORED WON")
 NoiseState = Enum("NoiseState", "WAITING PENDING RUNNING")
 
 
@@ -52,6 +53,7 @@ class Vcpu:
     pc_class: int = 0
     cpu_time: int = 0
     window: int = 0  # 8.4: cycles, or PAUSEs
+    hint: Hint = Hint.NEVER  # 10: what the last one at it did
     allowed: frozenset[int] = frozenset()  # pCPUs
     # Hidden in the guest.
     phase: Phase = Phase.USER
@@ -96,6 +98,7 @@ class Pcpu:
     noise_state: NoiseState = NoiseState.WAITING
     noise_count: int = 0
     last_vcpu: Vcpu | None = None
+    hinted: Vcpu | None = None  # 10
     sort_seen: int = 0
     balanced_at: int = -INF
     dispatch_exits: int = 0
@@ -209,6 +212,8 @@ class Parameters:
         self.window_max = int(ple["window_max"])
 
         self.actuator = scenario["decision"]["actuator"]
+        if self.actuator == "default":
+            self.actuator = "hint" if host.get("scheduler") == "fair" else "pull"
         self.pull_swaps = bool(scenario["decision"]["pull_swaps"])
         self.limit = round(scenario["limit"]["simulated_s"] * self.f)
 

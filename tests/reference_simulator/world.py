@@ -13,7 +13,7 @@ from .guest import Guest, RunFinished, check_order, in_line
 from .host import Host
 from .metrics import report
 from .rules import RULES, SETTINGS
-from .state import INF, Counters, LeftBy, Mode, Parameters, Pcpu, Phase, State, Vcpu, Vm
+from .state import INF, Counters, Hint, LeftBy, Mode, Parameters, Pcpu, Phase, State, Vcpu, Vm
 
 #: The schedulers by name.
 HOSTS: dict[str, type[Host]] = {"credit": Credit, "credit2": Credit2, "fair": Fair}
@@ -21,8 +21,13 @@ ACCOUNTING, WAKE_UP, PCPU = 0, 1, 2  # the order of simultaneous events (section
 
 
 def simulate(scenario: dict[str, Any], policy: str, seed: int, index: int = 0) -> dict[str, Any]:
+    return world_of(scenario, policy, seed, index).run(policy)
+
+
+def world_of(scenario: dict[str, Any], policy: str, seed: int, index: int = 0) -> World:
+    """The world that a policy runs in."""
     host = {**scenario["host"], **SETTINGS.get(policy, {})}
-    return World({**scenario, "host": host}, seed, index).run(policy)
+    return World({**scenario, "host": host}, seed, index)
 
 
 class World:
@@ -219,11 +224,15 @@ class World:
         ple.note_exit(self.parameters, v, self.now)
         for q in self.pcpus:
             self.settle(q, self.now)
-        action = self.rule(self, p, v)
+        action = self.meant(v, self.rule(self, p, v))
         p.exit_until = self.now + self.exit_cost(p, v, action)
         self.decide(p, v, action)
 
     # 10 Decisions
+
+    def meant(self, y: Vcpu, answer: int) -> int:
+        """Under `yield` whoever names another vCPU than y yields."""
+        return len(self.vcpus) if self.parameters.actuator == "yield" and answer != y.index else answer
 
     def looked_at(self, y: Vcpu, action: int) -> int:
         """10.1: the candidates until the choice is made."""
@@ -259,9 +268,14 @@ class World:
             raise ValueError(f"vCPU {v.index} cannot be chosen")
         if actuator != "hint":
             self.pull(p, y, v)
-        elif self.host.favour(p, v):
+            return
+        q = v.pcpu
+        if self.host.favour(p, v):
+            self.host.answer_hint(q, None)
+            q.hinted, v.hint = v, Hint.PENDING
             self.defer(p, y)
         else:
+            v.hint = Hint.FAILED
             self.resume(p)
 
     def defer(self, p: Pcpu, y: Vcpu) -> None:

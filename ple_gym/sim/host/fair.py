@@ -77,7 +77,6 @@ PCPU = np.dtype(
         # of its domains, socket and machine: the tick of the last attempt to balance; how many have failed; whether the
         # last one found all in balance
         ("balanced", "i8", (2,)), ("failed", "i8", (2,)), ("relaxed", "i8", (2,)),
-        ("hinted", "u4"), ("pad0", "u4"),  # the vCPU that was hinted at since the last choice, or NONE
     ],
     align=True,
 )  # fmt: skip
@@ -157,7 +156,6 @@ def start(s, key):
         s.host_vcpu[i].weight = NICE_0 if grouped(s) else 4 * s.vmp[s.vcpu[i].vm].weight
     for i in range(par.pcpus):
         p = np.uint32(i)
-        s.host_pcpu[p].hinted = NONE
         set_tick(s, p, first + own.skew * i)
         for j in range(np.int64(s.pcpu[p].queued)):
             fork(s, p, np.uint32(s.queue[p, j]))
@@ -213,20 +211,21 @@ def put_prev(s, p, v, t, stays):
 @inlined
 def pick_next(s, p, t):
     """The choice of p's queues; an idle pCPU looks elsewhere. Whatever was asked of p is done."""
-    hinted = s.host_pcpu[p].hinted
     s.pcpu[p].resched_at = INF
     if s.pcpu[p].current == NONE:
         nobody_runs(s, p)
     v = pick_task(s, p, t)
+    if v == NONE:
+        v = newidle_balance(s, p, t)
+    hinted = s.pcpu[p].hinted
     if hinted != NONE:
         s.world[0].hints_won += v == hinted
         s.world[0].hints_ignored += v != hinted
-        s.host_pcpu[p].hinted = NONE
-    if v != NONE:
-        remove(s, p, v)
+    if v == NONE:
         return v
-    v = newidle_balance(s, p, t)
-    if v != NONE:
+    if s.vcpu[v].pcpu == p:
+        remove(s, p, v)
+    else:
         remove(s, s.vcpu[v].pcpu, v)
         move(s, v, p, t)
         s.vcpu[v].pcpu = p
@@ -280,13 +279,12 @@ def yield_to(s, p, q, v, t):
 
     It fails where there is nobody else on either pCPU.
     """
-    world, own = s.world[0], s.host_pcpu[q]
+    world = s.world[0]
     world.hints += 1
     if nr_running(s, p) == 1 and nr_running(s, q) == 1:
         world.hints_failed += 1
         return False
-    world.hints_ignored += own.hinted != NONE
-    own.hinted = v
+    world.hints_ignored += s.pcpu[q].hinted != NONE
     set_next_buddy(s, q, v)
     if q != p:
         request(s, q, t)

@@ -108,7 +108,7 @@ def whole(s, p, q, seen):
 def agrees(s, p):
     """Whether what p's queues take for running is what runs, and whether its counts are right."""
     own, root = s.host_pcpu[p], root_of(s, p)
-    if own.seq < 0 or own.seq > FAR or ((own.hinted != NONE) & (own.hinted >= s.par[0].vcpus)):
+    if own.seq < 0 or own.seq > FAR:
         return False
     if own.due < 0 or own.due > s.pcpu[p].tick_at or s.pcpu[p].tick_at - own.due > s.host_par[0].jitter:
         return False
