@@ -41,8 +41,8 @@ WORLDS: Mapping[str, tuple[str, Settings]] = {
 }
 ACTUATORS: Mapping[str, Settings] = {
     "hint": {"decision.actuator": "hint"},
-    "pull": {"decision.pull_swaps": "false"},
-    "pull, swap": {},
+    "pull": {"decision.actuator": "pull", "decision.pull_swaps": "false"},
+    "pull, swap": {"decision.actuator": "pull"},
 }
 XEN: Mapping[str, Settings] = {
     **{f"Xen {version}": {"host.xen": version} for version in ("4.5", "4.8", "4.17", "4.18")},
