@@ -315,7 +315,7 @@ TINY = ("simulate", "Tiny", "--policy", "kvm")
         ((*TINY, "--seeds", "5:5"), "seeds = '5:5': must be"),
         ((*TINY, "--seeds", "-1:4"), "seeds = '-1:4': must be"),
         ((*TINY, "--set", "host.pcpu=2"), "unknown parameter 'host.pcpu'; did you mean 'host.pcpus'?"),
-        ((*TINY, "--set", "host.pcpus=none"), "host.pcpus = 'none': must be a whole number, 1..64"),
+        ((*TINY, "--set", "host.pcpus=none"), "host.pcpus = 'none': must be a whole number, 1..256"),
         ((*TINY, "--set", "host.pcpus"), "--set host.pcpus: must be NAME=VALUE"),
         ((*TINY, "--set", "host.pcpus=1", "--set", "host.pcpus=2"), "--set host.pcpus=2: host.pcpus is set twice"),
         ((*TINY, "--set", "limit.simulated_s=1e-12"), "limit.simulated_s = 1e-12: must be"),

@@ -142,7 +142,8 @@ class Noted(Fair):
 
 
 #: What must come to pass in the random worlds under the fair scheduler: by the totals, and by what `Noted` notes.
-COUNTED = ("exits", "steals", "halts", "migrations", "hints", "hints_failed", "hints_ignored", "hints_won")
+#: (That a hint fails is rare there: test_one_to_one.py.)
+COUNTED = ("exits", "steals", "halts", "migrations", "hints", "hints_ignored", "hints_won")
 NOTED = {
     "a delayed vCPU goes", "a group is delayed", "a delayed Thread wakes", "a delayed Group wakes",
     "one is placed anew", "a deadline moves", "lag is kept", "a queued group weighs anew",

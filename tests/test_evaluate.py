@@ -109,7 +109,7 @@ def test_overrides_are_applied() -> None:
     [
         ({"scenario": "Nope"}, "unknown scenario 'Nope'"),
         ({"policy": "nope"}, "unknown policy 'nope'"),
-        ({"overrides": {"host.pcpus": 0}}, "host.pcpus = 0: must be 1..64"),
+        ({"overrides": {"host.pcpus": 0}}, "host.pcpus = 0: must be 1..256"),
         ({"seeds": []}, "seeds: there must be at least one"),
         ({"seeds": [-1]}, "seed = -1: must be a whole number, 0..9223372036854775807"),
         ({"seeds": [2**63]}, "seed = 9223372036854775808: must be"),

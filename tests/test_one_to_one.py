@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from machine import totals
+from reference_simulator import simulate
 
 from ple_gym.scenario import Cost, Decision, Host, Limit, Ple, Scenario, Vm
 
@@ -57,3 +58,7 @@ def test_every_directed_yield_fails_on_linux(linux: str) -> None:
     assert on["hints_failed"] == on["hints"]
     assert on["hints_won"] == on["hints_ignored"] == 0
     assert on["cycles"]["useful"] == pytest.approx(off["cycles"]["useful"], rel=0.01)
+    shorter = world.with_overrides({"limit.simulated_s": 0.02})
+    specified = simulate(shorter.to_dict(), "kvm-2012", 0)
+    assert totals(shorter, "kvm-2012") == specified
+    assert specified["hints_failed"] > 0

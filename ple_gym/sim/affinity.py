@@ -9,8 +9,6 @@ import numpy as np
 
 from ple_gym.sim.jit import called, inlined
 
-WORDS = 4  # a machine has 64 times as many pCPUs at most
-
 
 @inlined
 def word_of(pcpus, p):
