@@ -236,7 +236,8 @@ def test_kernel_and_reference_agree_under_every_actuator(scheduler: str) -> None
 
     anywhere = under_fair(contended_scenarios()) if scheduler == "fair" else contended_scenarios()
     settings(max_examples=40)(given(anywhere, st.sampled_from(sorted(SPECIFIED)), st.integers(0, 2**63 - 1))(run))()
-    assert min(worlds[actuator] for actuator in ("default", *ACTUATORS)) >= 20
+    enough = 20 if JIT_ENABLED else 10  # of 40; uncompiled worlds are shorter
+    assert min(worlds[actuator] for actuator in ("default", *ACTUATORS)) >= enough
 
 
 def test_actuators_differ_and_the_default_is_one_of_them() -> None:
