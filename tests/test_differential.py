@@ -23,6 +23,7 @@ from worlds import (
     contended_scenarios,
     extreme_scenarios,
     long_under_fair,
+    one_to_one_under_fair,
     scenarios,
     under_fair,
 )
@@ -142,8 +143,7 @@ class Noted(Fair):
 
 
 #: What must come to pass in the random worlds under the fair scheduler: by the totals, and by what `Noted` notes.
-#: (That a hint fails is rare there: test_one_to_one.py.)
-COUNTED = ("exits", "steals", "halts", "migrations", "hints", "hints_ignored", "hints_won")
+COUNTED = ("exits", "steals", "halts", "migrations", "hints", "hints_failed", "hints_ignored", "hints_won")
 NOTED = {
     "a delayed vCPU goes", "a group is delayed", "a delayed Thread wakes", "a delayed Group wakes",
     "one is placed anew", "a deadline moves", "lag is kept", "a queued group weighs anew",
@@ -168,6 +168,7 @@ def test_random_worlds_under_linux(monkeypatch: pytest.MonkeyPatch) -> None:
 
     settings(max_examples=EXAMPLES // 8)(given(under_fair(scenarios()), rules, seeds)(run))()
     settings(max_examples=EXAMPLES - EXAMPLES // 8)(given(under_fair(contended_scenarios()), rules, seeds)(run))()
+    settings(max_examples=EXAMPLES // 8)(given(one_to_one_under_fair(), rules, seeds)(run))()
     assert exits[True] >= (2 / 3 if JIT_ENABLED else 1 / 3) * exits.total(), "the rules hardly ever ran"
     if JIT_ENABLED:
         kinds = {*product(ENDS["host.linux"], ENDS["host.groups"]), *ENDS["decision.actuator"], *ENDS["host.placement"]}

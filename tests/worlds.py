@@ -208,6 +208,15 @@ def long_under_fair(draw: st.DrawFn) -> Scenario:
     return replace(scenario, host=host, limit=limit, guest=vms[0], neighbours=tuple(vms[1:]))
 
 
+@st.composite
+def one_to_one_under_fair(draw: st.DrawFn) -> Scenario:
+    """A contended world under Linux's fair scheduler in which each vCPU has a pCPU of its own: hints fail."""
+    scenario = draw(under_fair(contended_scenarios()))
+    guest = replace(scenario.guest, vcpus=scenario.host.pcpus, affinity="pinned", block_probability=0.2)
+    cost, decision = replace(scenario.cost, ipi=5000), replace(scenario.decision, actuator="hint")
+    return replace(scenario, cost=cost, decision=decision, guest=guest, neighbours=())
+
+
 # --- both ends of every range -----------------------------------------------------------------------------------------
 
 _LONGEST = 10**11  # the largest value of a distribution

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ple_gym.bench.kernel import Batch, cost, run_batch, runs_that_last, storm
+from ple_gym.bench.kernel import cost, storm, take_turns
 from ple_gym.bench.report import RULE, Measurement, at_most, plain
-from ple_gym.lanes import Lanes
 from ple_gym.scenario.model import Scenario
 
 OTHERS = ("credit2", "fair")
@@ -40,11 +39,5 @@ def _under(scheduler: str, scenario: Scenario) -> Scenario:
 
 
 def _costs(scenarios: dict[str, Scenario], rule: str, repeats: int, seconds: float) -> dict[str, float]:
-    """CPU time per event of each, nanoseconds; they take turns."""
-    lanes = {name: Lanes(scenario, 1, policy=rule) for name, scenario in scenarios.items()}
-    count = {name: runs_that_last(one, seconds) for name, one in lanes.items()}
-    batches: dict[str, list[Batch]] = {name: [] for name in lanes}
-    for _ in range(repeats):
-        for name, one in lanes.items():
-            batches[name].append(run_batch(one, count[name]))
-    return {name: cost(taken) for name, taken in batches.items()}
+    """CPU time per event of each, nanoseconds."""
+    return {name: cost(batches) for name, batches in take_turns(scenarios, rule, repeats, seconds).items()}

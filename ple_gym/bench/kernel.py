@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -48,13 +48,7 @@ def kernel_rows(repeats: int, seconds: float) -> list[Measurement]:
         "16x64": storm(16, 64),
         "Paper32": SCENARIOS["Paper32"],
     }
-    lanes = {name: Lanes(scenario, 1, policy=RULE) for name, scenario in scenarios.items()}
-    count = {name: runs_that_last(one, seconds) for name, one in lanes.items()}
-    batches: dict[str, list[Batch]] = {name: [] for name in lanes}
-    for _ in range(repeats):
-        for name, one in lanes.items():
-            batches[name].append(run_batch(one, count[name]))
-
+    batches = take_turns(scenarios, RULE, repeats, seconds)
     rows = []
     for name, limit in (("4x8", 30.0), ("4x32", 45.0), ("16x64", 90.0), ("Paper32", None)):
         title = f"kernel, {name}" if limit is None else f"kernel, Storm {name}"
@@ -71,15 +65,26 @@ def kernel_rows(repeats: int, seconds: float) -> list[Measurement]:
     return rows
 
 
-def runs_that_last(lanes: Lanes, seconds: float) -> int:
+def take_turns(scenarios: Mapping[str, Scenario], rule: str, repeats: int, seconds: float) -> dict[str, list[Batch]]:
+    """Batches of runs of each scenario, of about so many seconds each, in turns."""
+    lanes = {name: Lanes(scenario, 1, policy=rule) for name, scenario in scenarios.items()}
+    count = {name: _runs_that_last(one, seconds) for name, one in lanes.items()}
+    batches: dict[str, list[Batch]] = {name: [] for name in lanes}
+    for _ in range(repeats):
+        for name, one in lanes.items():
+            batches[name].append(_run_batch(one, count[name]))
+    return batches
+
+
+def _runs_that_last(lanes: Lanes, seconds: float) -> int:
     """How many runs take that long; a power of two."""
     runs = 1
-    while run_batch(lanes, runs).wall < seconds:
+    while _run_batch(lanes, runs).wall < seconds:
         runs *= 2
     return runs
 
 
-def run_batch(lanes: Lanes, runs: int) -> Batch:
+def _run_batch(lanes: Lanes, runs: int) -> Batch:
     """Run seeds 0..runs-1, resets included."""
     world = lanes.world
     events = decisions = now = 0
