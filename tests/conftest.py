@@ -21,6 +21,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ple_gym"))
 ELSEWHERE = ("ray", "RLlib", "RL Zoo", "Tianshou", "JAX", "moviepy", "gcc", "make nojit", "no clone")
 
 
+@pytest.fixture(autouse=True)
+def own_module_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test's file lets be imported from its folder, no other test finds there."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-here", action="store_true", help="fail if a test is skipped that could run here")
 
