@@ -73,6 +73,14 @@ FLOAT = np.float64
 
 MAX_REPLACEMENTS = 1000  # worlds without such a start that a reset skips before it returns an ended one
 
+#: What a call says of who decides; all 0: the caller.
+ABOUT_POLICY = (
+    "policy", "parameters",  # addresses
+    "settles", "observes", "privileged",  # what must be done before it is asked
+    "memory_per_vm",  # words
+    "events",  # how many events asking it counts for
+)  # fmt: skip
+
 #: What a call is about: one word each.
 CALL = np.dtype(
     [
@@ -83,10 +91,7 @@ CALL = np.dtype(
         ("masks", "i8"), ("mask_bytes", "i8"), ("observations", "i8"), ("observation_bytes", "i8"),  # a row per lane
         ("most", "i8"),  # the largest action
         ("observer", "i8"),  # address of the view; 0: lanes are not observed
-        ("policy", "i8"), ("parameters", "i8"),  # of who decides; 0: the caller
-        ("settles", "i8"), ("observes", "i8"), ("privileged", "i8"),  # what must be done before it is asked
-        ("memory_per_vm", "i8"),  # words
-        ("events", "i8"),  # how many events asking it counts for
+        *((name, "i8") for name in ABOUT_POLICY),
         ("trace_at", "i8"), ("trace_rows", "i8"),
         ("events_per_call", "i8"),
         ("sight", SIGHT),  # room for what a policy sees

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ple_gym.drive import (
+    ABOUT_POLICY,
     ASK,
     CALL,
     CHECK,
@@ -64,6 +65,7 @@ Between: TypeAlias = Callable[[int], None]
 #: Places of a CALL's words. A call is kept as an array of words: to copy a structured array takes numpy 10 us.
 _WORD = {name: place[1] // 8 for name, place in (CALL.fields or {}).items()}
 _BEGIN, _END, _COMMAND = _WORD["begin"], _WORD["end"], _WORD["command"]
+_POLICY = slice(_WORD[ABOUT_POLICY[0]], _WORD[ABOUT_POLICY[-1]] + 1)
 
 NO_TRACE = np.zeros((0, state.TRACE_WIDTH), np.int64)
 EVENTS_PER_SCORE = 16  # what scoring one vCPU by a learned policy counts for
@@ -218,7 +220,7 @@ class Lanes:
         if len(trace):
             call[_WORD["trace_at"]], call[_WORD["trace_rows"]] = handle(trace), len(trace)
         if decides:
-            self._let_decide(call.view(CALL), self._decider())
+            call[_POLICY] = self._policy_words
         return call
 
     def _decider(self) -> Compiled:
@@ -226,11 +228,20 @@ class Lanes:
             raise ValueError("these lanes have no policy that could decide")
         return self.policy
 
-    def _let_decide(self, call: npt.NDArray[Any], policy: Compiled) -> None:
-        call["policy"], call["parameters"] = policy.address, handle(policy.block)
-        call["settles"], call["observes"] = policy.settled, policy.network is not None
-        call["privileged"], call["memory_per_vm"] = policy.privileged, policy.words.per_vm
-        call["events"] = EVENTS_PER_SCORE * self.vcpus if policy.network else 0
+    @cached_property
+    def _policy_words(self) -> Ints:
+        """What a CALL says of the policy, where it decides."""
+        policy = self._decider()
+        words = {
+            "policy": policy.address,
+            "parameters": handle(policy.block),
+            "settles": policy.settled,
+            "observes": policy.network is not None,
+            "privileged": policy.privileged,
+            "memory_per_vm": policy.words.per_vm,
+            "events": EVENTS_PER_SCORE * self.vcpus if policy.network else 0,
+        }
+        return np.array([words[name] for name in ABOUT_POLICY], np.int64)
 
     def drive(
         self,
