@@ -41,6 +41,7 @@ from ple_gym.sim.state import (
     SPIN,
     THREAD_DONE,
     TIMED_OUT,
+    USER,
 )
 
 # --- start ------------------------------------------------------------------------------------------------------------
@@ -243,7 +244,7 @@ def guest_event(s, p, t):
         return False
     if kicked != NONE:
         wake(s, kicked, t)
-    if s.vcpu[v].state != RUNNING:
+    if s.vcpu[v].state != RUNNING or (s.pcpu[p].deferred_until != 0 and guest.phase == USER):
         return True
     run_on(s, p, v, t)
     return False
