@@ -188,6 +188,7 @@ def under_fair(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario
         skew_tick=choice([False, True]),
         migration_cost_us=choice([0, 1, 50, 500]),
         load_balance=choice([True, True, False]),
+        halt_poll_us=choice([0, 20, 200, 1000]),
     )
     cost = replace(scenario.cost, ipi=choice([0, 260, 5000]))
     decision = replace(scenario.decision, actuator=choice(["default", "hint", "hint", "pull", "local", "yield"]))
@@ -227,6 +228,29 @@ def one_to_one_under_fair(draw: st.DrawFn) -> Scenario:
     guest = replace(scenario.guest, vcpus=pcpus, threads=draw(threads(pcpus)), affinity="pinned", block_probability=0.2)
     cost, decision = replace(scenario.cost, ipi=5000), replace(scenario.decision, actuator="hint")
     return replace(scenario, cost=cost, decision=decision, guest=guest, neighbours=())
+
+
+@st.composite
+def sleepers_under_fair(draw: st.DrawFn) -> Scenario:
+    """A world under Linux's fair scheduler with few vCPUs, which often sleep for a short time: pCPUs poll for them."""
+    scenario = draw(under_fair(scenarios()))
+    choice = draw(st.randoms(use_true_random=True)).choice
+    host = replace(scenario.host, pcpus=2, sockets=1, halt_poll_us=choice([20, 200, 200, 1000]))
+    places = ["any"] if scenario.decision.actuator == "pull" else ["any", "any", "pinned", "0"]
+    vms = [
+        replace(
+            vm,
+            vcpus=choice([1, 2]),
+            compute=choice(["constant 3000", "exponential 2000", "exponential 40000"]),
+            block=choice(["exponential 2000", "uniform 1 5000", "exponential 40000"]),
+            block_probability=0.5,
+            transactions=0,
+            affinity=choice(places),
+        )
+        for vm in scenario.vms().values()
+    ]
+    noise = replace(scenario.noise, rate_hz=choice([0, 3000]), burst_us=20)
+    return replace(scenario, host=host, noise=noise, guest=vms[0], neighbours=tuple(vms[1:2]))
 
 
 # --- both ends of every range -----------------------------------------------------------------------------------------
@@ -308,6 +332,7 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
     yield {"host.tick_us": 100_000, "host.tsc_hz": 10**10, name: value}
     yield {"host.tick_jitter_cycles": 0, name: value}
     yield {**{f"{vm}.threads": 0 for vm in scenario.vms()}, name: value}
+    yield {"host.halt_poll_us": 0, name: value}  # only the fair scheduler polls
     vm = name.rpartition(".")[0]
     if vm in scenario.vms():
         yield {f"{vm}.locks": 1, f"{vm}.lock_kind": "ticket", name: value}
