@@ -209,11 +209,18 @@ def long_under_fair(draw: st.DrawFn) -> Scenario:
     choice = draw(st.randoms(use_true_random=True)).choice
     pcpus = choice([2, 3, 4, 6])
     host = replace(scenario.host, pcpus=pcpus, sockets=choice([1, 2, min(3, pcpus)]), tick_us=choice([1000, 4000]))
-    host = replace(host, load_balance=choice([True] * 5 + [False]))
+    host = replace(host, load_balance=choice([True] * 5 + [False]), halt_poll_us=choice([0, 0, 0, 200]))
     long = {"compute": "exponential 300000", "hold": "exponential 20000", "block": "exponential 300000"}
     places = ["any"] if scenario.decision.actuator == "pull" else ["any", "any", "any", "any", "0-1", "pinned"]
     vms = [
-        replace(vm, **long, vcpus=choice([1, 3, 7]), threads=choice([0, 0, 7]), transactions=0, affinity=choice(places))
+        replace(
+            vm,
+            **long,
+            vcpus=choice([1, 3, 7]),
+            threads=choice([0, 0, 0, 0, 7]),
+            transactions=0,
+            affinity=choice(places),
+        )
         for vm in scenario.vms().values()
     ]
     limit = Limit(simulated_s=0.15 if JIT_ENABLED else 0.05)
@@ -241,6 +248,7 @@ def sleepers_under_fair(draw: st.DrawFn) -> Scenario:
         replace(
             vm,
             vcpus=choice([1, 2]),
+            threads=choice([0, 0, 2, 3]),
             compute=choice(["constant 3000", "exponential 2000", "exponential 40000"]),
             block=choice(["exponential 2000", "uniform 1 5000", "exponential 40000"]),
             block_probability=0.5,
