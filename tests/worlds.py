@@ -18,8 +18,9 @@ from ple_gym.scenario.model import AS_IN_XEN, XEN
 from ple_gym.sim.guest.kinds import LOCK_KINDS
 from ple_gym.sim.jit import JIT_ENABLED
 
-#: How many times as many examples are drawn: `make explore` looks for what the fixed ones do not show.
-MORE = 3 if os.environ.get("HYPOTHESIS_PROFILE") == "explore" else 1
+#: Whether `make explore` looks for what the fixed examples do not show, and how many times as many are drawn then.
+EXPLORING = os.environ.get("HYPOTHESIS_PROFILE") == "explore"
+MORE = 3 if EXPLORING else 1
 
 #: Plain Python is some hundred times slower.
 LIMITS_S = [0.001, 0.004] if JIT_ENABLED else [0.0001, 0.0004]
