@@ -112,6 +112,7 @@ FEATURES: Features = {
     "neighbours": lambda met: bool(met.scenario.neighbours),
     "different weights": lambda met: len({vm.weight for vm in met.scenario.vms().values()}) > 1,
     "pinned": lambda met: any(vm.affinity == "pinned" for vm in met.scenario.vms().values()),
+    "more threads than vCPUs": lambda met: any(vm.threads > vm.vcpus for vm in met.scenario.vms().values()),
     "as many pCPUs as vCPUs": lambda met: met.scenario.host.pcpus >= met.scenario.vcpus,
     "windows grow": lambda met: met.scenario.ple.window_grow > 1 and met.totals["exits"] > 0,
     "hints take locks": lambda met: met.scenario.cost.yield_to > 0 and met.totals["hints"] > 0,

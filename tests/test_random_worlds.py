@@ -23,6 +23,7 @@ from worlds import (
     long_under_fair,
     one_to_one_under_fair,
     scenarios,
+    sleepers_under_fair,
     under_fair,
 )
 
@@ -35,7 +36,10 @@ WORLDS = 460 if EXPLORING else 28 if JIT_ENABLED else 3  # of each rule
 LONGER = [1, 4, 16] if JIT_ENABLED else [1]
 
 #: Kinds of worlds under the fair scheduler and under the others, as often as they stand here.
-FAIR = [under_fair(contended_scenarios())] * 13 + [under_fair(scenarios()), one_to_one_under_fair(), long_under_fair()]
+FAIR = [
+    *[under_fair(contended_scenarios())] * 13,
+    *(under_fair(scenarios()), one_to_one_under_fair(), long_under_fair(), sleepers_under_fair()),
+]
 OTHERS = [contended_scenarios()] * 15 + [scenarios()]
 
 
