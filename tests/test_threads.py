@@ -204,6 +204,20 @@ def test_who_sleeps_gives_its_vcpu_to_the_first_in_line() -> None:
     assert cycles["cache"] == 700 * (len(taken) - 1)
 
 
+@pytest.mark.parametrize(
+    ("threads", "share", "exits"), [(0, 0.0, 48_287), (0, 0.02, 1_046), (8, 0.02, 1_046), (32, 0.02, 89_788)]
+)
+def test_storms_need_a_thread_that_can_run(threads: int, share: float, exits: int) -> None:
+    """`Paper8`: short sleeps end its storms if the vCPU sleeps, and do not if another thread goes on (40 runs each)."""
+    changes = {"guest.threads": threads, "guest.block_probability": share, "guest.block": "constant 267000"}
+    lanes = Lanes(load("Paper8").with_overrides(changes), 1, policy="xen-4.5")
+    found = 0
+    for seed in range(40):
+        lanes.run(0, seed)
+        found += int(lanes.world["exits"][0])
+    assert round(found / 40) == exits
+
+
 @pytest.mark.parametrize("threads", [1, 3, 4097])
 def test_threads_that_do_not_fit(threads: int) -> None:
     with pytest.raises(ScenarioError, match=f"guest.threads = {threads}: must be"):
