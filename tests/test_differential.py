@@ -57,19 +57,6 @@ def agree(scenario: Scenario, rule: str, seed: int) -> dict:
     return totals
 
 
-@pytest.mark.kernel
-def test_random_worlds() -> None:
-    exits = Counter()
-
-    def run(scenario: Scenario, rule: str, seed: int) -> None:
-        exits[agree(scenario, rule, seed)["exits"] > 0] += 1
-
-    # One world in eight is any. (If Hypothesis mixes the two, it draws the one or the other far more often than asked.)
-    settings(max_examples=EXAMPLES // 8)(given(scenarios(), rules, seeds)(run))()
-    settings(max_examples=EXAMPLES - EXAMPLES // 8)(given(contended_scenarios(), rules, seeds)(run))()
-    assert exits[True] >= (2 / 3 if JIT_ENABLED else 1 / 3) * exits.total(), "the rules hardly ever ran"
-
-
 class NotedBalancer(Balancer):
     """The reference's balancing; it notes what has come to pass in a world."""
 

@@ -25,6 +25,7 @@ from ple_gym.sim.state import (
     PROGRAM,
     PULL,
     SECTIONS,
+    THREAD,
     UINT16,
     VCPU,
     VCPU_GUEST,
@@ -107,6 +108,7 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "noise_level_table": tables.row(noise.level),
         "limit": round(scenario.limit.simulated_s * hz),
         "tables": len(tables.rows),
+        "threads": sum(vm.threads for vm in vms),
     }
     own = np.zeros(1, scheduler.PARAMETERS)
     for name, value in scheduler.describe(scenario).items():
@@ -153,6 +155,7 @@ def lane_sections(scenario: Scenario, scheduler: Host, memory: Memory) -> dict[s
     pcpus, vms = scenario.host.pcpus, len(scenario.vms())
     vcpus = sum(vm.vcpus for vm in scenario.vms().values())
     locks = sum(vm.locks for vm in scenario.vms().values())
+    threads = sum(vm.threads for vm in scenario.vms().values())
     return {
         "world": Section(WORLD, (1,)),
         "vm": Section(VM, (vms,)),
@@ -166,6 +169,7 @@ def lane_sections(scenario: Scenario, scheduler: Host, memory: Memory) -> dict[s
         "host_vcpu": Section(scheduler.VCPU, (vcpus + scheduler.further(scenario),), visible=True),
         "guest": Section(VCPU_GUEST, (vcpus,)),
         "lock": Section(LOCK, (locks,)),
+        "thread": Section(THREAD, (threads,)),
         "queue": Section(UINT16, (pcpus, vcpus), visible=True),
     }
 
@@ -195,7 +199,7 @@ def _words(text: str) -> list[int]:
 
 def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
     rows = np.zeros(len(vms), PROGRAM)
-    first_lock = 0
+    first_lock = first_thread = 0
     for row, vm in zip(rows, vms, strict=True):
         kind = LOCK_KINDS[vm.lock_kind]
         values = {
@@ -220,10 +224,14 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
             "spin_period": vm.spin_period,
             "halt": vm.pv_spin_threshold * vm.spin_period,
             "reach": _reach(ple, vm),
+            "first_thread": first_thread,
+            "threads": vm.threads,
+            "thread_switch": vm.thread_switch,
         }
         for name, value in values.items():
             row[name] = value
         first_lock += vm.locks
+        first_thread += vm.threads
     return rows
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .draws import table
+
+if TYPE_CHECKING:
+    from .threads import Thread
 
 INF = 1 << 62
 
@@ -74,6 +77,7 @@ class Vcpu:
     halt_left: int = 0
     wake_at: int = INF
     halted: bool = False
+    thread: Thread | None = None  # 7.6: which it runs, or ran last
 
 
 @dataclass(eq=False)
@@ -148,8 +152,12 @@ class Vm:
         self.halt = int(fields["pv_spin_threshold"]) * self.spin_period
         self.pc_classes = int(fields["pc_classes"])
         self.convoy = fields["start"] == "convoy"
+        self.thread_count = int(fields.get("threads", 0))
+        self.thread_switch = int(fields.get("thread_switch", 0))
 
         self.vcpus: list[Vcpu] = []
+        self.threads: list[Thread] = []  # 7.6; none if each vCPU is its own only one
+        self.ready: list[Thread] = []
         self.next_transaction = 0
         self.completed = 0
         self.finish = INF
