@@ -212,7 +212,7 @@ class Parameters:
         self.remote_migration = int(cost["remote_migration"])
         self.ipi = int(cost["ipi"])
         self.line = int(cost["line"])
-        self.defer_preemption = int(host["defer_preemption_us"]) * self.f // 10**6
+        self.defer_preemption = int(host.get("defer_preemption_us", 0)) * self.f // 10**6
 
         self.ple_kind = ple["kind"]
         self.G = int(ple["gap"])

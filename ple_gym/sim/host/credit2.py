@@ -103,15 +103,18 @@ def enlist(s, v):
     """Put v into its list, before the first who has less credit [runq_insert]."""
     p, credit = s.vcpu[v].pcpu, s.host_vcpu[v].credit
     group = s.host_pcpu[leader(s, p)]
-    before, at, row = NONE, group.first, np.int64(0)
+    before, row = NONE, np.int64(0)
+    if in_order(s, group):  # then p's own are, too, and v is behind those of them who have no less
+        row = np.int64(s.pcpu[p].queued)
+        while row > 0 and s.host_vcpu[np.uint32(s.queue[p, row - 1])].credit < credit:
+            row -= 1
+        before = np.uint32(s.queue[p, row - 1]) if row > 0 else NONE
+    at = group.first if before == NONE else s.host_vcpu[before].behind
     while at != NONE and s.host_vcpu[at].credit >= credit:
         if not in_order(s, group):
             row += s.vcpu[at].pcpu == p
         before, at = at, s.host_vcpu[at].behind
-    if in_order(s, group):  # then p's own are, too
-        while row < s.pcpu[p].queued and s.host_vcpu[np.uint32(s.queue[p, row])].credit >= credit:
-            row += 1
-    else:
+    if not in_order(s, group):
         s.host_vcpu[v].unsorted = 1
         group.unsorted += 1
     link(s, group, before, v, at)
