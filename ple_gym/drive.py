@@ -310,4 +310,4 @@ def simulator(host: Host) -> Unit:
         *sources("drive.py", "rules/sight.py", "view/record.py", "view/reward.py", "sim/*.py", "sim/guest/*.py"),
         *host.sources,
     ]
-    return Unit(f"simulator.{host.name}", drive, 1, made_of, boxed=True)
+    return Unit(f"simulator.{host.name}", drive, 1, made_of, boxed=True, thorough=True)

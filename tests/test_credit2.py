@@ -259,7 +259,7 @@ def test_a_yield_costs_nothing_if_the_other_one_yields() -> None:
 def test_lists_that_hints_have_put_out_of_order(scenario: Scenario, rule: str, seed: int) -> None:
     """Who is queued while a hinted vCPU of less credit is at the head stands before others of more."""
     blocks = {"block_probability": 0.3, "block": "exponential 30000", "affinity": "any"}
-    guest = replace(scenario.guest, vcpus=7, weight=64, **blocks)
+    guest = replace(scenario.guest, vcpus=7, threads=0, weight=64, **blocks)
     other = replace(guest, weight=1000, transactions=0)
     host = replace(scenario.host, scheduler="credit2", pcpus=2, sockets=1)
     hinting = replace(scenario, host=host, guest=guest, neighbours=(other,), decision=Decision(actuator="hint"))
