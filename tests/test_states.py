@@ -32,7 +32,7 @@ WORLDS = {
     "TicketOrder": {"guest.lock_kind": "mcs", "guest.pv_spin_threshold": 200},
     "Paper32": {"guest.start": "convoy", "guest.block_probability": 0.1},
     "HolderPreempted": {"guest.vcpus": 9, "host.pcpus": 3, "guest.lock_kind": "tas", "guest.transactions": 900},
-    "Storm with threads": {"guest.threads": 20, "guest.block_probability": 0.3, "guest.block": "exponential 30000"},
+    "Storm with threads": {"guest.threads": 50, "guest.block_probability": 0.3, "guest.block": "exponential 30000"},
     "Storm of Linux": {"host.scheduler": "fair", "guest.block_probability": 0.2, "guest.block": "exponential 30000"},
     "TicketOrder of Linux": {"host.scheduler": "fair", "host.linux": "5.15", "host.groups": "flat"},
 }
