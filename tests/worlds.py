@@ -18,8 +18,9 @@ from ple_gym.scenario.model import AS_IN_XEN, XEN
 from ple_gym.sim.guest.kinds import LOCK_KINDS
 from ple_gym.sim.jit import JIT_ENABLED
 
-#: How many times as many examples are drawn: `make explore` looks for what the fixed ones do not show.
-MORE = 3 if os.environ.get("HYPOTHESIS_PROFILE") == "explore" else 1
+#: Whether `make explore` looks for what the fixed examples do not show, and how many times as many are drawn then.
+EXPLORING = os.environ.get("HYPOTHESIS_PROFILE") == "explore"
+MORE = 3 if EXPLORING else 1
 
 #: Plain Python is some hundred times slower.
 LIMITS_S = [0.001, 0.004] if JIT_ENABLED else [0.0001, 0.0004]
@@ -188,6 +189,7 @@ def under_fair(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario
         skew_tick=choice([False, True]),
         migration_cost_us=choice([0, 1, 50, 500]),
         load_balance=choice([True, True, False]),
+        halt_poll_us=choice([0, 20, 200, 1000]),
     )
     cost = replace(scenario.cost, ipi=choice([0, 260, 5000]))
     decision = replace(scenario.decision, actuator=choice(["default", "hint", "hint", "pull", "local", "yield"]))
@@ -208,11 +210,18 @@ def long_under_fair(draw: st.DrawFn) -> Scenario:
     choice = draw(st.randoms(use_true_random=True)).choice
     pcpus = choice([2, 3, 4, 6])
     host = replace(scenario.host, pcpus=pcpus, sockets=choice([1, 2, min(3, pcpus)]), tick_us=choice([1000, 4000]))
-    host = replace(host, load_balance=choice([True] * 5 + [False]))
+    host = replace(host, load_balance=choice([True] * 5 + [False]), halt_poll_us=choice([0, 0, 0, 200]))
     long = {"compute": "exponential 300000", "hold": "exponential 20000", "block": "exponential 300000"}
     places = ["any"] if scenario.decision.actuator == "pull" else ["any", "any", "any", "any", "0-1", "pinned"]
     vms = [
-        replace(vm, **long, vcpus=choice([1, 3, 7]), threads=choice([0, 0, 7]), transactions=0, affinity=choice(places))
+        replace(
+            vm,
+            **long,
+            vcpus=choice([1, 3, 7]),
+            threads=choice([0, 0, 0, 0, 7]),
+            transactions=0,
+            affinity=choice(places),
+        )
         for vm in scenario.vms().values()
     ]
     limit = Limit(simulated_s=0.15 if JIT_ENABLED else 0.05)
@@ -227,6 +236,30 @@ def one_to_one_under_fair(draw: st.DrawFn) -> Scenario:
     guest = replace(scenario.guest, vcpus=pcpus, threads=draw(threads(pcpus)), affinity="pinned", block_probability=0.2)
     cost, decision = replace(scenario.cost, ipi=5000), replace(scenario.decision, actuator="hint")
     return replace(scenario, cost=cost, decision=decision, guest=guest, neighbours=())
+
+
+@st.composite
+def sleepers_under_fair(draw: st.DrawFn) -> Scenario:
+    """A world under Linux's fair scheduler with few vCPUs, which often sleep for a short time: pCPUs poll for them."""
+    scenario = draw(under_fair(scenarios()))
+    choice = draw(st.randoms(use_true_random=True)).choice
+    host = replace(scenario.host, pcpus=2, sockets=1, halt_poll_us=choice([20, 200, 200, 1000]))
+    places = ["any"] if scenario.decision.actuator == "pull" else ["any", "any", "pinned", "0"]
+    vms = [
+        replace(
+            vm,
+            vcpus=choice([1, 2]),
+            threads=choice([0, 0, 2, 3]),
+            compute=choice(["constant 3000", "exponential 2000", "exponential 40000"]),
+            block=choice(["exponential 2000", "uniform 1 5000", "exponential 40000"]),
+            block_probability=0.5,
+            transactions=0,
+            affinity=choice(places),
+        )
+        for vm in scenario.vms().values()
+    ]
+    noise = replace(scenario.noise, rate_hz=choice([0, 3000]), burst_us=20)
+    return replace(scenario, host=host, noise=noise, guest=vms[0], neighbours=tuple(vms[1:2]))
 
 
 # --- both ends of every range -----------------------------------------------------------------------------------------
@@ -308,6 +341,7 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
     yield {"host.tick_us": 100_000, "host.tsc_hz": 10**10, name: value}
     yield {"host.tick_jitter_cycles": 0, name: value}
     yield {**{f"{vm}.threads": 0 for vm in scenario.vms()}, name: value}
+    yield {"host.halt_poll_us": 0, name: value}  # only the fair scheduler polls
     vm = name.rpartition(".")[0]
     if vm in scenario.vms():
         yield {f"{vm}.locks": 1, f"{vm}.lock_kind": "ticket", name: value}

@@ -131,6 +131,9 @@ class Host(Group):
         int, whole(1, 100_000, zero="off"), "a vCPU in kernel mode is preempted when it leaves it, or so much later"
     ] = 0
     load_balance: Annotated[bool, FLAG, "pCPUs even out their queues at ticks, also across sockets (fair)"] = True
+    halt_poll_us: Annotated[
+        int, whole(1, 1_000_000, zero="off"), "longest time that a pCPU polls for a vCPU that sleeps; KVM: 200 (fair)"
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -488,6 +491,11 @@ def _check_together(scenario: Scenario) -> None:
         raise ScenarioError(
             f"host.tick_jitter_cycles = {host.tick_jitter_cycles}: must be at most a tick, "
             f"host.tick_us = {host.tick_us} ({host.tick_us * host.tsc_hz // 10**6} cycles)"
+        )
+    if host.halt_poll_us and host.scheduler != "fair":
+        raise ScenarioError(
+            f"host.halt_poll_us = {host.halt_poll_us}: must be 0 (off) with host.scheduler = {host.scheduler!r}; "
+            "KVM polls, under 'fair'"
         )
     vcpus = scenario.vcpus
     if vcpus > MAX_VCPUS:

@@ -31,6 +31,7 @@ from ple_gym.sim.state import (
     NOISE,
     NONE,
     ON_VCPU,
+    POLLING,
     QUEUED,
     READY,
     RUNNING,
@@ -86,7 +87,7 @@ def indices(s):
     events = s.world[0].events
     for i in range(par.pcpus):
         pcpu = s.pcpu[i]
-        if pcpu.mode > NOISE or pcpu.noise_state > BURSTING or pcpu.queued > par.vcpus:
+        if pcpu.mode > POLLING or pcpu.noise_state > BURSTING or pcpu.queued > par.vcpus:
             return PCPU
         if pcpu.dispatch_exits < 0 or pcpu.dispatch_exits > events:
             return PCPU
@@ -251,6 +252,8 @@ def runs_backwards(s, p):
         guest = s.guest[pcpu.current]
         if guest.phase != SPIN and clock.guest_at != max(now, pcpu.entry) + guest.cold + guest.remaining:
             return True
+    elif clock.guest_at != INF:
+        return True
     if clock.event_at < now or pcpu.tick_at < now - (1 << 32) or pcpu.dispatched_at > now:
         return True
     ticks = pcpu.tick_at == INF or near(s, pcpu.tick_at)
@@ -279,15 +282,17 @@ def places(s):
     clear(seen, par.vcpus)
     for i in range(par.pcpus):
         pcpu = s.pcpu[i]
-        if (pcpu.mode == GUEST) != (pcpu.current != NONE) or runs_backwards(s, np.uint32(i)):
+        polls = pcpu.mode == POLLING
+        if (pcpu.mode == GUEST or polls) != (pcpu.current != NONE) or runs_backwards(s, np.uint32(i)):
             return PCPU
         if (pcpu.mode == NOISE) != (pcpu.noise_state == BURSTING):
             return PCPU
         if pcpu.current != NONE:
             v = pcpu.current
-            if seen[0, np.int64(v)] != 0 or s.vcpu[v].state != RUNNING or s.vcpu[v].pcpu != i:
+            state = BLOCKED if polls else RUNNING
+            if seen[0, np.int64(v)] != 0 or s.vcpu[v].state != state or s.vcpu[v].pcpu != i:
                 return PCPU
-            seen[0, np.int64(v)] = 1
+            seen[0, np.int64(v)] = not polls
         for j in range(np.int64(pcpu.queued)):
             v = np.uint32(s.queue[i, j])
             if seen[0, np.int64(v)] != 0 or s.vcpu[v].state != QUEUED or s.vcpu[v].pcpu != i:

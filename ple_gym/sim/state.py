@@ -27,8 +27,8 @@ from ple_gym.sim.seam import Host
 MAX_EVENTS = np.int64(2 * 10**9)  # of a run, so that every count of events fits in 32 bits
 TABLE_KNOTS = 505  # length of a quantile table
 
-# pCPU modes
-IDLE, GUEST, NOISE = 0, 1, 2
+# pCPU modes; POLLING: its current vCPU sleeps, and the host waits for it, busy
+IDLE, GUEST, NOISE, POLLING = 0, 1, 2, 3
 # noise states
 WAITING, PENDING, BURSTING = 0, 1, 2
 # vCPU states

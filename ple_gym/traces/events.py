@@ -179,8 +179,8 @@ def states(trace: Ints, vcpus: int) -> Ints:
     asleep = _carry(kind, {BLOCK: 1, WAKE: 0, RUN: 0}, inferred, sleep == WAKE)
     waits_or_holds = np.isin(lock, (PLE, ACQUIRE)) + 2 * (lock == RELEASE)
     phase = _carry(kind, {TRY: 1, PLE: 1, ACQUIRE: 2, RELEASE: 0}, inferred, waits_or_holds)
-    off_state = np.where(asleep == 1, BLOCKED, np.array([QUEUED, WAITING, PREEMPTED])[phase])
-    state = np.where(on == 1, np.array([RUNNING, SPINNING, HOLDING])[phase], off_state)
+    awake = np.array([[QUEUED, WAITING, PREEMPTED], [RUNNING, SPINNING, HOLDING]])[on, phase]
+    state = np.where(asleep == 1, BLOCKED, awake)  # also where its pCPU polls for it
     return _intervals(rows[order], state, time)
 
 

@@ -235,7 +235,10 @@ class Guest:
         return [
             (p, p.current)
             for p in self.world.pcpus
-            if p.current is not None and p.current.phase is Phase.SPIN and p.current.lock is lock
+            if p.current is not None
+            and p.mode is Mode.GUEST
+            and p.current.phase is Phase.SPIN
+            and p.current.lock is lock
         ]
 
     def handover(self, lock: Lock, vm: Vm) -> int:

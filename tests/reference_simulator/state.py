@@ -18,7 +18,7 @@ XEN = ("4.5", "4.8", "4.17", "4.18", "4.21")
 # Priorities. A pCPU without work counts as IDLE.
 BOOST, UNDER, OVER, IDLE_PRIORITY = 0, -1, -2, -64
 
-Mode = Enum("Mode", "IDLE GUEST NOISE")
+Mode = Enum("Mode", "IDLE GUEST NOISE POLLING")
 State = Enum("State", "RUNNING QUEUED BLOCKED DONE")
 Phase = Enum("Phase", "USER KERNEL SPIN HOLD")
 LeftBy = Enum("LeftBy", "NEVER PREEMPTED PLE BLOCKED")
@@ -196,6 +196,7 @@ class Parameters:
         self.load_balance = bool(host.get("load_balance", True))
         self.jitter = int(host.get("tick_jitter_cycles", 0))
         self.migration_cost = self.cycles(host.get("migration_cost_us", 500))
+        self.halt_poll = self.cycles(host.get("halt_poll_us", 0))
 
         self.noise_rate_hz = int(noise["rate_hz"])
         self.noise_level = noise["level"]

@@ -194,7 +194,7 @@ class World:
         count.exit += in_exit
         count.switch += in_switch
         assert d >= 0
-        if p.mode is Mode.IDLE:
+        if p.mode in (Mode.IDLE, Mode.POLLING):
             count.idle += d
         elif p.mode is Mode.NOISE:
             count.stolen += d
@@ -313,8 +313,10 @@ class World:
         """Every vCPU is in exactly one place, and every lock has the people it says."""
         places: list[Vcpu] = []
         for p in self.pcpus:
-            assert (p.mode is Mode.GUEST) == (p.current is not None)
-            if p.current is not None:
+            assert (p.mode in (Mode.GUEST, Mode.POLLING)) == (p.current is not None)
+            if p.mode is Mode.POLLING:
+                assert p.current is not None and p.current.state is State.BLOCKED and p.current.pcpu is p
+            elif p.current is not None:
                 assert p.current.state is State.RUNNING and p.current.pcpu is p and p.index in p.current.allowed
                 places.append(p.current)
             for v in p.queue:
