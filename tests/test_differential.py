@@ -56,17 +56,24 @@ def agree(scenario: Scenario, rule: str, seed: int) -> dict:
     return totals
 
 
+#: What random worlds must show often, one in 33 of them: what waiters do besides spinning.
+WAITS = ("halts", "notifications")
+
+
 @pytest.mark.kernel
 def test_random_worlds() -> None:
-    exits = Counter()
+    exits, waits = Counter(), Counter()
 
     def run(scenario: Scenario, rule: str, seed: int) -> None:
-        exits[agree(scenario, rule, seed)["exits"] > 0] += 1
+        totals = agree(scenario, rule, seed)
+        exits[totals["exits"] > 0] += 1
+        waits.update(what for what in WAITS if totals[what] > 0)
 
     # One world in eight is any. (If Hypothesis mixes the two, it draws the one or the other far more often than asked.)
     settings(max_examples=EXAMPLES // 8)(given(scenarios(), rules, seeds)(run))()
     settings(max_examples=EXAMPLES - EXAMPLES // 8)(given(contended_scenarios(), rules, seeds)(run))()
     assert exits[True] >= (2 / 3 if JIT_ENABLED else 1 / 3) * exits.total(), "the rules hardly ever ran"
+    assert min(waits[what] for what in WAITS) >= 0.03 * exits.total(), waits
 
 
 class NotedBalancer(Balancer):

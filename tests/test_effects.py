@@ -196,6 +196,37 @@ def test_a_halted_waiter_leaves_its_pcpu_to_others() -> None:
     assert halting["now"] < spinning["now"] / 10
 
 
+# ---------------------------------------------------------------------------------------------- long-spin notifications
+
+
+def exits_of_one_wait(**overrides: int) -> tuple[int, int]:
+    """PLE exits and notifications of one waiter while the holder is off the only pCPU."""
+    changed = {"guest.vcpus": 2, "guest.lock_kind": "mcs", **{n.replace("__", "."): v for n, v in overrides.items()}}
+    result = totals(HOLDER_PREEMPTED.with_overrides(changed), "continue")
+    return result["exits"] - result["notifications"], result["notifications"]
+
+
+def test_a_windows_waiter_exits_24_times_before_it_notifies_xen() -> None:
+    """2047 retries are 102,400 cycles, and a window of 4096 takes 4100: PLE comes first, again and again (C.7)."""
+    assert exits_of_one_wait(guest__notify_after=0)[1] == 0
+    exits, notifications = exits_of_one_wait(guest__notify_after=2047)
+    assert notifications > 30
+    assert exits / notifications == pytest.approx(24, rel=0.01)
+
+
+def test_where_ple_sees_no_loop_only_the_notification_is_left() -> None:
+    exits, notifications = exits_of_one_wait(guest__notify_after=2047, guest__spin_period=150)
+    assert exits == 0 and notifications > 20
+
+
+def test_a_notification_has_its_own_cost() -> None:
+    """Half of a waiter's time is for the handler if that is as dear as the spinning before it."""
+    changed = {"guest.vcpus": 2, "guest.notify_after": 99, "ple.gap": 0, "cost.notify": 5000}
+    result = totals(HOLDER_PREEMPTED.with_overrides(changed), "continue")
+    assert result["exits"] == result["notifications"] > 0
+    assert result["cycles"]["exit"] == 5000 * result["exits"]
+
+
 # ---------------------------------------------------------------------------------------------------- the host's rules
 
 

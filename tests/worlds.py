@@ -65,6 +65,7 @@ costs = st.builds(
     remote_migration=st.sampled_from([0, 26700]),
     ipi=st.sampled_from([0, 260]),
     line=st.sampled_from([0, 80]),
+    notify=st.sampled_from([0, 10, 2000]),
 )
 ples = st.builds(
     Ple,
@@ -83,6 +84,8 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
     """A VM; an endless one is a busy neighbour that may still use locks."""
     locks = draw(st.integers(0, 4))
     kind = draw(st.sampled_from(["ticket", *LOCK_KINDS]))
+    user, halts = draw(st.sampled_from([False, False, False, True])), draw(st.sampled_from([0, 0, 5, 200]))
+    halts *= LOCK_KINDS[kind].halts
     return Vm(
         vcpus=draw(st.integers(1, 7)),
         weight=draw(st.sampled_from([64, 256, 1000])),
@@ -98,8 +101,9 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
         hot_probability=draw(_probabilities),
         block_probability=draw(st.sampled_from([0.0, 0.0, 0.2])),
         spin_period=draw(st.sampled_from([1, 50, 100])),
-        spin_in_user_mode=draw(st.sampled_from([False, False, False, True])),
-        pv_spin_threshold=draw(st.sampled_from([0, 0, 5, 200])) if LOCK_KINDS[kind].halts else 0,
+        spin_in_user_mode=user,
+        pv_spin_threshold=halts,
+        notify_after=0 if user or halts else draw(st.sampled_from([0, 0, 1, 20, 200])),
         pc_classes=draw(st.integers(1, 3)),
         start=draw(st.sampled_from(["fresh", "convoy"])) if locks else "fresh",
     )
@@ -298,7 +302,8 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
     vm = name.rpartition(".")[0]
     if vm in scenario.vms():
         yield {f"{vm}.locks": 1, f"{vm}.lock_kind": "ticket", name: value}
-        yield {f"{vm}.pv_spin_threshold": 0, name: value}
+        yield {f"{vm}.pv_spin_threshold": 0, f"{vm}.notify_after": 0, name: value}
+        yield {f"{vm}.pv_spin_threshold": 0, f"{vm}.spin_in_user_mode": False, name: value}
         yield {f"{vm}.start": "fresh", name: value}
         alone = {f"{other}.{field}": 1 for other in scenario.vms() for field in ("vcpus", "weight")}
         yield {**alone, name: value}

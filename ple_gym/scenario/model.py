@@ -155,6 +155,7 @@ class Cost(Group):
     remote_migration: Annotated[int, _CYCLES, "cache refill after a move to another socket; cycles"] = 267_000
     ipi: Annotated[int, _CYCLES, "from a reschedule request to its arrival; cycles"] = 2600
     line: Annotated[int, _CYCLES, "transfer of a lock's cache line; cycles"] = 80
+    notify: Annotated[int, whole(1, 10**8, zero="cost.exit"), "long-spin notification and its handler; cycles"] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +225,9 @@ class Vm(Group):
     spin_in_user_mode: Annotated[bool, FLAG, "spins in user mode, where PLE does not look"] = False
     pv_spin_threshold: Annotated[
         int, whole(1, 10**9, zero="never"), f"loop iterations before a waiter halts ({HALTING} only)"
+    ] = 0
+    notify_after: Annotated[
+        int, whole(1, 10**9, zero="never"), "retries of a spin before each long-spin notification (Windows)"
     ] = 0
     pc_classes: Annotated[int, whole(1, 4096), "lock functions; lock l spins in function l % pc_classes"] = 3
     start: Annotated[str, choice("fresh", "convoy"), "vCPUs start at their work, or all at lock 0"] = "fresh"
@@ -489,6 +493,16 @@ def _check_together(scenario: Scenario) -> None:
                 f"{name}.pv_spin_threshold = {vm.pv_spin_threshold}: must be 0 (never) with "
                 f"{name}.lock_kind = {vm.lock_kind!r}; waiters halt on {HALTING} locks only"
             )
+        if vm.notify_after and vm.pv_spin_threshold:
+            raise ScenarioError(
+                f"{name}.notify_after = {vm.notify_after}: must be 0 (never) with "
+                f"{name}.pv_spin_threshold = {vm.pv_spin_threshold}; waiters halt or notify, not both"
+            )
+        if vm.notify_after and vm.spin_in_user_mode:
+            raise ScenarioError(
+                f"{name}.notify_after = {vm.notify_after}: must be 0 (never) with {name}.spin_in_user_mode = true; "
+                "only kernel mode makes hypercalls"
+            )
         if vm.affinity != affinity.ANY:
             _check_affinity(scenario, f"{name}.affinity = {vm.affinity!r}", affinity.pcpus_of(vm.affinity))
         if vm.start == "convoy" and not vm.locks:
@@ -528,9 +542,8 @@ def _doubts(scenario: Scenario) -> Iterable[str]:
     """Yield the warnings of a scenario."""
     host, ple, vms = scenario.host, scenario.ple, scenario.vms()
     timeslice = host.timeslice_ms * host.tsc_hz // 1000
-    switch = "gap" if ple.kind == "window" else "count"
-    if getattr(ple, switch) == 0:
-        yield f"ple.{switch} = 0: pause-loop exiting is off, nothing is ever decided"
+    if getattr(ple, _switch(ple)) == 0 and not _notifies(scenario):
+        yield f"{_OFF.format(_switch(ple))}, nothing is ever decided"
     elif ple.kind == "window" and ple.window >= timeslice:
         yield f"ple.window = {ple.window}: not shorter than a time slice ({timeslice} cycles), PLE is silently dead"
     alike: dict[Vm, list[str]] = {}
@@ -563,17 +576,30 @@ def _doubts(scenario: Scenario) -> Iterable[str]:
 def never_decides(scenario: Scenario) -> str | None:
     """Why nothing can ever be decided in a scenario, whatever its seed; None if something may be."""
     ple = scenario.ple
-    switch = "gap" if ple.kind == "window" else "count"
-    if getattr(ple, switch) == 0:
-        return f"ple.{switch} = 0: pause-loop exiting is off"
+    if getattr(ple, _switch(ple)) == 0 and not _notifies(scenario):
+        return _OFF.format(_switch(ple))
     reasons = [_never_exits(name, vm, ple) for name, vm in scenario.vms().items()]
     if all(reasons):
         return reasons[0] if len(reasons) == 1 else f"{reasons[0]} (and no other VM ever exits either)"
-    if ple.kind == "window" and round(scenario.limit.simulated_s * scenario.host.tsc_hz) < ple.window:
+    never_seen = ple.kind == "window" and not _notifies(scenario)
+    if never_seen and round(scenario.limit.simulated_s * scenario.host.tsc_hz) < ple.window:
         return (
             f"limit.simulated_s = {scenario.limit.simulated_s}: over before a loop has lasted ple.window = {ple.window}"
         )
     return None
+
+
+_OFF = "ple.{} = 0: pause-loop exiting is off"
+
+
+def _switch(ple: Ple) -> str:
+    """The parameter that turns pause-loop exiting off where it is 0."""
+    return "gap" if ple.kind == "window" else "count"
+
+
+def _notifies(scenario: Scenario) -> bool:
+    """Whether a VM has waiters that notify the hypervisor, whether PLE sees them or not."""
+    return any(vm.notify_after for vm in scenario.vms().values())
 
 
 def _never_exits(name: str, vm: Vm, ple: Ple) -> str | None:
@@ -582,8 +608,12 @@ def _never_exits(name: str, vm: Vm, ple: Ple) -> str | None:
         return f"{name} never takes a shared lock"
     if vm.vcpus == 1:
         return f"{name}.vcpus = 1: there is nobody to wait for"
+    if vm.notify_after:
+        return None
     if vm.spin_in_user_mode:
         return f"{name}.spin_in_user_mode = true: PLE does not look at user mode"
+    if getattr(ple, _switch(ple)) == 0:
+        return _OFF.format(_switch(ple))
     if 0 < ple.gap < vm.spin_period:
         return f"{name}.spin_period = {vm.spin_period}: longer than ple.gap = {ple.gap}"
     return None

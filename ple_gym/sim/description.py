@@ -87,6 +87,7 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "remote_migration": cost.remote_migration,
         "ipi": cost.ipi,
         "line": cost.line,
+        "notify": cost.notify or cost.exit,
         "ple_kind": _PLE_KINDS[ple.kind],
         "gap": ple.gap,
         "window": ple.window,
@@ -177,7 +178,7 @@ def _vm_parameters(scenario: Scenario, vms: tuple[Vm, ...]) -> np.ndarray:
         row["roams"], row["pinned"] = vm.affinity == affinity.ANY, vm.affinity == affinity.PINNED
         for name, word in zip(AFFINITY, _words(vm.affinity), strict=True):
             row[name] = word
-        row["progress"] = 2 * _reach(scenario.ple, vm)
+        row["progress"] = 2 * _between_exits(scenario.ple, vm)
         first += vm.vcpus
     return rows
 
@@ -217,7 +218,8 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
             "hot_below": round(vm.lock_probability * vm.hot_probability * 2**32),
             "block_below": round(vm.block_probability * 2**32),
             "spin_period": vm.spin_period,
-            "halt": vm.pv_spin_threshold * vm.spin_period,
+            "halt": _patience(vm),
+            "notifies": vm.notify_after > 0,
             "reach": _reach(ple, vm),
         }
         for name, value in values.items():
@@ -227,9 +229,24 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
 
 
 def _reach(ple: Ple, vm: Vm) -> int:
-    """Cycles from the start of a PAUSE loop to its exit, where nothing comes between (8.3: We)."""
+    """Cycles from the start of a PAUSE loop to its exit, where nothing comes between."""
     pauses = ple.window // vm.spin_period + 1 if ple.kind == "window" else ple.count
     return pauses * vm.spin_period
+
+
+def _patience(vm: Vm) -> int:
+    """Cycles of spinning until a waiter halts, or notifies the hypervisor; 0 if it does neither."""
+    loops = vm.notify_after + 1 if vm.notify_after else vm.pv_spin_threshold
+    return loops * vm.spin_period
+
+
+def _between_exits(ple: Ple, vm: Vm) -> int:
+    """Cycles from exit to exit of a vCPU that only spins (8.3: We)."""
+    reach = _reach(ple, vm)
+    if not vm.notify_after:
+        return reach
+    seen = reach > 0 and (vm.spin_period <= ple.gap or (ple.kind == "count" and ple.gap == 0))
+    return min(reach, _patience(vm)) if seen else _patience(vm)
 
 
 def _storm_exits(scenario: Scenario) -> int:

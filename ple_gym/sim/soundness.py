@@ -71,6 +71,8 @@ def indices(s):
         pcpu = s.pcpu[i]
         if pcpu.mode > NOISE or pcpu.noise_state > BURSTING or pcpu.queued > par.vcpus:
             return PCPU
+        if pcpu.notified > 1:
+            return PCPU
         if pcpu.dispatch_exits < 0 or pcpu.dispatch_exits > events:
             return PCPU
         if pcpu.locked_until < 0 or not near(s, pcpu.locked_until):
@@ -176,7 +178,7 @@ def spins_backwards(s, v):
     if vcpu.state == RUNNING and (guest.exit_at < now or guest.attempt_at < now):
         return True
     halts = s.program[vcpu.vm].halt > 0 and not guest.halted
-    return halts and not available(s, v) and (guest.halt_left < 0 or guest.halt_left > LONG)
+    return halts and not available(s, v) and (guest.halt_left < -LONG or guest.halt_left > LONG)
 
 
 @called

@@ -17,7 +17,7 @@ class SpinEvent(IntEnum):
     """The events of a spin stretch, in the order they are served at equal times (7.3)."""
 
     ATTEMPT = 0
-    HALT = 1
+    HALT = 1  # or notify (8.5)
     EXIT = 2
 
 
@@ -207,14 +207,18 @@ class Guest:
         assert v.lock is not None
         v.spin_from = s
         v.attempt_at = s + self.handover(v.lock, v.vm) if self.available(v) else INF
-        v.halt_at = s + v.halt_left if v.vm.halt > 0 else INF
+        self.arm_halt(v, s)
         ple.stretch_begins(self.world.parameters, v, s)
+
+    def arm_halt(self, v: Vcpu, t: int) -> None:
+        """When v's patience ends, if it spins on from t and is told of no free lock."""
+        v.halt_at = t + max(0, v.halt_left) if v.vm.halt > 0 else INF
 
     def spin_event(self, v: Vcpu) -> tuple[int, SpinEvent]:
         """The next event of the spin stretch."""
         return min(
             (v.attempt_at, SpinEvent.ATTEMPT),
-            (INF if self.available(v) else v.halt_at, SpinEvent.HALT),
+            (v.halt_at if v.attempt_at == INF else INF, SpinEvent.HALT),
             (v.exit_at, SpinEvent.EXIT),
         )
 
@@ -224,9 +228,10 @@ class Guest:
         else:
             assert may_lose(v.vm)
             v.attempt_at = INF
+            self.arm_halt(v, self.world.now)
 
     def halt(self, v: Vcpu) -> None:
-        assert v.halt_left == 0
+        assert v.halt_left == 0 and not self.available(v)
         v.state = State.BLOCKED
         v.wake_at = INF
         v.halted = True
@@ -241,7 +246,12 @@ class Guest:
             due, what = self.spin_event(v)
             assert due == self.world.now
             if what is SpinEvent.EXIT:
-                self.world.pause_loop_exit(p, v)
+                self.world.spin_exit(p, v)
+                return
+            elif what is SpinEvent.HALT and v.vm.notifies:
+                v.halt_left = v.vm.halt
+                self.world.count.notifications += 1
+                self.world.spin_exit(p, v, notified=True)
                 return
             elif what is SpinEvent.ATTEMPT:
                 self.attempt(v)

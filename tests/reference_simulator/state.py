@@ -144,7 +144,10 @@ class Vm:
         self.block_threshold = threshold(fields["block_probability"])
         self.spin_period = int(fields["spin_period"])
         self.spin_in_user_mode = bool(fields["spin_in_user_mode"])
-        self.halt = int(fields["pv_spin_threshold"]) * self.spin_period
+        retries = int(fields.get("notify_after", 0))
+        self.notifies = retries > 0
+        patience = retries + 1 if self.notifies else int(fields["pv_spin_threshold"])
+        self.halt = patience * self.spin_period
         self.pc_classes = int(fields["pc_classes"])
         self.convoy = fields["start"] == "convoy"
 
@@ -202,6 +205,7 @@ class Parameters:
         self.remote_migration = int(cost["remote_migration"])
         self.ipi = int(cost["ipi"])
         self.line = int(cost["line"])
+        self.notify = int(cost.get("notify", 0)) or self.exit
 
         self.ple_kind = ple["kind"]
         self.G = int(ple["gap"])
@@ -232,6 +236,7 @@ class Counters:
         self.exits = self.exits_lock_free = self.exits_holder_off = self.exits_holder_running = 0
         self.lhp_events = self.lwp_events = self.acquisitions = self.contended = 0
         self.switches = self.migrations = self.steals = self.halts = self.events = 0
+        self.notifications = 0
         self.hints = self.hints_failed = self.hints_ignored = self.hints_won = 0
         self.useful = self.spin = self.exit = self.switch = self.cache = self.idle = self.stolen = 0
         self.waits: list[int] = []

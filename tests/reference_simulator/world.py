@@ -209,7 +209,7 @@ class World:
 
     # 8.3 At the exit
 
-    def pause_loop_exit(self, p: Pcpu, v: Vcpu) -> None:
+    def spin_exit(self, p: Pcpu, v: Vcpu, notified: bool = False) -> None:
         count, lock = self.count, v.lock
         assert lock is not None
         count.exits += 1
@@ -221,11 +221,12 @@ class World:
             count.exits_holder_running += 1
         else:
             count.exits_holder_off += 1
-        ple.note_exit(self.parameters, v, self.now)
+        ple.note_exit(self.parameters, v, self.now, notified)
         for q in self.pcpus:
             self.settle(q, self.now)
         action = self.meant(v, self.rule(self, p, v))
-        p.exit_until = self.now + self.exit_cost(p, v, action)
+        exit = self.parameters.notify if notified else self.parameters.exit
+        p.exit_until = self.now + self.exit_cost(p, v, action, exit)
         self.decide(p, v, action)
 
     # 10 Decisions
@@ -243,10 +244,10 @@ class World:
             return len(siblings)
         return siblings.index(action) + 1 if action in siblings else len(siblings) + 1
 
-    def exit_cost(self, p: Pcpu, y: Vcpu, action: int) -> int:
+    def exit_cost(self, p: Pcpu, y: Vcpu, action: int, exit: int) -> int:
         """10.1, with the wait for the locks."""
         parameters = self.parameters
-        cost = parameters.exit + parameters.exit_per_candidate * self.looked_at(y, action)
+        cost = exit + parameters.exit_per_candidate * self.looked_at(y, action)
         if parameters.yield_to > 0 and action not in (y.index, len(self.vcpus)):
             locked = [self.host.queue_of(q) for q in (p, self.vcpus[action].pcpu)]
             begun = max(self.now + cost, *(q.locked_until for q in locked))

@@ -47,8 +47,27 @@ def begin_spin(s, p, v, at):
         guest.attempt_at = at + handover(s, guest.lock)
         event = min(event, guest.attempt_at)
     elif s.program[s.vcpu[v].vm].halt > 0:
-        event = min(event, at + guest.halt_left)
+        event = min(event, at + max(0, guest.halt_left))
     s.clock[p].guest_at = event
+
+
+@inlined
+def lose_attempt(s, p, v, t):
+    """v, which was told of a free lock, has found it taken at time t: it spins on."""
+    guest = s.guest[v]
+    guest.attempt_at = INF
+    event = guest.exit_at
+    if s.program[s.vcpu[v].vm].halt > 0:
+        event = min(event, t + max(0, guest.halt_left))
+    s.clock[p].guest_at = event
+
+
+@inlined
+def out_of_patience(s, v, t):
+    """Whether v, whose spin has an end at time t that is no attempt, halts or notifies: that comes before its exit."""
+    guest = s.guest[v]
+    halts = s.program[s.vcpu[v].vm].halt > 0 and guest.halt_left <= 0 and guest.attempt_at == INF
+    return guest.exit_at > t or halts
 
 
 @inlined
