@@ -196,6 +196,44 @@ def test_a_halted_waiter_leaves_its_pcpu_to_others() -> None:
     assert halting["now"] < spinning["now"] / 10
 
 
+def waits_until_halting(scenario: Scenario) -> tuple[list[int], list[list[int]]]:
+    """Of each wait that came to halting, how long it took; and the trace."""
+    _, trace = traced(scenario, "host")
+    tried, halted = {}, []
+    for t, kind, _, vcpu, lock in trace.tolist():
+        if kind == tr.TRY:
+            tried[vcpu] = t
+        elif kind == tr.BLOCK and lock >= 0:
+            halted.append(t - tried[vcpu])
+    return halted, trace.tolist()
+
+
+LINUX_PV = {"guest.lock_kind": "pv", "guest.pv_spin_threshold": 2**15}
+
+
+def test_a_waiter_of_linux_halts_after_32768_pauses_and_behind_a_halted_one_after_none() -> None:
+    """Four vCPUs with a pCPU each, a lock held for 10 ms, no exits: a look at the one before each 256 PAUSEs."""
+    guest = Vm(vcpus=4, transactions=40, sections=1, lock_probability=1.0, compute="exponential 1000000")
+    guest = replace(guest, hold=f"constant {10_000 * MHZ}")
+    scenario = Scenario(host=Host(pcpus=4), guest=guest).with_overrides({**LINUX_PV, "ple.gap": 0})
+    times, trace = waits_until_halting(scenario)
+    most, look = 2**15 * 50, 256 * 50
+    assert times[0] == most  # the head
+    assert times.count(0) > 5  # behind a halted one
+    early = [time for time in times if 0 < time < most]
+    assert early and all(time % look == 0 for time in early)
+    kinds = [kind for _, kind, _, _, lock in trace]
+    assert kinds.count(tr.WAKE) == len(times), "each is woken once"
+
+
+def test_stealing_saves_a_guest_whose_line_is_off_its_cpus() -> None:
+    """Where strict order falls apart, a lock that can be stolen does not (Linux 4.15: hybrid queued and unfair)."""
+    queued, stolen = (
+        totals(TICKET_ORDER.with_overrides({**LINUX_PV, "guest.lock_kind": kind}), "host") for kind in ("mcs", "pv")
+    )
+    assert stolen["finished"] and stolen["now"] < queued["now"] / 2
+
+
 # ---------------------------------------------------------------------------------------------- long-spin notifications
 
 

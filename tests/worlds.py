@@ -84,7 +84,7 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
     """A VM; an endless one is a busy neighbour that may still use locks."""
     locks = draw(st.integers(0, 4))
     kind = draw(st.sampled_from(["ticket", *LOCK_KINDS]))
-    user, halts = draw(st.sampled_from([False, False, False, True])), draw(st.sampled_from([0, 0, 5, 200]))
+    user, halts = draw(st.sampled_from([False, False, False, True])), draw(st.sampled_from([0, 0, 5, 200, 600]))
     halts *= LOCK_KINDS[kind].halts
     return Vm(
         vcpus=draw(st.integers(1, 7)),
@@ -150,13 +150,21 @@ def contended_scenarios(draw: st.DrawFn) -> Scenario:
         compute=draw(st.sampled_from(["constant 1", "constant 3000", "exponential 2000", "exponential 40000"])),
         lock_probability=draw(st.sampled_from([0.5, 1.0])),
         hot_probability=draw(st.sampled_from([0.5, 1.0])),
-        pv_spin_threshold=200 if halts else 0,
+        pv_spin_threshold=max(200, halts) if halts else 0,
         spin_in_user_mode=False,
         transactions=60,
     )
     gap, window = draw(st.sampled_from([128, 5000])), draw(st.sampled_from([1, 512, 512, 4096]))
     ple = replace(scenario.ple, gap=gap, window=window, count=draw(st.sampled_from([1, 40])))
     return replace(scenario, guest=guest, ple=ple)
+
+
+@st.composite
+def with_pv_locks(draw: st.DrawFn) -> Scenario:
+    """A contended world whose guest has PV queued spinlocks; most of its waiters halt sooner or later."""
+    scenario = draw(contended_scenarios())
+    halts = draw(st.randoms(use_true_random=True)).choice([0, 200, 600, 600, 1000])
+    return replace(scenario, guest=replace(scenario.guest, lock_kind="pv", notify_after=0, pv_spin_threshold=halts))
 
 
 @st.composite

@@ -219,6 +219,7 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
             "block_below": round(vm.block_probability * 2**32),
             "spin_period": vm.spin_period,
             "halt": _patience(vm),
+            "stolen": kind.stolen,
             "notifies": vm.notify_after > 0,
             "reach": _reach(ple, vm),
         }

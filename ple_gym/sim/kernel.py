@@ -8,7 +8,7 @@ from ple_gym.sim import rng
 from ple_gym.sim.affinity import holds_pcpu, listed
 from ple_gym.sim.calendar import earliest, find_next_wake, refresh, refresh_host
 from ple_gym.sim.dispatch import noise_event, noise_gap, schedule, wake
-from ple_gym.sim.guest.locks import acquire, lose_attempt, out_of_patience, try_lock
+from ple_gym.sim.guest.locks import acquire, lose_attempt, out_of_patience, park, try_lock
 from ple_gym.sim.guest.program import begin_section, take_transaction
 from ple_gym.sim.guest.running import end_hold, lock_operation, run_on
 from ple_gym.sim.guest.waits import available
@@ -211,6 +211,8 @@ def guest_event(s, p, t):
         guest.wake_at = INF
         s.vcpu[v].state = BLOCKED
         s.world[0].halts += 1
+        if s.program[s.vcpu[v].vm].stolen:
+            park(s, v, t)
         note(s, t, SLEPT, p, v, guest.lock)
         return True
     if kicked != NONE:

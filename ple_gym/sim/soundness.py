@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ple_gym.sim.constants import ASIDE, KICKED
 from ple_gym.sim.guest.waits import available, in_line, waits_in_line
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import scratch
@@ -98,6 +99,8 @@ def indices(s):
                 return VCPU
             if guest.phase > HOLD or guest.lock >= max(1, par.locks):
                 return VCPU
+            if guest.node > KICKED or guest.ahead >= par.vcpus:
+                return VCPU
             if (guest.next_waiter != NONE) & (guest.next_waiter >= par.vcpus):
                 return VCPU
         for i in range(program.first_lock, program.first_lock + program.locks):
@@ -131,6 +134,8 @@ def lines(s):
         last, w = NONE, lock.head
         while w != NONE:
             if seen[0, np.int64(w)] != 0 or s.guest[w].phase != SPIN or s.guest[w].lock != i or s.vcpu[w].vm != lock.vm:
+                return LINE
+            if s.program[lock.vm].stolen and s.guest[w].node == ASIDE:
                 return LINE
             seen[0, np.int64(w)] = 1
             last, w = w, s.guest[w].next_waiter

@@ -116,6 +116,7 @@ PROGRAM = np.dtype(
         ("kernel_below", "i8"), ("lock_below", "i8"), ("hot_below", "i8"), ("block_below", "i8"),  # of 2^32
         ("spin_period", "i8"), ("halt", "i8"),  # cycles; halt: of spinning, until a waiter halts or notifies, 0: never
         ("reach", "i8"),  # cycles from the start of a PAUSE loop to its exit (8.1, 8.2)
+        ("stolen", "i8"),  # whether the lock can be stolen while the head of its line does not spin (7.6)
         ("notifies", "i8"),  # whether a waiter whose patience ends notifies the hypervisor (8.5), instead of halting
     ],
     align=True,
@@ -219,8 +220,9 @@ VCPU = np.dtype(
 #: What only the guest knows of a vCPU.
 VCPU_GUEST = np.dtype(
     [
-        ("phase", "u1"), ("halted", "u1"), ("pad0", "u2"),
+        ("phase", "u1"), ("halted", "u1"), ("node", "u1"), ("pad0", "u1"),  # node: how it waits for a PV lock (7.6)
         ("lock", "u4"), ("exit_lock", "u4"), ("next_waiter", "u4"), ("section", "i4"),  # locks: global numbers
+        ("ahead", "u4"), ("pad1", "u4"),  # who stood before it when it began to queue (7.6)
         ("transaction", "i8"), ("remaining", "i8"), ("cold", "i8"),
         ("try_at", "i8"), ("acquire_exits", "i8"), ("attempt_at", "i8"), ("exit_at", "i8"),
         ("spin_from", "i8"), ("ple_first", "i8"), ("ple_last", "i8"), ("ple_used", "i8"),  # 8

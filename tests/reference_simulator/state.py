@@ -20,6 +20,7 @@ State = Enum("State", "RUNNING QUEUED BLOCKED DONE")
 Phase = Enum("Phase", "USER KERNEL SPIN HOLD")
 LeftBy = Enum("LeftBy", "NEVER PREEMPTED PLE BLOCKED")
 Hint = Enum("Hint", "NEVER FAILED PENDING IGNORED WON")
+Node = Enum("Node", "ASIDE QUEUEING PARKED ASKING KICKED")  # 7.6
 NoiseState = Enum("NoiseState", "WAITING PENDING RUNNING")
 
 
@@ -74,6 +75,7 @@ class Vcpu:
     halt_left: int = 0
     wake_at: int = INF
     halted: bool = False
+    node: Node = Node.ASIDE
 
 
 @dataclass(eq=False)

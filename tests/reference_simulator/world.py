@@ -9,7 +9,7 @@ from .credit import Credit
 from .credit2 import Credit2
 from .draws import HOST, Draws
 from .fair import Fair
-from .guest import Guest, RunFinished, check_order, in_line
+from .guest import Guest, RunFinished, check_order, waits_in_line
 from .host import Host
 from .metrics import report
 from .rules import RULES, SETTINGS
@@ -323,7 +323,7 @@ class World:
                 if lock.holder is not None:
                     assert holders == [lock.holder], "one holder per lock"
                 spinners = {v for v in alive if v.phase is Phase.SPIN}
-                assert set(lock.waiters) == (spinners if in_line(vm) else set())
+                assert set(lock.waiters) == {v for v in spinners if waits_in_line(v)}
                 assert len(lock.waiters) == len(set(lock.waiters))
                 check_order(lock)
 

@@ -5,6 +5,7 @@ What differs from kind to kind is in `kinds.py`. Nobody outside the guest asks w
 
 from __future__ import annotations
 
+from ple_gym.sim.constants import ASIDE
 from ple_gym.sim.guest.kinds import MAY_TAKE, STAND
 from ple_gym.sim.jit import inlined
 from ple_gym.sim.state import NONE, SPIN
@@ -41,7 +42,8 @@ def in_line(s, vm):
 @inlined
 def waits_in_line(s, v):
     """Whether v stands in a line."""
-    return s.guest[v].phase == SPIN and in_line(s, s.vcpu[v].vm)
+    program = s.program[s.vcpu[v].vm]
+    return s.guest[v].phase == SPIN and program.in_line != 0 and (program.stolen == 0 or s.guest[v].node != ASIDE)
 
 
 @inlined
@@ -83,7 +85,8 @@ def join(s, v):
 def depart(s, v):
     """v's wait is over; in line it was the first."""
     lock = s.lock[s.guest[v].lock]
-    if in_line(s, lock.vm):
+    if waits_in_line(s, v):
+        s.guest[v].node = ASIDE
         lock.head = s.guest[v].next_waiter
         if lock.head == NONE:
             lock.tail = NONE
