@@ -234,6 +234,20 @@ def test_stealing_saves_a_guest_whose_line_is_off_its_cpus() -> None:
     assert stolen["finished"] and stolen["now"] < queued["now"] / 2
 
 
+def lost(kernel: str, seed: int) -> int:
+    """Cycles that four pCPUs lose to eight vCPUs with eight busy locks: spinning, exits, switches, cold caches."""
+    paper = load("Paper8")
+    busy = replace(paper.guest, transactions=1000, locks=8, hold="exponential 53400")
+    world = replace(paper, guest=busy).with_overrides({"noise.rate_hz": 0, "guest.profile": kernel})
+    cycles = totals(world, "host", seed)["cycles"]
+    return cycles["spin"] + cycles["exit"] + cycles["switch"] + cycles["cache"]
+
+
+def test_test_and_set_guests_lose_less_than_a_hundredth_of_what_ticket_guests_lose() -> None:
+    unfair, fair = (sum(lost(kernel, seed) for seed in range(4)) for kernel in ("linux-tas", "linux-ticket"))
+    assert 0 < unfair < 0.01 * fair
+
+
 # ---------------------------------------------------------------------------------------------- long-spin notifications
 
 

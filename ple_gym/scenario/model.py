@@ -40,7 +40,7 @@ from ple_gym.scenario.parameters import (
     version,
     whole,
 )
-from ple_gym.scenario.profiles import DIFFERENCES
+from ple_gym.scenario.profiles import DIFFERENCES, GUESTS
 from ple_gym.scenario.schedulers import OWN_ACTUATOR, SCHEDULERS
 from ple_gym.sim.guest.kinds import HALTING, LOCK_KINDS
 
@@ -313,7 +313,8 @@ class Scenario:
 
         Args:
             overrides: dotted name -> value, or the value's text as typed in a shell (`true`, `1_000`, `2e-3`). The
-                key `profile` applies a profile before all others, wherever it stands.
+                key `profile` applies a profile before all others, wherever it stands; so does `guest.profile`, or
+                `neighbours.0.profile`, with a guest kernel (`GUESTS`).
 
         Raises:
             ScenarioError: an unknown name, a wrong value, or values that do not fit together.
@@ -321,6 +322,10 @@ class Scenario:
         changes = dict(overrides)
         if "profile" in changes:
             changes = {**_profile(changes.pop("profile")), **changes}
+        for vm in self.vms():
+            if f"{vm}.profile" in changes:
+                kernel = _guest_profile(f"{vm}.profile", changes.pop(f"{vm}.profile"))
+                changes = {**{f"{vm}.{name}": value for name, value in kernel.items()}, **changes}
         flat = self._flat()
         data = self.to_dict()
         for name, value in changes.items():
@@ -643,3 +648,10 @@ def _profile(name: object) -> Mapping[str, object]:
     if not isinstance(name, str) or name not in PROFILES:
         raise unknown("profile", name, PROFILES, list_all=True)
     return PROFILES[name]
+
+
+def _guest_profile(key: str, name: object) -> Mapping[str, object]:
+    """Return the parameters of a guest kernel."""
+    if not isinstance(name, str) or name not in GUESTS:
+        raise unknown(key, name, GUESTS, list_all=True)
+    return GUESTS[name]
