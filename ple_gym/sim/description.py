@@ -88,6 +88,7 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "ipi": cost.ipi,
         "line": cost.line,
         "notify": cost.notify or cost.exit,
+        "defer_preemption": host.defer_preemption_us * hz // 10**6,
         "ple_kind": _PLE_KINDS[ple.kind],
         "gap": ple.gap,
         "window": ple.window,

@@ -354,7 +354,9 @@ class Guest:
             self.release(v)
         else:
             self.lock_operation(v)
-        if v.state is State.RUNNING:
+        if v.state is State.RUNNING and p.deferred_until > 0 and v.phase is Phase.USER:
+            self.world.host.schedule(p)
+        elif v.state is State.RUNNING:
             p.guest_at = self.next_event(v, self.world.now)
         else:
             self.world.host.schedule(p)

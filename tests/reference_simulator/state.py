@@ -105,6 +105,7 @@ class Pcpu:
     balanced_at: int = -INF
     dispatch_exits: int = 0
     locked_until: int = 0
+    deferred_until: int = 0  # 9.11; 0: nothing is deferred
     came_from: Pcpu | None = None  # of the vCPU that is switched in: 9b.3
 
     def event(self) -> int:
@@ -208,6 +209,7 @@ class Parameters:
         self.ipi = int(cost["ipi"])
         self.line = int(cost["line"])
         self.notify = int(cost.get("notify", 0)) or self.exit
+        self.defer_preemption = int(host["defer_preemption_us"]) * self.f // 10**6
 
         self.ple_kind = ple["kind"]
         self.G = int(ple["gap"])
