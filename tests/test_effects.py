@@ -248,6 +248,21 @@ def test_test_and_set_guests_lose_less_than_a_hundredth_of_what_ticket_guests_lo
     assert 0 < unfair < 0.01 * fair
 
 
+def test_waiters_that_may_overtake_mend_waiter_preemption_but_not_holder_preemption() -> None:
+    """Ouyang and Lange, VEE 2013: relaxing the order is for a line whose next is off its pCPU."""
+    strict, relaxed = (
+        totals(TICKET_ORDER.with_overrides({"guest.lock_kind": kind}), "host")
+        for kind in ("ticket", "preemptable-ticket")
+    )
+    assert relaxed["finished"] and relaxed["now"] < strict["now"] / 2
+    assert relaxed["exits_lock_free"] < strict["exits_lock_free"] / 10
+    alone = [
+        totals(HOLDER_PREEMPTED.with_overrides({"guest.lock_kind": kind}), "host")["ple_per_dispatch"]["max"]
+        for kind in ("ticket", "preemptable-ticket")
+    ]
+    assert alone[0] == alone[1] > 400
+
+
 # ---------------------------------------------------------------------------------------------- long-spin notifications
 
 

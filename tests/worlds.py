@@ -104,7 +104,8 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
         spin_period=draw(st.sampled_from([1, 50, 100])),
         spin_in_user_mode=user,
         pv_spin_threshold=halts,
-        notify_after=0 if user or halts else draw(st.sampled_from([0, 0, 1, 20, 200])),
+        overtake_after=draw(st.sampled_from([1, 5, 64, 500])),
+        notify_after=0 if user or halts or LOCK_KINDS[kind].overtakes else draw(st.sampled_from([0, 0, 1, 20, 200])),
         pc_classes=draw(st.integers(1, 3)),
         start=draw(st.sampled_from(["fresh", "convoy"])) if locks else "fresh",
     )

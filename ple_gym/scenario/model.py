@@ -230,6 +230,9 @@ class Vm(Group):
     pv_spin_threshold: Annotated[
         int, whole(1, 10**9, zero="never"), f"loop iterations before a waiter halts ({HALTING} only)"
     ] = 0
+    overtake_after: Annotated[
+        int, whole(1, 10**9), "loop iterations, per waiter before it, until one may overtake (preemptable-ticket)"
+    ] = 64
     notify_after: Annotated[
         int, whole(1, 10**9, zero="never"), "retries of a spin before each long-spin notification (Windows)"
     ] = 0
@@ -506,6 +509,10 @@ def _check_together(scenario: Scenario) -> None:
             raise ScenarioError(
                 f"{name}.notify_after = {vm.notify_after}: must be 0 (never) with "
                 f"{name}.pv_spin_threshold = {vm.pv_spin_threshold}; waiters halt or notify, not both"
+            )
+        if vm.notify_after and LOCK_KINDS[vm.lock_kind].overtakes:
+            raise ScenarioError(
+                f"{name}.notify_after = {vm.notify_after}: must be 0 (never) with {name}.lock_kind = {vm.lock_kind!r}"
             )
         if vm.notify_after and vm.spin_in_user_mode:
             raise ScenarioError(

@@ -118,6 +118,7 @@ PROGRAM = np.dtype(
         ("spin_period", "i8"), ("halt", "i8"),  # cycles; halt: of spinning, until a waiter halts or notifies, 0: never
         ("reach", "i8"),  # cycles from the start of a PAUSE loop to its exit (8.1, 8.2)
         ("stolen", "i8"),  # whether the lock can be stolen while the head of its line does not spin (7.6)
+        ("overtake", "i8"),  # cycles of spinning for each one before it, until a waiter may overtake (7.7); 0: never
         ("notifies", "i8"),  # whether a waiter whose patience ends notifies the hypervisor (8.5), instead of halting
     ],
     align=True,

@@ -30,7 +30,7 @@ class RunFinished(Exception):
 
 def in_line(vm: Vm) -> bool:
     """Whether the waiters of the VM's locks stand in line."""
-    return vm.lock_kind in ("ticket", "mcs", "pv")
+    return vm.lock_kind in ("ticket", "mcs", "preemptable-ticket", "pv")
 
 
 def waits_in_line(v: Vcpu) -> bool:
@@ -63,16 +63,23 @@ def stand_pv(v: Vcpu, lock: Lock) -> None:
     lock.waiters.append(v)
 
 
+def missing(v: Vcpu, lock: Lock) -> int:
+    """7.7: so much longer must v, which waits in line, spin until it may take the free lock."""
+    return max(0, lock.waiters.index(v) * v.vm.overtake - v.spun)
+
+
 def may_take(v: Vcpu, lock: Lock) -> bool:
     """Whether v, a waiter or newly come, may take the free lock."""
     if v.vm.lock_kind == "pv" and v not in lock.waiters and not asks(lock):
         return True
+    if v.vm.overtake and v in lock.waiters:
+        return missing(v, lock) == 0
     return v.vm.lock_kind == "tas" or not lock.waiters or lock.waiters[0] is v
 
 
 def may_lose(vm: Vm) -> bool:
     """Whether who was told of a free lock may find it taken."""
-    return vm.lock_kind in ("tas", "pv")
+    return vm.lock_kind in ("tas", "preemptable-ticket", "pv")
 
 
 def check_order(lock: Lock) -> None:
@@ -159,6 +166,7 @@ class Guest:
         v.lock = lock
         v.try_at = self.world.now
         v.acquire_exits = 0
+        v.spun = 0
         if self.available(v):
             return True
         stand(v, lock)
@@ -173,8 +181,8 @@ class Guest:
         count.acquisitions += 1
         if v.phase is Phase.SPIN:
             if v in lock.waiters:
-                assert lock.waiters[0] is v, "the head"
-                lock.waiters.pop(0)
+                assert lock.waiters[0] is v or v.vm.overtake, "the head"
+                lock.waiters.remove(v)
                 v.node = Node.ASIDE
             else:
                 assert may_lose(v.vm)
@@ -203,6 +211,8 @@ class Guest:
             self.tell_head(lock.waiters[0], lock)
             if v.vm.lock_kind == "pv" and not asks(lock):
                 self.tell_spinners(lock, v.vm)
+            if v.vm.overtake:
+                self.tell_the_patient(lock, v.vm)
         self.next_section(v)
 
     def tell_head(self, w: Vcpu, lock: Lock) -> None:
@@ -215,6 +225,15 @@ class Guest:
             self.world.count.lwp_events += 1
             if w.halted:
                 self.world.host.wake(w)
+
+    def tell_the_patient(self, lock: Lock, vm: Vm) -> None:
+        """7.7: who is not the head has to wait for its time."""
+        t = self.world.now
+        for p, w in self.running_spinners(lock):
+            if w is not lock.waiters[0]:
+                self.world.settle(p, t)
+                w.attempt_at = max(t, p.entry) + missing(w, lock) + self.handover(lock, vm)
+                p.guest_at = self.spin_event(w)[0]
 
     def tell_spinners(self, lock: Lock, vm: Vm) -> None:
         """No line: every running spinner sees the free lock at its next look."""
@@ -237,7 +256,7 @@ class Guest:
 
     def handover(self, lock: Lock, vm: Vm) -> int:
         line = self.world.parameters.line
-        return line * len(self.running_spinners(lock)) if vm.lock_kind == "ticket" else line
+        return line * len(self.running_spinners(lock)) if "ticket" in vm.lock_kind else line
 
     # 7.3 Spinning
 
@@ -248,6 +267,8 @@ class Guest:
             self.goes_on(v, v.lock)
         v.spin_from = s
         v.attempt_at = s + self.handover(v.lock, v.vm) if self.available(v) else INF
+        if v.vm.overtake and v.lock.holder is None:
+            v.attempt_at = s + missing(v, v.lock) + self.handover(v.lock, v.vm)
         self.arm_halt(v, s)
         ple.stretch_begins(self.world.parameters, v, s)
 

@@ -76,6 +76,7 @@ class Vcpu:
     wake_at: int = INF
     halted: bool = False
     node: Node = Node.ASIDE
+    spun: int = 0  # since its try (7.7)
 
 
 @dataclass(eq=False)
@@ -150,6 +151,8 @@ class Vm:
         retries = int(fields.get("notify_after", 0))
         self.notifies = retries > 0
         patience = retries + 1 if self.notifies else int(fields["pv_spin_threshold"])
+        preemptable = self.lock_kind == "preemptable-ticket"
+        self.overtake = int(fields.get("overtake_after", 64)) * self.spin_period if preemptable else 0
         self.halt = patience * self.spin_period
         self.pc_classes = int(fields["pc_classes"])
         self.convoy = fields["start"] == "convoy"

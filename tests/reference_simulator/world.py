@@ -196,6 +196,7 @@ class World:
         v.vm.used += d
         if v.phase is Phase.SPIN:
             self.count.spin += d
+            v.spun += d
             if v.vm.halt > 0:
                 v.halt_left -= d
         else:

@@ -60,6 +60,17 @@ def the_first_or_a_thief(s, lock, v):
     return s.guest[v].node == ASIDE and s.guest[lock.head].node < ASKING
 
 
+def the_first_or_the_patient(s, lock, v):
+    """The head of the line; or who has spun for a unit of time for each one before it."""
+    if lock.head == v or lock.head == NONE:
+        return True
+    due, w = s.program[lock.vm].overtake, s.guest[lock.head].next_waiter
+    while w != v and w != NONE:
+        due += s.program[lock.vm].overtake
+        w = s.guest[w].next_waiter
+    return w == v and s.guest[v].halt_left <= -due
+
+
 def anybody(s, lock, v):
     """Whoever tries."""
     return True
@@ -75,6 +86,7 @@ class LockKind(NamedTuple):
         halts: whether a waiter may halt: somebody wakes it, and nobody is served before it who came later.
         stolen: whether who comes later may be served first while the head of the line does not spin (7.6); who waits
             behind one that has halted halts early, and who was woken does not halt again.
+        overtakes: whether a waiter may take the lock out of order when it has spun for long enough (7.7).
     """
 
     stand: Callable[..., Any]
@@ -82,6 +94,7 @@ class LockKind(NamedTuple):
     shared_line: bool
     halts: bool
     stolen: bool = False
+    overtakes: bool = False
 
     @property
     def in_line(self) -> bool:
@@ -93,6 +106,7 @@ class LockKind(NamedTuple):
 LOCK_KINDS = {
     "ticket": LockKind(stand_last, the_first, shared_line=True, halts=True),
     "mcs": LockKind(stand_last, the_first, shared_line=False, halts=True),
+    "preemptable-ticket": LockKind(stand_last, the_first_or_the_patient, shared_line=True, halts=False, overtakes=True),
     "pv": LockKind(stand_last_or_aside, the_first_or_a_thief, shared_line=False, halts=True, stolen=True),
     "tas": LockKind(stand_nowhere, anybody, shared_line=False, halts=False),
 }

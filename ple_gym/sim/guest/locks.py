@@ -65,6 +65,9 @@ def begin_spin(s, p, v, at):
     if available(s, v):
         guest.attempt_at = at + handover(s, guest.lock)
         event = min(event, guest.attempt_at)
+    elif s.program[s.vcpu[v].vm].overtake > 0 and s.lock[guest.lock].holder == NONE:
+        guest.attempt_at = at + until_patient(s, v) + handover(s, guest.lock)
+        event = min(event, guest.attempt_at)
     elif s.program[s.vcpu[v].vm].halt > 0:
         event = min(event, at + until_halt(s, v))
     s.clock[p].guest_at = event
@@ -154,6 +157,8 @@ def release(s, v, t):
                 kicked = w
             if s.program[lock.vm].stolen and s.guest[w].node < ASKING:
                 pollers_try(s, number, t)
+        if s.program[lock.vm].overtake > 0:
+            others_try(s, number, t)
     return kicked
 
 
@@ -246,3 +251,30 @@ def park(s, v, t):
     """v halts: the one behind it will halt at its next look."""
     s.guest[v].node = PARKED
     tell_behind(s, v, t)
+
+
+# --- locks whose waiters may overtake: preemptable ticket spinlocks (7.7) ---------------------------------------------
+
+
+@called
+def until_patient(s, v):
+    """Cycles of spinning until v, which is in line, may take the free lock out of order; its account is up to date."""
+    lock = s.lock[s.guest[v].lock]
+    due, w = np.int64(0), lock.head
+    while w != v:
+        due += s.program[lock.vm].overtake
+        w = s.guest[w].next_waiter
+    return max(np.int64(0), due + s.guest[v].halt_left)
+
+
+@called
+def others_try(s, number, t):
+    """The lock became free: each running spinner but the head tries when it has been patient for long enough."""
+    cost = handover(s, number)
+    for i in range(s.par[0].pcpus):
+        q = np.uint32(i)
+        if spins_on(s, q, number) and s.pcpu[q].current != s.lock[number].head:
+            settle(s, q, t)
+            w = s.pcpu[q].current
+            s.guest[w].attempt_at = max(t, s.pcpu[q].entry) + until_patient(s, w) + cost
+            aim(s, w)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ple_gym.sim.constants import ASIDE
 from ple_gym.sim.guest.kinds import MAY_TAKE, STAND
-from ple_gym.sim.jit import inlined
+from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.state import NONE, SPIN
 
 
@@ -83,10 +83,24 @@ def join(s, v):
 
 @inlined
 def depart(s, v):
-    """v's wait is over; in line it was the first."""
+    """v's wait is over; in line it was the first, or has overtaken those before it."""
     lock = s.lock[s.guest[v].lock]
     if waits_in_line(s, v):
         s.guest[v].node = ASIDE
+        if lock.head != v:
+            step_out(s, lock, v)
+            return
         lock.head = s.guest[v].next_waiter
         if lock.head == NONE:
             lock.tail = NONE
+
+
+@called
+def step_out(s, lock, v):
+    """v, which is not the head, leaves the line."""
+    w = lock.head
+    while s.guest[w].next_waiter != v:
+        w = s.guest[w].next_waiter
+    s.guest[w].next_waiter = s.guest[v].next_waiter
+    if lock.tail == v:
+        lock.tail = w
