@@ -25,6 +25,7 @@ from ple_gym.sim.state import (
     PROGRAM,
     PULL,
     SECTIONS,
+    THREAD,
     UINT16,
     VCPU,
     VCPU_GUEST,
@@ -108,6 +109,7 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "noise_level_table": tables.row(noise.level),
         "limit": round(scenario.limit.simulated_s * hz),
         "tables": len(tables.rows),
+        "threads": sum(vm.threads for vm in vms),
     }
     own = np.zeros(1, scheduler.PARAMETERS)
     for name, value in scheduler.describe(scenario).items():
@@ -154,6 +156,7 @@ def lane_sections(scenario: Scenario, scheduler: Host, memory: Memory) -> dict[s
     pcpus, vms = scenario.host.pcpus, len(scenario.vms())
     vcpus = sum(vm.vcpus for vm in scenario.vms().values())
     locks = sum(vm.locks for vm in scenario.vms().values())
+    threads = sum(vm.threads for vm in scenario.vms().values())
     return {
         "world": Section(WORLD, (1,)),
         "vm": Section(VM, (vms,)),
@@ -167,6 +170,7 @@ def lane_sections(scenario: Scenario, scheduler: Host, memory: Memory) -> dict[s
         "host_vcpu": Section(scheduler.VCPU, (vcpus + scheduler.further(scenario),), visible=True),
         "guest": Section(VCPU_GUEST, (vcpus,)),
         "lock": Section(LOCK, (locks,)),
+        "thread": Section(THREAD, (threads,)),
         "queue": Section(UINT16, (pcpus, vcpus), visible=True),
     }
 
@@ -196,7 +200,7 @@ def _words(text: str) -> list[int]:
 
 def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
     rows = np.zeros(len(vms), PROGRAM)
-    first_lock = 0
+    first_lock = first_thread = 0
     for row, vm in zip(rows, vms, strict=True):
         kind = LOCK_KINDS[vm.lock_kind]
         values = {
@@ -224,10 +228,14 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
             "overtake": vm.overtake_after * vm.spin_period if kind.overtakes else 0,
             "notifies": vm.notify_after > 0,
             "reach": _reach(ple, vm),
+            "first_thread": first_thread,
+            "threads": vm.threads,
+            "thread_switch": vm.thread_switch,
         }
         for name, value in values.items():
             row[name] = value
         first_lock += vm.locks
+        first_thread += vm.threads
     return rows
 
 

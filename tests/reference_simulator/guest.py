@@ -5,9 +5,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from . import ple
+from . import ple, threads
 from .draws import high, low, sample
 from .state import INF, Lock, Mode, Node, Pcpu, Phase, State, Vcpu, Vm
+from .threads import Place, Thread
 
 if TYPE_CHECKING:
     from .world import World
@@ -47,12 +48,12 @@ def stand(v: Vcpu, lock: Lock) -> None:
 
 
 def asks(lock: Lock) -> bool:
-    """7.6: whether there is a head that does not let others steal."""
+    """7.7: whether there is a head that does not let others steal."""
     return bool(lock.waiters) and lock.waiters[0].node in (Node.ASKING, Node.KICKED)
 
 
 def stand_pv(v: Vcpu, lock: Lock) -> None:
-    """7.6: v lines up, unless it may steal."""
+    """7.7: v lines up, unless it may steal."""
     if not lock.waiters:
         v.node = Node.ASKING
     elif asks(lock):
@@ -64,7 +65,7 @@ def stand_pv(v: Vcpu, lock: Lock) -> None:
 
 
 def missing(v: Vcpu, lock: Lock) -> int:
-    """7.7: so much longer must v, which waits in line, spin until it may take the free lock."""
+    """7.8: so much longer must v, which waits in line, spin until it may take the free lock."""
     return max(0, lock.waiters.index(v) * v.vm.overtake - v.spun)
 
 
@@ -104,7 +105,11 @@ class Guest:
         v.section = 0
         vm.next_transaction += 1
         if vm.transactions > 0 and v.transaction >= vm.transactions:
-            v.state = State.DONE
+            if v.thread is None:
+                v.state = State.DONE
+            else:
+                v.thread.place = Place.DONE
+                threads.ends(v)
             return False
         return True
 
@@ -112,12 +117,49 @@ class Guest:
         return self.world.draws.work(v.vm.index, v.transaction, v.section, j)
 
     def begin_section(self, v: Vcpu) -> None:
+        wait = self.draw_section(v)
+        if wait > 0:
+            self.block(v, wait)
+
+    def draw_section(self, v: Vcpu) -> int:
+        """The section's compute; returns how long it blocks first, or 0."""
         compute = self.work_draw(v, 0)
         v.remaining = max(1, sample(v.vm.compute, high(compute)))
         v.phase = Phase.KERNEL if low(compute) < v.vm.kernel_threshold else Phase.USER
         if low(self.work_draw(v, 2)) < v.vm.block_threshold:
+            return max(1, sample(v.vm.block, high(self.work_draw(v, 3))))
+        return 0
+
+    def block(self, v: Vcpu, wait: int) -> None:
+        if v.thread is None:
             v.state = State.BLOCKED
-            v.wake_at = self.world.now + max(1, sample(v.vm.block, high(self.work_draw(v, 3))))
+            v.wake_at = self.world.now + wait
+        else:
+            v.thread.sleep_until(self.world.now + wait)
+            threads.goes_to_sleep(v)
+
+    def start_threads(self, vm: Vm) -> None:
+        """7.6, the start: the threads that have no vCPU of their own; then each vCPU has its own."""
+        vm.threads = [Thread(number, vm.vcpus[number % vm.vcpu_count]) for number in range(vm.thread_count)]
+        for h in vm.threads:
+            if 0 < vm.transactions <= h.number:
+                h.place = Place.DONE
+            elif h.number >= vm.vcpu_count:
+                self.start_thread(h)
+        for v, h in zip(vm.vcpus, vm.threads, strict=False):
+            v.thread = h
+
+    def start_thread(self, h: Thread) -> None:
+        """h, which has no vCPU, begins; what is drawn is drawn on its vCPU, which has not begun yet."""
+        v = h.vcpu
+        v.thread, v.transaction, v.section = h, h.number, 0
+        wait = self.draw_section(v)
+        threads.keep(v)
+        if wait > 0:
+            h.sleep_until(wait)
+        else:
+            h.place = Place.READY
+            v.vm.ready.append(h)
 
     def next_section(self, v: Vcpu) -> None:
         vm = v.vm
@@ -227,7 +269,7 @@ class Guest:
                 self.world.host.wake(w)
 
     def tell_the_patient(self, lock: Lock, vm: Vm) -> None:
-        """7.7: who is not the head has to wait for its time."""
+        """7.8: who is not the head has to wait for its time."""
         t = self.world.now
         for p, w in self.running_spinners(lock):
             if w is not lock.waiters[0]:
@@ -251,7 +293,10 @@ class Guest:
         return [
             (p, p.current)
             for p in self.world.pcpus
-            if p.current is not None and p.current.phase is Phase.SPIN and p.current.lock is lock
+            if p.current is not None
+            and p.mode is Mode.GUEST
+            and p.current.phase is Phase.SPIN
+            and p.current.lock is lock
         ]
 
     def handover(self, lock: Lock, vm: Vm) -> int:
@@ -287,7 +332,7 @@ class Guest:
                 return v.halt_left % (256 * v.vm.spin_period)
         return max(0, v.halt_left)
 
-    # 7.6 Locks that can be stolen
+    # 7.7 Locks that can be stolen
 
     def goes_on(self, v: Vcpu, lock: Lock) -> None:
         """A waiter begins a spin stretch."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .draws import table
+
+if TYPE_CHECKING:
+    from .threads import Thread
 
 INF = 1 << 62
 
@@ -15,12 +18,12 @@ XEN = ("4.5", "4.8", "4.17", "4.18", "4.21")
 # Priorities. A pCPU without work counts as IDLE.
 BOOST, UNDER, OVER, IDLE_PRIORITY = 0, -1, -2, -64
 
-Mode = Enum("Mode", "IDLE GUEST NOISE")
+Mode = Enum("Mode", "IDLE GUEST NOISE POLLING")
 State = Enum("State", "RUNNING QUEUED BLOCKED DONE")
 Phase = Enum("Phase", "USER KERNEL SPIN HOLD")
 LeftBy = Enum("LeftBy", "NEVER PREEMPTED PLE BLOCKED")
 Hint = Enum("Hint", "NEVER FAILED PENDING IGNORED WON")
-Node = Enum("Node", "ASIDE QUEUEING PARKED ASKING KICKED")  # 7.6
+Node = Enum("Node", "ASIDE QUEUEING PARKED ASKING KICKED")  # 7.7
 NoiseState = Enum("NoiseState", "WAITING PENDING RUNNING")
 
 
@@ -76,7 +79,8 @@ class Vcpu:
     wake_at: int = INF
     halted: bool = False
     node: Node = Node.ASIDE
-    spun: int = 0  # since its try (7.7)
+    spun: int = 0  # since its try (7.8)
+    thread: Thread | None = None  # 7.6: which it runs, or ran last
 
 
 @dataclass(eq=False)
@@ -156,8 +160,12 @@ class Vm:
         self.halt = patience * self.spin_period
         self.pc_classes = int(fields["pc_classes"])
         self.convoy = fields["start"] == "convoy"
+        self.thread_count = int(fields.get("threads", 0))
+        self.thread_switch = int(fields.get("thread_switch", 0))
 
         self.vcpus: list[Vcpu] = []
+        self.threads: list[Thread] = []  # 7.6; none if each vCPU is its own only one
+        self.ready: list[Thread] = []
         self.next_transaction = 0
         self.completed = 0
         self.finish = INF
@@ -196,6 +204,7 @@ class Parameters:
         self.load_balance = bool(host.get("load_balance", True))
         self.jitter = int(host.get("tick_jitter_cycles", 0))
         self.migration_cost = self.cycles(host.get("migration_cost_us", 500))
+        self.halt_poll = self.cycles(host.get("halt_poll_us", 0))
 
         self.noise_rate_hz = int(noise["rate_hz"])
         self.noise_level = noise["level"]

@@ -84,9 +84,9 @@ class LockKind(NamedTuple):
         may_take: (s, lock, v) -> whether the lock, which nobody holds, is v's to take.
         shared_line: whether all waiters read one cache line.
         halts: whether a waiter may halt: somebody wakes it, and nobody is served before it who came later.
-        stolen: whether who comes later may be served first while the head of the line does not spin (7.6); who waits
+        stolen: whether who comes later may be served first while the head of the line does not spin (7.7); who waits
             behind one that has halted halts early, and who was woken does not halt again.
-        overtakes: whether a waiter may take the lock out of order when it has spun for long enough (7.7).
+        overtakes: whether a waiter may take the lock out of order when it has spun for long enough (7.8).
     """
 
     stand: Callable[..., Any]

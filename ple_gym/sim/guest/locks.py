@@ -187,7 +187,7 @@ def pollers_try(s, lock, t):
             aim(s, w)
 
 
-# --- locks that can be stolen: PV queued spinlocks (7.6) --------------------------------------------------------------
+# --- locks that can be stolen: PV queued spinlocks (7.7) --------------------------------------------------------------
 
 
 @inlined
@@ -253,7 +253,7 @@ def park(s, v, t):
     tell_behind(s, v, t)
 
 
-# --- locks whose waiters may overtake: preemptable ticket spinlocks (7.7) ---------------------------------------------
+# --- locks whose waiters may overtake: preemptable ticket spinlocks (7.8) ---------------------------------------------
 
 
 @called

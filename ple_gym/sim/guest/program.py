@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim import rng
+from ple_gym.sim.guest.threads import no_more_work, sleep_until
 from ple_gym.sim.jit import inlined
-from ple_gym.sim.metrics import note
 from ple_gym.sim.sampling import sample
-from ple_gym.sim.state import BLOCKED, DONE, KERNEL, NONE, SLEPT, USER
+from ple_gym.sim.state import KERNEL, USER
 
 COMPUTE_DRAW, LOCK_DRAW, HOLD_DRAW, BLOCK_DRAW = np.arange(4)  # high bits: how long, which; low bits: mode, lock, block
 
@@ -22,31 +22,37 @@ def work_draw(s, v, j):
 
 @inlined
 def take_transaction(s, v, t):
-    """Take the next transaction of the VM's pool; DONE if there is none."""
+    """Take the next transaction of the VM's pool. Returns whether there was one."""
     m = s.vcpu[v].vm
     n = s.vm[m].next_transaction
     if 0 < s.program[m].transactions <= n:
-        s.vcpu[v].state = DONE
-        note(s, t, SLEPT, s.vcpu[v].pcpu, v, NONE)
-    else:
-        s.vm[m].next_transaction = n + 1
-        s.guest[v].transaction = n
-        s.guest[v].section = 0
+        no_more_work(s, v, t)
+        return False
+    s.vm[m].next_transaction = n + 1
+    s.guest[v].transaction = n
+    s.guest[v].section = 0
+    return True
 
 
 @inlined
-def begin_section(s, v, t):
-    """Draw the section's compute time; it may have to wait for something first."""
+def draw_section(s, v):
+    """Draw the section's compute time. Returns how long it must wait for something first, or 0."""
     program = s.program[s.vcpu[v].vm]
     guest = s.guest[v]
     bits = work_draw(s, v, COMPUTE_DRAW)
     guest.remaining = max(1, sample(s.tables, program.compute, rng.high(bits)))
     guest.phase = KERNEL if rng.low(bits) < program.kernel_below else USER
     if program.block_below > 0 and rng.low(work_draw(s, v, HOLD_DRAW)) < program.block_below:
-        guest.wake_at = t + max(1, sample(s.tables, program.block, rng.high(work_draw(s, v, BLOCK_DRAW))))
-        s.vcpu[v].state = BLOCKED
-        s.world[0].next_wake = min(s.world[0].next_wake, guest.wake_at)
-        note(s, t, SLEPT, s.vcpu[v].pcpu, v, NONE)
+        return max(1, sample(s.tables, program.block, rng.high(work_draw(s, v, BLOCK_DRAW))))
+    return np.int64(0)
+
+
+@inlined
+def begin_section(s, v, t):
+    """v's thread begins a section, or waits for something first."""
+    wait = draw_section(s, v)
+    if wait > 0:
+        sleep_until(s, v, t, t + wait)
 
 
 @inlined
@@ -60,8 +66,7 @@ def next_section(s, v, t):
         if s.vm[m].completed == s.program[m].transactions:
             s.vm[m].finish = t
             s.world[0].finished_vms += 1
-        take_transaction(s, v, t)
-        if s.vcpu[v].state == DONE:
+        if not take_transaction(s, v, t):
             return
     begin_section(s, v, t)
 
