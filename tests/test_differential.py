@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from reference_simulator.fair import Fair
 from reference_simulator.fair_balance import Balancer, Domain
 from reference_simulator.fair_queue import Entity, Thread
+from reference_simulator.guest import Guest
 from reference_simulator.rules import RULES as SPECIFIED
-from reference_simulator.state import Hint, Mode, Pcpu, Vcpu, Vm
+from reference_simulator.state import Hint, Lock, Mode, Node, Pcpu, Phase, Vcpu, Vm
 from reference_simulator.world import HOSTS, World, world_of
 from worlds import (
     ENDS,
@@ -27,6 +28,7 @@ from worlds import (
     scenarios,
     sleepers_under_fair,
     under_fair,
+    with_pv_locks,
 )
 
 from ple_gym.lanes import Lanes
@@ -55,6 +57,55 @@ def agree(scenario: Scenario, rule: str, seed: int) -> dict:
     assert totals == world.run(rule)
     assert [list(Hint)[code] for code in lanes.vcpu["hint"][0]] == [v.hint for v in world.vcpus]
     return totals
+
+
+class NotedGuest(Guest):
+    """The reference's guest; it notes what comes to pass at PV locks."""
+
+    happened: set[str]
+
+    def acquire(self, v: Vcpu) -> None:
+        if v.lock.waiters and v.lock.waiters[0] is not v:
+            self.happened.add("one aside steals the lock" if v.phase is Phase.SPIN else "a newcomer steals the lock")
+        super().acquire(v)
+
+    def goes_on(self, v: Vcpu, lock: Lock) -> None:
+        before = v.node
+        super().goes_on(v, lock)
+        if v.node is Node.KICKED and lock.holder is not None:
+            self.happened.add("a woken head finds the lock stolen")
+        if before is Node.ASIDE and v.node is not Node.ASIDE:
+            self.happened.add("one lines up at an entry")
+        elif v.node is Node.ASIDE:
+            self.happened.add("one stands aside")
+
+    def ask(self, v: Vcpu, lock: Lock) -> None:
+        waiters = len(lock.waiters)
+        super().ask(v, lock)
+        if len(lock.waiters) > waiters:
+            self.happened.add("who stood aside lines up")
+
+    def halt(self, v: Vcpu) -> None:
+        if v.halt_left > 0:
+            self.happened.add("one halts early")
+        elif v is v.lock.waiters[0]:
+            self.happened.add("a head halts")
+        super().halt(v)
+
+
+@pytest.mark.kernel
+def test_random_worlds_of_pv_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reference_simulator.world.Guest", NotedGuest)
+    happened = Counter()
+
+    def run(scenario: Scenario, rule: str, seed: int) -> None:
+        NotedGuest.happened = set()
+        agree(scenario, rule, seed)
+        happened.update(NotedGuest.happened)
+
+    settings(max_examples=EXAMPLES // 4)(given(with_pv_locks(), rules, seeds)(run))()
+    if JIT_ENABLED:
+        assert len(happened) == 8 and min(happened.values()) >= 5, happened
 
 
 class NotedBalancer(Balancer):

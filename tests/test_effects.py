@@ -196,6 +196,104 @@ def test_a_halted_waiter_leaves_its_pcpu_to_others() -> None:
     assert halting["now"] < spinning["now"] / 10
 
 
+def waits_until_halting(scenario: Scenario) -> tuple[list[int], list[list[int]]]:
+    """Of each wait that came to halting, how long it took; and the trace."""
+    _, trace = traced(scenario, "host")
+    tried, halted = {}, []
+    for t, kind, _, vcpu, lock in trace.tolist():
+        if kind == tr.TRY:
+            tried[vcpu] = t
+        elif kind == tr.BLOCK and lock >= 0:
+            halted.append(t - tried[vcpu])
+    return halted, trace.tolist()
+
+
+LINUX_PV = {"guest.lock_kind": "pv", "guest.pv_spin_threshold": 2**15}
+
+
+def test_a_waiter_of_linux_halts_after_32768_pauses_and_behind_a_halted_one_after_none() -> None:
+    """Four vCPUs with a pCPU each, a lock held for 10 ms, no exits: a look at the one before each 256 PAUSEs."""
+    guest = Vm(vcpus=4, transactions=40, sections=1, lock_probability=1.0, compute="exponential 1000000")
+    guest = replace(guest, hold=f"constant {10_000 * MHZ}")
+    scenario = Scenario(host=Host(pcpus=4), guest=guest).with_overrides({**LINUX_PV, "ple.gap": 0})
+    times, trace = waits_until_halting(scenario)
+    most, look = 2**15 * 50, 256 * 50
+    assert times[0] == most  # the head
+    assert times.count(0) > 5  # behind a halted one
+    early = [time for time in times if 0 < time < most]
+    assert early and all(time % look == 0 for time in early)
+    kinds = [kind for _, kind, _, _, lock in trace]
+    assert kinds.count(tr.WAKE) == len(times), "each is woken once"
+
+
+def test_stealing_saves_a_guest_whose_line_is_off_its_cpus() -> None:
+    """Where strict order falls apart, a lock that can be stolen does not (Linux 4.15: hybrid queued and unfair)."""
+    queued, stolen = (
+        totals(TICKET_ORDER.with_overrides({**LINUX_PV, "guest.lock_kind": kind}), "host") for kind in ("mcs", "pv")
+    )
+    assert stolen["finished"] and stolen["now"] < queued["now"] / 2
+
+
+def lost(kernel: str, seed: int) -> int:
+    """Cycles that four pCPUs lose to eight vCPUs with eight busy locks: spinning, exits, switches, cold caches."""
+    paper = load("Paper8")
+    busy = replace(paper.guest, transactions=1000, locks=8, hold="exponential 53400")
+    world = replace(paper, guest=busy).with_overrides({"noise.rate_hz": 0, "guest.profile": kernel})
+    cycles = totals(world, "host", seed)["cycles"]
+    return cycles["spin"] + cycles["exit"] + cycles["switch"] + cycles["cache"]
+
+
+def test_test_and_set_guests_lose_less_than_a_hundredth_of_what_ticket_guests_lose() -> None:
+    unfair, fair = (sum(lost(kernel, seed) for seed in range(4)) for kernel in ("linux-tas", "linux-ticket"))
+    assert 0 < unfair < 0.01 * fair
+
+
+def test_waiters_that_may_overtake_mend_waiter_preemption_but_not_holder_preemption() -> None:
+    """Ouyang and Lange, VEE 2013: relaxing the order is for a line whose next is off its pCPU."""
+    strict, relaxed = (
+        totals(TICKET_ORDER.with_overrides({"guest.lock_kind": kind}), "host")
+        for kind in ("ticket", "preemptable-ticket")
+    )
+    assert relaxed["finished"] and relaxed["now"] < strict["now"] / 2
+    assert relaxed["exits_lock_free"] < strict["exits_lock_free"] / 10
+    alone = [
+        totals(HOLDER_PREEMPTED.with_overrides({"guest.lock_kind": kind}), "host")["ple_per_dispatch"]["max"]
+        for kind in ("ticket", "preemptable-ticket")
+    ]
+    assert alone[0] == alone[1] > 400
+
+
+# ---------------------------------------------------------------------------------------------- long-spin notifications
+
+
+def exits_of_one_wait(**overrides: int) -> tuple[int, int]:
+    """PLE exits and notifications of one waiter while the holder is off the only pCPU."""
+    changed = {"guest.vcpus": 2, "guest.lock_kind": "mcs", **{n.replace("__", "."): v for n, v in overrides.items()}}
+    result = totals(HOLDER_PREEMPTED.with_overrides(changed), "continue")
+    return result["exits"] - result["notifications"], result["notifications"]
+
+
+def test_a_windows_waiter_exits_24_times_before_it_notifies_xen() -> None:
+    """2047 retries are 102,400 cycles, and a window of 4096 takes 4100: PLE comes first, again and again (C.7)."""
+    assert exits_of_one_wait(guest__notify_after=0)[1] == 0
+    exits, notifications = exits_of_one_wait(guest__notify_after=2047)
+    assert notifications > 30
+    assert exits / notifications == pytest.approx(24, rel=0.01)
+
+
+def test_where_ple_sees_no_loop_only_the_notification_is_left() -> None:
+    exits, notifications = exits_of_one_wait(guest__notify_after=2047, guest__spin_period=150)
+    assert exits == 0 and notifications > 20
+
+
+def test_a_notification_has_its_own_cost() -> None:
+    """Half of a waiter's time is for the handler if that is as dear as the spinning before it."""
+    changed = {"guest.vcpus": 2, "guest.notify_after": 99, "ple.gap": 0, "cost.notify": 5000}
+    result = totals(HOLDER_PREEMPTED.with_overrides(changed), "continue")
+    assert result["exits"] == result["notifications"] > 0
+    assert result["cycles"]["exit"] == 5000 * result["exits"]
+
+
 # ---------------------------------------------------------------------------------------------------- the host's rules
 
 

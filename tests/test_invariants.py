@@ -19,6 +19,7 @@ from ple_gym.rules import RULES
 from ple_gym.scenario import Limit, Scenario
 from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
+from ple_gym.sim.constants import ASIDE
 from ple_gym.sim.guest.kinds import LOCK_KINDS, stand_last, the_first
 from ple_gym.sim.host.credit import BOOST, OVER, UNDER
 from ple_gym.traces import events as tr
@@ -94,8 +95,12 @@ def check_every_lock_has_one_holder_and_one_line(m: Machine) -> None:
             assert head == tail == state.NONE
             continue
         line = m.waiters(number)
+        if kind.stolen:  # who stands aside is in no line
+            spinning -= {v for v in spinning if m.guest["node"][v] == ASIDE}
         assert set(line) == spinning and len(line) == len(spinning)
         assert tail == (line[-1] if line else state.NONE)
+        if line and holder == state.NONE:
+            assert not m.guest["halted"][head], "who is first was not woken when the lock became free"
         if kind.stand is stand_last:  # the order of the tickets
             assert [tried[v] for v in line] == sorted(tried[v] for v in line)
 
@@ -121,10 +126,11 @@ def check_the_host_counts_its_active_vcpus(m: Machine) -> None:
 
 
 def check_the_exit_that_is_due(m: Machine) -> None:
-    """The asker runs, spins, and has reached the exit at this very moment."""
+    """The asker runs, spins, and has reached the exit, or its notification, at this very moment."""
     y = m.asker
     assert m.vcpu["state"][y] == state.RUNNING and m.guest["phase"][y] == state.SPIN
-    assert m.guest["exit_at"][y] == m.world["now"] == m.vcpu["last_ple"][y]
+    due = m.world["now"] if m.pcpu["notified"][m.here] else m.guest["exit_at"][y]
+    assert due == m.world["now"] == m.vcpu["last_ple"][y]
 
 
 AT_A_DECISION = (

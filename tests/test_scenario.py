@@ -30,6 +30,7 @@ from ple_gym.scenario import (
 from ple_gym.scenario.builtin import SCENARIOS, load
 from ple_gym.scenario.distributions import QUANTILES, parse, quantile_table
 from ple_gym.scenario.model import AS_IN_XEN, XEN
+from ple_gym.scenario.profiles import GUESTS
 from ple_gym.sim.guest.kinds import HALTING
 
 DEFAULT = Scenario()
@@ -367,6 +368,9 @@ def test_a_distribution_must_be_text():
         ({"neighbours.00.weight": 1}, "unknown parameter 'neighbours.00.weight'; did you mean 'neighbours.0.weight'?"),
         ({"neighbours.0.wieght": 1}, "unknown parameter 'neighbours.0.wieght'; did you mean 'neighbours.0.weight'?"),
         ({"profile": "xen-5"}, "unknown profile 'xen-5'; did you mean 'xen-4.8'? known: westmere-xen-4.5, xen-4.8"),
+        ({"guest.profile": "linux"}, "unknown guest.profile 'linux'; did you mean "),
+        ({"guest.profile": 7}, "unknown guest.profile 7; known: linux-ticket, "),
+        ({"neighbours.2.profile": "windows"}, "neighbours.2.profile: no such neighbour; this scenario has 2"),
         ({"profile": None}, "unknown profile None; known: westmere-xen-4.5, xen-4.8"),
     ],
 )  # fmt: skip
@@ -485,6 +489,30 @@ def test_every_profile_runs_and_the_page_lists_it():
         ran[name] = lanes.totals(0)
         assert ran[name]["exits"] > 0 and (ran[name]["hints"] > 0) == ("kvm" in name), name
     assert len({totals["exits"] for totals in ran.values()}) == len(PROFILES)
+
+
+CONVOY = load("Paper8").with_overrides({"guest.start": "convoy", "limit.simulated_s": 0.2})
+
+
+def test_every_guest_kernel_runs_and_the_page_lists_it():
+    """As the guest's and as a neighbour's: each waits in its own way."""
+    page = (Path(__file__).resolve().parents[1] / "docs" / "guests.md").read_text(encoding="utf-8")
+    ran = {}
+    for name in GUESTS:
+        assert f"| `{name}` |" in page
+        world = CONVOY.with_overrides({"guest.profile": name})
+        lanes = Lanes(world, 1, policy="continue")
+        lanes.run(0, 1)
+        totals = ran[name] = lanes.totals(0)
+        assert (totals["halts"] > 0) == name.endswith("-pv"), name
+        assert (totals["notifications"] > 0) == name.startswith("windows"), name
+    assert len({str(totals) for totals in ran.values()}) == len(GUESTS)
+
+
+def test_a_guest_kernel_is_applied_to_one_vm_before_other_settings():
+    changed = CROWD.with_overrides({"neighbours.1.notify_after": 7, "neighbours.1.profile": "windows"})
+    vm = replace(CROWD.neighbours[1], lock_kind="mcs", pv_spin_threshold=0, notify_after=7)
+    assert changed == replace(CROWD, neighbours=(CROWD.neighbours[0], vm))
 
 
 def test_every_profile_applies_to_every_scenario():

@@ -67,6 +67,7 @@ costs = st.builds(
     remote_migration=st.sampled_from([0, 26700]),
     ipi=st.sampled_from([0, 260]),
     line=st.sampled_from([0, 80]),
+    notify=st.sampled_from([0, 10, 2000]),
 )
 ples = st.builds(
     Ple,
@@ -90,6 +91,8 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
     """A VM; an endless one is a busy neighbour that may still use locks."""
     locks = draw(st.integers(0, 4))
     kind = draw(st.sampled_from(["ticket", *LOCK_KINDS]))
+    user, halts = draw(st.sampled_from([False, False, False, True])), draw(st.sampled_from([0, 0, 5, 200, 600]))
+    halts *= LOCK_KINDS[kind].halts
     vcpus = draw(st.integers(1, 7))
     return Vm(
         vcpus=vcpus,
@@ -106,8 +109,10 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
         hot_probability=draw(_probabilities),
         block_probability=draw(st.sampled_from([0.0, 0.0, 0.2])),
         spin_period=draw(st.sampled_from([1, 50, 100])),
-        spin_in_user_mode=draw(st.sampled_from([False, False, False, True])),
-        pv_spin_threshold=draw(st.sampled_from([0, 0, 5, 200])) if LOCK_KINDS[kind].halts else 0,
+        spin_in_user_mode=user,
+        pv_spin_threshold=halts,
+        overtake_after=draw(st.sampled_from([1, 5, 64, 500])),
+        notify_after=0 if user or halts or LOCK_KINDS[kind].overtakes else draw(st.sampled_from([0, 0, 1, 20, 200])),
         pc_classes=draw(st.integers(1, 3)),
         start=draw(st.sampled_from(["fresh", "convoy"])) if locks else "fresh",
         threads=draw(threads(vcpus)),
@@ -158,13 +163,21 @@ def contended_scenarios(draw: st.DrawFn) -> Scenario:
         compute=draw(st.sampled_from(["constant 1", "constant 3000", "exponential 2000", "exponential 40000"])),
         lock_probability=draw(st.sampled_from([0.5, 1.0])),
         hot_probability=draw(st.sampled_from([0.5, 1.0])),
-        pv_spin_threshold=200 if halts else 0,
+        pv_spin_threshold=max(200, halts) if halts else 0,
         spin_in_user_mode=False,
         transactions=60,
     )
     gap, window = draw(st.sampled_from([128, 5000])), draw(st.sampled_from([1, 512, 512, 4096]))
     ple = replace(scenario.ple, gap=gap, window=window, count=draw(st.sampled_from([1, 40])))
     return replace(scenario, guest=guest, ple=ple)
+
+
+@st.composite
+def with_pv_locks(draw: st.DrawFn) -> Scenario:
+    """A contended world whose guest has PV queued spinlocks; most of its waiters halt sooner or later."""
+    scenario = draw(contended_scenarios())
+    halts = draw(st.randoms(use_true_random=True)).choice([0, 200, 600, 600, 1000])
+    return replace(scenario, guest=replace(scenario.guest, lock_kind="pv", notify_after=0, pv_spin_threshold=halts))
 
 
 @st.composite
@@ -345,7 +358,8 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
     vm = name.rpartition(".")[0]
     if vm in scenario.vms():
         yield {f"{vm}.locks": 1, f"{vm}.lock_kind": "ticket", name: value}
-        yield {f"{vm}.pv_spin_threshold": 0, name: value}
+        yield {f"{vm}.pv_spin_threshold": 0, f"{vm}.notify_after": 0, name: value}
+        yield {f"{vm}.pv_spin_threshold": 0, f"{vm}.spin_in_user_mode": False, name: value}
         yield {f"{vm}.start": "fresh", name: value}
         alone = {f"{other}.{field}": 1 for other in scenario.vms() for field in ("vcpus", "weight")}
         yield {**alone, **{f"{other}.threads": 0 for other in scenario.vms()}, name: value}

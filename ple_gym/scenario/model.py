@@ -40,7 +40,7 @@ from ple_gym.scenario.parameters import (
     version,
     whole,
 )
-from ple_gym.scenario.profiles import DIFFERENCES
+from ple_gym.scenario.profiles import DIFFERENCES, GUESTS
 from ple_gym.scenario.schedulers import OWN_ACTUATOR, SCHEDULERS
 from ple_gym.sim.guest.kinds import HALTING, LOCK_KINDS
 
@@ -164,6 +164,7 @@ class Cost(Group):
     remote_migration: Annotated[int, _CYCLES, "cache refill after a move to another socket; cycles"] = 267_000
     ipi: Annotated[int, _CYCLES, "from a reschedule request to its arrival; cycles"] = 2600
     line: Annotated[int, _CYCLES, "transfer of a lock's cache line; cycles"] = 80
+    notify: Annotated[int, whole(1, 10**8, zero="cost.exit"), "long-spin notification and its handler; cycles"] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +234,12 @@ class Vm(Group):
     spin_in_user_mode: Annotated[bool, FLAG, "spins in user mode, where PLE does not look"] = False
     pv_spin_threshold: Annotated[
         int, whole(1, 10**9, zero="never"), f"loop iterations before a waiter halts ({HALTING} only)"
+    ] = 0
+    overtake_after: Annotated[
+        int, whole(1, 10**9), "loop iterations, per waiter before it, until one may overtake (preemptable-ticket)"
+    ] = 64
+    notify_after: Annotated[
+        int, whole(1, 10**9, zero="never"), "retries of a spin before each long-spin notification (Windows)"
     ] = 0
     pc_classes: Annotated[int, whole(1, 4096), "lock functions; lock l spins in function l % pc_classes"] = 3
     start: Annotated[str, choice("fresh", "convoy"), "vCPUs start at their work, or all at lock 0"] = "fresh"
@@ -322,7 +329,8 @@ class Scenario:
 
         Args:
             overrides: dotted name -> value, or the value's text as typed in a shell (`true`, `1_000`, `2e-3`). The
-                key `profile` applies a profile before all others, wherever it stands.
+                key `profile` applies a profile before all others, wherever it stands; so does `guest.profile`, or
+                `neighbours.0.profile`, with a guest kernel (`GUESTS`).
 
         Raises:
             ScenarioError: an unknown name, a wrong value, or values that do not fit together.
@@ -330,6 +338,10 @@ class Scenario:
         changes = dict(overrides)
         if "profile" in changes:
             changes = {**_profile(changes.pop("profile")), **changes}
+        for vm in self.vms():
+            if f"{vm}.profile" in changes:
+                kernel = _guest_profile(f"{vm}.profile", changes.pop(f"{vm}.profile"))
+                changes = {**{f"{vm}.{name}": value for name, value in kernel.items()}, **changes}
         flat = self._flat()
         data = self.to_dict()
         for name, value in changes.items():
@@ -517,6 +529,20 @@ def _check_together(scenario: Scenario) -> None:
                 f"{name}.pv_spin_threshold = {vm.pv_spin_threshold}: must be 0 (never) with "
                 f"{name}.lock_kind = {vm.lock_kind!r}; waiters halt on {HALTING} locks only"
             )
+        if vm.notify_after and vm.pv_spin_threshold:
+            raise ScenarioError(
+                f"{name}.notify_after = {vm.notify_after}: must be 0 (never) with "
+                f"{name}.pv_spin_threshold = {vm.pv_spin_threshold}; waiters halt or notify, not both"
+            )
+        if vm.notify_after and LOCK_KINDS[vm.lock_kind].overtakes:
+            raise ScenarioError(
+                f"{name}.notify_after = {vm.notify_after}: must be 0 (never) with {name}.lock_kind = {vm.lock_kind!r}"
+            )
+        if vm.notify_after and vm.spin_in_user_mode:
+            raise ScenarioError(
+                f"{name}.notify_after = {vm.notify_after}: must be 0 (never) with {name}.spin_in_user_mode = true; "
+                "only kernel mode makes hypercalls"
+            )
         if vm.affinity != affinity.ANY:
             _check_affinity(scenario, f"{name}.affinity = {vm.affinity!r}", affinity.pcpus_of(vm.affinity))
         if vm.start == "convoy" and not vm.locks:
@@ -556,9 +582,8 @@ def _doubts(scenario: Scenario) -> Iterable[str]:
     """Yield the warnings of a scenario."""
     host, ple, vms = scenario.host, scenario.ple, scenario.vms()
     timeslice = host.timeslice_ms * host.tsc_hz // 1000
-    switch = "gap" if ple.kind == "window" else "count"
-    if getattr(ple, switch) == 0:
-        yield f"ple.{switch} = 0: pause-loop exiting is off, nothing is ever decided"
+    if getattr(ple, _switch(ple)) == 0 and not _notifies(scenario):
+        yield f"{_OFF.format(_switch(ple))}, nothing is ever decided"
     elif ple.kind == "window" and ple.window >= timeslice:
         yield f"ple.window = {ple.window}: not shorter than a time slice ({timeslice} cycles), PLE is silently dead"
     alike: dict[Vm, list[str]] = {}
@@ -591,17 +616,30 @@ def _doubts(scenario: Scenario) -> Iterable[str]:
 def never_decides(scenario: Scenario) -> str | None:
     """Why nothing can ever be decided in a scenario, whatever its seed; None if something may be."""
     ple = scenario.ple
-    switch = "gap" if ple.kind == "window" else "count"
-    if getattr(ple, switch) == 0:
-        return f"ple.{switch} = 0: pause-loop exiting is off"
+    if getattr(ple, _switch(ple)) == 0 and not _notifies(scenario):
+        return _OFF.format(_switch(ple))
     reasons = [_never_exits(name, vm, ple) for name, vm in scenario.vms().items()]
     if all(reasons):
         return reasons[0] if len(reasons) == 1 else f"{reasons[0]} (and no other VM ever exits either)"
-    if ple.kind == "window" and round(scenario.limit.simulated_s * scenario.host.tsc_hz) < ple.window:
+    never_seen = ple.kind == "window" and not _notifies(scenario)
+    if never_seen and round(scenario.limit.simulated_s * scenario.host.tsc_hz) < ple.window:
         return (
             f"limit.simulated_s = {scenario.limit.simulated_s}: over before a loop has lasted ple.window = {ple.window}"
         )
     return None
+
+
+_OFF = "ple.{} = 0: pause-loop exiting is off"
+
+
+def _switch(ple: Ple) -> str:
+    """The parameter that turns pause-loop exiting off where it is 0."""
+    return "gap" if ple.kind == "window" else "count"
+
+
+def _notifies(scenario: Scenario) -> bool:
+    """Whether a VM has waiters that notify the hypervisor, whether PLE sees them or not."""
+    return any(vm.notify_after for vm in scenario.vms().values())
 
 
 def _never_exits(name: str, vm: Vm, ple: Ple) -> str | None:
@@ -610,8 +648,12 @@ def _never_exits(name: str, vm: Vm, ple: Ple) -> str | None:
         return f"{name} never takes a shared lock"
     if vm.vcpus == 1:
         return f"{name}.vcpus = 1: there is nobody to wait for"
+    if vm.notify_after:
+        return None
     if vm.spin_in_user_mode:
         return f"{name}.spin_in_user_mode = true: PLE does not look at user mode"
+    if getattr(ple, _switch(ple)) == 0:
+        return _OFF.format(_switch(ple))
     if 0 < ple.gap < vm.spin_period:
         return f"{name}.spin_period = {vm.spin_period}: longer than ple.gap = {ple.gap}"
     return None
@@ -641,3 +683,10 @@ def _profile(name: object) -> Mapping[str, object]:
     if not isinstance(name, str) or name not in PROFILES:
         raise unknown("profile", name, PROFILES, list_all=True)
     return PROFILES[name]
+
+
+def _guest_profile(key: str, name: object) -> Mapping[str, object]:
+    """Return the parameters of a guest kernel."""
+    if not isinstance(name, str) or name not in GUESTS:
+        raise unknown(key, name, GUESTS, list_all=True)
+    return GUESTS[name]

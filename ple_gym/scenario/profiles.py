@@ -1,6 +1,7 @@
-"""Machines with their hypervisors, as differences from the paper's machine: docs/hosts/profiles.md has every source.
+"""Machines with their hypervisors, and guest kernels, each as a set of parameters.
 
-Times of the two newer machines are cycles of 2.5 GHz.
+Machines are differences from the paper's: docs/hosts/profiles.md has every source. Times of the two newer ones are
+cycles of 2.5 GHz. Guest kernels say how a VM waits for its locks: docs/guests.md has every source.
 """
 
 from __future__ import annotations
@@ -38,4 +39,17 @@ DIFFERENCES: Mapping[str, Overrides] = {
     "skylake-kvm-5.15": {**_SKYLAKE, **_KVM, "host.linux": "5.15"},
     "skylake-kvm-6.6": {**_SKYLAKE, **_KVM, "host.linux": "6.6"},
     "zen-kvm-6.18": {**_ZEN, **_KVM, **_AMD, "host.linux": "6.18.2"},
+}
+
+_SPINS: Overrides = {"pv_spin_threshold": 0, "notify_after": 0}
+
+#: Guest kernels by name: the parameters of a VM that say how it waits for its locks. All else stays the scenario's.
+GUESTS: Mapping[str, Overrides] = {
+    "linux-ticket": {**_SPINS, "lock_kind": "ticket"},
+    "linux-ticket-pv": {**_SPINS, "lock_kind": "ticket", "pv_spin_threshold": 2**15},
+    "linux-tas": {**_SPINS, "lock_kind": "tas"},
+    "linux-queued": {**_SPINS, "lock_kind": "mcs"},
+    "linux-pv": {**_SPINS, "lock_kind": "pv", "pv_spin_threshold": 2**15},
+    "windows": {**_SPINS, "lock_kind": "mcs", "notify_after": 8191},
+    "windows-xen": {**_SPINS, "lock_kind": "mcs", "notify_after": 2047},
 }

@@ -84,7 +84,8 @@ def exit_cost(s, p, t, action):
     """Cycles from the exit on p until its decision is carried out, with the wait for two runqueues' locks (10.1)."""
     par = s.par[0]
     y = s.pcpu[p].current
-    cost = par.exit + par.exit_per_candidate * looked_at(s, y, action)
+    cost = (par.notify if s.pcpu[p].notified else par.exit) + par.exit_per_candidate * looked_at(s, y, action)
+    s.pcpu[p].notified = 0
     if par.yield_to > 0 and action < par.vcpus and action != np.int64(y):
         here = s.pcpu[s.host.queue_of(s, p)]
         there = s.pcpu[s.host.queue_of(s, s.vcpu[np.uint32(action)].pcpu)]
@@ -108,7 +109,7 @@ def yields(s, p, t, action):
     """Resume or switch as `action` says, or prepare the host's own yield; returns whether that must follow."""
     par = s.par[0]
     y = s.pcpu[p].current
-    plain = par.exit_per_candidate == 0 and par.yield_to == 0
+    plain = par.exit_per_candidate == 0 and par.yield_to == 0 and s.pcpu[p].notified == 0
     handler = par.exit if plain else exit_cost(s, p, t, action)
     s.pcpu[p].exit_until = t + handler
     if action == np.int64(y):

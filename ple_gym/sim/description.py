@@ -88,6 +88,7 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "remote_migration": cost.remote_migration,
         "ipi": cost.ipi,
         "line": cost.line,
+        "notify": cost.notify or cost.exit,
         "defer_preemption": host.defer_preemption_us * hz // 10**6,
         "ple_kind": _PLE_KINDS[ple.kind],
         "gap": ple.gap,
@@ -182,7 +183,7 @@ def _vm_parameters(scenario: Scenario, vms: tuple[Vm, ...]) -> np.ndarray:
         row["roams"], row["pinned"] = vm.affinity == affinity.ANY, vm.affinity == affinity.PINNED
         for name, word in zip(AFFINITY, _words(vm.affinity), strict=True):
             row[name] = word
-        row["progress"] = 2 * _reach(scenario.ple, vm)
+        row["progress"] = 2 * _between_exits(scenario.ple, vm)
         first += vm.vcpus
     return rows
 
@@ -222,7 +223,10 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
             "hot_below": round(vm.lock_probability * vm.hot_probability * 2**32),
             "block_below": round(vm.block_probability * 2**32),
             "spin_period": vm.spin_period,
-            "halt": vm.pv_spin_threshold * vm.spin_period,
+            "halt": _patience(vm),
+            "stolen": kind.stolen,
+            "overtake": vm.overtake_after * vm.spin_period if kind.overtakes else 0,
+            "notifies": vm.notify_after > 0,
             "reach": _reach(ple, vm),
             "first_thread": first_thread,
             "threads": vm.threads,
@@ -236,9 +240,24 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
 
 
 def _reach(ple: Ple, vm: Vm) -> int:
-    """Cycles from the start of a PAUSE loop to its exit, where nothing comes between (8.3: We)."""
+    """Cycles from the start of a PAUSE loop to its exit, where nothing comes between."""
     pauses = ple.window // vm.spin_period + 1 if ple.kind == "window" else ple.count
     return pauses * vm.spin_period
+
+
+def _patience(vm: Vm) -> int:
+    """Cycles of spinning until a waiter halts, or notifies the hypervisor; 0 if it does neither."""
+    loops = vm.notify_after + 1 if vm.notify_after else vm.pv_spin_threshold
+    return loops * vm.spin_period
+
+
+def _between_exits(ple: Ple, vm: Vm) -> int:
+    """Cycles from exit to exit of a vCPU that only spins (8.3: We)."""
+    reach = _reach(ple, vm)
+    if not vm.notify_after:
+        return reach
+    seen = reach > 0 and (vm.spin_period <= ple.gap or (ple.kind == "count" and ple.gap == 0))
+    return min(reach, _patience(vm)) if seen else _patience(vm)
 
 
 def _storm_exits(scenario: Scenario) -> int:

@@ -8,7 +8,7 @@ from ple_gym.sim import rng
 from ple_gym.sim.affinity import holds_pcpu, listed
 from ple_gym.sim.calendar import earliest, find_next_wake, refresh, refresh_host
 from ple_gym.sim.dispatch import noise_event, noise_gap, schedule, wake
-from ple_gym.sim.guest.locks import acquire, try_lock
+from ple_gym.sim.guest.locks import acquire, lose_attempt, out_of_patience, park, try_lock
 from ple_gym.sim.guest.program import begin_section, draw_section, take_transaction
 from ple_gym.sim.guest.running import end_hold, lock_operation, run_on
 from ple_gym.sim.guest.threads import end_of_sleep, keep, line_up
@@ -214,8 +214,26 @@ def queue_at_start(s, v, host):
 
 
 @inlined
+def leave_spin(s, p, v, t, notified):
+    """v, which spins on p, exits to the hypervisor: a decision is due (8.3)."""
+    record_exit(s, p, v, t, notified)
+    note(s, t, EXITED, p, v, s.guest[v].lock)
+    s.world[0].deciding = p
+    s.world[0].status = DECIDE
+
+
+@called
+def notify(s, p, v, t):
+    """v has spun for long and tells the hypervisor (8.5)."""
+    s.guest[v].halt_left = s.program[s.vcpu[v].vm].halt
+    s.pcpu[p].notified = 1
+    s.world[0].notifications += 1
+    leave_spin(s, p, v, t, True)
+
+
+@inlined
 def guest_event(s, p, t):
-    """The next event of p's guest (7.4). Returns whether p must reschedule; sets status DECIDE for a PLE exit."""
+    """The next event of p's guest (7.4). Returns whether p must reschedule; sets status DECIDE for a spin's exit."""
     v = s.pcpu[p].current
     guest = s.guest[v]
     kicked = NONE
@@ -225,23 +243,24 @@ def guest_event(s, p, t):
         lock_operation(s, v, t)
     elif guest.attempt_at <= t:
         if not available(s, v):  # a poller: somebody was faster
-            guest.attempt_at = INF
-            s.clock[p].guest_at = guest.exit_at
+            lose_attempt(s, p, v, t)
             return False
         acquire(s, v, t)
-    elif guest.exit_at > t or (s.program[s.vcpu[v].vm].halt > 0 and guest.halt_left <= 0 and not available(s, v)):
+    elif not out_of_patience(s, v, t):
+        leave_spin(s, p, v, t, False)
+        return False
+    elif s.program[s.vcpu[v].vm].notifies:
+        notify(s, p, v, t)
+        return False
+    else:
         guest.halted = 1
         guest.wake_at = INF
         s.vcpu[v].state = BLOCKED
         s.world[0].halts += 1
+        if s.program[s.vcpu[v].vm].stolen:
+            park(s, v, t)
         note(s, t, SLEPT, p, v, guest.lock)
         return True
-    else:
-        record_exit(s, p, v, t)
-        note(s, t, EXITED, p, v, guest.lock)
-        s.world[0].deciding = p
-        s.world[0].status = DECIDE
-        return False
     if kicked != NONE:
         wake(s, kicked, t)
     if s.vcpu[v].state != RUNNING or (s.pcpu[p].deferred_until != 0 and guest.phase == USER):

@@ -48,8 +48,8 @@ def loop_ends(s, v, t):
 
 
 @inlined
-def record_exit(s, p, v, t):
-    """Count v's PLE exit on p at t, and update what the hypervisor believes about its progress (section 8.3)."""
+def record_exit(s, p, v, t, notified):
+    """Count v's exit on p at t, and update what the hypervisor believes about its progress (sections 8.3 and 8.5)."""
     world = s.world[0]
     guest = s.guest[v]
     vcpu = s.vcpu[v]
@@ -71,7 +71,7 @@ def record_exit(s, p, v, t):
     vcpu.last_ple = t
     vcpu.cpu_at_ple = vcpu.cpu_time
     if s.par[0].window_grow > 0:
-        grow_window(s, vcpu)
+        grow_window(s, vcpu, not notified)
     guest.exit_lock = guest.lock
     vcpu.pc_class = (guest.lock - program.first_lock) % program.pc_classes
 
@@ -87,11 +87,13 @@ def reach(s, vcpu, window):
 
 
 @called
-def grow_window(s, vcpu):
+def grow_window(s, vcpu, grows):
     """The window of a vCPU that exits grows, and so does what it may run until the next one [KVM: grow_ple_window]."""
     par = s.par[0]
     window, by = np.int64(vcpu.window), par.window_grow
-    grown = min(par.window_max, window * by if by < par.least_window else window + by)
+    grown = window
+    if grows:
+        grown = min(par.window_max, window * by if by < par.least_window else window + by)
     vcpu.window = grown
     vcpu.cpu_at_ple += reach(s, vcpu, grown) - reach(s, vcpu, par.least_window)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ple_gym.sim.constants import ASIDE, KICKED
 from ple_gym.sim.guest.threads import lies_idle
 from ple_gym.sim.guest.waits import available, in_line, waits_in_line
 from ple_gym.sim.jit import called, inlined
@@ -89,6 +90,8 @@ def indices(s):
         pcpu = s.pcpu[i]
         if pcpu.mode > POLLING or pcpu.noise_state > BURSTING or pcpu.queued > par.vcpus:
             return PCPU
+        if pcpu.notified > 1:
+            return PCPU
         if pcpu.dispatch_exits < 0 or pcpu.dispatch_exits > events:
             return PCPU
         if pcpu.locked_until < 0 or not near(s, pcpu.locked_until):
@@ -115,6 +118,8 @@ def indices(s):
             if vcpu.ples < 0 or vcpu.ples > events + 1 or guest.acquire_exits < 0 or guest.acquire_exits > events:
                 return VCPU
             if guest.phase > HOLD or guest.lock >= max(1, par.locks):
+                return VCPU
+            if guest.node > KICKED or guest.ahead >= par.vcpus:
                 return VCPU
             if (guest.next_waiter != NONE) & (guest.next_waiter >= par.vcpus):
                 return VCPU
@@ -222,6 +227,8 @@ def lines(s):
         while w != NONE:
             if seen[0, np.int64(w)] != 0 or s.guest[w].phase != SPIN or s.guest[w].lock != i or s.vcpu[w].vm != lock.vm:
                 return LINE
+            if s.program[lock.vm].stolen and s.guest[w].node == ASIDE:
+                return LINE
             seen[0, np.int64(w)] = 1
             last, w = w, s.guest[w].next_waiter
         if lock.tail != last:
@@ -270,7 +277,7 @@ def spins_backwards(s, v):
     if vcpu.state == RUNNING and (guest.exit_at < now or guest.attempt_at < now):
         return True
     halts = s.program[vcpu.vm].halt > 0 and not guest.halted
-    return halts and not available(s, v) and (guest.halt_left < 0 or guest.halt_left > LONG)
+    return halts and not available(s, v) and (guest.halt_left < -LONG or guest.halt_left > LONG)
 
 
 @called

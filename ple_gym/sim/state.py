@@ -78,7 +78,7 @@ PARAMETERS = np.dtype(
         # costs, cycles
         ("exit", "i8"), ("exit_per_candidate", "i8"), ("yield_to", "i8"),
         ("switch", "i8"), ("cache", "i8"), ("migration", "i8"), ("remote_migration", "i8"),
-        ("ipi", "i8"), ("line", "i8"),
+        ("ipi", "i8"), ("line", "i8"), ("notify", "i8"),
         ("defer_preemption", "i8"),  # cycles, 0: not at all (9.11)
         # pause-loop exiting: cycles, cycles, PAUSEs
         ("ple_kind", "i8"), ("gap", "i8"), ("window", "i8"), ("count", "i8"),
@@ -118,8 +118,11 @@ PROGRAM = np.dtype(
         ("transactions", "i8"), ("sections", "i8"),  # transactions 0: endless
         ("compute", "i8"), ("hold", "i8"), ("block", "i8"),  # rows of quantile tables
         ("kernel_below", "i8"), ("lock_below", "i8"), ("hot_below", "i8"), ("block_below", "i8"),  # of 2^32
-        ("spin_period", "i8"), ("halt", "i8"),  # cycles; halt 0: never
-        ("reach", "i8"),  # cycles from the start of a PAUSE loop to its exit (8.3: We)
+        ("spin_period", "i8"), ("halt", "i8"),  # cycles; halt: of spinning, until a waiter halts or notifies, 0: never
+        ("reach", "i8"),  # cycles from the start of a PAUSE loop to its exit (8.1, 8.2)
+        ("stolen", "i8"),  # whether the lock can be stolen while the head of its line does not spin (7.7)
+        ("overtake", "i8"),  # cycles of spinning for each one before it, until a waiter may overtake (7.8); 0: never
+        ("notifies", "i8"),  # whether a waiter whose patience ends notifies the hypervisor (8.5), instead of halting
         ("first_thread", "i8"), ("threads", "i8"),  # first_thread .. first_thread + threads - 1; 0: one per vCPU (7.6)
         ("thread_switch", "i8"),  # cycles of a vCPU's switch to another of them
     ],
@@ -129,9 +132,10 @@ PROGRAM = np.dtype(
 # --- one lane ---------------------------------------------------------------------------------------------------------
 
 HINTS = ("hints", "hints_failed", "hints_ignored", "hints_won")
+RARE = (*HINTS, "notifications")  # counters that most worlds never touch
 COUNTERS = (
     "exits", "exits_lock_free", "exits_holder_off", "exits_holder_running", "lhp_events", "lwp_events", "acquisitions",
-    "contended", "switches", "migrations", "steals", "halts", *HINTS, "events",
+    "contended", "switches", "migrations", "steals", "halts", *HINTS, "notifications", "events",
 )  # fmt: skip
 CYCLES = ("useful", "spin", "exit", "switch", "cache", "idle", "stolen")
 
@@ -150,10 +154,10 @@ WORLD = np.dtype(
         ("status", "i4"), ("deciding", "u4"),  # run status; pCPU of the decision that is due
         ("finished_vms", "i8"),
         ("traced", "i8"),  # events written to the trace so far
-        *((name, "i8") for name in COUNTERS if name not in HINTS),
+        *((name, "i8") for name in COUNTERS if name not in RARE),
         *((f"cycles_{name}", "i8") for name in CYCLES[1:]),  # useful cycles are counted per VM
         ("wait_max", "i8"), ("acquire_exits_max", "i8"), ("dispatch_exits_max", "i8"),
-        *((name, "i8") for name in HINTS),  # at the end: where there are no hints, nobody reads or writes them
+        *((name, "i8") for name in RARE),  # at the end: where there are no hints, say, nobody reads or writes them
     ],
     align=True,
 )  # fmt: skip
@@ -172,7 +176,8 @@ VM = np.dtype(
 #: What the hypervisor knows of a pCPU.
 PCPU = np.dtype(
     [
-        ("mode", "u1"), ("noise_state", "u1"), ("pad0", "u2"),
+        ("mode", "u1"), ("noise_state", "u1"),
+        ("notified", "u1"), ("pad0", "u1"),  # whether the exit that is due here is a notification (8.5)
         ("current", "u4"), ("last_vcpu", "u4"), ("queued", "u4"),  # vCPU or NONE; whose cache; length of the queue
         ("dispatch_exits", "i4"),
         ("hinted", "u4"),  # the vCPU that was favoured here since the last choice, or NONE
@@ -224,8 +229,9 @@ VCPU = np.dtype(
 #: What only the guest knows of a vCPU.
 VCPU_GUEST = np.dtype(
     [
-        ("phase", "u1"), ("halted", "u1"), ("pad0", "u2"),
+        ("phase", "u1"), ("halted", "u1"), ("node", "u1"), ("pad0", "u1"),  # node: how it waits for a PV lock (7.7)
         ("lock", "u4"), ("exit_lock", "u4"), ("next_waiter", "u4"), ("section", "i4"),  # locks: global numbers
+        ("ahead", "u4"),  # who stood before it when it began to queue (7.7)
         ("thread", "u4"),  # where its VM has more of them than vCPUs: which it runs, or ran last
         ("transaction", "i8"), ("remaining", "i8"), ("cold", "i8"),
         ("try_at", "i8"), ("acquire_exits", "i8"), ("attempt_at", "i8"), ("exit_at", "i8"),

@@ -128,8 +128,8 @@ class Unit:
         words: their number.
         made_of: every source file that takes part in the compilation; None: nothing is kept on disk.
         boxed: whether Python calls it; `entry` is what it calls then.
-        thorough: whether helpers are optimised by themselves, too: that makes rules 4 % and the simulator 1 to 2 % faster, the view
-            no faster, and takes a seventh of the compile time more.
+        thorough: whether helpers are optimised by themselves, too: that makes rules 4 % and the simulator 1 to 2 %
+            faster, the view no faster, and takes a seventh of the compile time more.
         options: of `numba.njit`, beside those of all units.
     """
 

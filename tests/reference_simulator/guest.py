@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import ple, threads
 from .draws import high, low, sample
-from .state import INF, Lock, Mode, Pcpu, Phase, State, Vcpu, Vm
+from .state import INF, Lock, Mode, Node, Pcpu, Phase, State, Vcpu, Vm
 from .threads import Place, Thread
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class SpinEvent(IntEnum):
     """The events of a spin stretch, in the order they are served at equal times (7.3)."""
 
     ATTEMPT = 0
-    HALT = 1
+    HALT = 1  # or notify (8.5)
     EXIT = 2
 
 
@@ -31,26 +31,63 @@ class RunFinished(Exception):
 
 def in_line(vm: Vm) -> bool:
     """Whether the waiters of the VM's locks stand in line."""
-    return vm.lock_kind in ("ticket", "mcs")
+    return vm.lock_kind in ("ticket", "mcs", "preemptable-ticket", "pv")
+
+
+def waits_in_line(v: Vcpu) -> bool:
+    """Whether v, which waits, stands in line."""
+    return in_line(v.vm) and not (v.vm.lock_kind == "pv" and v.node is Node.ASIDE)
 
 
 def stand(v: Vcpu, lock: Lock) -> None:
     """v begins to wait, in line if there is one."""
-    if in_line(v.vm):
+    if v.vm.lock_kind == "pv":
+        stand_pv(v, lock)
+    elif in_line(v.vm):
         lock.waiters.append(v)
+
+
+def asks(lock: Lock) -> bool:
+    """7.7: whether there is a head that does not let others steal."""
+    return bool(lock.waiters) and lock.waiters[0].node in (Node.ASKING, Node.KICKED)
+
+
+def stand_pv(v: Vcpu, lock: Lock) -> None:
+    """7.7: v lines up, unless it may steal."""
+    if not lock.waiters:
+        v.node = Node.ASKING
+    elif asks(lock):
+        v.node = Node.QUEUEING
+    else:
+        v.node = Node.ASIDE
+        return
+    lock.waiters.append(v)
+
+
+def missing(v: Vcpu, lock: Lock) -> int:
+    """7.8: so much longer must v, which waits in line, spin until it may take the free lock."""
+    return max(0, lock.waiters.index(v) * v.vm.overtake - v.spun)
 
 
 def may_take(v: Vcpu, lock: Lock) -> bool:
     """Whether v, a waiter or newly come, may take the free lock."""
+    if v.vm.lock_kind == "pv" and v not in lock.waiters and not asks(lock):
+        return True
+    if v.vm.overtake and v in lock.waiters:
+        return missing(v, lock) == 0
     return v.vm.lock_kind == "tas" or not lock.waiters or lock.waiters[0] is v
 
 
 def may_lose(vm: Vm) -> bool:
     """Whether who was told of a free lock may find it taken."""
-    return vm.lock_kind == "tas"
+    return vm.lock_kind in ("tas", "preemptable-ticket", "pv")
 
 
 def check_order(lock: Lock) -> None:
+    if any(v.vm.lock_kind == "pv" for v in lock.waiters):
+        assert not any(v.node is Node.ASIDE for v in lock.waiters)
+        assert not any(v.node in (Node.ASKING, Node.KICKED) for v in lock.waiters[1:]), "only the head asks"
+        return  # who stood aside came earlier
     tries = [v.try_at for v in lock.waiters]
     assert tries == sorted(tries), "FIFO"
 
@@ -171,6 +208,7 @@ class Guest:
         v.lock = lock
         v.try_at = self.world.now
         v.acquire_exits = 0
+        v.spun = 0
         if self.available(v):
             return True
         stand(v, lock)
@@ -184,15 +222,20 @@ class Guest:
         lock.holder = v
         count.acquisitions += 1
         if v.phase is Phase.SPIN:
-            if in_line(v.vm):
-                assert lock.waiters[0] is v, "the head"
-                lock.waiters.pop(0)
+            if v in lock.waiters:
+                assert lock.waiters[0] is v or v.vm.overtake, "the head"
+                lock.waiters.remove(v)
+                v.node = Node.ASIDE
+            else:
+                assert may_lose(v.vm)
             ple.stretch_ends(v, t)
             count.contended += 1
             count.waits.append(t - v.try_at)
             count.exits_per_acquisition.append(v.acquire_exits)
         v.phase = Phase.HOLD
         v.remaining = max(1, sample(v.vm.hold, high(self.work_draw(v, 2))))
+        if v.vm.lock_kind == "pv" and lock.waiters and lock.waiters[0].state is State.RUNNING:
+            self.ask(lock.waiters[0], lock)
 
     def available(self, v: Vcpu) -> bool:
         """Could v have its lock now?"""
@@ -208,6 +251,10 @@ class Guest:
             self.tell_spinners(lock, v.vm)
         elif lock.waiters:
             self.tell_head(lock.waiters[0], lock)
+            if v.vm.lock_kind == "pv" and not asks(lock):
+                self.tell_spinners(lock, v.vm)
+            if v.vm.overtake:
+                self.tell_the_patient(lock, v.vm)
         self.next_section(v)
 
     def tell_head(self, w: Vcpu, lock: Lock) -> None:
@@ -221,10 +268,21 @@ class Guest:
             if w.halted:
                 self.world.host.wake(w)
 
+    def tell_the_patient(self, lock: Lock, vm: Vm) -> None:
+        """7.8: who is not the head has to wait for its time."""
+        t = self.world.now
+        for p, w in self.running_spinners(lock):
+            if w is not lock.waiters[0]:
+                self.world.settle(p, t)
+                w.attempt_at = max(t, p.entry) + missing(w, lock) + self.handover(lock, vm)
+                p.guest_at = self.spin_event(w)[0]
+
     def tell_spinners(self, lock: Lock, vm: Vm) -> None:
         """No line: every running spinner sees the free lock at its next look."""
         t, line, g = self.world.now, self.world.parameters.line, vm.spin_period
         for p, w in self.running_spinners(lock):
+            if w in lock.waiters:
+                continue
             if p.entry > t:
                 w.attempt_at = p.entry + line
             else:
@@ -243,23 +301,77 @@ class Guest:
 
     def handover(self, lock: Lock, vm: Vm) -> int:
         line = self.world.parameters.line
-        return line * len(self.running_spinners(lock)) if vm.lock_kind == "ticket" else line
+        return line * len(self.running_spinners(lock)) if "ticket" in vm.lock_kind else line
 
     # 7.3 Spinning
 
     def begin_spin(self, v: Vcpu, s: int) -> None:
         """A spin stretch starts at s."""
         assert v.lock is not None
+        if v.vm.lock_kind == "pv":
+            self.goes_on(v, v.lock)
         v.spin_from = s
         v.attempt_at = s + self.handover(v.lock, v.vm) if self.available(v) else INF
-        v.halt_at = s + v.halt_left if v.vm.halt > 0 else INF
+        if v.vm.overtake and v.lock.holder is None:
+            v.attempt_at = s + missing(v, v.lock) + self.handover(v.lock, v.vm)
+        self.arm_halt(v, s)
         ple.stretch_begins(self.world.parameters, v, s)
+
+    def arm_halt(self, v: Vcpu, t: int) -> None:
+        """When v's patience ends, if it spins on from t and is told of no free lock."""
+        v.halt_at = t + self.patience(v) if v.vm.halt > 0 and v.node is not Node.KICKED else INF
+
+    def patience(self, v: Vcpu) -> int:
+        """Cycles of spinning that are left to v until it halts."""
+        assert v.lock is not None
+        if v.vm.lock_kind == "pv":
+            if v not in v.lock.waiters:
+                return INF
+            place = v.lock.waiters.index(v)
+            if place > 0 and v.lock.waiters[place - 1].node is Node.PARKED:
+                return v.halt_left % (256 * v.vm.spin_period)
+        return max(0, v.halt_left)
+
+    # 7.7 Locks that can be stolen
+
+    def goes_on(self, v: Vcpu, lock: Lock) -> None:
+        """A waiter begins a spin stretch."""
+        if v.node is Node.ASIDE:
+            stand_pv(v, lock)
+            v.halt_left = v.vm.halt
+        elif v is lock.waiters[0]:
+            self.ask(v, lock)
+
+    def ask(self, v: Vcpu, lock: Lock) -> None:
+        """The head, which runs, does not let others steal from now on."""
+        if asks(lock):
+            return
+        v.node = Node.KICKED if v.node is Node.PARKED else Node.ASKING
+        self.world.settle(v.pcpu, self.world.now)
+        v.halt_left = v.vm.halt
+        self.rearm(v)
+        if len(lock.waiters) > 1:
+            self.rearm(lock.waiters[1])
+        for _, w in self.running_spinners(lock):
+            if w not in lock.waiters:
+                stand_pv(w, lock)
+                self.world.settle(w.pcpu, self.world.now)
+                w.halt_left = w.vm.halt
+                w.attempt_at = INF
+                self.rearm(w)
+
+    def rearm(self, w: Vcpu) -> None:
+        """What ends w's patience has changed."""
+        if w.state is State.RUNNING:
+            self.world.settle(w.pcpu, self.world.now)
+            self.arm_halt(w, max(self.world.now, w.pcpu.entry))
+            w.pcpu.guest_at = self.spin_event(w)[0]
 
     def spin_event(self, v: Vcpu) -> tuple[int, SpinEvent]:
         """The next event of the spin stretch."""
         return min(
             (v.attempt_at, SpinEvent.ATTEMPT),
-            (INF if self.available(v) else v.halt_at, SpinEvent.HALT),
+            (v.halt_at if v.attempt_at == INF else INF, SpinEvent.HALT),
             (v.exit_at, SpinEvent.EXIT),
         )
 
@@ -269,12 +381,19 @@ class Guest:
         else:
             assert may_lose(v.vm)
             v.attempt_at = INF
+            self.arm_halt(v, self.world.now)
 
     def halt(self, v: Vcpu) -> None:
-        assert v.halt_left == 0
+        assert self.patience(v) == 0 and not self.available(v)
         v.state = State.BLOCKED
         v.wake_at = INF
         v.halted = True
+        if v.vm.lock_kind == "pv":
+            assert v.lock is not None
+            v.node = Node.PARKED
+            behind = v.lock.waiters[v.lock.waiters.index(v) + 1 :]
+            if behind:
+                self.rearm(behind[0])
         self.world.count.halts += 1
 
     # 7.4 The guest's event
@@ -286,7 +405,12 @@ class Guest:
             due, what = self.spin_event(v)
             assert due == self.world.now
             if what is SpinEvent.EXIT:
-                self.world.pause_loop_exit(p, v)
+                self.world.spin_exit(p, v)
+                return
+            elif what is SpinEvent.HALT and v.vm.notifies:
+                v.halt_left = v.vm.halt
+                self.world.count.notifications += 1
+                self.world.spin_exit(p, v, notified=True)
                 return
             elif what is SpinEvent.ATTEMPT:
                 self.attempt(v)

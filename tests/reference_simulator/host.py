@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from . import ple
 from .draws import NOISE, UNIT, high, low, sample, table
-from .guest import in_line
+from .guest import waits_in_line
 from .state import (
     INF,
     Hint,
@@ -44,7 +44,7 @@ class Host:
             p.dispatch_exits = 0
         if v.phase is Phase.HOLD and involuntary:
             count.lhp_events += 1
-        if v.phase is Phase.SPIN and in_line(v.vm) and self.world.guest.available(v):
+        if v.phase is Phase.SPIN and waits_in_line(v) and self.world.guest.available(v):
             count.lwp_events += 1
 
     # 9.4 schedule

@@ -53,6 +53,7 @@ def report(world: World, finished: bool) -> dict[str, Any]:
         "hints_failed": c.hints_failed,
         "hints_ignored": c.hints_ignored,
         "hints_won": c.hints_won,
+        "notifications": c.notifications,
         "events": c.events,
         "cycles": {
             "useful": c.useful,

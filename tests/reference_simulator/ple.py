@@ -45,10 +45,20 @@ def stretch_ends(v: Vcpu, t: int) -> None:
     v.ple_used += n
 
 
-def estimate(parameters: Parameters, v: Vcpu, window: int) -> int:
+def pauses(parameters: Parameters, v: Vcpu, window: int) -> int:
     """8.3: We, the spinning between two exits of a vCPU that only spins, with such a window or count."""
     g = v.vm.spin_period
     return (window // g + 1) * g if parameters.ple_kind == "window" else window * g
+
+
+def estimate(parameters: Parameters, v: Vcpu) -> int:
+    """8.3: We, with 8.5: where waiters notify, it is how often they do if that is sooner, or if PLE sees nothing."""
+    we, g, gap = pauses(parameters, v, parameters.base), v.vm.spin_period, parameters.G
+    if not v.vm.notifies:
+        return we
+    blind = gap < g and (parameters.ple_kind == "window" or gap > 0)
+    blind = blind or (parameters.ple_kind == "count" and parameters.N == 0)
+    return v.vm.halt if blind or v.vm.halt < we else we
 
 
 def grow(parameters: Parameters, v: Vcpu) -> None:
@@ -69,18 +79,21 @@ def shrink(parameters: Parameters, v: Vcpu) -> None:
     v.window = max(shrunk, parameters.base)
 
 
-def note_exit(parameters: Parameters, v: Vcpu, t: int) -> None:
+def note_exit(parameters: Parameters, v: Vcpu, t: int, notified: bool) -> None:
     """8.3, step 2: what the hypervisor remembers of an exit."""
-    if v.ples == 0 or v.cpu_time - v.cpu_at_ple > 2 * estimate(parameters, v, parameters.base):
+    if v.ples == 0 or v.cpu_time - v.cpu_at_ple > 2 * estimate(parameters, v):
         v.ples = 0
         v.first_ple = t
     v.ples += 1
     v.last_ple = t
-    grow(parameters, v)
-    v.cpu_at_ple = v.cpu_time + estimate(parameters, v, v.window) - estimate(parameters, v, parameters.base)
+    if not notified:
+        grow(parameters, v)
+    v.cpu_at_ple = v.cpu_time
+    if parameters.grow > 0:
+        v.cpu_at_ple += pauses(parameters, v, v.window) - pauses(parameters, v, parameters.base)
     assert v.lock is not None
     v.pc_class = v.lock.number % v.vm.pc_classes
 
 
 def suspected_spinner(parameters: Parameters, v: Vcpu) -> bool:
-    return v.ples > 0 and v.cpu_time - v.cpu_at_ple <= 2 * estimate(parameters, v, parameters.base)
+    return v.ples > 0 and v.cpu_time - v.cpu_at_ple <= 2 * estimate(parameters, v)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from .draws import POLICY, high
-from .guest import in_line
+from .guest import waits_in_line
 from .ple import suspected_spinner
 from .state import OVER, LeftBy, Mode, Pcpu, State, Vcpu
 
@@ -173,7 +173,7 @@ def two_patience(world: World, p: Pcpu, y: Vcpu) -> int:
 def oracle(world: World, p: Pcpu, y: Vcpu) -> int:
     legal, lock = candidates(world, p), y.lock
     assert lock is not None
-    if not in_line(y.vm):
+    if not waits_in_line(y):
         return lock.holder.index if lock.holder in legal and lock.holder is not None else y.index
     if world.guest.available(y):
         return y.index

@@ -23,6 +23,7 @@ State = Enum("State", "RUNNING QUEUED BLOCKED DONE")
 Phase = Enum("Phase", "USER KERNEL SPIN HOLD")
 LeftBy = Enum("LeftBy", "NEVER PREEMPTED PLE BLOCKED")
 Hint = Enum("Hint", "NEVER FAILED PENDING IGNORED WON")
+Node = Enum("Node", "ASIDE QUEUEING PARKED ASKING KICKED")  # 7.7
 NoiseState = Enum("NoiseState", "WAITING PENDING RUNNING")
 
 
@@ -77,6 +78,8 @@ class Vcpu:
     halt_left: int = 0
     wake_at: int = INF
     halted: bool = False
+    node: Node = Node.ASIDE
+    spun: int = 0  # since its try (7.8)
     thread: Thread | None = None  # 7.6: which it runs, or ran last
 
 
@@ -149,7 +152,12 @@ class Vm:
         self.block_threshold = threshold(fields["block_probability"])
         self.spin_period = int(fields["spin_period"])
         self.spin_in_user_mode = bool(fields["spin_in_user_mode"])
-        self.halt = int(fields["pv_spin_threshold"]) * self.spin_period
+        retries = int(fields.get("notify_after", 0))
+        self.notifies = retries > 0
+        patience = retries + 1 if self.notifies else int(fields["pv_spin_threshold"])
+        preemptable = self.lock_kind == "preemptable-ticket"
+        self.overtake = int(fields.get("overtake_after", 64)) * self.spin_period if preemptable else 0
+        self.halt = patience * self.spin_period
         self.pc_classes = int(fields["pc_classes"])
         self.convoy = fields["start"] == "convoy"
         self.thread_count = int(fields.get("threads", 0))
@@ -212,6 +220,7 @@ class Parameters:
         self.remote_migration = int(cost["remote_migration"])
         self.ipi = int(cost["ipi"])
         self.line = int(cost["line"])
+        self.notify = int(cost.get("notify", 0)) or self.exit
         self.defer_preemption = int(host.get("defer_preemption_us", 0)) * self.f // 10**6
 
         self.ple_kind = ple["kind"]
@@ -243,6 +252,7 @@ class Counters:
         self.exits = self.exits_lock_free = self.exits_holder_off = self.exits_holder_running = 0
         self.lhp_events = self.lwp_events = self.acquisitions = self.contended = 0
         self.switches = self.migrations = self.steals = self.halts = self.events = 0
+        self.notifications = 0
         self.hints = self.hints_failed = self.hints_ignored = self.hints_won = 0
         self.useful = self.spin = self.exit = self.switch = self.cache = self.idle = self.stolen = 0
         self.waits: list[int] = []

@@ -9,7 +9,7 @@ from .credit import Credit
 from .credit2 import Credit2
 from .draws import HOST, Draws
 from .fair import Fair
-from .guest import Guest, RunFinished, check_order, in_line
+from .guest import Guest, RunFinished, check_order, waits_in_line
 from .host import Host
 from .metrics import report
 from .rules import RULES, SETTINGS
@@ -207,6 +207,7 @@ class World:
         v.vm.used += d
         if v.phase is Phase.SPIN:
             self.count.spin += d
+            v.spun += d
             if v.vm.halt > 0:
                 v.halt_left -= d
         else:
@@ -220,7 +221,7 @@ class World:
 
     # 8.3 At the exit
 
-    def pause_loop_exit(self, p: Pcpu, v: Vcpu) -> None:
+    def spin_exit(self, p: Pcpu, v: Vcpu, notified: bool = False) -> None:
         count, lock = self.count, v.lock
         assert lock is not None
         count.exits += 1
@@ -232,11 +233,12 @@ class World:
             count.exits_holder_running += 1
         else:
             count.exits_holder_off += 1
-        ple.note_exit(self.parameters, v, self.now)
+        ple.note_exit(self.parameters, v, self.now, notified)
         for q in self.pcpus:
             self.settle(q, self.now)
         action = self.meant(v, self.rule(self, p, v))
-        p.exit_until = self.now + self.exit_cost(p, v, action)
+        exit = self.parameters.notify if notified else self.parameters.exit
+        p.exit_until = self.now + self.exit_cost(p, v, action, exit)
         self.decide(p, v, action)
 
     # 10 Decisions
@@ -254,10 +256,10 @@ class World:
             return len(siblings)
         return siblings.index(action) + 1 if action in siblings else len(siblings) + 1
 
-    def exit_cost(self, p: Pcpu, y: Vcpu, action: int) -> int:
+    def exit_cost(self, p: Pcpu, y: Vcpu, action: int, exit: int) -> int:
         """10.1, with the wait for the locks."""
         parameters = self.parameters
-        cost = parameters.exit + parameters.exit_per_candidate * self.looked_at(y, action)
+        cost = exit + parameters.exit_per_candidate * self.looked_at(y, action)
         if parameters.yield_to > 0 and action not in (y.index, len(self.vcpus)):
             locked = [self.host.queue_of(q) for q in (p, self.vcpus[action].pcpu)]
             begun = max(self.now + cost, *(q.locked_until for q in locked))
@@ -338,7 +340,7 @@ class World:
                 if lock.holder is not None:
                     assert holders == [lock.holder], "one holder per lock"
                 spinners = {v for v in alive if v.phase is Phase.SPIN}
-                assert set(lock.waiters) == (spinners if in_line(vm) else set())
+                assert set(lock.waiters) == {v for v in spinners if waits_in_line(v)}
                 assert len(lock.waiters) == len(set(lock.waiters))
                 check_order(lock)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim.calendar import refresh
+from ple_gym.sim.constants import ASIDE, ASKING, KICKED, PARKED, QUEUEING
 from ple_gym.sim.guest.program import hold_time
-from ple_gym.sim.guest.waits import available, depart, in_line, join
+from ple_gym.sim.guest.waits import available, depart, in_line, join, waits_in_line
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.metrics import note, record_value
+from ple_gym.sim.metrics import note, record_value, settle
 from ple_gym.sim.pause_loop import loop_ends, loop_starts
 from ple_gym.sim.state import ACQUIRE_EXITS, ACQUIRED, HOLD, INF, NONE, QUEUED, RELEASED, RUNNING, SPIN, TRIED, WAITS
+
+LOOK = 256  # PAUSEs from look to look at whether the one ahead has halted [Linux: PV_PREV_CHECK_MASK + 1]
 
 
 @inlined
@@ -36,19 +39,57 @@ def handover(s, lock):
     return cost
 
 
+@inlined
+def until_halt(s, v):
+    """Cycles of spinning until v's patience ends; INF if it does not. Behind one that has halted: until it looks."""
+    guest = s.guest[v]
+    program = s.program[s.vcpu[v].vm]
+    left = max(np.int64(0), guest.halt_left)
+    if program.stolen:
+        if guest.node == ASIDE or guest.node == KICKED:
+            return INF
+        if guest.node == QUEUEING and s.guest[guest.ahead].node == PARKED:
+            return left % (LOOK * program.spin_period)
+    return left
+
+
 @called
 def begin_spin(s, p, v, at):
     """v, running on p, starts a spin stretch at time `at` (section 7.3): when is its next event?"""
     guest = s.guest[v]
+    if s.program[s.vcpu[v].vm].stolen:
+        come_back(s, v, s.world[0].now)
     guest.exit_at = loop_starts(s, v, at)
     guest.attempt_at = INF
     event = guest.exit_at
     if available(s, v):
         guest.attempt_at = at + handover(s, guest.lock)
         event = min(event, guest.attempt_at)
+    elif s.program[s.vcpu[v].vm].overtake > 0 and s.lock[guest.lock].holder == NONE:
+        guest.attempt_at = at + until_patient(s, v) + handover(s, guest.lock)
+        event = min(event, guest.attempt_at)
     elif s.program[s.vcpu[v].vm].halt > 0:
-        event = min(event, at + guest.halt_left)
+        event = min(event, at + until_halt(s, v))
     s.clock[p].guest_at = event
+
+
+@inlined
+def lose_attempt(s, p, v, t):
+    """v, which was told of a free lock, has found it taken at time t: it spins on."""
+    guest = s.guest[v]
+    guest.attempt_at = INF
+    event = guest.exit_at
+    if s.program[s.vcpu[v].vm].halt > 0:
+        event = min(event, t + until_halt(s, v))
+    s.clock[p].guest_at = event
+
+
+@inlined
+def out_of_patience(s, v, t):
+    """Whether v, whose spin has an end at time t that is no attempt, halts or notifies: that comes before its exit."""
+    guest = s.guest[v]
+    halts = s.program[s.vcpu[v].vm].halt > 0 and guest.attempt_at == INF and until_halt(s, v) == 0
+    return guest.exit_at > t or halts
 
 
 @inlined
@@ -75,6 +116,8 @@ def acquire(s, v, t):
     lock.holder = v
     world.acquisitions += 1
     guest.phase = HOLD
+    if s.program[lock.vm].stolen:
+        promote(s, lock.head, t)
     guest.remaining = max(1, hold_time(s, v))
     note(s, t, ACQUIRED, where(s, v), v, guest.lock)
 
@@ -112,6 +155,10 @@ def release(s, v, t):
             s.world[0].lwp_events += 1  # the next in line is not running: lock-waiter preemption
             if s.vcpu[w].state != QUEUED:
                 kicked = w
+            if s.program[lock.vm].stolen and s.guest[w].node < ASKING:
+                pollers_try(s, number, t)
+        if s.program[lock.vm].overtake > 0:
+            others_try(s, number, t)
     return kicked
 
 
@@ -125,10 +172,10 @@ def aim(s, w):
 
 @inlined
 def pollers_try(s, lock, t):
-    """A test-and-set lock became free: each running spinner tries at its next poll."""
+    """A lock became free: each running spinner that stands in no line tries at its next poll."""
     for i in range(s.par[0].pcpus):
         q = np.uint32(i)
-        if spins_on(s, q, lock):
+        if spins_on(s, q, lock) and not waits_in_line(s, s.pcpu[q].current):
             w = s.pcpu[q].current
             guest = s.guest[w]
             if s.pcpu[q].entry > t:
@@ -137,4 +184,97 @@ def pollers_try(s, lock, t):
                 period = s.program[s.vcpu[w].vm].spin_period
                 poll = guest.spin_from + (t - guest.spin_from + period - 1) // period * period
             guest.attempt_at = poll + s.par[0].line
+            aim(s, w)
+
+
+# --- locks that can be stolen: PV queued spinlocks (7.7) --------------------------------------------------------------
+
+
+@inlined
+def spins_otherwise(s, w, t):
+    """When w, which spins on and is told of no free lock, stops has changed: its next event."""
+    q = s.vcpu[w].pcpu
+    event = s.guest[w].exit_at
+    if s.program[s.vcpu[w].vm].halt > 0:
+        event = min(event, max(t, s.pcpu[q].entry) + until_halt(s, w))
+    s.clock[q].guest_at = event
+    refresh(s, q)
+
+
+@inlined
+def tell_behind(s, v, t):
+    """v has halted, or goes on: that changes how long the one behind it spins."""
+    w = s.guest[v].next_waiter
+    if w != NONE and s.vcpu[w].state == RUNNING:
+        settle(s, s.vcpu[w].pcpu, t)
+        spins_otherwise(s, w, t)
+
+
+@inlined
+def line_up(s, lock, t):
+    """The head has set the pending bit: who spins aside stands in line from now on."""
+    for i in range(s.par[0].pcpus):
+        q = np.uint32(i)
+        if spins_on(s, q, lock) and s.guest[s.pcpu[q].current].node == ASIDE:
+            settle(s, q, t)
+            w = s.pcpu[q].current
+            join(s, w)
+            s.guest[w].attempt_at = INF
+            spins_otherwise(s, w, t)
+
+
+@called
+def come_back(s, v, t):
+    """v, a waiter, goes on: as head it sets the pending bit; from aside it lines up if it may not steal any more."""
+    guest = s.guest[v]
+    lock = s.lock[guest.lock]
+    if guest.node == ASIDE:
+        join(s, v)
+    elif lock.head == v and guest.node < ASKING:
+        guest.node = KICKED if guest.node == PARKED else ASKING
+        guest.halt_left = s.program[lock.vm].halt
+        tell_behind(s, v, t)
+        line_up(s, guest.lock, t)
+
+
+@called
+def promote(s, w, t):
+    """w is the head now, if it is anybody: if it runs, it sets the pending bit."""
+    if w != NONE and s.vcpu[w].state == RUNNING and s.guest[w].node == QUEUEING:
+        settle(s, s.vcpu[w].pcpu, t)
+        come_back(s, w, t)
+        spins_otherwise(s, w, t)
+
+
+@called
+def park(s, v, t):
+    """v halts: the one behind it will halt at its next look."""
+    s.guest[v].node = PARKED
+    tell_behind(s, v, t)
+
+
+# --- locks whose waiters may overtake: preemptable ticket spinlocks (7.8) ---------------------------------------------
+
+
+@called
+def until_patient(s, v):
+    """Cycles of spinning until v, which is in line, may take the free lock out of order; its account is up to date."""
+    lock = s.lock[s.guest[v].lock]
+    due, w = np.int64(0), lock.head
+    while w != v:
+        due += s.program[lock.vm].overtake
+        w = s.guest[w].next_waiter
+    return max(np.int64(0), due + s.guest[v].halt_left)
+
+
+@called
+def others_try(s, number, t):
+    """The lock became free: each running spinner but the head tries when it has been patient for long enough."""
+    cost = handover(s, number)
+    for i in range(s.par[0].pcpus):
+        q = np.uint32(i)
+        if spins_on(s, q, number) and s.pcpu[q].current != s.lock[number].head:
+            settle(s, q, t)
+            w = s.pcpu[q].current
+            s.guest[w].attempt_at = max(t, s.pcpu[q].entry) + until_patient(s, w) + cost
             aim(s, w)

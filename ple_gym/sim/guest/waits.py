@@ -5,8 +5,9 @@ What differs from kind to kind is in `kinds.py`. Nobody outside the guest asks w
 
 from __future__ import annotations
 
+from ple_gym.sim.constants import ASIDE
 from ple_gym.sim.guest.kinds import MAY_TAKE, STAND
-from ple_gym.sim.jit import inlined
+from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.state import NONE, SPIN
 
 
@@ -41,7 +42,8 @@ def in_line(s, vm):
 @inlined
 def waits_in_line(s, v):
     """Whether v stands in a line."""
-    return s.guest[v].phase == SPIN and in_line(s, s.vcpu[v].vm)
+    program = s.program[s.vcpu[v].vm]
+    return s.guest[v].phase == SPIN and program.in_line != 0 and (program.stolen == 0 or s.guest[v].node != ASIDE)
 
 
 @inlined
@@ -81,9 +83,24 @@ def join(s, v):
 
 @inlined
 def depart(s, v):
-    """v's wait is over; in line it was the first."""
+    """v's wait is over; in line it was the first, or has overtaken those before it."""
     lock = s.lock[s.guest[v].lock]
-    if in_line(s, lock.vm):
+    if waits_in_line(s, v):
+        s.guest[v].node = ASIDE
+        if lock.head != v:
+            step_out(s, lock, v)
+            return
         lock.head = s.guest[v].next_waiter
         if lock.head == NONE:
             lock.tail = NONE
+
+
+@called
+def step_out(s, lock, v):
+    """v, which is not the head, leaves the line."""
+    w = lock.head
+    while s.guest[w].next_waiter != v:
+        w = s.guest[w].next_waiter
+    s.guest[w].next_waiter = s.guest[v].next_waiter
+    if lock.tail == v:
+        lock.tail = w
