@@ -175,8 +175,9 @@ def test_random_worlds_meet_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     met: Counter[str] = Counter()
 
     @settings(max_examples=(150 if JIT_ENABLED else 60) * MORE)
-    @given(worlds, rules, seeds)
-    def run(scenario: Scenario, rule: str, seed: int) -> None:
+    @given(worlds, rules, seeds, st.sampled_from([0, 0, 3, 9]))
+    def run(scenario: Scenario, rule: str, seed: int, count: int) -> None:
+        scenario = threaded(scenario, count, block_probability=0.3) if count else scenario
         rule = fitting(rule, scenario)
         found.clear()
         assert totals(scenario, rule, seed) == world_of(scenario.to_dict(), rule, seed).run(rule)
