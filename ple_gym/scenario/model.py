@@ -329,8 +329,8 @@ class Scenario:
 
         Args:
             overrides: dotted name -> value, or the value's text as typed in a shell (`true`, `1_000`, `2e-3`). The
-                key `profile` applies a profile before all others, wherever it stands; so does `guest.profile`, or
-                `neighbours.0.profile`, with a guest kernel (`GUESTS`).
+                key `profile` applies a profile before all others, wherever it stands; so does the `profile` of a VM,
+                as `neighbours.0.profile`, with a guest kernel (`GUESTS`).
 
         Raises:
             ScenarioError: an unknown name, a wrong value, or values that do not fit together.
