@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 from ple_gym.lanes import Lanes
-from ple_gym.scenario.model import Scenario
+from ple_gym.scenario.model import Host, Scenario
 
 
 class Cycles(TypedDict):
@@ -47,9 +47,15 @@ class ExitsPerDispatch(TypedDict):
 class VmRecord(TypedDict):
     """What became of one VM.
 
-    slowdown: against having the machine alone, None if it did no useful work; share: of all pCPU time, 0..1.
+    name: as in `Scenario.vms`; transactions: that it completed; transactions_per_s: the same per second until it was
+    done, or until now; longest_steal_ms: the longest time that a vCPU of it was runnable and off its pCPU; slowdown:
+    against having the machine alone, None if it did no useful work; share: of all pCPU time, 0..1.
     """
 
+    name: str
+    transactions: int
+    transactions_per_s: float
+    longest_steal_ms: float
     slowdown: float | None
     share: float
 
@@ -118,12 +124,21 @@ def summarise(scenario: Scenario, totals: dict[str, Any]) -> Record:
         "acquire_wait_us": {"p50": _us(waits["p50"], hz), "p99": _us(waits["p99"], hz), "max": _us(waits["max"], hz)},
         "cycles": totals["cycles"],
         "vm": [
-            {
-                "slowdown": _slowdown(min(now, vm["finish"]), min(pcpus, vcpus), vm["useful"]),
-                "share": vm["used"] / (pcpus * now) if now else 0.0,
-            }
-            for vm, vcpus in zip(totals["vms"], (vm.vcpus for vm in scenario.vms().values()), strict=True)
+            _vm_record(scenario.host, now, name, vm.vcpus, own)
+            for (name, vm), own in zip(scenario.vms().items(), totals["vms"], strict=True)
         ],
+    }
+
+
+def _vm_record(host: Host, now: int, name: str, vcpus: int, own: dict[str, int]) -> VmRecord:
+    elapsed = min(now, own["finish"])
+    return {
+        "name": name,
+        "transactions": own["completed"],
+        "transactions_per_s": own["completed"] * host.tsc_hz / elapsed if elapsed else 0.0,
+        "longest_steal_ms": own["longest_steal"] * 1e3 / host.tsc_hz,
+        "slowdown": _slowdown(elapsed, min(host.pcpus, vcpus), own["useful"]),
+        "share": own["used"] / (host.pcpus * now) if now else 0.0,
     }
 
 

@@ -479,6 +479,7 @@ class Lanes:
         waits = self.quantiles(lane, state.WAITS, "wait_max")
         exits = self.quantiles(lane, state.ACQUIRE_EXITS, "acquire_exits_max")
         per_dispatch = self.histogram[lane, state.DISPATCH_EXITS]
+        steals = self._longest_steals(lane)
         return {
             "finished": bool(world["status"] == state.FINISHED),
             "now": world["now"],
@@ -498,7 +499,16 @@ class Lanes:
                     "used": int(self.vcpu["cpu_time"][lane, self.vcpu["vm"][lane] == m].sum()),
                     "useful": int(vm["useful"]),
                     "finish": int(vm["finish"]),
+                    "completed": int(vm["completed"]),
+                    "longest_steal": int(steals[m]),
                 }
                 for m, vm in enumerate(self.vm[lane])
             ],
         }
+
+    def _longest_steals(self, lane: int) -> npt.NDArray[np.int64]:
+        """The longest time that a vCPU of each VM was runnable and off its pCPU, up to now: cycles, int64 [VMs]."""
+        longest: npt.NDArray[np.int64] = self.vm["longest_steal"][lane].copy()
+        queued = self.vcpu[lane][self.vcpu["state"][lane] == state.QUEUED]
+        np.maximum.at(longest, queued["vm"], self.world["now"][lane] - queued["queued_since"])
+        return longest

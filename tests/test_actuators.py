@@ -226,7 +226,7 @@ def test_kernel_and_reference_agree_under_every_actuator(scheduler: str) -> None
     def run(scenario: Scenario, name: str, seed: int) -> None:
         scenario = replace(scenario, host=replace(scenario.host, scheduler=scheduler))
         for actuator in ("default", *ACTUATORS):
-            guests = scenario.vms().values()
+            guests = scenario.tables().values()
             if Scenario(decision=Decision(actuator=actuator), host=scenario.host).actuator == "pull":
                 guests = (replace(vm, affinity="any") for vm in guests)
             guest, *others = guests

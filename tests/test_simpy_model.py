@@ -36,7 +36,7 @@ def by_reference(scenario: Scenario, seed: int, rule: str) -> dict[str, Any]:
 def simple_scenarios(draw: st.DrawFn) -> Scenario:
     """Random worlds of the part of the model that is written with SimPy; long enough for credit to run out."""
     scenario = draw(contended_scenarios())
-    off = {"block_probability": 0.0, "pv_spin_threshold": 0, "notify_after": 0, "threads": 0}
+    off = {"block_probability": 0.0, "pv_spin_threshold": 0, "notify_after": 0, "threads": 0, "count": 1}
     guest = replace(scenario.guest, lock_kind="ticket", affinity="any", **off)
     host = replace(scenario.host, sockets=1, xen="4.5", placement="spread", defer_preemption_us=0)
     return replace(

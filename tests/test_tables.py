@@ -70,6 +70,7 @@ def grids(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Grid]:
         "parameters": tables.parameter_table(),
         "runs": tables.run_table(evaluate.simulate("Storm", "xen-4.8", range(24))),
         "comparison": tables.comparison_table(comparison(scenario="TicketOrder")),
+        "vms": tables.vm_table(evaluate.compare("TicketOrder", ["host", "kvm"], range(3), {"guest.count": 2})),
         "capped": tables.comparison_table(comparison(capped=True)),
         "learned": tables.comparison_table(comparison(["host", *learned, Group("set-ppo hidden=64,steps=9", learned)])),
         "ideal": tables.ideal_table([comparison(), comparison(capped=True), comparison(scenario="TicketOrder")]),
@@ -78,7 +79,7 @@ def grids(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Grid]:
 
 
 @pytest.mark.parametrize(
-    "name", ["scenarios", "policies", "parameters", "runs", "comparison", "capped", "learned", "ideal", "bench"]
+    "name", ["scenarios", "policies", "parameters", "runs", "comparison", "vms", "capped", "learned", "ideal", "bench"]
 )
 def test_no_digit_is_lost_at_any_width(name: str, grids: dict[str, Grid]) -> None:
     for width in WIDTHS:

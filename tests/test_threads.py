@@ -49,7 +49,7 @@ def fitting(rule: str, scenario: Scenario) -> str:
 
 def threaded(scenario: Scenario, count: int, **changes: float | int) -> Scenario:
     """The scenario with so many threads in each VM, but at least one for each vCPU."""
-    vms = [replace(vm, threads=max(count, vm.vcpus), **changes) for vm in scenario.vms().values()]
+    vms = [replace(vm, threads=max(count, vm.vcpus), **changes) for vm in scenario.tables().values()]
     return replace(scenario, guest=vms[0], neighbours=tuple(vms[1:]))
 
 

@@ -117,6 +117,7 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
         start=draw(st.sampled_from(["fresh", "convoy"])) if locks else "fresh",
         threads=draw(threads(vcpus)),
         thread_switch=draw(st.sampled_from([0, 300])),
+        count=draw(st.sampled_from([1, 1, 1, 1, 1, 2, 3])),
     )
 
 
@@ -206,7 +207,7 @@ def under_fair(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario
     )
     cost = replace(scenario.cost, ipi=choice([0, 260, 5000]))
     decision = replace(scenario.decision, actuator=choice(["default", "hint", "hint", "pull", "local", "yield"]))
-    guest, *neighbours = scenario.vms().values()
+    guest, *neighbours = scenario.tables().values()
     if decision.actuator == "pull" or pcpus < scenario.host.pcpus:
         guest, *neighbours = (replace(vm, affinity="any") for vm in (guest, *neighbours))
     if decision.actuator != "pull":
@@ -235,7 +236,7 @@ def long_under_fair(draw: st.DrawFn) -> Scenario:
             transactions=0,
             affinity=choice(places),
         )
-        for vm in scenario.vms().values()
+        for vm in scenario.tables().values()
     ]
     limit = Limit(simulated_s=0.15 if JIT_ENABLED else 0.05)
     return replace(scenario, host=host, limit=limit, guest=vms[0], neighbours=tuple(vms[1:]))
@@ -246,7 +247,9 @@ def one_to_one_under_fair(draw: st.DrawFn) -> Scenario:
     """A contended world under Linux's fair scheduler in which each vCPU has a pCPU of its own: hints fail."""
     scenario = draw(under_fair(contended_scenarios()))
     pcpus = scenario.host.pcpus
-    guest = replace(scenario.guest, vcpus=pcpus, threads=draw(threads(pcpus)), affinity="pinned", block_probability=0.2)
+    guest = replace(
+        scenario.guest, vcpus=pcpus, threads=draw(threads(pcpus)), affinity="pinned", block_probability=0.2, count=1
+    )
     cost, decision = replace(scenario.cost, ipi=5000), replace(scenario.decision, actuator="hint")
     return replace(scenario, cost=cost, decision=decision, guest=guest, neighbours=())
 
@@ -261,6 +264,7 @@ def sleepers_under_fair(draw: st.DrawFn) -> Scenario:
     vms = [
         replace(
             vm,
+            count=1,
             vcpus=choice([1, 2]),
             threads=choice([0, 0, 2, 3]),
             compute=choice(["constant 3000", "exponential 2000", "exponential 40000"]),
@@ -269,7 +273,7 @@ def sleepers_under_fair(draw: st.DrawFn) -> Scenario:
             transactions=0,
             affinity=choice(places),
         )
-        for vm in scenario.vms().values()
+        for vm in scenario.tables().values()
     ]
     noise = replace(scenario.noise, rate_hz=choice([0, 3000]), burst_us=20)
     return replace(scenario, host=host, noise=noise, guest=vms[0], neighbours=tuple(vms[1:2]))
@@ -331,7 +335,7 @@ def extreme_scenarios(draw: st.DrawFn, wanted: tuple[str, object] | None = None)
         scenario = replace(scenario, neighbours=(*scenario.neighbours, *more))
     for name in draw(st.lists(st.sampled_from(sorted(ENDS)), min_size=1, max_size=3, unique=True)):
         group, _, field = name.partition(".")
-        one = draw(st.sampled_from(sorted(scenario.vms()))) if group == "guest" else group
+        one = draw(st.sampled_from(sorted(scenario.tables()))) if group == "guest" else group
         scenario = _changed(scenario, f"{one}.{field}", draw(values(ENDS[name])))
     return _changed(scenario, *wanted) if wanted else scenario
 
@@ -349,20 +353,20 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
     yield {name: value}
     yield {"host.ratelimit_us": 0, "host.sockets": 1, name: value}
     yield {"decision.actuator": "hint", name: value}  # a vCPU that is pinned cannot be pulled
-    yield {**{f"{vm}.affinity": "any" for vm in scenario.vms()}, name: value}
+    yield {**{f"{vm}.affinity": "any" for vm in scenario.tables()}, name: value}
     yield {"host.timeslice_ms": 1000, "host.pcpus": 256, name: value}
     yield {"host.tick_us": 100_000, "host.tsc_hz": 10**10, name: value}
     yield {"host.tick_jitter_cycles": 0, name: value}
-    yield {**{f"{vm}.threads": 0 for vm in scenario.vms()}, name: value}
+    yield {**{f"{vm}.threads": 0 for vm in scenario.tables()}, name: value}
     yield {"host.halt_poll_us": 0, name: value}  # only the fair scheduler polls
     vm = name.rpartition(".")[0]
-    if vm in scenario.vms():
+    if vm in scenario.tables():
         yield {f"{vm}.locks": 1, f"{vm}.lock_kind": "ticket", name: value}
         yield {f"{vm}.pv_spin_threshold": 0, f"{vm}.notify_after": 0, name: value}
         yield {f"{vm}.pv_spin_threshold": 0, f"{vm}.spin_in_user_mode": False, name: value}
         yield {f"{vm}.start": "fresh", name: value}
-        alone = {f"{other}.{field}": 1 for other in scenario.vms() for field in ("vcpus", "weight")}
-        yield {**alone, **{f"{other}.threads": 0 for other in scenario.vms()}, name: value}
+        alone = {f"{other}.{field}": 1 for other in scenario.tables() for field in ("vcpus", "weight", "count")}
+        yield {**alone, **{f"{other}.threads": 0 for other in scenario.tables()}, name: value}
 
 
 class TooLong(Exception):

@@ -149,4 +149,4 @@ FIELD: Mapping[str, Scenario] = {
 
 def every(name: str, **changes: object) -> dict[str, object]:
     """Overrides that give every VM of a world these settings."""
-    return {f"{vm}.{key}": value for vm in FIELD[name].vms() for key, value in changes.items()}
+    return {f"{vm}.{key}": value for vm in FIELD[name].tables() for key, value in changes.items()}

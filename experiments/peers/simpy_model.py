@@ -94,7 +94,7 @@ class SimpyModel:
     def __init__(self, scenario: Scenario, seed: int, rule: str = "xen-4.8") -> None:
         host, guest = scenario.host, scenario.guest
         if (
-            scenario.neighbours or scenario.noise.rate_hz or host.sockets > 1 or scenario.ple.kind != "window"
+            len(scenario.vms()) > 1 or scenario.noise.rate_hz or host.sockets > 1 or scenario.ple.kind != "window"
             or guest.lock_kind != "ticket" or guest.block_probability or guest.pv_spin_threshold
             or guest.spin_in_user_mode or not guest.transactions or rule not in BYPASSES
             or host.scheduler != "credit" or host.xen != "4.5" or host.placement != "spread" or guest.affinity != "any"

@@ -28,6 +28,7 @@ from ple_gym.evaluate.comparison import Comparison
 from ple_gym.evaluate.tables import (
     IDEAL_NOTE,
     RUN_NOTE,
+    VM_NOTE,
     bench_table,
     better_than_oracle,
     comparison_note,
@@ -38,6 +39,7 @@ from ple_gym.evaluate.tables import (
     run_table,
     scenario_table,
     summary,
+    vm_table,
 )
 from ple_gym.messages import plain
 from ple_gym.policies import Compiled, known_policies
@@ -109,6 +111,7 @@ JsonFile: TypeAlias = Annotated[
 TimelineFile: TypeAlias = Annotated[
     str, _file("FILE.png"), arg(help=f"draw the {TIMELINE_MS} ms with most PLE exits", help_behavior_hint="")
 ]
+PerVm: TypeAlias = Annotated[bool, arg(help="what each VM got done, and got, in a second table")]
 Threads: TypeAlias = Annotated[int, arg(metavar="N", help="worker threads; 0: one per CPU")]
 
 
@@ -164,6 +167,7 @@ class Simulate:
     policy: Annotated[str, arg(metavar="NAME", help="who decides at a PLE exit: as for compare --policies")] = "host"
     seeds: Seeds = "0:16"
     overrides: Overrides = ()
+    per_vm: PerVm = False
     json_file: JsonFile = ""
     timeline: TimelineFile = ""
     threads: Threads = 0
@@ -179,6 +183,8 @@ class Simulate:
         console.print(run_table(runs))
         console.print(RUN_NOTE)
         console.print(summary(comparison.rows()[0]))
+        if self.per_vm:
+            console.print(vm_table(comparison), VM_NOTE, sep="\n")
         if self.timeline:
             console.print(draw_timeline(self.timeline, comparison))
         write_json(
@@ -204,6 +210,7 @@ class Compare:
     policies: Policies = ()
     seeds: Seeds = "0:20"
     overrides: Overrides = ()
+    per_vm: PerVm = False
     json_file: JsonFile = ""
     timeline: TimelineFile = ""
     threads: Threads = 0
@@ -217,6 +224,8 @@ class Compare:
         console = console_for(self.json_file)
         console.print(comparison_table(comparison))
         console.print(comparison_note(comparison))
+        if self.per_vm:
+            console.print(vm_table(comparison), VM_NOTE, sep="\n")
         if self.timeline:
             console.print(draw_timeline(self.timeline, comparison))
         write_json(self.json_file, comparison.to_dict, argv)

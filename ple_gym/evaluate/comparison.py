@@ -29,6 +29,9 @@ from ple_gym.scenario.model import Scenario
 
 HOST = "host"
 
+#: What `Comparison.of_vm` gives, a field of a VM's record.
+VmNumber = Literal["transactions", "transactions_per_s", "longest_steal_ms", "share"]
+
 
 class Run(Record):
     """One run of a comparison, which JSON can hold: its seed, and the fields of a record."""
@@ -146,6 +149,10 @@ class Comparison:
     def makespans(self, name: str) -> Floats:
         """Makespan per policy of a row and per seed, seconds [k, n]; the limit for a run that did not finish."""
         return self._each(name, "simulated_s")
+
+    def of_vm(self, name: str, place: int, key: VmNumber) -> Floats:
+        """A number of one VM, per policy of a row and per seed [k, n]; `place` is as in `Scenario.vms`."""
+        return np.array([[run["vm"][place][key] for run in self.runs[policy]] for policy in self.members[name]], float)
 
     def log_ratio(self, name: str, reference: str) -> Ratio:
         """Mean of log(makespan / makespan under `reference`) of two rows, paired by seed."""

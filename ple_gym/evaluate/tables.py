@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from ple_gym.envs.registration import environment_id
 from ple_gym.episode import Cycles, total_cycles
 from ple_gym.evaluate.agents import LANES
-from ple_gym.evaluate.comparison import HOST, Comparison, Row, Run
+from ple_gym.evaluate.comparison import HOST, Comparison, Row, Run, VmNumber
 from ple_gym.evaluate.grid import Column, Grid
-from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, ENOUGH_RUNS, ENOUGH_TAIL, Estimate
+from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, ENOUGH_RUNS, ENOUGH_TAIL, Estimate, estimate
 from ple_gym.learned.file import PREFIX
 from ple_gym.policies import Compiled, known_policies
 from ple_gym.rules import Rule
@@ -152,6 +152,32 @@ def comparison_table(comparison: Comparison) -> Grid:
     title = f"{comparison.scenario.name}: {runs} seed{'s'[: runs > 1]}, times in ms"
     names = _policy_column([row.policy for row in rows], [_trainings(row) for row in rows])
     return Grid(names, outcome, tails, compared, title=title)
+
+
+def vm_table(comparison: Comparison) -> Grid:
+    """A line per row of a comparison and VM: what each VM got done, and got."""
+    rows = [(name, place) for name in comparison.members for place in range(len(comparison.scenario.vms()))]
+
+    def column(head: str, cell: Callable[[str, int], str]) -> Column:
+        return Column(head, [cell(name, place) for name, place in rows], right=True)
+
+    def mean(key: VmNumber, scale: float = 1.0) -> Callable[[str, int], str]:
+        return lambda name, place: interval(estimate(comparison.of_vm(name, place, key)), scale)
+
+    longest = column("steal", lambda name, place: number(comparison.of_vm(name, place, "longest_steal_ms").max()))
+    vms = list(comparison.scenario.vms())
+    return Grid(
+        _policy_column([name for name, _ in rows]),
+        [Column("VM", [vms[place] for _, place in rows])],
+        [column("done", mean("transactions")), column("per s", mean("transactions_per_s"))],
+        [column("share", mean("share", 100.0)), longest],
+        title=f"{comparison.scenario.name}: its VMs",
+    )
+
+
+VM_NOTE = """\
+done, per s: transactions of a run, and per simulated second until the VM is done. share: percent of all pCPU time.
+steal: the longest time, in ms, that a vCPU of the VM was runnable and off its pCPU, of all runs."""
 
 
 def comparison_note(comparison: Comparison) -> str:

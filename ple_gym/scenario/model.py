@@ -208,7 +208,7 @@ class Limit(Group):
 
 @dataclass(frozen=True, slots=True)
 class Vm(Group):
-    """One virtual machine and its work. Distributions are written as in `distributions.parse`, in cycles."""
+    """One virtual machine and its work, or `count` that are alike. Distributions are as in `distributions.parse`."""
 
     vcpus: Annotated[int, whole(1, 1024), "virtual CPUs; all VMs together have at most 1024"] = 8
     weight: Annotated[int, whole(1, 65_535), "the VM's credit weight, per active vCPU"] = 256
@@ -247,6 +247,7 @@ class Vm(Group):
         int, whole(1, MAX_THREADS, zero="one per vCPU"), f"threads that share the vCPUs; all VMs: at most {MAX_THREADS}"
     ] = 0
     thread_switch: Annotated[int, _CYCLES, "a vCPU's switch to another thread, with its cache refill; cycles"] = 3000
+    count: Annotated[int, whole(1, 1024), "VMs like this one; all VMs together have at most 1024 vCPUs"] = 1
 
 
 _GROUPS: Mapping[str, type[Group]] = MappingProxyType(
@@ -304,14 +305,22 @@ class Scenario:
         object.__setattr__(self, "neighbours", tuple(self.neighbours))
         _check_together(self)
 
-    def vms(self) -> dict[str, Vm]:
-        """Return all VMs by dotted name, in the simulator's order: `guest`, `neighbours.0`, ..."""
+    def tables(self) -> dict[str, Vm]:
+        """Return what is said of the VMs, by dotted name: `guest`, `neighbours.0`, ... Each stands for `count` VMs."""
         return {"guest": self.guest} | {f"neighbours.{i}": vm for i, vm in enumerate(self.neighbours)}
+
+    def vms(self) -> dict[str, Vm]:
+        """Return every VM by name, in the simulator's order: `guest`, `neighbours.0#0`, `neighbours.0#1`, ..."""
+        return {
+            name if vm.count == 1 else f"{name}#{number}": vm
+            for name, vm in self.tables().items()
+            for number in range(vm.count)
+        }
 
     @property
     def vcpus(self) -> int:
         """Virtual CPUs of all VMs."""
-        return sum(vm.vcpus for vm in self.vms().values())
+        return sum(vm.count * vm.vcpus for vm in self.tables().values())
 
     @property
     def actuator(self) -> str:
@@ -338,7 +347,7 @@ class Scenario:
         changes = dict(overrides)
         if "profile" in changes:
             changes = {**_profile(changes.pop("profile")), **changes}
-        for vm in self.vms():
+        for vm in self.tables():
             if f"{vm}.profile" in changes:
                 kernel = _guest_profile(f"{vm}.profile", changes.pop(f"{vm}.profile"))
                 changes = {**{f"{vm}.{name}": value for name, value in kernel.items()}, **changes}
@@ -425,7 +434,7 @@ class Scenario:
 
     def _flat(self) -> dict[str, tuple[Any, Kind]]:
         """Return value and kind of every parameter by dotted name."""
-        groups: dict[str, object] = {"": self} | {name: getattr(self, name) for name in _GROUPS} | self.vms()
+        groups: dict[str, object] = {"": self} | {name: getattr(self, name) for name in _GROUPS} | self.tables()
         return {
             f"{prefix}.{name}" if prefix else name: (getattr(group, name), kind)
             for prefix, group in groups.items()
@@ -491,7 +500,7 @@ def describe_parameters() -> dict[str, tuple[str, str]]:
 
 def _check_together(scenario: Scenario) -> None:
     """Raise ScenarioError if values do not fit together that are fine on their own."""
-    host, vms = scenario.host, scenario.vms()
+    host, vms = scenario.host, scenario.tables()
     if host.sockets > host.pcpus:
         raise ScenarioError(f"host.sockets = {host.sockets}: must be at most host.pcpus = {host.pcpus}")
     if host.ratelimit_us > host.timeslice_ms * 1000:
@@ -511,9 +520,12 @@ def _check_together(scenario: Scenario) -> None:
         )
     vcpus = scenario.vcpus
     if vcpus > MAX_VCPUS:
-        name, vm = max(vms.items(), key=lambda item: item[1].vcpus)
-        raise ScenarioError(f"{name}.vcpus = {vm.vcpus}: all VMs together must have 1..{MAX_VCPUS} vCPUs, not {vcpus}")
-    threads = sum(vm.threads for vm in vms.values())
+        name, vm = max(vms.items(), key=lambda item: item[1].count * item[1].vcpus)
+        times = f" in {vm.count} VMs" if vm.count > 1 else ""
+        raise ScenarioError(
+            f"{name}.vcpus = {vm.vcpus}{times}: all VMs together must have 1..{MAX_VCPUS} vCPUs, not {vcpus}"
+        )
+    threads = sum(vm.count * vm.threads for vm in vms.values())
     if threads > MAX_THREADS:
         name, vm = max(vms.items(), key=lambda item: item[1].threads)
         raise ScenarioError(
@@ -550,7 +562,7 @@ def _check_together(scenario: Scenario) -> None:
     # The accounting multiplies credits by weights; this bounds every product and keeps it in 64 bits.
     timeslice = host.timeslice_ms * host.tsc_hz // 1000
     most = 2**62 // (((host.credit_pcpus or host.pcpus) + vcpus) * timeslice)
-    weights = sum(vm.weight * vm.vcpus for vm in vms.values())
+    weights = sum(vm.count * vm.weight * vm.vcpus for vm in vms.values())
     if weights > most:
         name, vm = max(vms.items(), key=lambda item: item[1].weight)
         raise ScenarioError(
@@ -580,7 +592,7 @@ def _check_affinity(scenario: Scenario, setting: str, pcpus: tuple[int, ...]) ->
 
 def _doubts(scenario: Scenario) -> Iterable[str]:
     """Yield the warnings of a scenario."""
-    host, ple, vms = scenario.host, scenario.ple, scenario.vms()
+    host, ple, vms = scenario.host, scenario.ple, scenario.tables()
     timeslice = host.timeslice_ms * host.tsc_hz // 1000
     if getattr(ple, _switch(ple)) == 0 and not _notifies(scenario):
         yield f"{_OFF.format(_switch(ple))}, nothing is ever decided"
@@ -592,7 +604,8 @@ def _doubts(scenario: Scenario) -> Iterable[str]:
     for vm, names in alike.items():
         if not vm.locks:
             continue
-        name = names[0] if len(names) == 1 else f"{names[0]} (and {len(names) - 1} like it)"
+        others = vm.count * len(names) - 1
+        name = f"{names[0]} (and {others} like it)" if others else names[0]
         halt = vm.pv_spin_threshold * vm.spin_period
         if vm.spin_period > ple.gap > 0:
             yield f"{name}.spin_period = {vm.spin_period}: longer than ple.gap = {ple.gap}, PLE is silently dead"
@@ -618,7 +631,7 @@ def never_decides(scenario: Scenario) -> str | None:
     ple = scenario.ple
     if getattr(ple, _switch(ple)) == 0 and not _notifies(scenario):
         return _OFF.format(_switch(ple))
-    reasons = [_never_exits(name, vm, ple) for name, vm in scenario.vms().items()]
+    reasons = [_never_exits(name, vm, ple) for name, vm in scenario.tables().items()]
     if all(reasons):
         return reasons[0] if len(reasons) == 1 else f"{reasons[0]} (and no other VM ever exits either)"
     never_seen = ple.kind == "window" and not _notifies(scenario)
@@ -639,7 +652,7 @@ def _switch(ple: Ple) -> str:
 
 def _notifies(scenario: Scenario) -> bool:
     """Whether a VM has waiters that notify the hypervisor, whether PLE sees them or not."""
-    return any(vm.notify_after for vm in scenario.vms().values())
+    return any(vm.notify_after for vm in scenario.tables().values())
 
 
 def _never_exits(name: str, vm: Vm, ple: Ple) -> str | None:

@@ -66,7 +66,7 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
     `memory`: what a rule remembers in each lane.
     """
     tables = _Tables()
-    vms = (scenario.guest, *scenario.neighbours)
+    vms = tuple(scenario.vms().values())
     vm_parameters, programs = _vm_parameters(scenario, vms), _programs(vms, scenario.ple, tables)
     parameters = np.zeros(1, PARAMETERS)
     host, cost, ple, noise = scenario.host, scenario.cost, scenario.ple, scenario.noise
@@ -153,17 +153,16 @@ class Section(NamedTuple):
 
 def lane_sections(scenario: Scenario, scheduler: Host, memory: Memory) -> dict[str, Section]:
     """What a lane's row holds, in order: its layout, the arrays of `Lanes`, and the tests follow this table."""
-    pcpus, vms = scenario.host.pcpus, len(scenario.vms())
-    vcpus = sum(vm.vcpus for vm in scenario.vms().values())
-    locks = sum(vm.locks for vm in scenario.vms().values())
-    threads = sum(vm.threads for vm in scenario.vms().values())
+    vms = scenario.vms().values()
+    pcpus, vcpus = scenario.host.pcpus, scenario.vcpus
+    locks, threads = sum(vm.locks for vm in vms), sum(vm.threads for vm in vms)
     return {
         "world": Section(WORLD, (1,)),
-        "vm": Section(VM, (vms,)),
-        "memory": Section(INT64, (vms * memory.per_vm + vcpus * memory.per_vcpu,), visible=True),
+        "vm": Section(VM, (len(vms),)),
+        "memory": Section(INT64, (len(vms) * memory.per_vm + vcpus * memory.per_vcpu,), visible=True),
         "pcpu": Section(PCPU, (pcpus,), visible=True),
         "host_world": Section(scheduler.WORLD, (1,), visible=True),
-        "host_vm": Section(scheduler.VM, (vms,), visible=True),
+        "host_vm": Section(scheduler.VM, (len(vms),), visible=True),
         "host_pcpu": Section(scheduler.PCPU, (pcpus,), visible=True),
         "clock": Section(CLOCK, (pcpus,)),
         "vcpu": Section(VCPU, (vcpus,), visible=True),

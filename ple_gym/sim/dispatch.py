@@ -123,6 +123,9 @@ def switch(s, p, v, t, handler):
     pcpu.dispatched_at = t
     pcpu.slice_end = s.host.set_next(s, p, v, t)
     pcpu.entry += par.switch
+    vm = s.vm[vcpu.vm]
+    if t - vcpu.queued_since > vm.longest_steal:
+        vm.longest_steal = t - vcpu.queued_since
     vcpu.last_pcpu = p
     vcpu.pcpu = p
     vcpu.state = RUNNING

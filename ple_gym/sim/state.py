@@ -169,6 +169,7 @@ VM = np.dtype(
         ("finish", "i8"),  # cycles, INF while unfinished
         ("useful", "i8"),  # cycles of progress of its vCPUs
         ("ready_head", "u4"), ("ready_tail", "u4"),  # its threads that wait for a vCPU, along `next`, or NONE
+        ("longest_steal", "i8"),  # cycles that one of its vCPUs was queued before it ran again, at most (13)
     ],
     align=True,
 )  # fmt: skip

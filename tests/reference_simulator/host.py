@@ -140,6 +140,7 @@ class Host:
             same_socket = chosen.last_pcpu.socket == p.socket
             refill = parameters.migration if same_socket else parameters.remote_migration
         chosen.cold = max(chosen.cold, refill)
+        chosen.vm.longest_steal = max(chosen.vm.longest_steal, t - chosen.queued_since)  # 13
         p.last_vcpu = chosen
         p.came_from = chosen.pcpu
         chosen.last_pcpu = chosen.pcpu = p

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from .state import State
+
 if TYPE_CHECKING:
+    from .state import Vm
     from .world import World
 
 
@@ -76,5 +79,20 @@ def report(world: World, finished: bool) -> dict[str, Any]:
             "max": max(c.exits_per_acquisition, default=0),
         },
         "ple_per_dispatch": {"max": max(c.exits_per_dispatch, default=0), "mode": mode(c.exits_per_dispatch)},
-        "vms": [{"used": vm.used, "useful": vm.useful, "finish": vm.finish} for vm in world.vms],
+        "vms": [
+            {
+                "used": vm.used,
+                "useful": vm.useful,
+                "finish": vm.finish,
+                "completed": vm.completed,
+                "longest_steal": longest_steal(world, vm),
+            }
+            for vm in world.vms
+        ],
     }
+
+
+def longest_steal(world: World, vm: Vm) -> int:
+    """With those that still wait."""
+    waiting = [world.now - v.queued_since for v in vm.vcpus if v.state is State.QUEUED]
+    return max([vm.longest_steal, *waiting])

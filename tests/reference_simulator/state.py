@@ -173,6 +173,7 @@ class Vm:
         self.last_boosted = self.vcpu_count - 1  # a number within the VM
         self.used = 0
         self.useful = 0
+        self.longest_steal = 0
 
 
 class Parameters:

@@ -48,7 +48,9 @@ class World:
             Pcpu(p, p * parameters.sockets // parameters.pcpus, idle_bias=last, last_tickle=last)
             for p in range(parameters.pcpus)
         ]
-        self.vms = [Vm(m, fields) for m, fields in enumerate([scenario["guest"], *scenario["neighbours"]])]
+        tables = [scenario["guest"], *scenario["neighbours"]]
+        each = [fields for fields in tables for _ in range(fields.get("count", 1))]
+        self.vms = [Vm(m, fields) for m, fields in enumerate(each)]
         self.vcpus: list[Vcpu] = []
         total = sum(vm.vcpu_count for vm in self.vms)
         for vm in self.vms:
