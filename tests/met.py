@@ -124,8 +124,6 @@ def combination(*parts: object) -> str:
     return " x ".join(map(str, parts))
 
 
-#: Met in fewer worlds: for hints to fail, their target must wait on a pCPU that is being woken.
-SELDOM = ("hints_failed > 0", "guest.spin_in_user_mode changed")
 COMBINATIONS = [combination(*parts) for parts in product(ENDS["host.scheduler"], ACTUATORS, LOCK_KINDS)]
 
 
@@ -138,8 +136,8 @@ def met_in(met: Met) -> Iterator[str]:
 
 
 def lacking(counts: Mapping[str, int], least: int) -> list[str]:
-    """What too few worlds had: features, combinations and what is met seldom (a tenth of `least`), and exits."""
-    enough = dict.fromkeys(FEATURES, least) | dict.fromkeys((*COMBINATIONS, *SELDOM), least // 10)
+    """What too few worlds had: features, combinations (a tenth of `least`), and exits."""
+    enough = dict.fromkeys(FEATURES, least) | dict.fromkeys(COMBINATIONS, least // 10)
     enough[EXITS] = round(SHARE * counts[ALL])
     return [f"{name}: {counts.get(name, 0)}, not {most}" for name, most in enough.items() if counts.get(name, 0) < most]
 

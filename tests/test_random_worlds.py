@@ -38,7 +38,8 @@ LONGER = [1, 4, 16] if JIT_ENABLED else [1]
 #: Kinds of worlds under the fair scheduler and under the others, as often as they stand here.
 FAIR = [
     *[under_fair(contended_scenarios())] * 13,
-    *(under_fair(scenarios()), one_to_one_under_fair(), long_under_fair(), sleepers_under_fair()),
+    *[one_to_one_under_fair()] * 7,
+    *(under_fair(scenarios()), long_under_fair(), sleepers_under_fair()),
 ]
 OTHERS = [contended_scenarios()] * 15 + [scenarios()]
 

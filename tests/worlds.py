@@ -91,7 +91,7 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
     """A VM; an endless one is a busy neighbour that may still use locks."""
     locks = draw(st.integers(0, 4))
     kind = draw(st.sampled_from(["ticket", *LOCK_KINDS]))
-    user, halts = draw(st.sampled_from([False, False, False, True])), draw(st.sampled_from([0, 0, 5, 200, 600]))
+    user, halts = draw(st.sampled_from([False] * 3 + [True] * 2)), draw(st.sampled_from([0, 0, 5, 200, 600]))
     halts *= LOCK_KINDS[kind].halts
     vcpus = draw(st.integers(1, 7))
     return Vm(
@@ -244,14 +244,29 @@ def long_under_fair(draw: st.DrawFn) -> Scenario:
 
 @st.composite
 def one_to_one_under_fair(draw: st.DrawFn) -> Scenario:
-    """A contended world under Linux's fair scheduler in which each vCPU has a pCPU of its own: hints fail."""
+    """A world under Linux's fair scheduler in which each vCPU has a pCPU of its own, slow to wake: hints fail."""
     scenario = draw(under_fair(contended_scenarios()))
-    pcpus = scenario.host.pcpus
+    vcpus = max(scenario.host.pcpus, 4)
     guest = replace(
-        scenario.guest, vcpus=pcpus, threads=draw(threads(pcpus)), affinity="pinned", block_probability=0.2, count=1
+        scenario.guest,
+        vcpus=vcpus,
+        threads=draw(threads(vcpus)),
+        affinity="pinned",
+        hold="exponential 100000",
+        compute="exponential 2000",
+        block_probability=draw(st.sampled_from([0.2, 0.5])),
+        block="exponential 2000",
+        count=1,
     )
-    cost, decision = replace(scenario.cost, ipi=5000), replace(scenario.decision, actuator="hint")
-    return replace(scenario, cost=cost, decision=decision, guest=guest, neighbours=())
+    return replace(
+        scenario,
+        host=replace(scenario.host, pcpus=vcpus),
+        cost=replace(scenario.cost, ipi=draw(st.sampled_from([5000, 100_000]))),
+        decision=replace(scenario.decision, actuator="hint"),
+        ple=replace(scenario.ple, gap=5000, window=64, count=1),
+        guest=guest,
+        neighbours=(),
+    )
 
 
 @st.composite
