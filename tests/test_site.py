@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import doctest
+import inspect
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -135,3 +139,47 @@ def test_lists_are_spaced_as_the_site_needs_them() -> None:
 
 def test_parameters_are_shown_with_their_defaults() -> None:
     assert "| `host.ratelimit_us` | 0 (off) or 100..500000 | 1000 |" in files.pages()["reference/parameters.md"]
+
+
+def docstring_of(name: str) -> str:
+    """What stands below a public name where it is defined; of data that is a text behind its assignment."""
+    value = getattr(ple_gym, name)
+    if inspect.ismodule(value) or inspect.isclass(value) or inspect.isfunction(value):
+        return inspect.getdoc(value) or ""
+    for file in (ROOT / "ple_gym").rglob("*.py"):
+        body = ast.parse(file.read_text(encoding="utf-8")).body
+        for node, follower in pairwise(body):
+            target = getattr(node, "target", None) or getattr(node, "targets", [None])[0]
+            is_text = isinstance(follower, ast.Expr) and isinstance(follower.value, ast.Constant)
+            if is_text and isinstance(target, ast.Name) and target.id == name:
+                return inspect.cleandoc(follower.value.value)
+    return ""
+
+
+@pytest.mark.parametrize("name", ple_gym.__all__)
+def test_a_public_name_is_explained_with_an_example_that_is_true(name: str) -> None:
+    text = docstring_of(name)
+    assert len(text.partition("Examples:")[0]) > 40, text
+    example = doctest.DocTestParser().get_doctest(text, {"ple_gym": ple_gym}, name, None, 0)
+    assert example.examples, f"{name} has no example"
+    said: list[str] = []
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    runner.run(example, out=said.append)
+    assert not runner.failures, "".join(said)
+
+
+@pytest.mark.parametrize(
+    "name", ("PleEnv", "PleVectorEnv", "Scenario", "Group", "compare", "load", "make_sb3", "simulate")
+)
+def test_what_takes_input_of_users_says_what_it_raises(name: str) -> None:
+    assert re.search(r"^Raises:\n +[A-Z]\w*Error\b", docstring_of(name), re.MULTILINE)
+
+
+def test_arrays_have_shapes() -> None:
+    shapes = {
+        "PleEnv": "int8 [V + 1]",
+        "PleVectorEnv": "int64 [N]",
+        "record": "int64 [n, 5]",
+        "VCPU_FEATURES": "F texts",
+    }
+    assert [name for name, shape in shapes.items() if shape not in docstring_of(name)] == []
