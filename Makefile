@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo train test test-floor test-rllib test-clients test-cluster explore reproduce reproduce-quick format lint type docs bench boundscheck nojit wheel clean
+.PHONY: help setup demo train test test-floor test-rllib test-clients test-cluster explore reproduce reproduce-quick format lint type site docs docs-serve bench boundscheck nojit wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -82,8 +82,15 @@ lint: $(VENV)/.dev-stamp ## Check style and formatting
 type: $(VENV)/.dev-stamp ## Check types
 	$(BIN)/mypy
 
-docs: $(VENV)/.dev-stamp ## Check links in the documents and run their examples
-	$(BIN)/python -m pytest tests/test_docs.py
+site: $(VENV)/.docs-stamp ## Build the site into build/site; a warning or a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "build/site/index.html"
+
+docs: site ## Build the site, check links in the documents and run their examples
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_site.py
+
+docs-serve: $(VENV)/.docs-stamp ## Show the site at http://127.0.0.1:8000, anew after each change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
 
 bench: $(VENV)/.bench-stamp ## Measure speed, beside others (about four minutes)
 	$(BIN)/ple-gym bench $(BENCH_FLAGS)
@@ -127,6 +134,11 @@ $(VENV)/.dev-stamp: pyproject.toml $(CONSTRAINTS) constraints/pins.txt | $(BIN)/
 	$(PIP_INSTALL) -e '.[viz,agents,experiments,dev]'
 	@# This set contains the core.
 	@touch $(VENV)/.core-stamp $@
+
+$(VENV)/.docs-stamp: $(VENV)/.dev-stamp
+	@echo "Installing what the site is built with into $(VENV) (once, seconds)"
+	$(PIP_INSTALL) -e '.[docs]'
+	@touch $@
 
 .venv-floor/.stamp: pyproject.toml constraints/floor.txt constraints/pins.txt | .venv-floor/bin/python
 	@echo "Installing ple-gym with the oldest supported Gymnasium and numba into .venv-floor (once, about two minutes)"

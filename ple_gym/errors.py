@@ -15,23 +15,53 @@
 a wrong time (a step before the first reset, a scenario in which nothing can ever be decided), TypeError where a call
 does not fit its function, ValueError where a saved state does not fit, ModuleNotFoundError where an extra is not
 installed, and OSError where a file cannot be written.
+
+Examples:
+    >>> issubclass(ple_gym.ScenarioError, ple_gym.errors.PleError)
+    True
 """
 
 
 class PleError(Exception):
-    """The user can put this right; the message says how, in one line."""
+    """The user can put this right; the message says how, in one line.
+
+    Examples:
+        >>> try:
+        ...     ple_gym.compare("Storm", ["kvm"], seeds="5:1")
+        ... except ple_gym.PleError as error:
+        ...     print(type(error).__name__)
+        ArgumentError
+    """
 
 
 class ScenarioError(PleError, ValueError):
-    """A scenario is wrong: the message has the dotted name of the parameter, its value, and what is allowed."""
+    """A scenario is wrong: the message has the dotted name of the parameter, its value, and what is allowed.
+
+    Examples:
+        >>> ple_gym.load("Storm").with_overrides({"host.pcpus": 0})
+        Traceback (most recent call last):
+        ple_gym.errors.ScenarioError: host.pcpus = 0: must be 1..256
+    """
 
 
 class PolicyError(PleError, ValueError):
-    """A policy is unknown, its file is damaged, it does not fit the scenario, or an agent breaks its promises."""
+    """A policy is unknown, its file is damaged, it does not fit the scenario, or an agent breaks its promises.
+
+    Examples:
+        >>> ple_gym.simulate("Storm", "kwm")
+        Traceback (most recent call last):
+        ple_gym.errors.PolicyError: unknown policy 'kwm'; did you mean 'kvm'? known: ...
+    """
 
 
 class ArgumentError(PleError, ValueError):
-    """An argument that is neither a scenario nor a policy is wrong: seeds, threads, an option, an action."""
+    """An argument that is neither a scenario nor a policy is wrong: seeds, threads, an option, an action.
+
+    Examples:
+        >>> ple_gym.PleEnv("Storm", reward="speed")
+        Traceback (most recent call last):
+        ple_gym.errors.ArgumentError: unknown reward 'speed'; known: waste, time, fair
+    """
 
 
 class UsageError(PleError):

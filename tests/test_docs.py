@@ -20,6 +20,8 @@ from ple_gym.scenario.builtin import SCENARIOS
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+#: Pages of the site, from docs/: those without a file are generated when it is built, which checks their links.
+PAGES = set(re.findall(r"\b([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
 
 FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
 INLINE_CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
@@ -69,6 +71,12 @@ def heading_anchors(document: Path) -> set[str]:
     return anchors
 
 
+def is_generated(target: Path) -> bool:
+    """Whether there is such a page on the site only."""
+    docs = ROOT / "docs"
+    return not target.exists() and target.is_relative_to(docs) and target.relative_to(docs).as_posix() in PAGES
+
+
 def broken_links(document: Path) -> list[str]:
     """Return one line for each relative link in the document that leads nowhere."""
     broken = []
@@ -79,6 +87,8 @@ def broken_links(document: Path) -> list[str]:
                 continue
             path, _, fragment = unquote(match["target"]).partition("#")
             target = (document.parent / path).resolve() if path else document
+            if is_generated(target):
+                continue
             if not target.is_relative_to(ROOT) or not target.exists():
                 broken.append(f"{document.name}:{number}: {match['target']}: no such file in the repository")
             elif fragment and target.suffix == ".md" and fragment not in heading_anchors(target):

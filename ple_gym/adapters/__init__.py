@@ -29,6 +29,13 @@ def make_sb3(
         ScenarioError: an unknown scenario, or a parameter out of its range.
         ArgumentError: an unknown word or a number out of its range for another option.
         ModuleNotFoundError: Stable-Baselines3 is not installed; the message names the extra that brings it.
+
+    Examples:
+        >>> envs = ple_gym.make_sb3("TicketOrder", num_envs=4, seed=0)
+        >>> envs.reset().shape, int(envs.action_space.n)
+        ((4, 127), 7)
+        >>> envs.env_method("action_masks")[0].dtype
+        dtype('bool')
     """
     from ple_gym.adapters.sb3 import PleVecEnv
     from ple_gym.envs.vector import PleVectorEnv

@@ -105,6 +105,15 @@ class PleEnv(gym.Env[Any, Any]):
     Raises:
         ScenarioError: an unknown scenario, or a parameter out of its range.
         ArgumentError: an unknown word for another option.
+
+    Examples:
+        >>> env = ple_gym.PleEnv("TicketOrder", information="oracle", observation="tokens")
+        >>> observation, info = env.reset(seed=0)
+        >>> observation["vcpus"].shape, observation["host"].shape, info["action_mask"].shape
+        ((6, 27), (13,), (7,))
+        >>> observation, reward, terminated, truncated, info = env.step(6)  # defers to the host
+        >>> terminated, truncated
+        (False, False)
     """
 
     metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 10}

@@ -83,6 +83,15 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
     Raises:
         ScenarioError: an unknown scenario, or a parameter out of its range.
         ArgumentError: an unknown word or a number out of its range for another option.
+
+    Examples:
+        >>> envs = ple_gym.PleVectorEnv(3, "TicketOrder")
+        >>> observations, infos = envs.reset(seed=0)
+        >>> observations.shape, infos["action_mask"].shape
+        ((3, 127), (3, 7))
+        >>> observations, rewards, terminations, truncations, infos = envs.step(envs.sample_actions())
+        >>> rewards.shape, infos["elapsed_cycles"].dtype
+        ((3,), dtype('int64'))
     """
 
     def __init__(

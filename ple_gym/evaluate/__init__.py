@@ -1,4 +1,9 @@
-"""Run scenarios under policies, and compare these fairly."""
+"""Run scenarios under policies, and compare these fairly.
+
+Examples:
+    >>> ple_gym.evaluate.parse_seeds("0:16")
+    range(0, 16)
+"""
 
 from ple_gym.evaluate.agents import Agent, Predicts
 from ple_gym.evaluate.comparison import Comparison, Row, Run

@@ -96,6 +96,11 @@ def simulate(
 
     Raises:
         ScenarioError, PolicyError, ArgumentError: an unknown name or a wrong value.
+
+    Examples:
+        >>> runs = ple_gym.simulate("TicketOrder", "kvm", seeds=range(2), overrides={"guest.transactions": 12})
+        >>> [run["ple_exits"] for run in runs]
+        [57, 57]
     """
     task = _Task(_resolve(scenario, overrides), load_policy(policy), _checked(seeds))
     return _run_all([task], progress, threads)[0].runs
@@ -283,6 +288,10 @@ class Group:
 
     Raises:
         PolicyError: a name that is empty or a policy's, no policies, one of them twice, or one that is not learned.
+
+    Examples:
+        >>> ple_gym.Group("set-ppo", ["learned:storm-set"])
+        Group(name='set-ppo', policies=('learned:storm-set',))
     """
 
     name: str
@@ -313,6 +322,14 @@ def compare(
     Several trained policies of one learner are one row if they come as a `Group`. Other arguments and errors are as in
     `simulate`, with one difference: a tuple stands for several policies here, so that a pair (name, agent) must be in a
     list: `compare("Storm", ["kvm", ("mine", agent)])`.
+
+    Raises:
+        ScenarioError, PolicyError, ArgumentError: an unknown name or a wrong value.
+
+    Examples:
+        >>> comparison = ple_gym.compare("TicketOrder", ["xen-4.8", "oracle"], seeds=range(3))
+        >>> {row.policy: round(1e3 * row.makespan_s.mean, 3) for row in comparison.rows()}  # milliseconds
+        {'xen-4.8': 0.25, 'oracle': 0.213}
     """
     return compare_all([scenario], policies, seeds, overrides, progress, threads)[0]
 

@@ -2,6 +2,11 @@
 
 `rule` makes a rule of a function, `helpers.py` has what most of them need, `RULES` are the built-in ones by name: those
 of every module here. A new family is a file in this folder (docs/howto/add-a-rule.md).
+
+Examples:
+    >>> kvm = ple_gym.rules.RULES["kvm"]
+    >>> kvm.information, kvm.actuator
+    ('hypervisor', 'pull')
 """
 
 from importlib import import_module

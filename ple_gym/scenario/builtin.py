@@ -144,8 +144,16 @@ _ALL = (
     ),
 )
 
-#: The built-in scenarios by name. The Gymnasium id of each is `PLE/<name>-v0`.
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType({scenario.name: scenario for scenario in _ALL})
+"""The built-in scenarios by name, in a mapping that cannot be changed. The Gymnasium id of each is `PLE/<name>-v0`.
+
+Raises:
+    KeyError: there is no such name.
+
+Examples:
+    >>> ple_gym.SCENARIOS["Storm"].vcpus, ple_gym.SCENARIOS["Storm"].host.pcpus
+    (32, 4)
+"""
 
 #: What each is for: small with a known best answer, speed and training, or reproducing the paper.
 SUITES: Mapping[str, str] = MappingProxyType(
@@ -165,6 +173,10 @@ def load(name: str) -> Scenario:
 
     Raises:
         ScenarioError: no such scenario, or the file cannot be read or is wrong.
+
+    Examples:
+        >>> ple_gym.load("Paper8") == ple_gym.load("PLE/Paper8-v0")
+        True
     """
     readers = {".toml": Scenario.from_toml, ".json": Scenario.from_json}
     path = Path(name)

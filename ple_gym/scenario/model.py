@@ -281,6 +281,13 @@ class Scenario:
 
     Raises:
         ScenarioError: a value is out of range, or two values do not fit together.
+
+    Examples:
+        >>> pair = ple_gym.Scenario(name="Pair").with_overrides({"host.pcpus": 2, "guest.vcpus": 4})
+        >>> pair.vcpus, pair.host.ratelimit_us  # the last in microseconds
+        (4, 1000)
+        >>> ple_gym.Scenario.from_toml(pair.to_toml()) == pair
+        True
     """
 
     name: Annotated[str, TEXT, "name"] = "custom"

@@ -26,7 +26,13 @@ class _EnoughError(Exception):
 
 
 def record(scenario: Scenario, policy: str, seed: int, events: int = TRACE_EVENTS) -> Ints:
-    """Run one seed and return its trace (`ple_gym.traces.events`): the newest `events` events at most, int64 [n, 5]."""
+    """Run one seed and return its trace (`ple_gym.traces.events`): the newest `events` events at most, int64 [n, 5].
+
+    Examples:
+        >>> trace = ple_gym.record(ple_gym.SCENARIOS["HolderPreempted"], "oracle", seed=0)
+        >>> trace.shape, trace.dtype
+        ((14, 5), dtype('int64'))
+    """
     ring, lanes = _ring(events), Lanes(scenario, 1, policy=policy)
     lanes.run(0, seed, ring)
     return unrolled(ring, int(lanes.world["traced"][0]))

@@ -183,9 +183,27 @@ def table_of(scheduler: str) -> Table:
     return joined(NEUTRAL_VCPU, NEUTRAL_HOST, OWN.get(scheduler, Table((), ())))
 
 
-#: Names at the hypervisor level under Xen's credit scheduler, in order: of a vCPU and of the host.
 VCPU_FEATURES = table_of(credit.NAME).vcpu_names(HYPERVISOR)
+"""Names of the features of a vCPU at level `hypervisor` under Xen's credit scheduler, in their order: F texts.
+
+Under other schedulers, and at other levels, `names_at` says them. docs/observation.md has ranges and units.
+
+Examples:
+    >>> queued = ple_gym.VCPU_FEATURES.index("queued")
+    >>> observation, info = ple_gym.PleEnv("TicketOrder", observation="tokens").reset(seed=0)
+    >>> observation["vcpus"][:, queued]
+    array([1., 1., 1., 1., 0., 0.], dtype=float32)
+"""
+
 HOST_FEATURES = table_of(credit.NAME).host_names
+"""Names of the features of the host under Xen's credit scheduler, in their order: G texts.
+
+Examples:
+    >>> idle = ple_gym.HOST_FEATURES.index("idle")
+    >>> observation, info = ple_gym.PleEnv("TicketOrder", observation="tokens").reset(seed=0)
+    >>> float(observation["host"][idle])  # a share of all pCPUs
+    0.0
+"""
 
 
 def names_at(information: str, scheduler: str = credit.NAME) -> tuple[str, ...]:
