@@ -8,9 +8,9 @@ from ple_gym.sim import rng
 from ple_gym.sim.affinity import holds_pcpu, listed
 from ple_gym.sim.calendar import earliest, find_next_wake, refresh, refresh_host
 from ple_gym.sim.dispatch import noise_event, noise_gap, schedule, wake
-from ple_gym.sim.guest.locks import acquire, try_lock
-from ple_gym.sim.guest.program import begin_section, take_transaction
-from ple_gym.sim.guest.running import end_hold, lock_operation, run_on
+from ple_gym.sim.guest.locks import try_lock
+from ple_gym.sim.guest.program import take_transaction
+from ple_gym.sim.guest.running import begin_transaction, next_steps, run_on, spin_ends, work_ends
 from ple_gym.sim.guest.waits import available
 from ple_gym.sim.host.runqueue import put
 from ple_gym.sim.jit import called, inlined
@@ -85,7 +85,7 @@ def start_world(s):
                 if s.program[m].convoy:
                     join_convoy(s, v)
                 else:
-                    begin_section(s, v, np.int64(0))
+                    begin_transaction(s, v, np.int64(0))
     for i in range(par.vcpus):
         v = np.uint32(i)
         if s.vcpu[v].state == QUEUED:
@@ -172,17 +172,14 @@ def guest_event(s, p, t):
     """The next event of p's guest (7.4). Returns whether p must reschedule; sets status DECIDE for a PLE exit."""
     v = s.pcpu[p].current
     guest = s.guest[v]
-    kicked = NONE
-    if guest.phase == HOLD:
-        kicked = end_hold(s, v, t)
-    elif guest.phase != SPIN:
-        lock_operation(s, v, t)
+    if guest.phase != SPIN:
+        kicked = work_ends(s, v, t)
     elif guest.attempt_at <= t:
         if not available(s, v):  # a poller: somebody was faster
             guest.attempt_at = INF
             s.clock[p].guest_at = guest.exit_at
             return False
-        acquire(s, v, t)
+        kicked = spin_ends(s, v, t)
     elif guest.exit_at > t or (s.program[s.vcpu[v].vm].halt > 0 and guest.halt_left <= 0 and not available(s, v)):
         guest.halted = 1
         guest.wake_at = INF
@@ -196,8 +193,9 @@ def guest_event(s, p, t):
         s.world[0].deciding = p
         s.world[0].status = DECIDE
         return False
-    if kicked != NONE:
+    while kicked != NONE:
         wake(s, kicked, t)
+        kicked = next_steps(s, v, t)
     if s.vcpu[v].state != RUNNING:
         return True
     run_on(s, p, v, t)

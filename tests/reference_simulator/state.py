@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any
 
 from .draws import table
+from .program import steps_of
 
 INF = 1 << 62
 
@@ -61,6 +62,9 @@ class Vcpu:
     cold: int = 0
     transaction: int = 0
     section: int = 0
+    step: int = 0  # 7.6: the next one
+    executed: int = 0
+    held: list[Lock] = field(default_factory=list)  # in the order they were taken
     lock: Lock | None = None
     try_at: int = 0
     acquire_exits: int = 0
@@ -147,6 +151,7 @@ class Vm:
         self.halt = int(fields["pv_spin_threshold"]) * self.spin_period
         self.pc_classes = int(fields["pc_classes"])
         self.convoy = fields["start"] == "convoy"
+        self.steps = steps_of(fields.get("program", ""), len(self.locks))
 
         self.vcpus: list[Vcpu] = []
         self.next_transaction = 0

@@ -32,6 +32,8 @@ def take_transaction(s, v, t):
         s.vm[m].next_transaction = n + 1
         s.guest[v].transaction = n
         s.guest[v].section = 0
+        s.guest[v].step = 0
+        s.guest[v].executed = 0
 
 
 @inlined
@@ -43,24 +45,37 @@ def begin_section(s, v, t):
     guest.remaining = max(1, sample(s.tables, program.compute, rng.high(bits)))
     guest.phase = KERNEL if rng.low(bits) < program.kernel_below else USER
     if program.block_below > 0 and rng.low(work_draw(s, v, HOLD_DRAW)) < program.block_below:
-        guest.wake_at = t + max(1, sample(s.tables, program.block, rng.high(work_draw(s, v, BLOCK_DRAW))))
-        s.vcpu[v].state = BLOCKED
-        s.world[0].next_wake = min(s.world[0].next_wake, guest.wake_at)
-        note(s, t, SLEPT, s.vcpu[v].pcpu, v, NONE)
+        sleep(s, v, t, sample(s.tables, program.block, rng.high(work_draw(s, v, BLOCK_DRAW))))
+
+
+@inlined
+def sleep(s, v, t, cycles):
+    """v sleeps for so long, for a cycle at least."""
+    guest = s.guest[v]
+    guest.wake_at = t + max(1, cycles)
+    s.vcpu[v].state = BLOCKED
+    s.world[0].next_wake = min(s.world[0].next_wake, guest.wake_at)
+    note(s, t, SLEPT, s.vcpu[v].pcpu, v, NONE)
+
+
+@inlined
+def end_transaction(s, v, t):
+    """v has ended a transaction: it takes the next one; DONE if there is none."""
+    m = s.vcpu[v].vm
+    s.vm[m].completed += 1
+    if s.vm[m].completed == s.program[m].transactions:
+        s.vm[m].finish = t
+        s.world[0].finished_vms += 1
+    take_transaction(s, v, t)
 
 
 @inlined
 def next_section(s, v, t):
     """v has ended a section: go on with the next one, or with the next transaction."""
-    m = s.vcpu[v].vm
     guest = s.guest[v]
     guest.section += 1
-    if guest.section == s.program[m].sections:
-        s.vm[m].completed += 1
-        if s.vm[m].completed == s.program[m].transactions:
-            s.vm[m].finish = t
-            s.world[0].finished_vms += 1
-        take_transaction(s, v, t)
+    if guest.section == s.program[s.vcpu[v].vm].sections:
+        end_transaction(s, v, t)
         if s.vcpu[v].state == DONE:
             return
     begin_section(s, v, t)
