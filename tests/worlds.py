@@ -48,6 +48,7 @@ hosts = st.builds(
     runqueue=st.sampled_from(["cpu", "socket", "all"]),
     yield_bypasses_ratelimit=st.sampled_from([AS_IN_XEN, AS_IN_XEN, False, True]),
     fresh_ratelimit_slice=st.sampled_from([AS_IN_XEN, AS_IN_XEN, False, True]),
+    defer_preemption_us=st.sampled_from([0, 0, 30, 1000]),
 )
 noises = st.builds(
     Noise,

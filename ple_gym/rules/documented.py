@@ -28,6 +28,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "slice_end": "end of the time slice; more than 2^60: none",
         "decided_at": "time of the last decision here",
         "locked_until": "time at which the last decision lets go of its runqueue's lock",
+        "deferred_until": "time at which a preemption that is deferred must take place; 0: none is",
     },
     "vcpu": {
         "state": "RUNNING, QUEUED, BLOCKED or DONE",

@@ -126,6 +126,10 @@ class Host(Group):
     migration_cost_us: Annotated[
         int, whole(1, 100_000, zero="none is hot"), "who has run so recently is not moved to another pCPU (fair)"
     ] = 500
+    # A remedy of the guest's preempted holders, in no host here as it ships: hypervisor-wide, whatever the scheduler.
+    defer_preemption_us: Annotated[
+        int, whole(1, 100_000, zero="off"), "a vCPU in kernel mode is preempted when it leaves it, or so much later"
+    ] = 0
     load_balance: Annotated[bool, FLAG, "pCPUs even out their queues at ticks, also across sockets (fair)"] = True
 
 

@@ -95,6 +95,7 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "remote_migration": cost.remote_migration,
         "ipi": cost.ipi,
         "line": cost.line,
+        "defer_preemption": host.defer_preemption_us * hz // 10**6,
         "ple_kind": _PLE_KINDS[ple.kind],
         "gap": ple.gap,
         "window": ple.window,

@@ -16,6 +16,7 @@ from ple_gym.sim.state import (
     BLOCKED,
     BURSTING,
     BY_EXIT,
+    BY_TIMER,
     DISPATCH_EXITS,
     DONE,
     GUEST,
@@ -69,6 +70,7 @@ def leave(s, p, v, t, why):
     vcpu.left_kernel = not asleep and phase != USER
     vcpu.left_at = t
     vcpu.last_run = t - pcpu.dispatched_at
+    pcpu.deferred_until = 0
     if pcpu.dispatch_exits > 0:
         world.dispatch_exits_max = max(world.dispatch_exits_max, pcpu.dispatch_exits)
         s.histogram[DISPATCH_EXITS, min(EXACT_DISPATCH_EXITS, pcpu.dispatch_exits)] += 1
@@ -139,11 +141,32 @@ def answer_hint(s, p, chosen):
 
 
 @called
+def defers(s, p, t):
+    """Whether p's vCPU, whom a timer would preempt, goes on for a while since it is in kernel mode (9.11)."""
+    pcpu = s.pcpu[p]
+    v = pcpu.current
+    if v == NONE or s.vcpu[v].state != RUNNING or s.vcpu[v].moving != 0 or s.guest[v].phase == USER:
+        return False
+    if pcpu.deferred_until == 0:
+        pcpu.deferred_until = t + s.par[0].defer_preemption
+    if pcpu.deferred_until <= t:
+        return False
+    pcpu.resched_at = pcpu.deferred_until
+    pcpu.slice_end = INF
+    go_on(s, p, t, np.int64(0))
+    return True
+
+
+@called
 def schedule(s, p, t, cause):
     """Let the host choose who runs on p now; `cause`: BY_TIMER, or BY_EXIT, whose cost is in `exit_until`."""
     pcpu = s.pcpu[p]
     if pcpu.noise_state == BURSTING:
         return
+    if s.par[0].defer_preemption > 0:
+        if cause == BY_TIMER and defers(s, p, t):
+            return
+        pcpu.deferred_until = 0
     handler = pcpu.exit_until - t if cause == BY_EXIT else np.int64(0)
     current = pcpu.current
     stays = False

@@ -37,6 +37,7 @@ from ple_gym.sim.state import (
     SLEPT,
     SPIN,
     TIMED_OUT,
+    USER,
 )
 
 # --- start ------------------------------------------------------------------------------------------------------------
@@ -196,7 +197,7 @@ def guest_event(s, p, t):
     while kicked != NONE:
         wake(s, kicked, t)
         kicked = next_steps(s, v, t)
-    if s.vcpu[v].state != RUNNING:
+    if s.vcpu[v].state != RUNNING or (s.pcpu[p].deferred_until != 0 and guest.phase == USER):
         return True
     run_on(s, p, v, t)
     return False

@@ -80,6 +80,8 @@ def indices(s):
             return PCPU
         if pcpu.locked_until < 0 or not near(s, pcpu.locked_until):
             return PCPU
+        if pcpu.deferred_until < 0 or pcpu.deferred_until > s.world[0].now + par.defer_preemption:
+            return PCPU
         if (pcpu.current != NONE) & (pcpu.current >= par.vcpus):
             return PCPU
         if (pcpu.last_vcpu != NONE) & (pcpu.last_vcpu >= par.vcpus):

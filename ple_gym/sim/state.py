@@ -81,6 +81,7 @@ PARAMETERS = np.dtype(
         ("exit", "i8"), ("exit_per_candidate", "i8"), ("yield_to", "i8"),
         ("switch", "i8"), ("cache", "i8"), ("migration", "i8"), ("remote_migration", "i8"),
         ("ipi", "i8"), ("line", "i8"),
+        ("defer_preemption", "i8"),  # cycles, 0: not at all (9.11)
         # pause-loop exiting: cycles, cycles, PAUSEs
         ("ple_kind", "i8"), ("gap", "i8"), ("window", "i8"), ("count", "i8"),
         ("stacked", "i8"),  # whether vCPUs start in blocks of siblings, or in turns (12)
@@ -191,6 +192,7 @@ PCPU = np.dtype(
         ("resched_at", "i8"), ("tick_at", "i8"), ("slice_end", "i8"),  # timers, INF: not set
         ("decided_at", "i8"),  # time of the last decision here
         ("locked_until", "i8"),  # when the last decision lets go of its runqueue's lock (10.1)
+        ("deferred_until", "i8"),  # when the preemption that is deferred must take place; 0: none is (9.11)
     ],
     align=True,
 )  # fmt: skip

@@ -329,7 +329,7 @@ class Fair(Host):
     # 15.5 schedule
 
     def schedule(self, p: Pcpu, for_exit: bool = False) -> None:
-        if p.noise_state is NoiseState.RUNNING:
+        if p.noise_state is NoiseState.RUNNING or self.defers(p, for_exit):
             return
         hv = p.exit_until - self.world.now if for_exit else 0
         cur = p.current

@@ -310,7 +310,9 @@ class Guest:
                 self.halt(v)
         else:
             self.compute_ends(v)
-        if v.state is State.RUNNING:
+        if v.state is State.RUNNING and p.deferred_until > 0 and v.phase is Phase.USER:
+            self.world.host.schedule(p)
+        elif v.state is State.RUNNING:
             p.guest_at = self.next_event(v, self.world.now)
         else:
             self.world.host.schedule(p)

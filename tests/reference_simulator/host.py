@@ -38,6 +38,7 @@ class Host:
         v.left_kernel = involuntary and v.phase is not Phase.USER
         v.left_at = t
         v.last_run = t - p.dispatched_at
+        p.deferred_until = 0
         if p.dispatch_exits > 0:
             count.exits_per_dispatch.append(p.dispatch_exits)
             p.dispatch_exits = 0
@@ -52,6 +53,8 @@ class Host:
         t = self.world.now
         hv = p.exit_until - t if for_exit else 0
         if p.noise_state is NoiseState.RUNNING:  # 1
+            return
+        if self.defers(p, for_exit):
             return
         cur = p.current  # 2
         stays = False
@@ -89,6 +92,27 @@ class Host:
             self.switch(p, chosen, hv)
         if cur is not None and cur.migrating:  # 8
             self.migrate(cur)
+
+    # 9.11 Deferred preemption
+
+    def defers(self, p: Pcpu, for_exit: bool) -> bool:
+        t, most = self.world.now, self.world.parameters.defer_preemption
+        v = p.current
+        running = v is not None and v.state is State.RUNNING and not v.migrating
+        if most > 0 and running and not for_exit and not self.is_safe(p):
+            if p.deferred_until == 0:
+                p.deferred_until = t + most
+            if t < p.deferred_until:
+                p.resched_at, p.slice_end = p.deferred_until, INF
+                p.exit_until = p.entry = t
+                self.world.guest.enter(p)
+                return True
+        p.deferred_until = 0
+        return False
+
+    def is_safe(self, p: Pcpu) -> bool:
+        """Whether p's vCPU is in user mode."""
+        return p.current is not None and p.current.phase is Phase.USER
 
     def answer_hint(self, p: Pcpu, chosen: Vcpu | None) -> None:
         """10: p has chosen."""

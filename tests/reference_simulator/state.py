@@ -107,6 +107,7 @@ class Pcpu:
     balanced_at: int = -INF
     dispatch_exits: int = 0
     locked_until: int = 0
+    deferred_until: int = 0  # 9.11; 0: nothing is deferred
     came_from: Pcpu | None = None  # of the vCPU that is switched in: 9b.3
 
     def event(self) -> int:
@@ -207,6 +208,7 @@ class Parameters:
         self.remote_migration = int(cost["remote_migration"])
         self.ipi = int(cost["ipi"])
         self.line = int(cost["line"])
+        self.defer_preemption = int(host["defer_preemption_us"]) * self.f // 10**6
 
         self.ple_kind = ple["kind"]
         self.G = int(ple["gap"])

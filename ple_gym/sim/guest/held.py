@@ -23,7 +23,7 @@ def holds_a_lock(s, v):
 @inlined
 def held_at(s, v, place):
     """The lock in a place (its global number, int64), or -1."""
-    number = (s.guest[v].held >> (PLACE_BITS * place)) & PLACE_MASK
+    number = (s.guest[v].held >> (PLACE_BITS * np.int64(place))) & PLACE_MASK
     return s.program[s.vcpu[v].vm].first_lock + number - 1 if number > 0 else -1
 
 
@@ -32,10 +32,10 @@ def hold(s, v, place):
     """v holds the lock that it has tried."""
     guest = s.guest[v]
     number = np.int64(guest.lock) - s.program[s.vcpu[v].vm].first_lock + 1
-    guest.held |= number << (PLACE_BITS * place)
+    guest.held |= number << (PLACE_BITS * np.int64(place))
 
 
 @inlined
 def let_go(s, v, place):
     """v no longer holds the lock in a place."""
-    s.guest[v].held &= ~(PLACE_MASK << (PLACE_BITS * place))
+    s.guest[v].held &= ~(PLACE_MASK << (PLACE_BITS * np.int64(place)))
