@@ -28,7 +28,7 @@ NO_CACHE = "no folder to keep it in can be written to: set NUMBA_CACHE_DIR to on
 def units() -> list[Unit]:
     """Every compile unit that the built-in scenarios and rules need, what takes longest first."""
     credit = host_of("credit")
-    rules = {rule.unit.name: rule.unit for rule in RULES.values() if rule.unit}
+    rules = {rule.unit.name: rule.unit for rule in RULES.values()}
     return [simulator(credit), NETWORKS, view(credit, "float32"), *rules.values()]
 
 

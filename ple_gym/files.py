@@ -58,7 +58,7 @@ def reading(path: PathLike, error: type[Exception], what: str, remedy: str = "")
     except OSError as failure:
         raise error(f"{shown_path(path)}: {failure.strerror or plain(failure)}{end}") from None
     except Exception as failure:
-        raise error(f"{shown_path(path)}: not {what}, or damaged ({reason(failure)}){end}") from None
+        raise error(f"{shown_path(path)}: not {what}, or damaged ({_misread(failure)}){end}") from None
 
 
 @contextmanager
@@ -69,7 +69,16 @@ def parsing(error: type[Exception], what: str) -> Iterator[None]:
     except error:
         raise
     except Exception as failure:
-        raise error(f"{what}: {reason(failure)}") from None
+        raise error(f"{what}: {_misread(failure)}") from None
+
+
+def _misread(failure: Exception) -> str:
+    """As `reason`, without Python's words for content that is there, but is not of the kind that a reader expects."""
+    if isinstance(failure, KeyError) and failure.args:
+        return f"{show(failure.args[0])} is missing"
+    if isinstance(failure, AttributeError | LookupError | TypeError):
+        return "what is in it is of another kind"
+    return reason(failure)
 
 
 def reason(failure: Exception) -> str:
@@ -246,7 +255,7 @@ def unseal_json(kind: str, data: bytes) -> Any:
     Raises:
         ValueError: it is of another kind or format, or has changed.
     """
-    document = parse_json(data.decode())
+    document = parse_table(data.decode())
     if document["format"] != f"ple_gym {kind}":
         raise ValueError(f"its format is not 'ple_gym {kind}'")
     if document["checksum"] != _checksum(kind, json.dumps(document["content"], sort_keys=True).encode()):
@@ -265,6 +274,18 @@ def parse_json(text: str) -> Any:
         ValueError: it is not JSON, or has.
     """
     return json.loads(text, object_pairs_hook=_once)
+
+
+def parse_table(text: str) -> dict[str, Any]:
+    """Parse a JSON document that is an object with names.
+
+    Raises:
+        ValueError: as `parse_json`, or it is something else.
+    """
+    table = parse_json(text)
+    if not isinstance(table, dict):
+        raise ValueError(f"{show(table)}: must be a table")
+    return table
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

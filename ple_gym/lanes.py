@@ -466,7 +466,7 @@ class Lanes:
     def completed(self, lane: int, trace: Ints) -> Ints:
         """A trace of this lane up to now, and before it what has no event in it (`trace.completed`)."""
         pcpu, vcpu, guest = self.pcpu[lane], self.vcpu[lane], self.guest[lane]
-        who = np.where(pcpu["mode"] == state.GUEST, pcpu["current"].astype(np.int64), IDLE)
+        who = np.where(pcpu["current"] != state.NONE, pcpu["current"].astype(np.int64), IDLE)
         who[pcpu["mode"] == state.NOISE] = NOISE
         asleep = np.isin(vcpu["state"], (state.BLOCKED, state.DONE))
         done = vcpu["state"] == state.DONE

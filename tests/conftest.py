@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,39 @@ class Skips:
             print("\nskipped, though it could run here:", *self.surprising, sep="\n  ")
 
 
+class Coverage:
+    """Adds up what random worlds have met, whichever process ran them; too little of anything is a failure."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.tests = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" and "met" in (found := dict(report.user_properties)):
+            self.counts.update(found["met"])
+            self.tests += 1
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        from met import RANDOM_RULES, lacking
+        from worlds import EXPLORING, JIT_ENABLED
+
+        if self.tests < len(RANDOM_RULES) or not JIT_ENABLED:  # a part of the tests, or hardly any worlds
+            return
+        if few := lacking(self.counts, 300 if EXPLORING else 1):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            print("\ntoo few random worlds have met:", *few, sep="\n  ")
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        from met import report
+        from worlds import EXPLORING
+
+        if self.tests and EXPLORING:
+            terminalreporter.write("\n".join(["", *report(self.counts), ""]))
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--all-here") and not hasattr(config, "workerinput"):  # of xdist the one that hears all
+    if hasattr(config, "workerinput"):  # of xdist the one that hears all
+        return
+    config.pluginmanager.register(Coverage())
+    if config.getoption("--all-here"):
         config.pluginmanager.register(Skips())

@@ -24,7 +24,9 @@ class Machine:
         self.vm, self.pcpu, self.vcpu, self.guest = (
             records[0] for records in (self.lanes.vm, self.lanes.pcpu, self.lanes.vcpu, self.lanes.guest)
         )
-        self.clock, self.lock, self.queues = (self.lanes.section(name)[0] for name in ("clock", "lock", "queue"))
+        self.clock, self.lock, self.thread, self.queues = (
+            self.lanes.section(name)[0] for name in ("clock", "lock", "thread", "queue")
+        )
         self.host_vm, self.host_pcpu, self.host_vcpu = (
             self.lanes.section(name)[0] for name in ("host_vm", "host_pcpu", "host_vcpu")
         )

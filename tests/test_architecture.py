@@ -46,6 +46,8 @@ MEETINGS = {
     Import("ple_gym.sim.kernel", "ple_gym.sim.guest.locks"): "the event loop serves the guests' events",
     Import("ple_gym.sim.kernel", "ple_gym.sim.guest.program"): "at time 0 each vCPU takes work",
     Import("ple_gym.sim.kernel", "ple_gym.sim.guest.running"): "the event loop serves the guests' events",
+    Import("ple_gym.sim.kernel", "ple_gym.sim.guest.threads"): "at time 0 threads begin, and their sleeps end",
+    Import("ple_gym.sim.soundness", "ple_gym.sim.guest.threads"): "an idle vCPU has no thread",
     Import("ple_gym.sim.kernel", "ple_gym.sim.host.runqueue"): "at time 0 each vCPU is put into a queue",
     Import("ple_gym.rules.paper", "ple_gym.sim.host.credit"): "it reads Xen's priorities, and decides on no other host",
     Import("ple_gym.rules.header", "ple_gym.sim.host.credit"): "rules in C may read Xen's records",

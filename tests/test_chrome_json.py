@@ -14,7 +14,7 @@ from ple_gym import evaluate
 from ple_gym.scenario.builtin import load
 from ple_gym.traces import columns
 from ple_gym.traces import events as trace
-from ple_gym.traces.events import IDLE, KIND_NAMES, NOISE, PLE, PREEMPTED, Ints, holds, occupancy, states, waits
+from ple_gym.traces.events import IDLE, KIND_NAMES, NOISE, PLE, PREEMPTED, THREAD, Ints, holds, occupancy, states, waits
 
 
 def plain_document(rows: Ints, tsc_hz: int) -> dict[str, Any]:
@@ -51,6 +51,9 @@ def plain_document(rows: Ints, tsc_hz: int) -> dict[str, Any]:
         events.append(
             {"ph": "i", "name": "PLE", "s": "t", "pid": 1, "tid": vcpu, "ts": microseconds(time), "args": args}
         )
+    for time, _, _, vcpu, thread in rows[rows[:, 1] == THREAD].tolist():
+        event = {"ph": "i", "name": f"thread {thread}", "s": "t", "pid": 1, "tid": vcpu, "ts": microseconds(time)}
+        events.append(event)
     return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"tsc_hz": tsc_hz, "first_tsc": first}}
 
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_simulator.fair import Fair
 from reference_simulator.fair_balance import Balancer, Domain
-from reference_simulator.fair_queue import Entity
+from reference_simulator.fair_queue import Entity, Thread
 from reference_simulator.rules import RULES as SPECIFIED
-from reference_simulator.state import Hint, Pcpu, Vcpu, Vm
+from reference_simulator.state import Hint, Mode, Pcpu, Vcpu, Vm
 from reference_simulator.world import HOSTS, World, world_of
 from worlds import (
     ENDS,
@@ -25,6 +25,7 @@ from worlds import (
     long_under_fair,
     one_to_one_under_fair,
     scenarios,
+    sleepers_under_fair,
     under_fair,
 )
 
@@ -54,19 +55,6 @@ def agree(scenario: Scenario, rule: str, seed: int) -> dict:
     assert totals == world.run(rule)
     assert [list(Hint)[code] for code in lanes.vcpu["hint"][0]] == [v.hint for v in world.vcpus]
     return totals
-
-
-@pytest.mark.kernel
-def test_random_worlds() -> None:
-    exits = Counter()
-
-    def run(scenario: Scenario, rule: str, seed: int) -> None:
-        exits[agree(scenario, rule, seed)["exits"] > 0] += 1
-
-    # One world in eight is any. (If Hypothesis mixes the two, it draws the one or the other far more often than asked.)
-    settings(max_examples=EXAMPLES // 8)(given(scenarios(), rules, seeds)(run))()
-    settings(max_examples=EXAMPLES - EXAMPLES // 8)(given(contended_scenarios(), rules, seeds)(run))()
-    assert exits[True] >= (2 / 3 if JIT_ENABLED else 1 / 3) * exits.total(), "the rules hardly ever ran"
 
 
 class NotedBalancer(Balancer):
@@ -141,6 +129,24 @@ class Noted(Fair):
         self.happened.add("a hot vCPU stays" if hot else "")
         return hot
 
+    def polls(self, p: Pcpu, v: Vcpu) -> bool:
+        if p.mode is Mode.POLLING:
+            self.happened.add("a poll is in vain" if p.slice_end <= self.world.now else "a task ends a poll")
+        return super().polls(p, v)
+
+    def goes_on(self, p: Pcpu, v: Vcpu) -> None:
+        super().goes_on(p, v)
+        self.happened.add("a wake-up ends a poll")
+
+    def sleeps(self, p: Pcpu, v: Vcpu) -> None:
+        super().sleeps(p, v)
+        self.happened.add("noise ends a poll" if p.mode is Mode.POLLING and p.noise_at <= self.world.now else "")
+
+    def adapt_poll(self, thread: Thread) -> None:
+        poll = thread.poll
+        super().adapt_poll(thread)
+        self.happened.add("a poll grows" if thread.poll > poll else "a poll shrinks" if thread.poll < poll else "")
+
 
 #: What must come to pass in the random worlds under the fair scheduler: by the totals, and by what `Noted` notes.
 COUNTED = ("exits", "steals", "halts", "migrations", "hints", "hints_failed", "hints_ignored", "hints_won")
@@ -149,6 +155,8 @@ NOTED = {
     "one is placed anew", "a deadline moves", "lag is kept", "a queued group weighs anew",
     "a buddy is taken", "a buddy is passed over", "a yielder is passed over",
     "a wake-up preempts", "a wake-up waits", "a CFS slice ends", "a hot vCPU stays",
+    "a wake-up ends a poll", "a poll is in vain", "a task ends a poll", "noise ends a poll",
+    "a poll grows", "a poll shrinks",
 }  # fmt: skip
 
 
@@ -170,6 +178,7 @@ def test_random_worlds_under_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     settings(max_examples=EXAMPLES - EXAMPLES // 8)(given(under_fair(contended_scenarios()), rules, seeds)(run))()
     settings(max_examples=EXAMPLES // 8)(given(one_to_one_under_fair(), rules, seeds)(run))()
     assert exits[True] >= (2 / 3 if JIT_ENABLED else 1 / 3) * exits.total(), "the rules hardly ever ran"
+    settings(max_examples=EXAMPLES // 6)(given(sleepers_under_fair(), rules, seeds)(run))()  # who hardly ever spin
     if JIT_ENABLED:
         kinds = {*product(ENDS["host.linux"], ENDS["host.groups"]), *ENDS["decision.actuator"], *ENDS["host.placement"]}
         missing = {*COUNTED, *NOTED, *kinds} - worlds.keys()

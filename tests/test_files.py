@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +33,26 @@ def test_whatever_goes_wrong_while_reading_is_one_line_that_names_the_file(failu
         raise Wrong("its own")
     with pytest.raises(KeyboardInterrupt), files.reading("x", Wrong, "a thing"):
         raise KeyboardInterrupt
+
+
+#: What Python says to whoever takes a number for a table, or an object for something else.
+PYTHON_WORDS = re.compile(
+    "object is not|has no attribute|indices must be|index out of range|NoneType|unexpected keyword"
+)
+
+
+@pytest.mark.parametrize("value", [5, 1.5, "x", True, None, [], [5], {}, {"format": 5}, {"x": [None]}])
+def test_a_file_that_holds_something_else_is_refused_without_the_words_of_python(value: object) -> None:
+    def words_of(read: Callable[[Any], object]) -> None:
+        for context in (files.reading("x", Wrong, "a thing"), files.parsing(Wrong, "not a thing")):
+            with pytest.raises(Wrong) as caught, context:
+                read(value)
+            assert not PYTHON_WORDS.search(str(caught.value)), caught.value
+
+    words_of(lambda value: value["head"]["size"] + 1)
+    words_of(lambda value: value[7])
+    words_of(lambda value: value.head)
+    words_of(lambda value: files.unseal_json("thing, format 1", json.dumps(value).encode()))
 
 
 def test_only_regular_files_up_to_a_limit_are_read(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 from test_exported import random_network
+from test_files import PYTHON_WORDS
 
 from ple_gym.errors import ScenarioError
 from ple_gym.files import compressed, seal, uncompressed, unseal
@@ -54,6 +55,7 @@ def refused(error: Exception) -> str:
     text = str(error)
     assert "\n" not in text and text.isprintable(), f"a message of several lines, or with control characters: {text!r}"
     assert len(text) <= MAX_MESSAGE, f"a message of {len(text)} characters: {text[:300]}"
+    assert not PYTHON_WORDS.search(text), f"a message in the words of Python: {text}"
     return "refused"
 
 
@@ -348,6 +350,10 @@ class Policies:
                     b"\xff",
                     b"",
                     b"null",
+                    b"5",
+                    b"[]",
+                    b'"x"',
+                    b"{}",
                     b'{"format": 1, "format": 1}',
                 ]
             )

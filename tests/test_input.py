@@ -303,12 +303,12 @@ def test_no_flipped_bit_in_a_policy_s_directory_is_a_traceback_or_another_policy
             assert all(np.array_equal(found.weights[name], network.weights[name]) for name in network.weights)
 
 
-def written(path: Path, **changes: Any) -> Path:
-    """A policy's file with other values in its head or card, under a right checksum."""
+def written(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """A policy's file with something else for its head, in a sound archive."""
     network = random_network("linear", 0)
     with zipfile.ZipFile(io.BytesIO(encode(network))) as file:
         members = {name: file.read(name) for name in file.namelist()}
-    head = json.loads(np.load(io.BytesIO(members["card.npy"])).tobytes()) | changes
+    head = change(json.loads(np.load(io.BytesIO(members["card.npy"])).tobytes()))
     buffer = io.BytesIO()
     np.save(buffer, np.frombuffer(json.dumps(head).encode(), np.uint8))
     path.write_bytes(archive(members | {"card.npy": buffer.getvalue()}, zipfile.ZIP_STORED))
@@ -349,12 +349,33 @@ def written(path: Path, **changes: Any) -> Path:
     ids=itertools.count(),
 )  # fmt: skip
 def test_a_policy_s_card_is_checked_for_kinds_and_ranges(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
-    path = written(tmp_path / "x.npz", **changes)
+    path = written(tmp_path / "x.npz", lambda head: head | changes)
     with pytest.raises(PolicyError) as caught:
         read_network(path)
     assert why in one_line(caught.value)
     with pytest.raises(PolicyError):
         load_compiled(f"learned:{path}")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        *((lambda head, value=value: value, f"{value}: must be a table") for value in (0, 1.5, True, None, [], ["x"])),
+        (lambda head: {}, "'format' is missing"),
+        *(
+            (lambda head, name=name: {key: head[key] for key in head if key != name}, f"'{name}' is missing")
+            for name in ("format", "kind", "vcpus", "features", "card")
+        ),
+    ],
+    ids=itertools.count(),
+)  # fmt: skip
+def test_what_a_policy_s_file_tells_of_it_must_be_a_table_with_all_names(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], why: str
+) -> None:
+    path = written(tmp_path / "x.npz", change)
+    with pytest.raises(PolicyError) as caught:
+        read_network(path)
+    assert one_line(caught.value).endswith(f"x.npz: not a learned policy, or damaged ({why})")
 
 
 def test_a_card_of_its_own_is_checked_too(tmp_path: Path) -> None:

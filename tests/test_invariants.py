@@ -69,13 +69,15 @@ def check_every_sleeper_will_wake(m: Machine) -> None:
     pooled = [vm.transactions for vm in m.scenario.vms().values()]
     for v, (status, vm) in enumerate(m.vcpu[["state", "vm"]].tolist()):
         phase, halted, wake_at = m.guest[["phase", "halted", "wake_at"]][v].tolist()
-        if status == state.BLOCKED:
+        if status == state.BLOCKED and list(m.scenario.vms().values())[vm].threads and not halted:
+            assert wake_at == state.INF  # a thread that is ready again wakes it
+        elif status == state.BLOCKED:
             assert phase == state.SPIN if halted else m.world["now"] <= wake_at < state.INF
         else:
             assert not halted and wake_at == state.INF
         if status == state.DONE:
             assert 0 < pooled[vm] <= m.vm["next_transaction"][vm]
-    assert m.world["next_wake"] == min(m.guest["wake_at"].tolist(), default=state.INF)
+    assert m.world["next_wake"] == min([*m.guest["wake_at"].tolist(), *m.thread["wake_at"].tolist()])
 
 
 def check_every_lock_has_one_holder_and_one_line(m: Machine) -> None:

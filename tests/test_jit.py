@@ -313,6 +313,19 @@ def test_an_edit_of_any_compiled_source_is_noticed_by_the_units_that_it_is_in() 
     assert len(dispatchers_in(DRIVE.function, set())) > 60
 
 
+def test_a_first_step_makes_no_unit_of_a_rule() -> None:
+    """That reads and digests the sources of each, which takes longer than to import them."""
+    script = (
+        "from ple_gym.sim import units\nmade, plain = [], units.Unit.__init__\n"
+        "def init(unit, name, *rest, **options):\n    made.append(name); plain(unit, name, *rest, **options)\n"
+        "units.Unit.__init__ = init\n"
+        "import ple_gym\nenv = ple_gym.PleEnv('Tiny')\nenv.reset(seed=0)\nprint(*made)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": package_root()}
+    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert "simulator.credit" in run.stdout.split() and "rules." not in run.stdout
+
+
 def test_an_edit_of_a_rule_or_of_what_is_not_compiled_leaves_the_simulator_alone() -> None:
     others = [path for unit in units() if unit is not DRIVE for path in unit.made_of or ()]
     rules = {path for path in others if path.parent.name == "rules"} - set(DRIVE.made_of or ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,8 @@ from ple_gym.errors import RealityError
 from ple_gym.evaluate import simulate
 from ple_gym.files import read_packed
 from ple_gym.reality import machine, program
-from ple_gym.reality.comparison import compare
+from ple_gym.reality.comparison import REPETITIONS, compare
+from ple_gym.reality.distributions import chance, distance
 from ple_gym.reality.machine import autogroup, rules_of
 from ple_gym.reality.measured import (
     BINS,
@@ -32,12 +34,20 @@ from ple_gym.reality.measured import (
     Result,
     from_line,
     from_text,
+    joined,
     to_line,
     to_text,
 )
 from ple_gym.reality.program import built, measure
-from ple_gym.reality.settings import LOCKS, REACTIONS, Setting, quick_settings, standard_settings
-from ple_gym.reality.tables import check_lines, check_table
+from ple_gym.reality.settings import (
+    LOCKS,
+    REACTIONS,
+    Setting,
+    bistable_settings,
+    quick_settings,
+    standard_settings,
+)
+from ple_gym.reality.tables import check_lines, check_table, distribution_table
 from ple_gym.reality.worlds import GAP, POLICIES, world
 from ple_gym.sim.jit import JIT_ENABLED
 
@@ -67,6 +77,15 @@ def test_a_whole_check_has_sixty_settings_and_more_and_none_twice() -> None:
     }
 
 
+def test_bistable_are_fifo_locks_that_are_spun_on_or_held_shortly() -> None:
+    settings = bistable_settings()
+    assert len(settings) == 17 and set(settings) < set(standard_settings())
+    assert all(one.lock == "ticket" and one.threads > 2 for one in settings)
+    assert {(one.reaction, one.hold) for one in settings} == {
+        ("spin", 200), ("spin", 2000), ("spin", 20_000), ("yield", 200),
+    }  # fmt: skip
+
+
 # --- what was measured, as text ---------------------------------------------------------------------------------------
 
 
@@ -74,6 +93,16 @@ def test_what_was_measured_reads_back_as_itself() -> None:
     assert from_text(to_text(MEASURED)) == MEASURED
     assert "yield=1414 yield_switch=3814" in to_text(MEASURED)
     assert MEASURED.by_setting() == {Setting(2): [RESULT, RESULT], Setting(4, lock="tas"): [RESULT]}
+
+
+def test_several_checks_of_one_machine_are_one() -> None:
+    later = replace(MEASURED, costs=replace(COSTS, yield_=1500, line=160), runs=MEASURED.runs[:1])
+    both = joined([MEASURED, later])
+    assert both.runs == (*MEASURED.runs, *later.runs)
+    assert both.costs == replace(COSTS, yield_=1457, line=155)
+    assert joined([MEASURED]) == MEASURED
+    with pytest.raises(RealityError, match=r"^of 2 different machines: machine release=.* online=2 .* online=3 "):
+        joined([MEASURED, replace(MEASURED, machine=replace(HERE, online=3))])
 
 
 @pytest.mark.parametrize(
@@ -265,6 +294,65 @@ def test_a_line_of_spinners_does_not_fall_into_lock_step_with_the_ticks() -> Non
     assert 120 <= median(made) <= 250
 
 
+# --- distributions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "apart", "by_more"),
+    [
+        ([1, 2, 3], [3, 1, 2], 0, 0),
+        ([1, 2], [30, 40], 1, 1),
+        ([1, 1, 1, 100], [1, 100, 100, 100], 0.5, 0.5),  # two modes, met more or less often
+        ([100, 100], [105, 105, 105], 1, 0),  # one mode, a little off
+        ([100, 100, 200], [109, 115, 220], pytest.approx(2 / 3), pytest.approx(1 / 3)),
+        ([5], [5, 5, 6], pytest.approx(1 / 3), pytest.approx(1 / 3)),
+    ],
+)
+def test_how_far_samples_are_apart(one: list[float], other: list[float], apart: float, by_more: float) -> None:
+    for left, right in ((one, other), (other, one)):
+        assert distance(left, right) == apart
+        assert distance(left, right, 1.1) == by_more
+
+
+def test_chance_is_what_nineteen_of_twenty_samples_of_one_distribution_stay_within() -> None:
+    """Known: 1.36 sqrt(1/n + 1/m) for large samples (Smirnov, 1948)."""
+    drawn = random.Random(1)
+    one, other = ([drawn.lognormvariate(0, 1) for _ in range(n)] for n in (200, 50))
+    assert chance(one, other) == pytest.approx(1.36 * (1 / 200 + 1 / 50) ** 0.5, abs=0.02)
+    within = 0
+    for _ in range(100):
+        one, other = ([drawn.choice([1.0, 50.0, 51.0]) for _ in range(n)] for n in (10, 20))
+        within += distance(one, other) <= chance(one, other)
+    assert within >= 90, "equal values, too"
+
+
+@compiled
+def test_distributions_are_compared_where_runs_differ_and_are_many() -> None:
+    unlike = [(Setting(2), replace(RESULT, acquisitions=n)) for n in range(60_000, 100_000, 4000)]
+    few, alike = [(Setting(1), one) for _, one in unlike[1:]], [(Setting(4, lock="tas"), RESULT)] * REPETITIONS
+    check = compare(Measured(HERE, COSTS, (*unlike, *few, *alike)), seeds=4)
+    (cell,) = check.distributed
+    assert cell.setting == Setting(2) and cell.measured["acquisitions"].all == tuple(range(60_000, 100_000, 4000))
+    assert cell.apart == (pytest.approx(0.6, abs=0.11), pytest.approx(0.4, abs=0.11))
+    (line,) = distribution_table(check).lines(200)[3:]
+    assert line.split()[:8] == ["2", "ticket", "yield", "60,000", "68,000", "76,000", "88,000", "96,000"]
+    assert "Of 1 of 1 that were run often" in "\n".join(check_lines(check))
+    told = check.to_dict()["settings"][0]
+    assert told["apart"] == cell.apart and told["apart_by_chance"] == cell.apart_by_chance
+    assert not compare(Measured(HERE, COSTS, tuple(few)), seeds=1).distributed
+
+
+@compiled
+def test_distributions_of_five_checks_together_are_predicted() -> None:
+    """Those of docs/reality.md, fifteen runs of each setting: one number where they agree, else the distribution."""
+    kept = [from_text(read_packed(KEPT / f"run-{run}.txt", MAX_BYTES).decode()) for run in range(1, 6)]
+    check = compare(joined(kept), 10)
+    assert len(check.stable) >= 30 and median(check.errors()) <= 0.025 and max(check.errors()) <= 0.1
+    assert len(check.distributed) + len(check.stable) == len(check.cells)
+    alike = [cell for cell in check.distributed if cell.apart[1] <= cell.apart_by_chance]
+    assert len(alike) >= 0.7 * len(check.distributed)
+
+
 # --- side by side -----------------------------------------------------------------------------------------------------
 
 
@@ -342,7 +430,9 @@ def test_without_a_compiler_nothing_is_measured(
         (("--seconds", "0"), "--seconds 0: must be 0.01..60"),
         (("--seconds", "nan"), "--seconds nan: must be 0.01..60"),
         (("--cpus", "-1"), "--cpus -1: must be 1.."),
+        (("--quick", "--bistable"), "--bistable: not with --quick"),
         (("--measured", "none.txt"), "none.txt: No such file or directory"),
+        (("--measured", ""), "Error parsing --measured: must not be empty"),
         (("--measured", "none.txt", "--out", "b.txt"), "--out b.txt: nothing is measured with --measured"),
         (("--out", "no/where.txt"), "no/where.txt: cannot be written: No such file or directory"),
         (("--picture", "x.jpg"), "--picture x.jpg: the name must end in .png"),

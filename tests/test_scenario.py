@@ -80,7 +80,7 @@ vms = st.builds(
     pc_classes=st.integers(1, 4096),
     start=st.sampled_from(["fresh", "convoy"]),
 )
-hosts = st.integers(1, 256).flatmap(
+pollers = st.integers(1, 256).flatmap(
     lambda pcpus: st.builds(
         Host,
         pcpus=st.just(pcpus),
@@ -102,9 +102,11 @@ hosts = st.integers(1, 256).flatmap(
         skew_tick=st.booleans(),
         tick_jitter_cycles=st.integers(0, 10_000),
         load_balance=st.booleans(),
+        halt_poll_us=st.integers(0, 1_000_000),
         migration_cost_us=st.integers(0, 100_000),
     )
 )
+hosts = pollers.map(lambda host: host if host.scheduler == "fair" else replace(host, halt_poll_us=0))
 noises = st.builds(
     Noise,
     rate_hz=st.integers(0, 10**6),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import Machine
-from worlds import MORE, contended_scenarios, scenarios
+from worlds import MORE, contended_scenarios, one_to_one_under_fair, scenarios
 
 from ple_gym.drive import CHECK, GO_ON, STEP
 from ple_gym.envs.vector import PleVectorEnv
@@ -32,7 +32,16 @@ WORLDS = {
     "TicketOrder": {"guest.lock_kind": "mcs", "guest.pv_spin_threshold": 200},
     "Paper32": {"guest.start": "convoy", "guest.block_probability": 0.1},
     "HolderPreempted": {"guest.vcpus": 9, "host.pcpus": 3, "guest.lock_kind": "tas", "guest.transactions": 900},
+    "Storm with threads": {"guest.threads": 40, "guest.block_probability": 0.3, "guest.block": "exponential 30000"},
     "Storm of Linux": {"host.scheduler": "fair", "guest.block_probability": 0.2, "guest.block": "exponential 30000"},
+    "Tiny of Linux": {
+        "host.scheduler": "fair",
+        "host.pcpus": 5,
+        "host.halt_poll_us": 200,
+        "guest.vcpus": 4,
+        "guest.block_probability": 0.3,
+        "guest.block": "exponential 30000",
+    },
     "TicketOrder of Linux": {"host.scheduler": "fair", "host.linux": "5.15", "host.groups": "flat"},
 }
 
@@ -87,7 +96,11 @@ def forge(lanes: Lanes, generator: np.random.Generator) -> np.ndarray:
 
 @pytest.mark.kernel
 @settings(max_examples=(100 if JIT_ENABLED else 10) * MORE)
-@given(contended_scenarios() | scenarios(), st.integers(0, 2**63 - 1), st.sampled_from(sorted(RULES)))
+@given(
+    contended_scenarios() | scenarios() | one_to_one_under_fair(),
+    st.integers(0, 2**63 - 1),
+    st.sampled_from(sorted(name for name, rule in RULES.items() if not rule.scheduler)),
+)
 def test_no_state_that_a_run_is_in_is_refused(scenario: Scenario, seed: int, rule: str) -> None:
     m = Machine(scenario, seed, policy=rule)
     for turn in range(25):

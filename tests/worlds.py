@@ -20,8 +20,9 @@ from ple_gym.scenario.program import MAX_HELD, MAX_STEPS
 from ple_gym.sim.guest.kinds import LOCK_KINDS
 from ple_gym.sim.jit import JIT_ENABLED
 
-#: How many times as many examples are drawn: `make explore` looks for what the fixed ones do not show.
-MORE = 3 if os.environ.get("HYPOTHESIS_PROFILE") == "explore" else 1
+#: Whether `make explore` looks for what the fixed examples do not show, and how many times as many are drawn then.
+EXPLORING = os.environ.get("HYPOTHESIS_PROFILE") == "explore"
+MORE = 3 if EXPLORING else 1
 
 #: Plain Python is some hundred times slower.
 LIMITS_S = [0.001, 0.004] if JIT_ENABLED else [0.0001, 0.0004]
@@ -82,7 +83,7 @@ ples = st.builds(
 
 
 class _Writer:
-    """Writes random programs that fit a VM with so many locks (docs/model.md, 7.6); `contended`: hardly any pause."""
+    """Writes random programs that fit a VM with so many locks (docs/model.md, 7.7); `contended`: hardly any pause."""
 
     def __init__(self, choice: Callable[..., Any], locks: int, contended: bool) -> None:
         self.choice, self.locks = choice, locks
@@ -105,7 +106,9 @@ class _Writer:
         text = self.choice([f"{first}-{last}", f"{first}-{last}", "any" if highest < 0 else f"{last}"])
         self.steps.append(f"lock {text}")
         self.compute(last)
-        if self.choice([True, False, False]):
+        if text != "any" and last + 1 < self.locks and self.choice([True, False]):
+            self.lock(last, last + 1, last + 1)
+        elif self.choice([True, False, False]):
             self.part(self.locks if text == "any" else last)
         self.steps.append(f"unlock {text}")
 
@@ -114,7 +117,7 @@ class _Writer:
         kind = self.choice(self.parts)
         here = len(self.steps)
         share = self.choice(["0.1", "0.5", "0.9"])
-        if here > MAX_STEPS - 18:
+        if here > MAX_STEPS - 21:
             return
         if kind in ("lock", "chain") and highest + 1 < self.locks:
             first = self.choice(range(highest + 1, self.locks))
@@ -149,14 +152,20 @@ def programs(draw: st.DrawFn, locks: int, contended: bool = False) -> str:
     return "; ".join(_Writer(choice, locks, contended).steps) if choice([True, False, False, False]) else ""
 
 
+def threads(vcpus: int) -> st.SearchStrategy[int]:
+    """How many threads a VM with at most seven vCPUs has: often none but those."""
+    return st.sampled_from([0, 0, vcpus, vcpus + 1, 15])
+
+
 @st.composite
 def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
     """A VM; an endless one is a busy neighbour that may still use locks."""
     locks = draw(st.integers(0, 4))
     kind = draw(st.sampled_from(["ticket", *LOCK_KINDS]))
     program = draw(programs(locks))
+    vcpus = draw(st.integers(1, 7))
     return Vm(
-        vcpus=draw(st.integers(1, 7)),
+        vcpus=vcpus,
         weight=draw(st.sampled_from([64, 256, 1000])),
         locks=locks,
         lock_kind=kind,
@@ -174,6 +183,8 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
         pv_spin_threshold=draw(st.sampled_from([0, 0, 5, 200])) if LOCK_KINDS[kind].halts else 0,
         pc_classes=draw(st.integers(1, 3)),
         start=draw(st.sampled_from(["fresh", "convoy"])) if locks and not program else "fresh",
+        threads=0 if program else draw(threads(vcpus)),
+        thread_switch=draw(st.sampled_from([0, 300])),
         program=program,
     )
 
@@ -209,10 +220,11 @@ def contended_scenarios(draw: st.DrawFn) -> Scenario:
     """A random world in which the guest's vCPUs fight for locks and spinning is noticed: there is much to decide."""
     scenario = draw(scenarios())
     halts = scenario.guest.pv_spin_threshold
-    locks = draw(st.integers(1, 3))
+    vcpus, locks = draw(st.integers(4, 7)), draw(st.integers(1, 3))
     guest = replace(
         scenario.guest,
-        vcpus=draw(st.integers(4, 7)),
+        vcpus=vcpus,
+        threads=0 if scenario.guest.program else draw(threads(vcpus)),
         locks=locks,
         program=draw(programs(locks, contended=True)) if scenario.guest.program else "",
         hold=draw(
@@ -252,6 +264,7 @@ def under_fair(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario
         skew_tick=choice([False, True]),
         migration_cost_us=choice([0, 1, 50, 500]),
         load_balance=choice([True, True, False]),
+        halt_poll_us=choice([0, 20, 200, 1000]),
     )
     cost = replace(scenario.cost, ipi=choice([0, 260, 5000]))
     decision = replace(scenario.decision, actuator=choice(["default", "hint", "hint", "pull", "local", "yield"]))
@@ -272,11 +285,18 @@ def long_under_fair(draw: st.DrawFn) -> Scenario:
     choice = draw(st.randoms(use_true_random=True)).choice
     pcpus = choice([2, 3, 4, 6])
     host = replace(scenario.host, pcpus=pcpus, sockets=choice([1, 2, min(3, pcpus)]), tick_us=choice([1000, 4000]))
-    host = replace(host, load_balance=choice([True] * 5 + [False]))
+    host = replace(host, load_balance=choice([True] * 5 + [False]), halt_poll_us=choice([0, 0, 0, 200]))
     long = {"compute": "exponential 300000", "hold": "exponential 20000", "block": "exponential 300000"}
     places = ["any"] if scenario.decision.actuator == "pull" else ["any", "any", "any", "any", "0-1", "pinned"]
     vms = [
-        replace(vm, **long, vcpus=choice([1, 3, 7]), transactions=0, affinity=choice(places))
+        replace(
+            vm,
+            **long,
+            vcpus=choice([1, 3, 7]),
+            threads=choice([0, 0, 0, 0, 7]),
+            transactions=0,
+            affinity=choice(places),
+        )
         for vm in scenario.vms().values()
     ]
     limit = Limit(simulated_s=0.15 if JIT_ENABLED else 0.05)
@@ -287,9 +307,34 @@ def long_under_fair(draw: st.DrawFn) -> Scenario:
 def one_to_one_under_fair(draw: st.DrawFn) -> Scenario:
     """A contended world under Linux's fair scheduler in which each vCPU has a pCPU of its own: hints fail."""
     scenario = draw(under_fair(contended_scenarios()))
-    guest = replace(scenario.guest, vcpus=scenario.host.pcpus, affinity="pinned", block_probability=0.2)
+    pcpus = scenario.host.pcpus
+    guest = replace(scenario.guest, vcpus=pcpus, threads=draw(threads(pcpus)), affinity="pinned", block_probability=0.2)
     cost, decision = replace(scenario.cost, ipi=5000), replace(scenario.decision, actuator="hint")
     return replace(scenario, cost=cost, decision=decision, guest=guest, neighbours=())
+
+
+@st.composite
+def sleepers_under_fair(draw: st.DrawFn) -> Scenario:
+    """A world under Linux's fair scheduler with few vCPUs, which often sleep for a short time: pCPUs poll for them."""
+    scenario = draw(under_fair(scenarios()))
+    choice = draw(st.randoms(use_true_random=True)).choice
+    host = replace(scenario.host, pcpus=2, sockets=1, halt_poll_us=choice([20, 200, 200, 1000]))
+    places = ["any"] if scenario.decision.actuator == "pull" else ["any", "any", "pinned", "0"]
+    vms = [
+        replace(
+            vm,
+            vcpus=choice([1, 2]),
+            threads=choice([0, 0, 2, 3]),
+            compute=choice(["constant 3000", "exponential 2000", "exponential 40000"]),
+            block=choice(["exponential 2000", "uniform 1 5000", "exponential 40000"]),
+            block_probability=0.5,
+            transactions=0,
+            affinity=choice(places),
+        )
+        for vm in scenario.vms().values()
+    ]
+    noise = replace(scenario.noise, rate_hz=choice([0, 3000]), burst_us=20)
+    return replace(scenario, host=host, noise=noise, guest=vms[0], neighbours=tuple(vms[1:2]))
 
 
 # --- both ends of every range -----------------------------------------------------------------------------------------
@@ -378,15 +423,17 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
     yield {"host.timeslice_ms": 1000, "host.pcpus": 256, name: value}
     yield {"host.tick_us": 100_000, "host.tsc_hz": 10**10, name: value}
     yield {"host.tick_jitter_cycles": 0, name: value}
+    yield {**{f"{vm}.threads": 0 for vm in scenario.vms()}, name: value}
+    yield {"host.halt_poll_us": 0, name: value}  # only the fair scheduler polls
     vm = name.rpartition(".")[0]
     if vm in scenario.vms():
         yield {f"{vm}.locks": 1, f"{vm}.lock_kind": "ticket", name: value}
         yield {f"{vm}.pv_spin_threshold": 0, name: value}
         yield {f"{vm}.start": "fresh", name: value}
-        yield {f"{vm}.start": "fresh", f"{vm}.locks": MAX_HELD, name: value}
+        yield {f"{vm}.start": "fresh", f"{vm}.locks": MAX_HELD, f"{vm}.threads": 0, name: value}
         yield {f"{vm}.program": "", name: value}
         alone = {f"{other}.{field}": 1 for other in scenario.vms() for field in ("vcpus", "weight")}
-        yield {**alone, name: value}
+        yield {**alone, **{f"{other}.threads": 0 for other in scenario.vms()}, name: value}
 
 
 class TooLong(Exception):
@@ -395,7 +442,8 @@ class TooLong(Exception):
 
 def affordable(scenario: Scenario, rule: str, seed: int, work: int = 45_000) -> Scenario:
     """The scenario, cut off so early that the reference simulator runs it in a fraction of a second."""
-    most = max(150, work // (scenario.vcpus + scenario.host.pcpus))
+    threads = sum(vm.threads for vm in scenario.vms().values())
+    most = max(150, work // (scenario.vcpus + threads + scenario.host.pcpus))
     seconds = scenario.limit.simulated_s
 
     def too_long(lane: int) -> None:

@@ -37,7 +37,7 @@ FEATURES = (*ROWS, *HOST, DRAWING)
 
 def best() -> str:
     """The best policy on validation worlds of what `make train` trains."""
-    found = trained.validated(trainings.QUICK_START)
+    found = trainings.finished(trainings.QUICK_START)
     if not found:
         raise PolicyError("agents/checkpoints.tar.xz: no policy of set-ppo on Storm; run: python -m experiments train")
     return min(found, key=lambda name: read_policy(file_of(name)).card["validation"]["above_ideal_percent"])

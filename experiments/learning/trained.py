@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from agents.torch_policy import TorchPolicy, read_policy
 from experiments.lab import Table, Task, world
 from experiments.lab.report import Check
 from experiments.learning import trainings
@@ -20,7 +19,7 @@ from experiments.learning.trainings import Training, file_of
 from ple_gym.evaluate import Comparison, Estimate, Row
 from ple_gym.evaluate.tables import FEW
 from ple_gym.lanes import Lanes
-from ple_gym.learned.file import Network
+from ple_gym.learned.file import Network, read_network
 from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
 
@@ -58,20 +57,14 @@ NOTHING: Totals = {"now": 0, "exits": 0, "cycles": {"useful": 0, "spin": 0, "exi
 
 
 @lru_cache(maxsize=64)
-def _policy(name: str) -> Network | TorchPolicy:
-    return read_policy(file_of(name))
+def _policy(name: str) -> Network:
+    return read_network(file_of(name))
 
 
 @lru_cache(maxsize=2)
 def _lanes(scenario: Scenario, policy: str, storm: bool) -> Lanes:
     decides = policy if policy in RULES else _policy(policy)
-    assert not isinstance(decides, TorchPolicy)
     return Lanes(scenario, 1, start="storm" if storm else "first", policy=decides)
-
-
-def validated(row: Training) -> list[str]:
-    """The trained policies of a row that the kernel runs and whose runs on validation seeds came to an end."""
-    return [policy for policy in trainings.finished(row) if isinstance(_policy(policy), Network)]
 
 
 def comparison(table: Table, place: str, overrides: str, members: Mapping[str, Sequence[str]]) -> Comparison:
@@ -94,7 +87,7 @@ def comparison(table: Table, place: str, overrides: str, members: Mapping[str, S
 def rules_and(rows: Mapping[str, Training], rules: Iterable[str]) -> dict[str, Sequence[str]]:
     """Rules under their own names, and rows of trainings under theirs, except rows without a policy that finishes."""
     found: dict[str, Sequence[str]] = {rule: [rule] for rule in rules}
-    return found | {name: policies for name, row in rows.items() if (policies := validated(row))}
+    return found | {name: policies for name, row in rows.items() if (policies := trainings.finished(row))}
 
 
 def checks(name: str, place: str, compared: Comparison) -> list[Check]:

@@ -2,9 +2,10 @@
 
 A training that was interrupted goes on when the command is started again; one whose policy is kept is not repeated.
 Policies go to the archive `agents/checkpoints.tar.xz` (`agents/archive.py`). What each was trained with is on the card
-inside its file. Of a training whose policies never came to the end of their runs on validation seeds only the card is
-kept. A kill at any moment loses nothing: the archive is replaced whole, and until then a finished training stands in
-its own folder in `runs/leaderboard/`, from which the same command adds it.
+inside its file. Of a training only the card is kept if no experiment runs its policy: one that never came to the end of
+its runs on validation seeds, or that torch has to run. A kill at any moment loses nothing: the archive is replaced
+whole, and until then a finished training stands in its own folder in `runs/leaderboard/`, from which the same command
+adds it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.archive import Archive
-from agents.torch_policy import read_policy
+from agents.torch_policy import TorchPolicy, read_policy
 from experiments.lab.executors import without_interrupts
 from experiments.lab.folders import CHECKPOINTS, TRAININGS
 from ple_gym.files import read_bytes
@@ -119,7 +120,7 @@ def file_of(policy: str) -> Path:
 
 
 def finished(row: Training) -> list[str]:
-    """The policies of a row that are kept: they came to the end of their runs on validation seeds."""
+    """The policies of a row that are kept: the kernel runs them, to the end on validation seeds."""
     there = KEPT.files().keys()
     return [policy for policy in row.policies() if f"{policy}.npz" in there]
 
@@ -137,7 +138,8 @@ def _train(row: Training, seed: int, policy: str, folder: Path) -> tuple[str, by
     options = learner.Options(**row.options, seed=seed, quiet=True, folder=str(folder / policy))
     trained = learner.train(options)
     whole, alone = _files(policy)
-    card = read_policy(trained).card
-    if card["validation"]["above_ideal_percent"] is None:
+    made = read_policy(trained)
+    card = made.card
+    if isinstance(made, TorchPolicy) or card["validation"]["above_ideal_percent"] is None:
         return alone, (json.dumps(dict(card), indent=1) + "\n").encode()
     return whole, read_bytes(trained, MAX_BYTES)

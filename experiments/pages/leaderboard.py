@@ -57,11 +57,12 @@ def page(tables: Mapping[str, Table]) -> str:
 def _absent(place: str) -> list[str]:
     """Says which learners have no row at a place, and why."""
     scenario = place.removesuffix(trained.FROM_STORM)
-    rows = [row for row in trainings.LEADERBOARD if row.options["scenario"] == scenario and not trained.validated(row)]
+    rows = [row for row in trainings.LEADERBOARD if row.options["scenario"] == scenario and not trainings.finished(row)]
     why: dict[str, list[str]] = {}
     for row in rows:
-        reason = "No training ended with a policy that finishes" if trainings.cards(row) else "Not trained yet"
-        if trainings.finished(row):
+        scores = [card["validation"]["above_ideal_percent"] for card in trainings.cards(row)]
+        reason = "No training ended with a policy that finishes" if scores else "Not trained yet"
+        if any(score is not None for score in scores):
             reason = "Run by torch, see the last table"
         why.setdefault(reason, []).append(f"`{row.learner}`")
     return [" ".join(f"{reason}: {', '.join(learners)}." for reason, learners in why.items()), ""] if why else []

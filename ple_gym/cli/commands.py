@@ -41,7 +41,7 @@ from ple_gym.evaluate.tables import (
 )
 from ple_gym.messages import plain
 from ple_gym.policies import Compiled, known_policies
-from ple_gym.reality.tables import NOTE, check_lines, check_table
+from ple_gym.reality.tables import DISTRIBUTION_NOTE, NOTE, check_lines, check_table, distribution_table
 from ple_gym.rules import RULES, Rule
 from ple_gym.rules.documented import rules_page
 from ple_gym.rules.header import c_header
@@ -62,6 +62,8 @@ def _one(texts: Sequence[str]) -> str:
 def _some(texts: Sequence[str]) -> tuple[str, ...]:
     if not texts:
         raise ValueError("must be one name at least")
+    if "" in texts:
+        raise ValueError("must not be empty")
     return tuple(texts)
 
 
@@ -304,14 +306,17 @@ class Reality:
     """
 
     quick: Annotated[bool, arg(help="12 settings instead of 64")] = False
+    bistable: Annotated[bool, arg(help="17 settings, in which a convoy forms by chance; with --repetitions 10")] = False
     repetitions: Annotated[int, arg(metavar="N", help="runs of each setting")] = 3
     seconds: Annotated[float, arg(metavar="S", help="length of a run")] = 0.3
     cpus: Annotated[int, arg(metavar="N", help="CPUs that the threads have; 0: two, or one if there is no more")] = 0
     seeds: Annotated[int, arg(metavar="N", help="runs of the simulator for each setting")] = 10
     out: Annotated[str, _file("FILE.txt"), arg(help="keep there what was measured", help_behavior_hint="")] = ""
     measured: Annotated[
-        str, _file("FILE.txt"), arg(help="compare with what --out has kept; run nothing", help_behavior_hint="")
-    ] = ""
+        tuple[str, ...],
+        _names("FILE.txt ..."),
+        arg(help="compare with what --out has kept, all runs together; run nothing", help_behavior_hint=""),
+    ] = ()
     json_file: JsonFile = ""
     picture: Annotated[str, _file("FILE.png"), arg(help="draw predicted against measured", help_behavior_hint="")] = ""
 
@@ -324,12 +329,16 @@ class Reality:
         if self.measured:
             measured = reality.measured_before(self.measured)
         else:
-            measured = reality.measure_here(self.quick, self.repetitions, self.seconds, self.cpus)
+            settings = reality.chosen(self.quick, self.bistable)
+            measured = reality.measure_here(settings, self.repetitions, self.seconds, self.cpus)
         if self.out:
             reality.keep(self.out, measured)
         check = reality.predict(measured, self.seeds)
         console = console_for(self.json_file)
-        console.print(check_table(check), NOTE, *check_lines(check), sep="\n")
+        console.print(check_table(check), NOTE, sep="\n")
+        if check.distributed:
+            console.print(distribution_table(check), DISTRIBUTION_NOTE, sep="\n")
+        console.print(*check_lines(check), sep="\n")
         if self.picture:
             reality.draw(self.picture, check)
         write_json(self.json_file, check.to_dict, argv)

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from ple_gym import progress
 from ple_gym.compilation import compiling, is_warm, warm_up
 from ple_gym.errors import RealityError, UsageError
 from ple_gym.files import read_text, reading, write_whole, writing
 from ple_gym.reality.comparison import Check, compare
-from ple_gym.reality.measured import MAX_BYTES, Measured, from_text, to_text
+from ple_gym.reality.measured import MAX_BYTES, Measured, from_text, joined, to_text
 from ple_gym.reality.program import check_machine, measure
-from ple_gym.reality.settings import quick_settings, standard_settings
+from ple_gym.reality.settings import Setting, bistable_settings, quick_settings, standard_settings
 
 USUAL_CPUS = 2
 
 
-def measure_here(quick: bool, repetitions: int, seconds: float, cpus: int) -> Measured:
+def chosen(quick: bool, bistable: bool) -> list[Setting]:
+    """The settings that are asked for.
+
+    Raises:
+        UsageError: two sets are.
+    """
+    if quick and bistable:
+        raise UsageError("--bistable: not with --quick")
+    return quick_settings() if quick else bistable_settings() if bistable else standard_settings()
+
+
+def measure_here(settings: Sequence[Setting], repetitions: int, seconds: float, cpus: int) -> Measured:
     """Measure on this machine. The simulator is compiled before, so that an interrupt loses as little as may be.
 
     Raises:
@@ -31,20 +43,25 @@ def measure_here(quick: bool, repetitions: int, seconds: float, cpus: int) -> Me
     if not is_warm():
         with progress.waiting(compiling):
             warm_up()
-    settings = quick_settings() if quick else standard_settings()
     cpus = cpus or min(USUAL_CPUS, len(os.sched_getaffinity(0)))
     with progress.bar("measuring", len(settings) * repetitions) as report:
         return measure(settings, repetitions, seconds, cpus, report)
 
 
-def measured_before(path: str) -> Measured:
-    """What `keep` has kept.
+def measured_before(paths: Sequence[str]) -> Measured:
+    """What `keep` has kept, in one file or in several of one machine.
 
     Raises:
-        RealityError: the file is something else.
+        RealityError: a file is something else, or they are of different machines.
     """
-    with reading(path, RealityError, "what ple-gym reality --out keeps"):
-        return from_text(read_text(path, MAX_BYTES))
+    several = []
+    for path in paths:
+        with reading(path, RealityError, "what ple-gym reality --out keeps"):
+            several.append(from_text(read_text(path, MAX_BYTES)))
+    try:
+        return joined(several)
+    except RealityError as wrong:
+        raise RealityError(f"--measured: {wrong}") from None
 
 
 def keep(path: str, measured: Measured) -> None:

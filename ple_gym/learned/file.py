@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ple_gym.errors import PolicyError
-from ple_gym.files import parse_json, read_packed, reading, unpack, write_whole
+from ple_gym.files import parse_json, parse_table, read_packed, reading, unpack, write_whole
 from ple_gym.learned import network
 from ple_gym.learned.cards import check_card
 from ple_gym.learned.inputs import Inputs, rearranged
@@ -228,7 +228,7 @@ def decode(data: bytes, wanted: int = FORMAT) -> tuple[dict[str, Any], dict[str,
     card = arrays.pop("card").tobytes()
     if len(card) > MAX_CARD_BYTES:
         raise ValueError("its card is too large")
-    head = parse_json(card.decode())
+    head = parse_table(card.decode())
     if head["format"] != wanted or head["format"] is True:
         older = head["format"] == 1 and head["format"] is not True
         how = f"; convert it, which names its features: {CONVERT} FILE" if older else ""

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from ple_gym.evaluate import Run, simulate
+from ple_gym.reality.distributions import chance, distance
 from ple_gym.reality.measured import Costs, Machine, Measured, Result
 from ple_gym.reality.settings import Setting
 from ple_gym.reality.worlds import POLICIES, world
@@ -18,6 +19,8 @@ STABLE = 1.1
 """A setting is stable if its best repetition made at most so many times the acquisitions of its worst."""
 ENOUGH = 100
 """Ended windows, or switches, of a run: with fewer chance alone is more than the bar."""
+REPETITIONS = 10
+"""Of a setting, from which on the distributions of runs and predictions are compared."""
 BUSY_SHARE = 0.97
 """Of the CPUs' time: if the threads had less, other work disturbed them."""
 
@@ -37,18 +40,24 @@ class Rates:
         middle: the median.
         low, high: the smallest and the largest.
         least: the smallest count of one run.
+        all: of each run, in increasing order.
     """
 
     middle: float
     low: float
     high: float
     least: int
+    all: tuple[float, ...]
 
     @classmethod
     def of(cls, counts: Sequence[int], seconds: Sequence[float]) -> Rates:
         """Those of the counts of some runs that lasted so long; at least one."""
-        rates = [count / lasted for count, lasted in zip(counts, seconds, strict=True)]
-        return cls(median(rates), min(rates), max(rates), min(counts))
+        rates = sorted(count / lasted for count, lasted in zip(counts, seconds, strict=True))
+        return cls(median(rates), rates[0], rates[-1], min(counts), tuple(rates))
+
+    def quantile(self, percent: int) -> float:
+        """The ceil(percent * n / 100)-th smallest of n."""
+        return self.all[max(1, -(-percent * len(self.all) // 100)) - 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,20 @@ class Cell:
         found, said = self.measured["acquisitions"], self.predicted["acquisitions"]
         return found.low <= said.high and said.low <= found.high
 
+    @property
+    def apart(self) -> tuple[float, float]:
+        """How far measured and predicted acquisitions are apart as distributions, 0..1.
+
+        The second: if values count as the same that are so near that a setting with them would be `stable`.
+        """
+        found, said = self.measured["acquisitions"].all, self.predicted["acquisitions"].all
+        return distance(found, said), distance(found, said, STABLE)
+
+    @property
+    def apart_by_chance(self) -> float:
+        """What the first of `apart` would stay within if runs and predictions came from one distribution."""
+        return chance(self.measured["acquisitions"].all, self.predicted["acquisitions"].all)
+
     def error(self, quantity: str = "acquisitions") -> float | None:
         """How far the predicted median is off, as a share of the measured one; None if that is 0."""
         found = self.measured[quantity].middle
@@ -110,6 +133,13 @@ class Check:
         """The settings of which one number can be predicted."""
         return [cell for cell in self.cells if cell.stable]
 
+    @property
+    def distributed(self) -> list[Cell]:
+        """The settings that are not stable, and were run so often that distributions can be compared."""
+        return [
+            cell for cell in self.cells if not cell.stable and len(cell.measured["acquisitions"].all) >= REPETITIONS
+        ]
+
     def errors(self, quantity: str = "acquisitions") -> list[float]:
         """How far off each stable setting is, as shares without sign; of counts, those that are large enough."""
         enough = 0 if quantity == "acquisitions" else ENOUGH
@@ -128,7 +158,9 @@ class Check:
             "costs": {name.removesuffix("_"): value for name, value in asdict(self.costs).items()},
             "host": asdict(self.host),
             "settings": [
-                asdict(cell) | {"stable": cell.stable, "overlaps": cell.overlaps, "error": cell.error()}
+                asdict(cell)
+                | {"stable": cell.stable, "overlaps": cell.overlaps, "error": cell.error()}
+                | {"apart": cell.apart, "apart_by_chance": cell.apart_by_chance}
                 for cell in self.cells
             ],
         }

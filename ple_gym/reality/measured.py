@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from statistics import median
 from typing import Any, TypeVar, get_type_hints
 
 from ple_gym.errors import RealityError
@@ -110,6 +111,19 @@ class Measured:
         for setting, result in self.runs:
             found.setdefault(setting, []).append(result)
         return found
+
+
+def joined(several: Sequence[Measured]) -> Measured:
+    """All runs of several checks of one machine as one: of each of the costs the median. At least one check.
+
+    Raises:
+        RealityError: they are of different machines.
+    """
+    machines = {one.machine for one in several}
+    if len(machines) > 1:
+        raise RealityError(f"of {len(machines)} different machines: {'; '.join(sorted(map(to_line, machines)))}")
+    costs = {field.name: round(median(getattr(one.costs, field.name) for one in several)) for field in fields(Costs)}
+    return Measured(several[0].machine, Costs(**costs), tuple(run for one in several for run in one.runs))
 
 
 KINDS: Mapping[type, str] = {Machine: "machine", Costs: "costs", Setting: "setting", Result: "result"}

@@ -49,6 +49,15 @@ def standard_settings() -> list[Setting]:
     ]
 
 
+def bistable_settings() -> list[Setting]:
+    """Those of a whole check in which by chance a convoy forms, or none: FIFO locks that are spun on or held shortly.
+
+    Two threads on two CPUs never wait for one that has no CPU, so that no convoy can form.
+    """
+    fifo = [one for one in standard_settings() if one.lock == "ticket" and one.threads > 2]
+    return [one for one in fifo if one.reaction == "spin" or one.hold < 2000]
+
+
 def _all(
     threads: Iterable[int], windows: Iterable[int] = (4096,), holds: Iterable[int] = (2000,), groups: int = 1
 ) -> list[Setting]:

@@ -8,6 +8,7 @@ from statistics import median
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.evaluate.tables import number
 from ple_gym.reality.comparison import BUSY_SHARE, ENOUGH, STABLE, Cell, Check, Rates
+from ple_gym.reality.distributions import CONFIDENCE
 from ple_gym.reality.settings import Setting
 
 NOTE = f"""\
@@ -41,6 +42,32 @@ def check_table(check: Check) -> Grid:
     )
 
 
+DISTRIBUTION_NOTE = f"""\
+Smallest, quartiles and largest of the runs. apart: the largest difference between the shares of measured and predicted
+runs at or below a value (Kolmogorov and Smirnov), 0..1. by more: the same if values within {STABLE - 1:.0%} of each
+other count as one. by chance: what 'apart' stays within in {CONFIDENCE:.0%} of cases if nothing tells them apart."""
+
+
+def distribution_table(check: Check) -> Grid:
+    """A line per setting that is not stable and was run often: the distributions, measured and predicted."""
+    cells = check.distributed
+
+    def column(head: str, cell: Callable[[Cell], str]) -> Column:
+        return Column(head, [cell(one) for one in cells], right=True)
+
+    return Grid(
+        Column("setting", [setting_name(cell.setting) for cell in cells]),
+        [
+            column("measured", lambda cell: _quartiles(cell.measured["acquisitions"])),
+            column("predicted", lambda cell: _quartiles(cell.predicted["acquisitions"])),
+            column("apart", lambda cell: f"{cell.apart[0]:.2f}"),
+            column("by more", lambda cell: f"{cell.apart[1]:.2f}"),
+            column("by chance", lambda cell: f"{cell.apart_by_chance:.2f}"),
+        ],
+        title=f"{len(cells)} settings that are not stable, acquisitions of locks per second",
+    )
+
+
 def setting_name(setting: Setting) -> str:
     """A setting in a few words; what most settings have is left out."""
     usual = Setting(setting.threads)
@@ -69,6 +96,12 @@ def check_lines(check: Check) -> Iterator[str]:
         )
     if unstable := [cell for cell in check.cells if not cell.stable]:
         yield f"{len(unstable)} are not: of {sum(cell.overlaps for cell in unstable)} the ranges overlap."
+    if often := check.distributed:
+        exactly, nearly = (sum(cell.apart[i] <= cell.apart_by_chance for cell in often) for i in (0, 1))
+        yield (
+            f"Of {exactly} of {len(often)} that were run often the distributions are no further apart than by chance; "
+            f"of {nearly} if {STABLE - 1:.0%} off counts as the same."
+        )
     for quantity, what in (("windows", "ended windows"), ("switches", "context switches")):
         if errors := check.errors(quantity):
             yield f"{what} of stable settings with {ENOUGH} at least: {_within(errors, 0.2)} within 20 %."
@@ -92,6 +125,10 @@ def _rates(rates: Rates) -> str:
 
 def _rate(rates: Rates) -> str:
     return f"{rates.middle:,.0f}"
+
+
+def _quartiles(rates: Rates) -> str:
+    return " ".join(f"{rates.quantile(percent):,.0f}" for percent in (0, 25, 50, 75, 100))
 
 
 def _off(cell: Cell) -> str:

@@ -12,7 +12,7 @@ from ple_gym.rules.sight import FACTS, NUMBERS, TABLES, visible_fields
 #: What each visible field of a record is. Times are in cycles.
 MEANINGS: Mapping[str, Mapping[str, str]] = {
     "pcpu": {
-        "mode": "what is on it: IDLE, GUEST or NOISE",
+        "mode": "what is on it: IDLE, GUEST, NOISE, or POLLING for a vCPU that sleeps",
         "noise_state": "of the noise: 0: it is away, 1: the rate limit makes it wait, 2: it runs",
         "current": "vCPU that it runs; -1: none",
         "last_vcpu": "vCPU whose data its cache holds; -1: none",

@@ -9,6 +9,7 @@ import ctypes
 import re
 import threading
 from collections.abc import Callable
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,7 +49,7 @@ def prepare(rule: Rule) -> None:
     Raises:
         PolicyError: it does not compile.
     """
-    if rule.unit and rule.unit.is_ready:
+    if rule.unit.is_ready:
         return
     if endless := calls_itself(rule.function):
         raise PolicyError(f"{where(endless)}: {endless.__name__} calls itself, which nothing that a rule calls may do")
@@ -84,7 +85,7 @@ def c_rule(name: str, function: Any, memory: Memory = Memory()) -> Rule:  # noqa
         source="a function in C",
         summary="a rule in C",
         memory=words,
-        unit=c_unit(name, address),
+        make_unit=cache(partial(c_unit, name, address)),
     )
 
 

@@ -16,7 +16,7 @@ _CODES = {
     "vCPU states": ("RUNNING", "QUEUED", "BLOCKED", "DONE"),
     "why a vCPU left its pCPU": ("NEVER_RAN", "PREEMPTED", "PLE_YIELD", "WENT_TO_SLEEP"),
     "what the last hint at a vCPU did": ("NEVER_HINTED", "HINT_FAILED", "HINT_PENDING", "HINT_IGNORED", "HINT_WON"),
-    "what is on a pCPU": ("IDLE", "GUEST", "NOISE"),
+    "what is on a pCPU": ("IDLE", "GUEST", "NOISE", "POLLING"),
     "actuators": ("PULL", "LOCAL", "HINT", "YIELD_ONLY"),
 }
 _POINTERS = {"queue": "uint16_t", "parameters": "void", "memory": "int64_t", "host": "void"}

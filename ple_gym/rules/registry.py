@@ -20,7 +20,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ class Rule:
     memory: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scheduler: str = ""
     settled: bool = True
-    unit: Unit | None = None
+    make_unit: Callable[[], Unit] | None = None
 
     network = None  # of a learned policy
 
@@ -116,9 +116,15 @@ class Rule:
         return "oracle" if self.privileged else "hypervisor"
 
     @property
+    def unit(self) -> Unit:
+        """The compile unit that it shares with those that differ from it in values alone. It is made when it is first
+        asked for: that takes longer than to import a family, and most of the rules are never asked."""
+        assert self.make_unit is not None
+        return self.make_unit()
+
+    @property
     def address(self) -> int:
         """What the simulator calls. It is compiled when it is first asked for."""
-        assert self.unit is not None
         return self.unit.address
 
     @property
@@ -280,7 +286,7 @@ def _compilable(made: Rule, at: str) -> Rule:
             f"{at}: rule {made.name}: its function must take (see, asker), and may take {', '.join(allowed[2:])} "
             f"after them, not ({', '.join(takes)})"
         )
-    return replace(made, unit=rule_unit(made))
+    return replace(made, make_unit=cache(partial(rule_unit, made)))
 
 
 def where(function: Callable[..., Any]) -> str:

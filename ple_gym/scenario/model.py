@@ -65,6 +65,8 @@ MAX_BYTES = 2**20
 """Of a scenario's file."""
 MAX_VCPUS = 1024
 """Of all VMs together."""
+MAX_THREADS = 4096
+"""Of all VMs together, where they are more than vCPUs."""
 
 _LONGEST_BASE_SLICE_US = 3000  # of Linux's own
 XEN = ("4.5", "4.8", "4.17", "4.18", "4.21")
@@ -131,6 +133,9 @@ class Host(Group):
         int, whole(1, 100_000, zero="off"), "a vCPU in kernel mode is preempted when it leaves it, or so much later"
     ] = 0
     load_balance: Annotated[bool, FLAG, "pCPUs even out their queues at ticks, also across sockets (fair)"] = True
+    halt_poll_us: Annotated[
+        int, whole(1, 1_000_000, zero="off"), "longest time that a pCPU polls for a vCPU that sleeps; KVM: 200 (fair)"
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +238,10 @@ class Vm(Group):
     ] = 0
     pc_classes: Annotated[int, whole(1, 4096), "lock functions; lock l spins in function l % pc_classes"] = 3
     start: Annotated[str, choice("fresh", "convoy"), "vCPUs start at their work, or all at lock 0"] = "fresh"
+    threads: Annotated[
+        int, whole(1, MAX_THREADS, zero="one per vCPU"), f"threads that share the vCPUs; all VMs: at most {MAX_THREADS}"
+    ] = 0
+    thread_switch: Annotated[int, _CYCLES, "a vCPU's switch to another thread, with its cache refill; cycles"] = 3000
     program: Annotated[str, PROGRAM, "a transaction's steps; empty: sections, of the parameters above"] = ""
 
     @property
@@ -498,11 +507,26 @@ def _check_together(scenario: Scenario) -> None:
             f"host.tick_jitter_cycles = {host.tick_jitter_cycles}: must be at most a tick, "
             f"host.tick_us = {host.tick_us} ({host.tick_us * host.tsc_hz // 10**6} cycles)"
         )
+    if host.halt_poll_us and host.scheduler != "fair":
+        raise ScenarioError(
+            f"host.halt_poll_us = {host.halt_poll_us}: must be 0 (off) with host.scheduler = {host.scheduler!r}; "
+            "KVM polls, under 'fair'"
+        )
     vcpus = scenario.vcpus
     if vcpus > MAX_VCPUS:
         name, vm = max(vms.items(), key=lambda item: item[1].vcpus)
         raise ScenarioError(f"{name}.vcpus = {vm.vcpus}: all VMs together must have 1..{MAX_VCPUS} vCPUs, not {vcpus}")
+    threads = sum(vm.threads for vm in vms.values())
+    if threads > MAX_THREADS:
+        name, vm = max(vms.items(), key=lambda item: item[1].threads)
+        raise ScenarioError(
+            f"{name}.threads = {vm.threads}: all VMs together must have at most {MAX_THREADS}, not {threads}"
+        )
     for name, vm in vms.items():
+        if 0 < vm.threads < vm.vcpus:
+            raise ScenarioError(
+                f"{name}.threads = {vm.threads}: must be 0 (one per vCPU) or at least {name}.vcpus = {vm.vcpus}"
+            )
         if vm.pv_spin_threshold and not LOCK_KINDS[vm.lock_kind].halts:
             raise ScenarioError(
                 f"{name}.pv_spin_threshold = {vm.pv_spin_threshold}: must be 0 (never) with "
@@ -546,6 +570,8 @@ def _check_affinity(scenario: Scenario, setting: str, pcpus: tuple[int, ...]) ->
 
 def _check_program(name: str, vm: Vm) -> None:
     """Raise ScenarioError if a VM's program does not fit its other parameters."""
+    if vm.program and vm.threads:
+        raise ScenarioError(f"{name}.threads = {vm.threads}: must be 0 with {name}.program")
     if vm.program and vm.start == "convoy":
         raise ScenarioError(f"{name}.start = 'convoy': must be fresh with {name}.program, which begins at step 0")
     for i, step in enumerate(vm.steps):

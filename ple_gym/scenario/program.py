@@ -1,4 +1,4 @@
-"""Programs: a transaction as a table of steps, how it is written, and what is refused (docs/model.md, section 7.6).
+"""Programs: a transaction as a table of steps, how it is written, and what is refused (docs/model.md, section 7.7).
 
 A program that is accepted ends, gives back what it takes, and cannot wait in a circle: which locks are held before each
 step is known before anything runs, and each lock is above those that are held already.
@@ -192,7 +192,7 @@ def _verified(steps: list[Step]) -> tuple[Step, ...]:
 
 
 def _next(i: int, step: Step, bound: bool = False) -> Iterator[int]:
-    """Where it goes on after step i; `bound`: also where a jump back leads that the bound on steps forbids (7.6)."""
+    """Where it goes on after step i; `bound`: also where a jump back leads that the bound on steps forbids (7.7)."""
     if step.verb != "jump" or step.share < 1 or (bound and step.target <= i):
         yield i + 1
     if step.verb == "jump" and step.share > 0:

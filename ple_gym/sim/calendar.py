@@ -54,4 +54,6 @@ def find_next_wake(s):
     soonest = INF
     for i in range(s.par[0].vcpus):
         soonest = min(soonest, s.guest[np.uint32(i)].wake_at)
+    for i in range(s.par[0].threads):
+        soonest = min(soonest, s.thread[np.uint32(i)].wake_at)
     s.world[0].next_wake = soonest

@@ -30,6 +30,7 @@ from ple_gym.sim.state import (
     SECTIONS,
     STEP,
     TAKE,
+    THREAD,
     UINT16,
     UNLOCK,
     VCPU,
@@ -115,6 +116,7 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "noise_level_table": tables.row(noise.level),
         "limit": round(scenario.limit.simulated_s * hz),
         "tables": len(tables.rows),
+        "threads": sum(vm.threads for vm in vms),
     }
     own = np.zeros(1, scheduler.PARAMETERS)
     for name, value in scheduler.describe(scenario).items():
@@ -161,6 +163,7 @@ def lane_sections(scenario: Scenario, scheduler: Host, memory: Memory) -> dict[s
     pcpus, vms = scenario.host.pcpus, len(scenario.vms())
     vcpus = sum(vm.vcpus for vm in scenario.vms().values())
     locks = sum(vm.locks for vm in scenario.vms().values())
+    threads = sum(vm.threads for vm in scenario.vms().values())
     return {
         "world": Section(WORLD, (1,)),
         "vm": Section(VM, (vms,)),
@@ -174,6 +177,7 @@ def lane_sections(scenario: Scenario, scheduler: Host, memory: Memory) -> dict[s
         "host_vcpu": Section(scheduler.VCPU, (vcpus + scheduler.further(scenario),), visible=True),
         "guest": Section(VCPU_GUEST, (vcpus,)),
         "lock": Section(LOCK, (locks,)),
+        "thread": Section(THREAD, (threads,)),
         "queue": Section(UINT16, (pcpus, vcpus), visible=True),
     }
 
@@ -203,7 +207,7 @@ def _words(text: str) -> list[int]:
 
 def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
     rows = np.zeros(len(vms), PROGRAM)
-    first_lock = first_step = 0
+    first_lock = first_thread = first_step = 0
     for row, vm in zip(rows, vms, strict=True):
         kind = LOCK_KINDS[vm.lock_kind]
         values = {
@@ -228,12 +232,16 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
             "spin_period": vm.spin_period,
             "halt": vm.pv_spin_threshold * vm.spin_period,
             "reach": _reach(ple, vm),
+            "first_thread": first_thread,
+            "threads": vm.threads,
+            "thread_switch": vm.thread_switch,
             "first_step": first_step,
             "steps": len(vm.steps),
         }
         for name, value in values.items():
             row[name] = value
         first_lock += vm.locks
+        first_thread += vm.threads
         first_step += len(vm.steps)
     return rows
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ple_gym.sim.calendar import refresh_host
 from ple_gym.sim.guest.held import holds_a_lock
 from ple_gym.sim.guest.running import run_on
 from ple_gym.sim.guest.waits import available, waits_in_line
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.metrics import note
+from ple_gym.sim.metrics import note, settle
 from ple_gym.sim.pause_loop import shrink_window
 from ple_gym.sim.rng import draw, high, low
 from ple_gym.sim.sampling import UNIT, sample
@@ -30,6 +31,7 @@ from ple_gym.sim.state import (
     NONE,
     PENDING,
     PLE_YIELD,
+    POLLING,
     PREEMPTED,
     RAN,
     RUNNING,
@@ -179,6 +181,10 @@ def schedule(s, p, t, cause):
         stays = vcpu.state == RUNNING and not moves
         if vcpu.state == BLOCKED or vcpu.state == DONE:
             why = WENT_TO_SLEEP
+        if vcpu.state == BLOCKED and s.host.polls(s, p, current, t):
+            pcpu.mode = POLLING
+            s.clock[p].guest_at = INF
+            return
         if stays and s.host.holds(s, p, t):
             go_on(s, p, t, handler)
             return
@@ -203,6 +209,18 @@ def schedule(s, p, t, cause):
         s.host.migrate(s, current, t)
 
 
+@called
+def end_poll(s, p, v, t):
+    """v wakes while p polls for it: it goes on at once."""
+    pcpu = s.pcpu[p]
+    settle(s, p, t)
+    pcpu.mode = GUEST
+    s.vcpu[v].state = RUNNING
+    pcpu.slice_end = s.host.set_next(s, p, v, t)
+    enter(s, p, t)
+    refresh_host(s, p)
+
+
 @inlined
 def wake(s, v, t):
     """A blocked or halted vCPU becomes runnable."""
@@ -211,8 +229,12 @@ def wake(s, v, t):
     if guest.halted:
         guest.halted = 0
         guest.halt_left = s.program[s.vcpu[v].vm].halt
-    note(s, t, WOKE, s.vcpu[v].pcpu, v, NONE)
-    s.host.wake(s, v, t)
+    p = s.vcpu[v].pcpu
+    note(s, t, WOKE, p, v, NONE)
+    if s.pcpu[p].mode == POLLING and s.pcpu[p].current == v:
+        end_poll(s, p, v, t)
+    else:
+        s.host.wake(s, v, t)
 
 
 # --- host noise (9.9) -------------------------------------------------------------------------------------------------
@@ -268,7 +290,8 @@ def noise_event(s, p, t):
             enter(s, p, t)
             return False
         s.host.charge(s, p, t)
-        leave(s, p, current, t, PREEMPTED)
-        s.host.put_prev(s, p, current, t, True)
+        polls = pcpu.mode == POLLING
+        leave(s, p, current, t, WENT_TO_SLEEP if polls else PREEMPTED)
+        s.host.put_prev(s, p, current, t, not polls)
     begin_burst(s, p, t, np.int64(0))
     return False

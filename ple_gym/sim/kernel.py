@@ -9,8 +9,9 @@ from ple_gym.sim.affinity import holds_pcpu, listed
 from ple_gym.sim.calendar import earliest, find_next_wake, refresh, refresh_host
 from ple_gym.sim.dispatch import noise_event, noise_gap, schedule, wake
 from ple_gym.sim.guest.locks import try_lock
-from ple_gym.sim.guest.program import take_transaction
+from ple_gym.sim.guest.program import draw_section, take_transaction
 from ple_gym.sim.guest.running import begin_transaction, next_steps, run_on, spin_ends, work_ends
+from ple_gym.sim.guest.threads import end_of_sleep, keep, line_up
 from ple_gym.sim.guest.waits import available
 from ple_gym.sim.host.runqueue import put
 from ple_gym.sim.jit import called, inlined
@@ -30,12 +31,15 @@ from ple_gym.sim.state import (
     MAX_EVENTS,
     NEVER_RAN,
     NONE,
+    ON_VCPU,
     PLE_YIELD,
     PREEMPTED,
     QUEUED,
     RUNNING,
+    SLEEPING,
     SLEPT,
     SPIN,
+    THREAD_DONE,
     TIMED_OUT,
     USER,
 )
@@ -70,6 +74,7 @@ def start_world(s):
         vm.finish = INF
         for i in range(s.program[m].locks):
             s.lock[np.uint32(s.program[m].first_lock + i)].vm = m
+        start_threads(s, m)
         for i in range(s.vmp[m].first, s.vmp[m].first + s.vmp[m].vcpus):
             v = np.uint32(i)
             s.vcpu[v].vm = m
@@ -81,12 +86,13 @@ def start_world(s):
             s.guest[v].wake_at = INF
             s.guest[v].ple_last = -INF
             s.guest[v].next_waiter = NONE
-            take_transaction(s, v, np.int64(0))
-            if s.vcpu[v].state == QUEUED:
+            if take_transaction(s, v, np.int64(0)):
                 if s.program[m].convoy:
                     join_convoy(s, v)
                 else:
                     begin_transaction(s, v, np.int64(0))
+        if s.program[m].threads > 0:
+            vm.next_transaction = first_not_taken(s, m)
     for i in range(par.vcpus):
         v = np.uint32(i)
         if s.vcpu[v].state == QUEUED:
@@ -108,6 +114,45 @@ def start_world(s):
         p = np.uint32(i)
         schedule(s, p, np.int64(0), BY_TIMER)
         refresh_host(s, p)
+
+
+@inlined
+def first_not_taken(s, m):
+    """The transaction that is next once each of a VM's threads has taken one at the start (7.6)."""
+    program = s.program[m]
+    return min(program.threads, program.transactions) if program.transactions > 0 else program.threads
+
+
+@called
+def start_threads(s, m):
+    """The VM's threads begin, where they are more than vCPUs (7.6): those without a vCPU sleep, or are ready."""
+    program, vmp = s.program[m], s.vmp[m]
+    s.vm[m].ready_head = NONE
+    s.vm[m].ready_tail = NONE
+    for h in range(program.threads):
+        v = np.uint32(vmp.first + h % vmp.vcpus)
+        number = np.uint32(program.first_thread + h)
+        thread = s.thread[number]
+        thread.wake_at = INF
+        thread.vcpu = v
+        thread.next = NONE
+        thread.place = ON_VCPU if h < first_not_taken(s, m) else THREAD_DONE
+        s.vcpu[v].vm = m
+        s.guest[v].thread = number
+        if h < vmp.vcpus or thread.place == THREAD_DONE:
+            continue
+        # Its work is drawn in the record of a vCPU that has not begun yet.
+        s.guest[v].transaction = h
+        s.guest[v].section = 0
+        wait = draw_section(s, v)
+        keep(s, v, SLEEPING)
+        if wait > 0:
+            thread.wake_at = wait
+            s.world[0].next_wake = min(s.world[0].next_wake, wait)
+        else:
+            line_up(s, number)
+    for i in range(vmp.vcpus):
+        s.guest[np.uint32(vmp.first + i)].thread = program.first_thread + i
 
 
 @called
@@ -263,12 +308,17 @@ def host_event(s, p, t):
 
 @inlined
 def wake_earliest(s, t):
-    """Wake the blocked vCPU whose wait ends now."""
-    for i in range(s.par[0].vcpus):
-        v = np.uint32(i)
-        if s.guest[v].wake_at <= t:
+    """End the first wait that is due: a blocked vCPU is woken, or a thread is ready again."""
+    if s.par[0].threads > 0:
+        v = end_of_sleep(s, t)
+        if v != NONE:
             wake(s, v, t)
-            break
+    else:
+        for i in range(s.par[0].vcpus):
+            v = np.uint32(i)
+            if s.guest[v].wake_at <= t:
+                wake(s, v, t)
+                break
     find_next_wake(s)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.state import GUEST, HISTOGRAM_BINS, IDLE, NONE, SPIN
+from ple_gym.sim.state import GUEST, HISTOGRAM_BINS, NOISE, NONE, SPIN
 
 
 @inlined
@@ -42,10 +42,10 @@ def settle(s, p, t):
             guest.remaining -= d - refill
             world.cycles_cache += refill
             s.vm[vcpu.vm].useful += d - refill
-    elif pcpu.mode == IDLE:
-        world.cycles_idle += d
-    else:
+    elif pcpu.mode == NOISE:
         world.cycles_stolen += d
+    else:
+        world.cycles_idle += d
 
 
 @inlined

@@ -41,6 +41,12 @@ def _nothing(s, p, t):
 
 
 @inlined
+def _never(s, p, v, t):
+    """Who sleeps leaves."""
+    return False
+
+
+@inlined
 def _own(s, p):
     """Each pCPU has a queue of its own."""
     return p
@@ -64,6 +70,7 @@ class Host:
     start: Callable[..., Any] = _missing
     charge: Callable[..., Any] = _missing
     holds: Callable[..., Any] = _missing
+    polls: Callable[..., Any] = _never
     put_prev: Callable[..., Any] = _missing
     switched: Callable[..., Any] = _nothing
     pick_next: Callable[..., Any] = _missing

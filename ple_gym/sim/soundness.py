@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim.guest.held import PLACES, held_at, holds_a_lock
+from ple_gym.sim.guest.threads import lies_idle
 from ple_gym.sim.guest.waits import available, in_line, waits_in_line
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import scratch
@@ -28,23 +29,40 @@ from ple_gym.sim.state import (
     HOLD,
     INF,
     INT32,
+    KERNEL,
     MAX_EVENTS,
     MOST_STEPS,
     NOISE,
     NONE,
+    ON_VCPU,
+    POLLING,
     QUEUED,
+    READY,
     RUNNING,
+    SLEEPING,
     SPIN,
     STORM,
     TAKE,
+    THREAD_DONE,
+    USER,
     WENT_TO_SLEEP,
 )
 
 LONG = np.int64(1) << np.int64(51)  # cycles; longer than everything but INF: the longest run is 3.6e13
 
 #: What a state can be wrong about; a flaw is a place in this list.
-FLAWS = ("", "its run", "a pCPU", "a vCPU", "a lock", "a runqueue", "a line of waiters", "a record of the scheduler")
-SOUND, RUN, PCPU, VCPU, LOCK, RUNQUEUE, LINE, SCHEDULER = range(len(FLAWS))
+FLAWS = (
+    "",
+    "its run",
+    "a pCPU",
+    "a vCPU",
+    "a lock",
+    "a runqueue",
+    "a line of waiters",
+    "a record of the scheduler",
+    "a thread",
+)
+SOUND, RUN, PCPU, VCPU, LOCK, RUNQUEUE, LINE, SCHEDULER, THREAD = range(len(FLAWS))
 
 
 @called
@@ -74,7 +92,7 @@ def indices(s):
     events = s.world[0].events
     for i in range(par.pcpus):
         pcpu = s.pcpu[i]
-        if pcpu.mode > NOISE or pcpu.noise_state > BURSTING or pcpu.queued > par.vcpus:
+        if pcpu.mode > POLLING or pcpu.noise_state > BURSTING or pcpu.queued > par.vcpus:
             return PCPU
         if pcpu.dispatch_exits < 0 or pcpu.dispatch_exits > events:
             return PCPU
@@ -113,7 +131,79 @@ def indices(s):
                 return LOCK
             if ((lock.head != NONE) & (lock.head >= par.vcpus)) | ((lock.tail != NONE) & (lock.tail >= par.vcpus)):
                 return LOCK
+        if program.threads > 0 and not numbers_threads(s, m):
+            return THREAD
     return SOUND
+
+
+@inlined
+def one_of(number, first, count):
+    """Whether a number is one of first .. first + count - 1."""
+    return np.int64(number) >= first and np.int64(number) < first + count
+
+
+@called
+def numbers_threads(s, m):
+    """Whether the numbers in the records of a VM's threads are in their ranges."""
+    vm, vmp, program = s.vm[m], s.vmp[m], s.program[m]
+    first, count = program.first_thread, program.threads
+    for end in (vm.ready_head, vm.ready_tail):
+        if end != NONE and not one_of(end, first, count):
+            return False
+    for i in range(vmp.first, vmp.first + vmp.vcpus):
+        if not one_of(s.guest[i].thread, first, count):
+            return False
+    for i in range(first, first + count):
+        thread = s.thread[i]
+        if thread.place > THREAD_DONE or thread.phase > KERNEL or not one_of(thread.vcpu, vmp.first, vmp.vcpus):
+            return False
+        if thread.next != NONE and not one_of(thread.next, first, count):
+            return False
+    return True
+
+
+@called
+def places_threads(s, m):
+    """Whether each of a VM's threads is in one place, as it is at a decision, and none is ready beside an idle vCPU."""
+    vm, vmp, program = s.vm[m], s.vmp[m], s.program[m]
+    first, count = program.first_thread, program.threads
+    unseen = np.int64(0)  # who must be on a vCPU or in the line, less those that are found there
+    for i in range(first, first + count):
+        thread = s.thread[i]
+        asleep = thread.place == SLEEPING
+        unseen += thread.place == ON_VCPU or thread.place == READY
+        if (
+            thread.wake_at < s.world[0].now
+            or (thread.wake_at < INF) != asleep
+            or (asleep and not near(s, thread.wake_at))
+        ):
+            return False
+        if (asleep or thread.place == READY) and not (
+            thread.section >= 0
+            and thread.section < program.sections
+            and thread.remaining > 0
+            and thread.remaining <= LONG
+            and thread.transaction >= 0
+        ):
+            return False
+    for i in range(vmp.first, vmp.first + vmp.vcpus):
+        if s.guest[i].wake_at != INF:
+            return False
+        if s.vcpu[i].state == DONE or lies_idle(s, i):
+            if vm.ready_head != NONE or (s.vcpu[i].state != DONE and s.guest[i].phase != USER):
+                return False
+        else:
+            thread = s.thread[s.guest[i].thread]
+            if thread.place != ON_VCPU or thread.vcpu != i:
+                return False
+            unseen -= 1
+    last, h = NONE, vm.ready_head
+    while h != NONE and unseen > 0:
+        if s.thread[h].place != READY:
+            return False
+        unseen -= 1
+        last, h = h, s.thread[h].next
+    return h == NONE and unseen == 0 and vm.ready_tail == last
 
 
 @inlined
@@ -169,6 +259,8 @@ def runs_backwards(s, p):
         guest = s.guest[pcpu.current]
         if guest.phase != SPIN and clock.guest_at != max(now, pcpu.entry) + guest.cold + guest.remaining:
             return True
+    elif clock.guest_at != INF:
+        return True
     if clock.event_at < now or pcpu.tick_at < now - (1 << 32) or pcpu.dispatched_at > now:
         return True
     ticks = pcpu.tick_at == INF or near(s, pcpu.tick_at)
@@ -197,15 +289,17 @@ def places(s):
     clear(seen, par.vcpus)
     for i in range(par.pcpus):
         pcpu = s.pcpu[i]
-        if (pcpu.mode == GUEST) != (pcpu.current != NONE) or runs_backwards(s, np.uint32(i)):
+        polls = pcpu.mode == POLLING
+        if (pcpu.mode == GUEST or polls) != (pcpu.current != NONE) or runs_backwards(s, np.uint32(i)):
             return PCPU
         if (pcpu.mode == NOISE) != (pcpu.noise_state == BURSTING):
             return PCPU
         if pcpu.current != NONE:
             v = pcpu.current
-            if seen[0, np.int64(v)] != 0 or s.vcpu[v].state != RUNNING or s.vcpu[v].pcpu != i:
+            state = BLOCKED if polls else RUNNING
+            if seen[0, np.int64(v)] != 0 or s.vcpu[v].state != state or s.vcpu[v].pcpu != i:
                 return PCPU
-            seen[0, np.int64(v)] = 1
+            seen[0, np.int64(v)] = not polls
         for j in range(np.int64(pcpu.queued)):
             v = np.uint32(s.queue[i, j])
             if seen[0, np.int64(v)] != 0 or s.vcpu[v].state != QUEUED or s.vcpu[v].pcpu != i:
@@ -241,6 +335,10 @@ def places(s):
                 return LOCK
             if holds_wrongly(s, np.uint32(i)):
                 return LOCK
+        if program.threads > 0 and not places_threads(s, m):
+            return THREAD
+        for i in range(program.first_thread, program.first_thread + program.threads):
+            soonest = min(soonest, s.thread[i].wake_at)
     if world.next_wake != soonest:
         return RUN
     if not s.host.sound(s):

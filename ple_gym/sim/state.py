@@ -27,8 +27,8 @@ from ple_gym.sim.seam import Host
 MAX_EVENTS = np.int64(2 * 10**9)  # of a run, so that every count of events fits in 32 bits
 TABLE_KNOTS = 505  # length of a quantile table
 
-# pCPU modes
-IDLE, GUEST, NOISE = 0, 1, 2
+# pCPU modes; POLLING: its current vCPU sleeps, and the host waits for it, busy
+IDLE, GUEST, NOISE, POLLING = 0, 1, 2, 3
 # noise states
 WAITING, PENDING, BURSTING = 0, 1, 2
 # vCPU states
@@ -39,6 +39,8 @@ USER, KERNEL, SPIN, HOLD = 0, 1, 2, 3
 COMPUTE, TAKE, UNLOCK, BLOCK, JUMP = 0, 1, 2, 3, 4
 MOST_STEPS = np.int64(1024)  # that a transaction executes
 LAST_BACK = MOST_STEPS - 32  # after so many none jumps back: what is left is at most the table
+# thread places
+ON_VCPU, READY, SLEEPING, THREAD_DONE = np.arange(4)
 # why a vCPU left its pCPU
 NEVER_RAN, PREEMPTED, PLE_YIELD, WENT_TO_SLEEP = np.arange(4)
 # what the last hint at a vCPU did; HINT_PENDING: its pCPU has not chosen since
@@ -55,13 +57,13 @@ ADVANCING, DECIDE, FINISHED, TIMED_OUT, CUT_OFF = np.arange(5)
 FIRST, STORM = 0, 1
 
 # what a trace row records, and its columns: time, kind, pCPU, vCPU, lock (-1: none)
-RAN, STOPPED, TRIED, ACQUIRED, RELEASED, EXITED, SLEPT, WOKE, NOISE_BEGAN, NOISE_ENDED = np.arange(10)
+RAN, STOPPED, TRIED, ACQUIRED, RELEASED, EXITED, SLEPT, WOKE, NOISE_BEGAN, NOISE_ENDED, THREAD_TAKEN = np.arange(11)
 TRACE_WIDTH = 5
 
 #: Parts of a lane's row, in their order; `description.lane_sections` says how long each of them is.
 SECTIONS = (
     "world", "vm", "memory", "pcpu", "host_world", "host_vm", "host_pcpu", "clock", "vcpu", "host_vcpu", "guest",
-    "lock", "queue",
+    "lock", "thread", "queue",
 )  # fmt: skip
 
 # --- what all lanes share: the scenario as integers ------------------------------------------------------------------
@@ -70,6 +72,7 @@ PARAMETERS = np.dtype(
     [
         # sizes, and where the sections of a lane's row start (bytes)
         ("pcpus", "i8"), ("vcpus", "i8"), ("vms", "i8"), ("locks", "i8"), ("sockets", "i8"), ("tables", "i8"),
+        ("threads", "i8"),  # of all VMs; 0: none has more than vCPUs
         ("finite_vms", "i8"),  # VMs with a finite pool: the run ends when all of these are done
         *((f"{name}_at", "i8") for name in SECTIONS),
         ("row_bytes", "i8"),
@@ -122,12 +125,14 @@ PROGRAM = np.dtype(
         ("kernel_below", "i8"), ("lock_below", "i8"), ("hot_below", "i8"), ("block_below", "i8"),  # of 2^32
         ("spin_period", "i8"), ("halt", "i8"),  # cycles; halt 0: never
         ("reach", "i8"),  # cycles from the start of a PAUSE loop to its exit (8.3: We)
+        ("first_thread", "i8"), ("threads", "i8"),  # first_thread .. first_thread + threads - 1; 0: one per vCPU (7.6)
+        ("thread_switch", "i8"),  # cycles of a vCPU's switch to another of them
         ("first_step", "i8"), ("steps", "i8"),  # its program: first_step .. first_step + steps - 1; 0: it has sections
     ],
     align=True,
 )  # fmt: skip
 
-#: A step of a program (7.6).
+#: A step of a program (7.7).
 STEP = np.dtype(
     [
         ("kind", "u1"), ("place", "u1"),  # what it does; of its lock among those that are held
@@ -154,7 +159,7 @@ WORLD = np.dtype(
         ("start", "i8"),  # where its environment starts in the world that is reset next: FIRST, STORM
         ("millisecond", "i8"), ("exits_before", "i8"),  # of the search for a storm: the present one, exits before it
         ("noise_key", "u8"), ("policy_key", "u8"),  # streams
-        ("now", "i8"), ("period_at", "i8"), ("next_wake", "i8"),  # cycles; next_wake = min of wake_at
+        ("now", "i8"), ("period_at", "i8"), ("next_wake", "i8"),  # cycles; next_wake = min of all wake_at
         ("noise_gap", "i8"),  # mean gap between bursts of this run, cycles
         ("action", "i8"),  # the caller's action, read by the next step
         ("illegal_actions", "i8"),  # actions of the caller that were taken as `defer`, so far
@@ -177,6 +182,7 @@ VM = np.dtype(
         ("next_transaction", "i8"), ("completed", "i8"),
         ("finish", "i8"),  # cycles, INF while unfinished
         ("useful", "i8"),  # cycles of progress of its vCPUs
+        ("ready_head", "u4"), ("ready_tail", "u4"),  # its threads that wait for a vCPU, along `next`, or NONE
     ],
     align=True,
 )  # fmt: skip
@@ -238,12 +244,23 @@ VCPU_GUEST = np.dtype(
     [
         ("phase", "u1"), ("halted", "u1"), ("step", "u2"),  # step: of its program the next one
         ("lock", "u4"), ("exit_lock", "u4"), ("next_waiter", "u4"), ("section", "i4"),  # locks: global numbers
-        ("executed", "u4"),  # steps of the transaction so far
+        ("thread", "u4"),  # where its VM has more of them than vCPUs: which it runs, or ran last
         ("transaction", "i8"), ("remaining", "i8"), ("cold", "i8"),
         ("try_at", "i8"), ("acquire_exits", "i8"), ("attempt_at", "i8"), ("exit_at", "i8"),
         ("spin_from", "i8"), ("ple_first", "i8"), ("ple_last", "i8"), ("ple_used", "i8"),  # 8
         ("halt_left", "i8"), ("wake_at", "i8"),
         ("held", "i8"),  # the locks that it holds (guest/held.py)
+        ("executed", "u4"),  # steps of the transaction so far
+    ],
+    align=True,
+)  # fmt: skip
+
+#: A thread of a VM that has more of them than vCPUs. What it is doing stands here while it is on no vCPU.
+THREAD = np.dtype(
+    [
+        ("place", "u1"), ("phase", "u1"), ("pad0", "u2"),
+        ("vcpu", "u4"), ("next", "u4"), ("section", "i4"),  # where it runs or ran last; who is ready after it, or NONE
+        ("transaction", "i8"), ("remaining", "i8"), ("wake_at", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -290,6 +307,7 @@ class Lane(NamedTuple):
     host_vcpu: np.ndarray  # the scheduler's VCPU [V, and as many more as it needs]
     guest: np.ndarray  # VCPU_GUEST [V]
     lock: np.ndarray  # LOCK [L]
+    thread: np.ndarray  # THREAD [threads]
     queue: np.ndarray  # uint16 [P, V]: runqueue of each pCPU, head first
     histogram: np.ndarray  # int32 [3, 1024]
     trace: np.ndarray  # int64 [n, 5]: ring of events for pictures (traces/)
@@ -319,7 +337,8 @@ def open_lane(host, description, row, histogram, trace, trace_rows):
         records(row, at.vcpu_at, at.host_vcpu_at, VCPU),
         records(row, at.host_vcpu_at, at.guest_at, host.VCPU),
         records(row, at.guest_at, at.lock_at, VCPU_GUEST),
-        records(row, at.lock_at, at.queue_at, LOCK),
+        records(row, at.lock_at, at.thread_at, LOCK),
+        records(row, at.thread_at, at.queue_at, THREAD),
         grid(row, at.queue_at, UINT16, 2, at.pcpus, at.vcpus),
         grid(histogram, 0, INT32, 4, HISTOGRAMS, HISTOGRAM_BINS),
         grid(trace, 0, INT64, 8, trace_rows, TRACE_WIDTH),

@@ -25,6 +25,7 @@ from ple_gym.sim.state import (
     RELEASED,
     SLEPT,
     STOPPED,
+    THREAD_TAKEN,
     TRIED,
     WOKE,
 )
@@ -44,7 +45,8 @@ BLOCK = int(SLEPT)  # a vCPU goes to sleep (or halts in a paravirtual lock, or i
 WAKE = int(WOKE)  # it becomes runnable again
 NOISE_BEGIN = int(NOISE_BEGAN)  # the host takes the pCPU for itself; vcpu = -1
 NOISE_END = int(NOISE_ENDED)  # and gives it back; vcpu = -1
-KIND_NAMES = ("RUN", "STOP", "TRY", "ACQUIRE", "RELEASE", "PLE", "BLOCK", "WAKE", "NOISE_BEGIN", "NOISE_END")
+THREAD = int(THREAD_TAKEN)  # a vCPU goes on with another thread, or with its last one after a sleep; lock = its number
+KIND_NAMES = ("RUN", "STOP", "TRY", "ACQUIRE", "RELEASE", "PLE", "BLOCK", "WAKE", "NOISE_BEGIN", "NOISE_END", "THREAD")
 
 # States of a vCPU, the more telling the higher: where two share a picture's cell evenly, the higher one is shown.
 QUEUED = 0  # off the CPU, with nothing to do with a lock
@@ -180,8 +182,9 @@ def states(trace: Ints, vcpus: int) -> Ints:
     asleep = _carry(kind, {BLOCK: 1, WAKE: 0, RUN: 0}, inferred, sleep == WAKE)
     waits = _carry(kind, {TRY: 1, PLE: 1, ACQUIRE: 0, RELEASE: 0}, inferred, np.isin(lock, (PLE, ACQUIRE))) == 1
     holds = _held(kind, inferred) > 0
-    off_state = np.select([asleep == 1, holds, waits], [BLOCKED, PREEMPTED, WAITING], QUEUED)
-    state = np.where(on == 1, np.select([waits, holds], [SPINNING, HOLDING], RUNNING), off_state)
+    off_state = np.select([holds, waits], [PREEMPTED, WAITING], QUEUED)
+    awake = np.where(on == 1, np.select([waits, holds], [SPINNING, HOLDING], RUNNING), off_state)
+    state = np.where(asleep == 1, BLOCKED, awake)  # also where its pCPU polls for it
     return _intervals(rows[order], state, time)
 
 
@@ -217,8 +220,8 @@ def to_chrome_json(trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None
     """Return the trace as Chrome trace JSON (opens in Perfetto); with `path`, also write it there, whole or not at all.
 
     One track per pCPU shows the vCPUs it runs; one per vCPU shows its waits, its holds (inside them, while it is off
-    the CPU, the preemption) and its pause-loop exits. Times are microseconds from the first event, to the nanosecond;
-    what the trace shows only in part is cut off at its ends.
+    the CPU, the preemption), its pause-loop exits and, where a VM has more threads than vCPUs, which it takes. Times
+    are microseconds from the first event, to the nanosecond; what the trace shows only in part is cut off at its ends.
     """
     recorded = trace[trace[:, 0] > -NEVER, 0]  # of a completed trace, without what was made up
     first, last = (int(recorded[0]), int(recorded[-1])) if len(recorded) else (0, 0)
@@ -270,6 +273,11 @@ def to_chrome_json(trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None
     parts += columns.lines(
         len(rows), ',{"ph":"i","name":"PLE","s":"t","pid":1,"tid":', vcpu, ',"ts":',
         columns.decimal(times(rows[:, 0])), ',"args":{"pcpu":', pcpu, ',"lock":', lock, "}}",
+    )  # fmt: skip
+    rows = trace[trace[:, 1] == THREAD]
+    parts += columns.lines(
+        len(rows), ',{"ph":"i","name":"thread ', columns.whole(rows[:, 4]), '","s":"t","pid":1,"tid":',
+        columns.whole(rows[:, 3]), ',"ts":', columns.decimal(times(rows[:, 0])), "}",
     )  # fmt: skip
 
     others = f'"displayTimeUnit":"ns","otherData":{{"tsc_hz":{tsc_hz},"first_tsc":{first}}}'

@@ -20,7 +20,7 @@ from ple_gym.sim.guest.waits import in_line
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import grid, records, scratch
 from ple_gym.sim.sight import sight_of
-from ple_gym.sim.state import ADVANCING, BLOCKED, DECIDE, IDLE, INF, INT8, NOISE, NONE, QUEUED, SPIN, UINT16
+from ple_gym.sim.state import ADVANCING, BLOCKED, DECIDE, HOLD, IDLE, INF, INT8, NOISE, NONE, QUEUED, SPIN, UINT16
 from ple_gym.sim.state import (
     FLOAT32 as FLOATS,
 )
@@ -274,7 +274,7 @@ def know_of_all(s, rows):
         rows.place[0, i] = INT32(-1)
         rows.holder[0, i] = INT32(0)
         rows.next_one[0, i] = INT32(polls & free & (guest.phase == SPIN) & (guest.lock == mine))
-        rows.holds[0, i] = INT32(guest.held != 0)
+        rows.holds[0, i] = INT32((guest.phase == HOLD) | (guest.held != 0))
     if not free:
         rows.holder[0, np.int64(lock.holder)] = INT32(1)
     last = INT32(-1)

@@ -119,13 +119,13 @@ class Fair(Host):
     def charge_vcpu(self, p: Pcpu, v: Vcpu) -> bool:
         """Charge who runs on p if it runs in the queue of v there."""
         rq = self.runqueues[p]
-        if p.mode is Mode.GUEST and rq.curr is not None and (self.flat or rq.curr.vcpu.vm is v.vm):
+        if p.current is not None and rq.curr is not None and (self.flat or rq.curr.vcpu.vm is v.vm):
             return self.charge_one(rq.curr.home, rq.curr)
         return False
 
     def charge_group(self, p: Pcpu) -> bool:
         rq = self.runqueues[p]
-        if p.mode is Mode.GUEST and rq.group is not None:
+        if p.current is not None and rq.group is not None:
             return self.charge_one(rq.root, rq.group)
         return False
 
@@ -338,9 +338,13 @@ class Fair(Host):
             self.charge(p)
             if cur.state is State.RUNNING:
                 self.put_back(p, cur)
+            elif self.polls(p, cur):
+                p.mode = Mode.POLLING
+                p.guest_at = INF
+                return
             else:
                 why = LeftBy.BLOCKED
-                self.dequeue(p, cur, sleeps=True)
+                self.sleeps(p, cur)
         chosen = self.choose(p)
         self.answer_hint(p, chosen)
         if chosen is not None and chosen is cur:
@@ -352,6 +356,9 @@ class Fair(Host):
         if cur is not None:
             self.leave(p, why)
         self.switch(p, chosen, hv)
+
+    def sleeps(self, p: Pcpu, v: Vcpu) -> None:
+        self.dequeue(p, v, sleeps=True)
 
     def put_back(self, p: Pcpu, v: Vcpu) -> None:
         rq = self.runqueues[p]
@@ -392,6 +399,7 @@ class Fair(Host):
 
     def begins(self, p: Pcpu) -> int:
         assert p.current is not None
+        self.adapt_poll(self.threads[p.current])
         self.run(p, p.current)
         return INF
 
@@ -480,7 +488,9 @@ class Fair(Host):
         self.insert(p, v)
         if p.mode is Mode.GUEST and p.resched_at == INF and not over:
             over = self.preempts(p, v)
-        if p.mode is Mode.IDLE or over:
+        if p.mode is Mode.POLLING:
+            p.resched_at = self.world.now
+        elif p.mode is Mode.IDLE or over:
             self.request(p)
 
     def idle_neighbour(self, v: Vcpu, p: Pcpu) -> Pcpu:
@@ -541,7 +551,7 @@ class Fair(Host):
             over = self.balancer.balance(p, due, over)
         if over:
             self.schedule(p)
-        elif p.current is not None:
+        elif p.mode is Mode.GUEST:
             self.world.guest.enter(p)
 
     def turn_ends(self, p: Pcpu, v: Vcpu) -> bool:
@@ -603,6 +613,34 @@ class Fair(Host):
             rq.root.put(rq.groups[v.vm])
             rq.number(rq.groups[v.vm])
 
+    # 15.12 Halt polling
+
+    def polls(self, p: Pcpu, v: Vcpu) -> bool:
+        """Whether p, on which v has gone to sleep, waits for it; then `slice_end` says until when."""
+        thread, now = self.threads[v], self.world.now
+        if v.state is State.DONE or p.mode is Mode.POLLING:
+            return False
+        thread.asleep_since = now
+        thread.poll = min(thread.poll, self.world.parameters.halt_poll)
+        if thread.poll == 0 or self.running(p) > 1:
+            return False
+        p.slice_end = now + thread.poll
+        return True
+
+    def adapt_poll(self, thread: Thread) -> None:
+        """It runs again."""
+        if thread.asleep_since is None:
+            return
+        most, first = self.world.parameters.halt_poll, self.world.parameters.cycles(10)
+        slept = self.world.now - thread.asleep_since
+        thread.asleep_since = None
+        if thread.poll > 0 and slept > most:
+            thread.poll = thread.poll // 2 if self.since("6.12") else 0
+            if thread.poll < first:
+                thread.poll = 0
+        elif thread.poll < slept < most:
+            thread.poll = max(2 * thread.poll, first)
+
     # Invariants
 
     def check(self) -> None:
@@ -610,7 +648,7 @@ class Fair(Host):
             assert queued == sum(self.threads[v].queued for v in vm.vcpus)
         for v, thread in self.threads.items():
             assert thread.queued or not thread.delayed
-            if v.state in (State.RUNNING, State.QUEUED):
+            if v.state in (State.RUNNING, State.QUEUED) or v.pcpu.current is v:
                 assert not thread.delayed and self.place_in(v) is v.pcpu
             else:
                 assert thread.delayed == thread.queued
@@ -630,7 +668,7 @@ class Fair(Host):
             assert group.queued or not group.members.entities
         threads = [x for q in queues for x in q.entities if isinstance(x, Thread)]
         assert rq.tasks == sum(not (self.per_vcpu and x.delayed) for x in threads)
-        if p.mode is Mode.GUEST:
+        if p.current is not None:
             assert rq.curr is not None and rq.curr.vcpu is p.current
             assert self.flat or rq.group is rq.groups[rq.curr.vcpu.vm]
         elif p.mode is Mode.IDLE:

@@ -109,7 +109,7 @@ class Balancer:
             p.queue.append(v)
             if not over:
                 asked = p.mode is Mode.GUEST and p.resched_at == INF
-                over = p.mode is Mode.IDLE or (asked and self.host.preempts(p, v))
+                over = p.mode in (Mode.IDLE, Mode.POLLING) or (asked and self.host.preempts(p, v))
             self.world.count.steals += 1
             left -= size
             came += 1

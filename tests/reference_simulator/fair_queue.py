@@ -47,6 +47,8 @@ class Thread(Entity):
     """A vCPU, as its scheduler sees it."""
 
     vcpu: Vcpu = field(kw_only=True)
+    poll: int = 0  # 15.12
+    asleep_since: int | None = None
 
 
 @dataclass(eq=False)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from . import ple
+from . import ple, threads
 from .draws import high, low, sample
 from .program import ENOUGH
 from .state import INF, Lock, Mode, Pcpu, Phase, State, Vcpu, Vm
+from .threads import Place, Thread
 
 if TYPE_CHECKING:
     from .world import World
@@ -68,7 +69,11 @@ class Guest:
         v.section = v.step = v.executed = 0
         vm.next_transaction += 1
         if vm.transactions > 0 and v.transaction >= vm.transactions:
-            v.state = State.DONE
+            if v.thread is None:
+                v.state = State.DONE
+            else:
+                v.thread.place = Place.DONE
+                threads.ends(v)
             return False
         return True
 
@@ -76,12 +81,49 @@ class Guest:
         return self.world.draws.work(v.vm.index, v.transaction, v.section, j)
 
     def begin_section(self, v: Vcpu) -> None:
+        wait = self.draw_section(v)
+        if wait > 0:
+            self.block(v, wait)
+
+    def draw_section(self, v: Vcpu) -> int:
+        """The section's compute; returns how long it blocks first, or 0."""
         compute = self.work_draw(v, 0)
         v.remaining = max(1, sample(v.vm.compute, high(compute)))
         v.phase = Phase.KERNEL if low(compute) < v.vm.kernel_threshold else Phase.USER
         if low(self.work_draw(v, 2)) < v.vm.block_threshold:
+            return max(1, sample(v.vm.block, high(self.work_draw(v, 3))))
+        return 0
+
+    def block(self, v: Vcpu, wait: int) -> None:
+        if v.thread is None:
             v.state = State.BLOCKED
-            v.wake_at = self.world.now + max(1, sample(v.vm.block, high(self.work_draw(v, 3))))
+            v.wake_at = self.world.now + wait
+        else:
+            v.thread.sleep_until(self.world.now + wait)
+            threads.goes_to_sleep(v)
+
+    def start_threads(self, vm: Vm) -> None:
+        """7.6, the start: the threads that have no vCPU of their own; then each vCPU has its own."""
+        vm.threads = [Thread(number, vm.vcpus[number % vm.vcpu_count]) for number in range(vm.thread_count)]
+        for h in vm.threads:
+            if 0 < vm.transactions <= h.number:
+                h.place = Place.DONE
+            elif h.number >= vm.vcpu_count:
+                self.start_thread(h)
+        for v, h in zip(vm.vcpus, vm.threads, strict=False):
+            v.thread = h
+
+    def start_thread(self, h: Thread) -> None:
+        """h, which has no vCPU, begins; what is drawn is drawn on its vCPU, which has not begun yet."""
+        v = h.vcpu
+        v.thread, v.transaction, v.section = h, h.number, 0
+        wait = self.draw_section(v)
+        threads.keep(v)
+        if wait > 0:
+            h.sleep_until(wait)
+        else:
+            h.place = Place.READY
+            v.vm.ready.append(h)
 
     def next_section(self, v: Vcpu) -> None:
         v.section += 1
@@ -120,7 +162,7 @@ class Guest:
             return vm.locks[low(x) * len(vm.locks) >> 32]
         return None
 
-    # 7.6 Programs
+    # 7.7 Programs
 
     def begin(self, v: Vcpu) -> None:
         """The transaction that v has taken begins."""
@@ -252,7 +294,10 @@ class Guest:
         return [
             (p, p.current)
             for p in self.world.pcpus
-            if p.current is not None and p.current.phase is Phase.SPIN and p.current.lock is lock
+            if p.current is not None
+            and p.mode is Mode.GUEST
+            and p.current.phase is Phase.SPIN
+            and p.current.lock is lock
         ]
 
     def handover(self, lock: Lock, vm: Vm) -> int:

@@ -174,6 +174,10 @@ class Host:
         self.insert(p, v)
         self.has_yielded(v)
 
+    def sleeps(self, p: Pcpu, v: Vcpu) -> None:
+        """v, for which p has polled, is off."""
+        raise NotImplementedError
+
     def switched(self, p: Pcpu) -> None:
         """The switch on p is done."""
 
@@ -237,7 +241,18 @@ class Host:
         if v.halted:
             v.halted = False
             v.halt_left = v.vm.halt
-        self.woken(v)
+        if v.pcpu.mode is Mode.POLLING and v.pcpu.current is v:
+            self.goes_on(v.pcpu, v)
+        else:
+            self.woken(v)
+
+    def goes_on(self, p: Pcpu, v: Vcpu) -> None:
+        """15.12: p has polled for v."""
+        self.world.settle(p, self.world.now)
+        p.mode = Mode.GUEST
+        v.state = State.RUNNING
+        p.slice_end = self.begins(p)
+        self.world.guest.enter(p)
 
     # 9.9 Host noise
 
@@ -279,8 +294,12 @@ class Host:
             cur = p.current
             if cur is not None:
                 self.charge(p)
-                self.leave(p, LeftBy.PREEMPTED)
-                self.put_back(p, cur)
+                if p.mode is Mode.POLLING:
+                    self.leave(p, LeftBy.BLOCKED)
+                    self.sleeps(p, cur)
+                else:
+                    self.leave(p, LeftBy.PREEMPTED)
+                    self.put_back(p, cur)
             self.begin_burst(p, 0)
 
     def begin_burst(self, p: Pcpu, hv: int) -> None:

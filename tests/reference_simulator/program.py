@@ -1,4 +1,4 @@
-"""A VM's program: its steps as they are written (section 7.6). What a scenario refuses is not looked for here."""
+"""A VM's program: its steps as they are written (section 7.7). What a scenario refuses is not looked for here."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def two_patience(world: World, p: Pcpu, y: Vcpu) -> int:
 
 
 def who_can_end(world: World, y: Vcpu) -> Vcpu | None:
-    """7.6: the holder of what y waits for; while that one itself waits, who can end this."""
+    """7.7: the holder of what y waits for; while that one itself waits, who can end this."""
     assert y.lock is not None
     u = y.lock.holder
     while u is not None and u.phase is Phase.SPIN and not world.guest.available(u):

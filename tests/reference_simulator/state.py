@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .draws import table
 from .program import steps_of
+
+if TYPE_CHECKING:
+    from .threads import Thread
 
 INF = 1 << 62
 
@@ -16,7 +19,7 @@ XEN = ("4.5", "4.8", "4.17", "4.18", "4.21")
 # Priorities. A pCPU without work counts as IDLE.
 BOOST, UNDER, OVER, IDLE_PRIORITY = 0, -1, -2, -64
 
-Mode = Enum("Mode", "IDLE GUEST NOISE")
+Mode = Enum("Mode", "IDLE GUEST NOISE POLLING")
 State = Enum("State", "RUNNING QUEUED BLOCKED DONE")
 Phase = Enum("Phase", "USER KERNEL SPIN HOLD")
 LeftBy = Enum("LeftBy", "NEVER PREEMPTED PLE BLOCKED")
@@ -62,7 +65,7 @@ class Vcpu:
     cold: int = 0
     transaction: int = 0
     section: int = 0
-    step: int = 0  # 7.6: the next one
+    step: int = 0  # 7.7: the next one
     executed: int = 0
     held: list[Lock] = field(default_factory=list)  # in the order they were taken
     lock: Lock | None = None
@@ -78,6 +81,7 @@ class Vcpu:
     halt_left: int = 0
     wake_at: int = INF
     halted: bool = False
+    thread: Thread | None = None  # 7.6: which it runs, or ran last
 
 
 @dataclass(eq=False)
@@ -152,9 +156,13 @@ class Vm:
         self.halt = int(fields["pv_spin_threshold"]) * self.spin_period
         self.pc_classes = int(fields["pc_classes"])
         self.convoy = fields["start"] == "convoy"
+        self.thread_count = int(fields.get("threads", 0))
+        self.thread_switch = int(fields.get("thread_switch", 0))
         self.steps = steps_of(fields.get("program", ""), len(self.locks))
 
         self.vcpus: list[Vcpu] = []
+        self.threads: list[Thread] = []  # 7.6; none if each vCPU is its own only one
+        self.ready: list[Thread] = []
         self.next_transaction = 0
         self.completed = 0
         self.finish = INF
@@ -193,6 +201,7 @@ class Parameters:
         self.load_balance = bool(host.get("load_balance", True))
         self.jitter = int(host.get("tick_jitter_cycles", 0))
         self.migration_cost = self.cycles(host.get("migration_cost_us", 500))
+        self.halt_poll = self.cycles(host.get("halt_poll_us", 0))
 
         self.noise_rate_hz = int(noise["rate_hz"])
         self.noise_level = noise["level"]

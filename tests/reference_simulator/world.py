@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import ple
+from . import ple, threads
 from .credit import Credit
 from .credit2 import Credit2
 from .draws import HOST, Draws
@@ -79,8 +79,12 @@ class World:
         return found
 
     def start(self) -> None:
-        for v in self.vcpus:
-            self.start_vcpu(v)
+        for vm in self.vms:
+            self.guest.start_threads(vm)
+            for v in vm.vcpus:
+                self.start_vcpu(v)
+            if vm.threads:
+                vm.next_transaction = min(vm.thread_count, vm.transactions or vm.thread_count)
         ready = [v for v in self.vcpus if v.state not in (State.DONE, State.BLOCKED)]
         for v in sorted(ready, key=lambda v: (self.start_key(v), v.index)):
             self.host.insert(v.pcpu, v)
@@ -139,20 +143,27 @@ class World:
     def next_event(self) -> tuple[int, int, int]:
         """Time, kind and number of the next event; tuples compare in the order events are served."""
         best = (self.acct_at, ACCOUNTING, 0)
-        for v in self.vcpus:
-            if v.wake_at < best[0]:
-                best = (v.wake_at, WAKE_UP, v.index)
+        for number, sleeper in enumerate(self.sleepers()):
+            if sleeper.wake_at < best[0]:
+                best = (sleeper.wake_at, WAKE_UP, number)
         for p in self.pcpus:
             t = p.event()
             if t < best[0]:
                 best = (t, PCPU, p.index)
         return best
 
+    def sleepers(self) -> list[Vcpu | threads.Thread]:
+        """Who may sleep, in the order in which simultaneous sleeps end."""
+        return [sleeper for vm in self.vms for sleeper in (vm.threads or vm.vcpus)]
+
     def serve(self, kind: int, index: int) -> None:
         if kind == ACCOUNTING:
             self.host.account()
         elif kind == WAKE_UP:
-            self.host.wake(self.vcpus[index])
+            sleeper = self.sleepers()[index]
+            v = threads.sleep_ends(sleeper) if isinstance(sleeper, threads.Thread) else sleeper
+            if v is not None:
+                self.host.wake(v)
         else:
             self.pcpu_event(self.pcpus[index])
 
@@ -183,7 +194,7 @@ class World:
         count.exit += in_exit
         count.switch += in_switch
         assert d >= 0
-        if p.mode is Mode.IDLE:
+        if p.mode in (Mode.IDLE, Mode.POLLING):
             count.idle += d
         elif p.mode is Mode.NOISE:
             count.stolen += d
@@ -302,8 +313,10 @@ class World:
         """Every vCPU is in exactly one place, and every lock has the people it says."""
         places: list[Vcpu] = []
         for p in self.pcpus:
-            assert (p.mode is Mode.GUEST) == (p.current is not None)
-            if p.current is not None:
+            assert (p.mode in (Mode.GUEST, Mode.POLLING)) == (p.current is not None)
+            if p.mode is Mode.POLLING:
+                assert p.current is not None and p.current.state is State.BLOCKED and p.current.pcpu is p
+            elif p.current is not None:
                 assert p.current.state is State.RUNNING and p.current.pcpu is p and p.index in p.current.allowed
                 places.append(p.current)
             for v in p.queue:
@@ -312,10 +325,13 @@ class World:
         for v in self.vcpus:
             if v.state in (State.BLOCKED, State.DONE):
                 places.append(v)
-                assert (v.wake_at == INF) == (v.halted or v.state is State.DONE)
+                asleep = not v.halted and v.state is not State.DONE and not v.vm.threads
+                assert (v.wake_at < INF) == asleep
         assert len(places) == len(self.vcpus) == len(set(places)), "each vCPU in exactly one place"
         self.host.check()
         for vm in self.vms:
+            if vm.threads:
+                threads.check(vm)
             for lock in vm.locks:
                 alive = [v for v in vm.vcpus if v.lock is lock and v.state is not State.DONE]
                 holders = [v for v in vm.vcpus if lock in v.held]

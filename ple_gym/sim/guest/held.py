@@ -1,4 +1,4 @@
-"""The locks that a vCPU holds: up to four at once, packed into one word (docs/model.md, section 7.6).
+"""The locks that a vCPU holds: up to four at once, packed into one word (docs/model.md, section 7.7).
 
 Bits 16 k and up of `held` are the lock in place k, numbered within its VM from 1; 0: none is there.
 """

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim import rng
+from ple_gym.sim.guest.threads import no_more_work, sleep_until
 from ple_gym.sim.jit import inlined
-from ple_gym.sim.metrics import note
 from ple_gym.sim.sampling import sample
-from ple_gym.sim.state import BLOCKED, DONE, KERNEL, NONE, SLEPT, USER
+from ple_gym.sim.state import KERNEL, USER
 
 COMPUTE_DRAW, LOCK_DRAW, HOLD_DRAW, BLOCK_DRAW = np.arange(4)  # high bits: how long, which; low bits: mode, lock, block
 
@@ -22,51 +22,50 @@ def work_draw(s, v, j):
 
 @inlined
 def take_transaction(s, v, t):
-    """Take the next transaction of the VM's pool; DONE if there is none."""
+    """Take the next transaction of the VM's pool. Returns whether there was one."""
     m = s.vcpu[v].vm
     n = s.vm[m].next_transaction
     if 0 < s.program[m].transactions <= n:
-        s.vcpu[v].state = DONE
-        note(s, t, SLEPT, s.vcpu[v].pcpu, v, NONE)
-    else:
-        s.vm[m].next_transaction = n + 1
-        s.guest[v].transaction = n
-        s.guest[v].section = 0
-        s.guest[v].step = 0
-        s.guest[v].executed = 0
+        no_more_work(s, v, t)
+        return False
+    s.vm[m].next_transaction = n + 1
+    s.guest[v].transaction = n
+    s.guest[v].section = 0
+    s.guest[v].step = 0
+    s.guest[v].executed = 0
+    return True
 
 
 @inlined
-def begin_section(s, v, t):
-    """Draw the section's compute time; it may have to wait for something first."""
+def draw_section(s, v):
+    """Draw the section's compute time. Returns how long it must wait for something first, or 0."""
     program = s.program[s.vcpu[v].vm]
     guest = s.guest[v]
     bits = work_draw(s, v, COMPUTE_DRAW)
     guest.remaining = max(1, sample(s.tables, program.compute, rng.high(bits)))
     guest.phase = KERNEL if rng.low(bits) < program.kernel_below else USER
     if program.block_below > 0 and rng.low(work_draw(s, v, HOLD_DRAW)) < program.block_below:
-        sleep(s, v, t, sample(s.tables, program.block, rng.high(work_draw(s, v, BLOCK_DRAW))))
+        return max(1, sample(s.tables, program.block, rng.high(work_draw(s, v, BLOCK_DRAW))))
+    return np.int64(0)
 
 
 @inlined
-def sleep(s, v, t, cycles):
-    """v sleeps for so long, for a cycle at least."""
-    guest = s.guest[v]
-    guest.wake_at = t + max(1, cycles)
-    s.vcpu[v].state = BLOCKED
-    s.world[0].next_wake = min(s.world[0].next_wake, guest.wake_at)
-    note(s, t, SLEPT, s.vcpu[v].pcpu, v, NONE)
+def begin_section(s, v, t):
+    """v's thread begins a section, or waits for something first."""
+    wait = draw_section(s, v)
+    if wait > 0:
+        sleep_until(s, v, t, t + wait)
 
 
 @inlined
 def end_transaction(s, v, t):
-    """v has ended a transaction: it takes the next one; DONE if there is none."""
+    """v has ended a transaction and takes the next one. Returns whether there was one."""
     m = s.vcpu[v].vm
     s.vm[m].completed += 1
     if s.vm[m].completed == s.program[m].transactions:
         s.vm[m].finish = t
         s.world[0].finished_vms += 1
-    take_transaction(s, v, t)
+    return take_transaction(s, v, t)
 
 
 @inlined
@@ -74,10 +73,8 @@ def next_section(s, v, t):
     """v has ended a section: go on with the next one, or with the next transaction."""
     guest = s.guest[v]
     guest.section += 1
-    if guest.section == s.program[s.vcpu[v].vm].sections:
-        end_transaction(s, v, t)
-        if s.vcpu[v].state == DONE:
-            return
+    if guest.section == s.program[s.vcpu[v].vm].sections and not end_transaction(s, v, t):
+        return
     begin_section(s, v, t)
 
 

@@ -1,4 +1,4 @@
-"""Transactions that are tables of steps (docs/model.md, section 7.6).
+"""Transactions that are tables of steps (docs/model.md, section 7.7).
 
 A program that comes here has been looked through (`scenario/program.py`): it ends, and what is held before each of its
 steps is known.
@@ -11,10 +11,11 @@ import numpy as np
 from ple_gym.sim import rng
 from ple_gym.sim.guest.held import held_at, let_go
 from ple_gym.sim.guest.locks import release, try_lock
-from ple_gym.sim.guest.program import end_transaction, sleep
+from ple_gym.sim.guest.program import end_transaction
+from ple_gym.sim.guest.threads import sleep_until
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.sampling import sample
-from ple_gym.sim.state import BLOCK, COMPUTE, DONE, HOLD, KERNEL, LAST_BACK, MOST_STEPS, NONE, SPIN, TAKE, UNLOCK, USER
+from ple_gym.sim.state import BLOCK, COMPUTE, HOLD, KERNEL, LAST_BACK, MOST_STEPS, NONE, SPIN, TAKE, UNLOCK, USER
 
 
 @inlined
@@ -33,10 +34,8 @@ def take_steps(s, v, t):
     program = s.program[s.vcpu[v].vm]
     guest = s.guest[v]
     while True:
-        if guest.step == program.steps:
-            end_transaction(s, v, t)
-            if s.vcpu[v].state == DONE:
-                return NONE
+        if guest.step == program.steps and not end_transaction(s, v, t):
+            return NONE
         bits = step_draw(s, v)
         step = s.step[program.first_step + np.int64(guest.step)]
         guest.step += 1
@@ -50,7 +49,7 @@ def take_steps(s, v, t):
         if step.kind == BLOCK:
             guest.remaining = 0
             guest.phase = USER
-            sleep(s, v, t, sample(s.tables, step.table, rng.high(bits)))
+            sleep_until(s, v, t, t + max(1, sample(s.tables, step.table, rng.high(bits))))
             return NONE
         if step.kind == TAKE:
             number = step.first + ((rng.low(bits) * step.count) >> 32)

@@ -8,6 +8,8 @@ which calls the hooks. `s` is the lane, `p` and `q` are pCPUs, `v` is a vCPU, `t
 * `charge(s, p, t)`: account for the time that p's vCPU has run. [Xen: burn_credits; Linux: update_curr]
 * `holds(s, p, t)`: say whether p's vCPU must go on all the same; then also until when, in `pcpu.slice_end`. [Xen's rate
   limit]
+* `polls(s, p, v, t)`: say whether p waits, busy, for v, which has gone to sleep there; then also until when, in
+  `pcpu.slice_end`; never where p is POLLING already. Most never do. [Linux: kvm_vcpu_halt]
 * `put_prev(s, p, v, t, stays)`: take v back, which leaves its pCPU; if it stays runnable, queue it on p. [Linux:
   put_prev_task]
 * `switched(s, p, t)`: do what must wait until the switch on p is done. Most have nothing to do. [Xen: context_saved]

@@ -19,7 +19,7 @@ CFS, E66, E612, E614, E618, E618Y = np.arange(6)
 NICE_0 = 1024  # weight of an ordinary thread
 LEAST = np.int64(2)  # MIN_SHARES
 
-NODE = np.dtype(
+_NODE = np.dtype(
     [
         # as an entity
         ("vruntime", "i8"), ("deadline", "i8"), ("weight", "i8"), ("vlag", "i8"), ("vprot", "i8"),
@@ -38,6 +38,22 @@ NODE = np.dtype(
     ],
     align=True,
 )  # fmt: skip
+
+#: As a vCPU, which is never a queue: cycles for which its pCPU polls for it, and when it went to sleep, 0 once it has
+#: run again.
+_AS_VCPU = {"poll": "min_vruntime", "asleep_since": "exec_start"}
+NODE = np.dtype(
+    {
+        "names": [*_NODE.fields, *_AS_VCPU],
+        "formats": [*(kind for kind, _ in _NODE.fields.values()), *["i8"] * len(_AS_VCPU)],
+        "offsets": [
+            *(offset for _, offset in _NODE.fields.values()),
+            *(_NODE.fields[at][1] for at in _AS_VCPU.values()),
+        ],
+        "itemsize": _NODE.itemsize,
+    },
+    align=True,
+)
 
 
 @inlined

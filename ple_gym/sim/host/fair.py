@@ -13,11 +13,12 @@ import numpy as np
 
 from ple_gym.sim import rng
 from ple_gym.sim.affinity import may_run_on
-from ple_gym.sim.calendar import request
+from ple_gym.sim.calendar import refresh_host, request
 from ple_gym.sim.dispatch import enter, socket
 from ple_gym.sim.host import cfs_rq, fair_balance, fair_nodes, fair_queues, fair_sound, runqueue
 from ple_gym.sim.host.cfs_rq import (
     CFS,
+    E612,
     E614,
     E618Y,
     NICE_0,
@@ -55,7 +56,7 @@ from ple_gym.sim.host.fair_sound import sound
 from ple_gym.sim.host.runqueue import note_queued, put, remove
 from ple_gym.sim.jit import apart, inlined
 from ple_gym.sim.seam import Host
-from ple_gym.sim.state import GUEST, IDLE, INF, NONE
+from ple_gym.sim.state import GUEST, IDLE, INF, NONE, POLLING
 
 PARAMETERS = np.dtype(
     [
@@ -64,6 +65,7 @@ PARAMETERS = np.dtype(
         ("slice", "i8"), ("tick", "i8"), ("skew", "i8"), ("jitter", "i8"), ("sleeper", "i8"), ("granularity", "i8"),
         ("lag", "i8"), ("migration_cost", "i8"),  # largest lag; who has run so recently is hot
         ("balance", "i8"), ("millisecond", "i8"),  # whether there is periodic balancing; cycles
+        ("halt_poll", "i8"), ("first_poll", "i8"),  # cycles: the longest poll for a vCPU that sleeps, the first one
         ("farthest", "i8"),  # bound of differences of virtual times in sums
     ]
 )  # fmt: skip
@@ -84,6 +86,8 @@ PCPU = np.dtype(
 CLOCK_DRAW = np.int64(1) << np.int64(20)  # of the host's stream: of the ticks; those of each tick follow
 
 MOST_PCPUS = np.int64(1024)  # draws of a tick
+
+FIRST_POLL_US = 10  # halt_poll_ns_grow_start
 
 _VERSIONS = ("5.15", "6.6", "6.12", "6.14", "6.18", "6.18.2")
 _GROUPS = ("flat", "vm", "vcpu")
@@ -114,6 +118,8 @@ def describe(scenario):
         "migration_cost": cycles(host.migration_cost_us),
         "balance": host.load_balance,
         "millisecond": host.tsc_hz // 1000,
+        "halt_poll": cycles(host.halt_poll_us),
+        "first_poll": cycles(FIRST_POLL_US),
         "farthest": 2**61 // heaviest,
     }
 
@@ -193,6 +199,32 @@ def holds(s, p, t):
 
 
 @inlined
+def polls(s, p, v, t):
+    """p polls for v, which has gone to sleep, while there is nobody else [kvm_vcpu_halt, kvm_vcpu_can_poll]."""
+    own, node = s.host_par[0], s.host_vcpu[v]
+    if own.halt_poll == 0 or s.pcpu[p].mode == POLLING:
+        return False
+    node.asleep_since = t
+    node.poll = min(node.poll, own.halt_poll)
+    s.pcpu[p].slice_end = t + node.poll
+    return node.poll > 0 and nr_running(s, p) == 1
+
+
+@apart
+def adapt_poll(own, nodes, v, t):
+    """v runs again: poll longer for it where that would do, and less, or not at all, where it would not."""
+    node = nodes[v]
+    slept = t - node.asleep_since
+    node.asleep_since = 0
+    if node.poll > 0 and slept > own.halt_poll:
+        node.poll = node.poll // 2 if own.version >= E612 else np.int64(0)
+        if node.poll < own.first_poll:
+            node.poll = 0
+    elif node.poll < slept and slept < own.halt_poll:
+        node.poll = max(2 * node.poll, own.first_poll)
+
+
+@inlined
 def put_prev(s, p, v, t, stays):
     """v waits, last in order of arrival; or it sleeps, and leaves its queues if they let it."""
     home = s.vcpu[v].pcpu
@@ -238,6 +270,8 @@ def set_next(s, p, v, t):
     if s.vcpu[v].pcpu != p:
         move(s, v, p, t)
         s.vcpu[v].pcpu = p
+    if s.host_par[0].halt_poll > 0 and s.host_vcpu[v].asleep_since > 0:
+        adapt_poll(s.host_par[0], s.host_vcpu, v, t)
     q, root = queue_of(s, p, v), root_of(s, p)
     if s.host_vcpu[q].curr == v:
         return INF
@@ -331,7 +365,10 @@ def wake(s, v, t):
         p = q
     note_queued(s, p, v, t)
     put(s, p, v, np.int64(s.pcpu[p].queued))
-    if s.pcpu[p].mode == IDLE or over or check_preempt_wakeup(s, p, v, t):
+    if s.pcpu[p].mode == POLLING:
+        s.pcpu[p].resched_at = t
+        refresh_host(s, p)
+    elif s.pcpu[p].mode == IDLE or over or check_preempt_wakeup(s, p, v, t):
         request(s, p, t)
 
 
@@ -363,7 +400,7 @@ def tick(s, p, t):
     """p's tick: the turn of its vCPU may be over, and p may balance; whether it must choose anew [sched_tick]."""
     own, due = s.host_par[0], s.host_pcpu[p].due
     set_tick(s, p, due + own.tick)
-    over = s.pcpu[p].mode == GUEST and turn_is_over(s, p, t)
+    over = s.pcpu[p].current != NONE and turn_is_over(s, p, t)
     if own.balance:
         over = balance(s, p, t, due, over)
     if not over and s.pcpu[p].mode == GUEST:
@@ -428,6 +465,7 @@ HOST = Host(
     start=start,
     charge=charge,
     holds=holds,
+    polls=polls,
     put_prev=put_prev,
     pick_next=pick_next,
     set_next=set_next,

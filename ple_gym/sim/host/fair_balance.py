@@ -15,7 +15,7 @@ from ple_gym.sim.host.fair_nodes import grouped, queue_of, root_of
 from ple_gym.sim.host.fair_queues import check_preempt_wakeup, move, nr_running
 from ple_gym.sim.host.runqueue import put, remove
 from ple_gym.sim.jit import apart, inlined
-from ple_gym.sim.state import IDLE, NONE
+from ple_gym.sim.state import IDLE, NONE, POLLING
 
 BUSY_FACTOR = 16  # a busy pCPU balances so many times less often than an idle one
 IMBALANCE = 117  # percent: who has less than this has no more than the other
@@ -207,7 +207,8 @@ def pull_tasks(s, p, q, t, far, by_tasks, left, over):
         move(s, v, p, t)
         s.vcpu[v].pcpu = p
         put(s, p, v, np.int64(s.pcpu[p].queued))
-        over = over or s.pcpu[p].mode == IDLE or check_preempt_wakeup(s, p, v, t)
+        waits = s.pcpu[p].mode == IDLE or s.pcpu[p].mode == POLLING
+        over = over or waits or check_preempt_wakeup(s, p, v, t)
         left -= size
         came += 1
     s.world[0].steals += came

@@ -45,7 +45,7 @@ def nr_running(s, p):
 def update_queue(s, p, q, t):
     """Charge what runs in queue q of p; returns whether its turn is over."""
     queue = s.host_vcpu[q]
-    if queue.curr == NONE or t <= queue.exec_start or s.pcpu[p].mode != GUEST:
+    if queue.curr == NONE or t <= queue.exec_start or s.pcpu[p].current == NONE:
         return False
     return charge_queue(s.host_par[0], s.host_vcpu, root_of(s, p), q, t)
 

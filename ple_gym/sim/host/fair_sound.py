@@ -8,7 +8,7 @@ from ple_gym.sim.host.cfs_rq import LEAST, NICE_0, key
 from ple_gym.sim.host.fair_nodes import PER_VCPU, count, group_of, grouped, queue_of, root_of
 from ple_gym.sim.jit import apart, inlined
 from ple_gym.sim.memory import scratch
-from ple_gym.sim.state import BLOCKED, DONE, GUEST, INT32, NONE
+from ple_gym.sim.state import BLOCKED, DONE, INT32, NONE, POLLING
 
 FAR = np.int64(1) << np.int64(60)  # virtual time; sums and differences of two such fit in 64 bits
 
@@ -36,7 +36,9 @@ def sound(s):
         queued = 0
         for x in range(s.vmp[m].first, s.vmp[m].first + s.vmp[m].vcpus):
             node = s.host_vcpu[x]
-            asleep = s.vcpu[x].state == BLOCKED or s.vcpu[x].state == DONE
+            where = s.pcpu[s.vcpu[x].pcpu]
+            polls = where.mode == POLLING and where.current == x
+            asleep = (s.vcpu[x].state == BLOCKED or s.vcpu[x].state == DONE) and not polls
             if node.on_rq != seen[0, x] or node.delayed != (asleep and node.on_rq == 1):
                 return False
             if not asleep and node.on_rq == 0:
@@ -117,7 +119,7 @@ def agrees(s, p):
             return False
         if own.relaxed[i] != 0 and own.relaxed[i] != 1:
             return False
-    if s.pcpu[p].mode == GUEST:
+    if s.pcpu[p].current != NONE:
         v = s.pcpu[p].current
         q = queue_of(s, p, v)
         if s.host_vcpu[q].curr != v or (q != root and s.host_vcpu[root].curr != q):
