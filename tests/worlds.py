@@ -149,7 +149,8 @@ class _Writer:
 def programs(draw: st.DrawFn, locks: int, contended: bool = False) -> str:
     """A program; none for most VMs."""
     choice = draw(st.randoms(use_true_random=True)).choice
-    return "; ".join(_Writer(choice, locks, contended).steps) if choice([True, False, False, False]) else ""
+    steps = _Writer(choice, locks, contended).steps
+    return "; ".join(steps) if len(steps) <= MAX_STEPS and choice([True, False, False, False]) else ""
 
 
 def threads(vcpus: int) -> st.SearchStrategy[int]:
