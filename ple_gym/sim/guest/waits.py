@@ -55,8 +55,12 @@ def available(s, v):
 
 @inlined
 def who_can_end(s, v):
-    """Who must do something before v's wait can end: the holder, or NONE."""
-    return s.lock[s.guest[v].lock].holder
+    """Who must do something before v's wait can end, or NONE: the holder, or where that one waits, who can end this."""
+    u = s.lock[s.guest[v].lock].holder
+    while u != NONE and s.guest[u].phase == SPIN and not available(s, u):
+        lock = s.lock[s.guest[u].lock]
+        u = lock.holder if lock.holder != NONE else lock.head
+    return u
 
 
 @inlined
