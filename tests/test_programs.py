@@ -272,9 +272,9 @@ class NotedWorld(World):
         self.guest = NotedGuest(self)
         super().start()
 
-    def pause_loop_exit(self, p, v) -> None:
+    def spin_exit(self, p, v, notified: bool = False) -> None:
         self.happened.add("exits with a lock" if v.held else "exits with none")
-        super().pause_loop_exit(p, v)
+        super().spin_exit(p, v, notified)
 
 
 HAPPENS = {
