@@ -139,7 +139,7 @@ def met_in(met: Met) -> Iterator[str]:
 
 def lacking(counts: Mapping[str, int], least: int) -> list[str]:
     """What too few worlds had: features, combinations and what is met seldom (a tenth of `least`), and exits."""
-    enough = dict.fromkeys(FEATURES, least) | dict.fromkeys((*COMBINATIONS, *SELDOM), max(1, least // 10))
+    enough = dict.fromkeys(FEATURES, least) | dict.fromkeys((*COMBINATIONS, *SELDOM), least // 10)
     enough[EXITS] = round(SHARE * counts[ALL])
     return [f"{name}: {counts.get(name, 0)}, not {most}" for name, most in enough.items() if counts.get(name, 0) < most]
 

@@ -411,7 +411,7 @@ def test_a_rule_that_reads_everything_cannot_tell_what_a_guest_hides(all_seer: s
 @given(decisions)
 def test_and_it_does_react_to_what_it_sees(all_seer: str, m: Machine) -> None:
     """Else it would prove nothing: among sixteen values of something visible it answers in more than one way."""
-    if len(m.candidates()) < 3:
+    if len(m.candidates()) < 3 or m.scenario.actuator == "yield":  # then whomever it names, it yields
         return
     answers = set()
     for ples in range(16):

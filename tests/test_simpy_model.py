@@ -36,11 +36,13 @@ def by_reference(scenario: Scenario, seed: int, rule: str) -> dict[str, Any]:
 def simple_scenarios(draw: st.DrawFn) -> Scenario:
     """Random worlds of the part of the model that is written with SimPy; long enough for credit to run out."""
     scenario = draw(contended_scenarios())
-    guest = replace(scenario.guest, lock_kind="ticket", block_probability=0.0, pv_spin_threshold=0, affinity="any")
+    off = {"block_probability": 0.0, "pv_spin_threshold": 0, "notify_after": 0, "threads": 0}
+    guest = replace(scenario.guest, lock_kind="ticket", affinity="any", **off)
+    host = replace(scenario.host, sockets=1, xen="4.5", placement="spread", defer_preemption_us=0)
     return replace(
         scenario,
         noise=Noise(),
-        host=replace(scenario.host, sockets=1, timeslice_ms=draw(st.integers(1, 3)), xen="4.5", placement="spread"),
+        host=replace(host, timeslice_ms=draw(st.integers(1, 3))),
         cost=replace(scenario.cost, exit_per_candidate=0, yield_to=0),
         ple=replace(scenario.ple, kind="window", window_grow=0),
         limit=replace(scenario.limit, simulated_s=0.01),
@@ -80,6 +82,9 @@ def test_random_scenarios_agree(scenario: Scenario, seed: int, rule: str) -> Non
         ("Storm", "xen-4.8", {"host.scheduler": "credit2"}),
         ("Storm", "xen-4.8", {"ple.window_grow": 2}),
         ("Storm", "xen-4.8", {"cost.yield_to": 1}),
+        ("Storm", "xen-4.8", {"guest.threads": 32}),
+        ("Storm", "xen-4.8", {"guest.notify_after": 2047}),
+        ("Storm", "xen-4.8", {"host.defer_preemption_us": 30}),
     ],
 )
 def test_what_is_left_out_is_refused(name: str, rule: str, overrides: dict[str, object]) -> None:

@@ -13,8 +13,8 @@ from ple_gym.rules.sight import FACTS, NUMBERS, TABLES, visible_fields
 MEANINGS: Mapping[str, Mapping[str, str]] = {
     "pcpu": {
         "mode": "what is on it: IDLE, GUEST, NOISE, or POLLING for a vCPU that sleeps",
-        "notified": "1: the exit that is due here is a long-spin notification",
         "noise_state": "of the noise: 0: it is away, 1: the rate limit makes it wait, 2: it runs",
+        "notified": "1: the exit that is due here is a long-spin notification",
         "current": "vCPU that it runs; -1: none",
         "last_vcpu": "vCPU whose data its cache holds; -1: none",
         "queued": "length of its runqueue",
