@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from reference_simulator.rules import RULES as SPECIFIED
 from reference_simulator.rules import SETTINGS
 from reference_simulator.state import Phase, State, Vcpu
 from reference_simulator.world import World
-from worlds import MORE, contended_scenarios, programs, scenarios
+from test_states import flaw
+from worlds import MORE, contended_scenarios, fitted, programs, scenarios
 
 from ple_gym.lanes import Lanes
 from ple_gym.rules import RULES
@@ -289,7 +291,7 @@ def worlds_of_programs(draw: st.DrawFn) -> Scenario:
     contended = draw(st.booleans())
     scenario = draw(contended_scenarios() if contended else scenarios())
     program = draw(programs(scenario.guest.locks, contended).filter(bool))
-    return scenario.with_overrides({"guest.start": "fresh", "guest.threads": 0, "guest.program": program})
+    return replace(scenario, guest=fitted(scenario.guest, program=program))
 
 
 @pytest.mark.kernel
@@ -377,3 +379,21 @@ def test_who_leaves_its_pcpu_spinning_with_a_lock_is_a_preempted_holder() -> Non
             return
         m.step(m.defer)
     raise AssertionError("nobody spun with a lock")
+
+
+def test_a_circle_of_waits_is_refused_and_nobody_searches_it_for_ever() -> None:
+    """Forged: the asker waits for its own lock; or for one whose holder waits for one of the asker's."""
+    m = chain("oracle")
+    y = m.asker
+    lock = int(m.guest["lock"][y])
+    m.lock["holder"][lock] = y
+    assert m.consult("oracle") in m.legal_actions()
+    assert flaw(m.lanes) == "a lock"
+    m.guest["held"][y] = lock + 1
+    assert flaw(m.lanes) == "a lock"
+    other = (y + 1) % 3
+    m.guest["held"][y], m.guest["held"][other] = 2 - lock, lock + 1
+    m.lock["holder"][lock], m.lock["holder"][1 - lock] = other, y
+    m.guest["phase"][other], m.guest["lock"][other] = state.SPIN, 1 - lock
+    assert m.consult("oracle") in m.legal_actions()
+    assert flaw(m.lanes) != ""

@@ -159,6 +159,15 @@ def threads(vcpus: int) -> st.SearchStrategy[int]:
     return st.sampled_from([0, 0, vcpus, vcpus + 1, 15])
 
 
+def fitted(vm: Vm, **fields: object) -> Vm:
+    """The VM with other values; what does not go with them is off."""
+    if fields.get("threads"):
+        fields = {"program": "", **fields}
+    if fields.get("program"):
+        fields = {"threads": 0, "start": "fresh", **fields}
+    return replace(vm, **fields)
+
+
 @st.composite
 def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
     """A VM; an endless one is a busy neighbour that may still use locks."""
@@ -303,7 +312,7 @@ def long_under_fair(draw: st.DrawFn) -> Scenario:
     long = {"compute": "exponential 300000", "hold": "exponential 20000", "block": "exponential 300000"}
     places = ["any"] if scenario.decision.actuator == "pull" else ["any", "any", "any", "any", "0-1", "pinned"]
     vms = [
-        replace(
+        fitted(
             vm,
             **long,
             vcpus=choice([1, 3, 7]),
@@ -322,7 +331,7 @@ def one_to_one_under_fair(draw: st.DrawFn) -> Scenario:
     """A contended world under Linux's fair scheduler in which each vCPU has a pCPU of its own: hints fail."""
     scenario = draw(under_fair(contended_scenarios()))
     pcpus = scenario.host.pcpus
-    guest = replace(scenario.guest, vcpus=pcpus, threads=draw(threads(pcpus)), affinity="pinned", block_probability=0.2)
+    guest = fitted(scenario.guest, vcpus=pcpus, threads=draw(threads(pcpus)), affinity="pinned", block_probability=0.2)
     cost, decision = replace(scenario.cost, ipi=5000), replace(scenario.decision, actuator="hint")
     return replace(scenario, cost=cost, decision=decision, guest=guest, neighbours=())
 
@@ -335,7 +344,7 @@ def sleepers_under_fair(draw: st.DrawFn) -> Scenario:
     host = replace(scenario.host, pcpus=2, sockets=1, halt_poll_us=choice([20, 200, 200, 1000]))
     places = ["any"] if scenario.decision.actuator == "pull" else ["any", "any", "pinned", "0"]
     vms = [
-        replace(
+        fitted(
             vm,
             vcpus=choice([1, 2]),
             threads=choice([0, 0, 2, 3]),
