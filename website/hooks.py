@@ -36,4 +36,4 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     }
     places["README.md"] = "index.md"
     text = re.sub(r"^```([\w-]*) .*$", r"```\1", markdown, flags=re.MULTILINE)  # not-run, and why
-    return relinked(spaced(text), source, place, places, f"{config.repo_url.rstrip('/')}/blob/main")
+    return relinked(spaced(text), source, place, places, f"{config.extra['repository']}/blob/main")
