@@ -83,7 +83,7 @@ type: $(VENV)/.dev-stamp ## Check types
 	$(BIN)/mypy
 
 site: $(VENV)/.docs-stamp ## Build the site into build/site; a warning or a broken link is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 	@echo "build/site/index.html"
 
 docs: site ## Build the site, check links in the documents and run their examples
