@@ -157,8 +157,8 @@ def test_what_to_do_next_can_be_copied_though_the_folder_has_a_space(
     few = "--steps 10 --population 2 --elite 1 --worlds 1 --validation-seeds 1 --scenario HolderPreempted"
     assert command.main(["train", "cem", *few.split(), "--folder", str(folder)]) == 0
     hint = capsys.readouterr().out.splitlines()[-1]
-    python, dash_m, agents, *arguments = shlex.split(hint.removeprefix("compare it: "))
-    assert (python, dash_m, agents) == ("python", "-m", "agents")
+    program, agents, *arguments = shlex.split(hint.removeprefix("compare it: "))
+    assert (program, agents) == ("ple-gym", "agents")
     assert arguments == ["evaluate", "HolderPreempted", str(folder)]
     assert command.main([*arguments, "--seeds", "0:2"]) == 0
     assert "cem" in capsys.readouterr().out
