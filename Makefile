@@ -83,7 +83,7 @@ type: $(VENV)/.dev-stamp ## Check types
 	$(BIN)/mypy
 
 site: $(VENV)/.docs-stamp ## Build the site into build/site; a warning or a broken link is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 	@echo "build/site/index.html"
 
 docs: site ## Build the site, check links in the documents and run their examples
@@ -101,13 +101,14 @@ boundscheck: $(VENV)/.dev-stamp ## Run the kernel tests with array bounds checke
 nojit: $(VENV)/.dev-stamp ## Run the kernel tests as plain Python
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m kernel
 
-wheel: ## Build the wheel, install it into an environment of its own, and run it there
+wheel: ## Build and check what is published, install it into an environment of its own, and use it there
 	rm -rf dist .venv-wheel
 	$(PYTHON) -m venv .venv-wheel
-	.venv-wheel/bin/python -m pip wheel -q --no-deps -w dist .
-	.venv-wheel/bin/python -m pip install -q -c $(CONSTRAINTS) dist/*.whl
-	@# Not from here, where the folder ple_gym would be found instead.
-	cd dist && ../.venv-wheel/bin/ple-gym compare Tiny --seeds 0:4
+	.venv-wheel/bin/python -m pip install -q -c $(CONSTRAINTS) build twine pytest hypothesis
+	.venv-wheel/bin/python -m build -o dist .
+	.venv-wheel/bin/python -m twine check --strict dist/*
+	.venv-wheel/bin/python -m pip install -q -c $(CONSTRAINTS) "$$(echo dist/*.whl)[viz,agents,experiments]"
+	PLE_WHEEL_PYTHON=$(CURDIR)/.venv-wheel/bin/python .venv-wheel/bin/python -m pytest tests/test_wheel.py
 
 clean: ## Remove .venv, caches and build products
 	rm -rf $(VENV) .venv-floor .venv-rllib .venv-clients .venv-wheel build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache demo-timeline.png

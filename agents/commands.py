@@ -1,4 +1,6 @@
-"""`python -m agents list | train | evaluate | export | convert`: from a checkout, with `pip install 'ple-gym[agents]'`.
+"""`ple-gym agents list | train | evaluate | export | convert`, with `pip install 'ple-gym[agents]'`.
+
+From a checkout `python -m agents` is the same.
 
 Exit codes: 0, 2 for whatever the user can put right (one line says what), 130 after Ctrl-C.
 """
@@ -35,22 +37,22 @@ from ple_gym.messages import plain, show, shown_path
 
 #: Each is a module with `Options` and `train(options)`.
 LEARNERS = ("maskable-ppo", "set-ppo", "dqn", "ppo-unmasked", "recurrent-ppo", "bc", "cem")
-USAGE = """usage: python -m agents COMMAND
+USAGE = """usage: ple-gym agents COMMAND
 
   list                         the learners and the policies that are shipped
-  train LEARNER [OPTIONS]      train one; its options: python -m agents train LEARNER --help
+  train LEARNER [OPTIONS]      train one; its options: ple-gym agents train LEARNER --help
   evaluate SCENARIO [AGENTS]   agents and rules in one table, on test seeds
   export FILE --name NAME      ship a trained policy in ple_gym, as learned:NAME
   convert FILE ...             give names to the features of policies of an older version, in place
 """
-PROGRAM = "python -m agents"
+PROGRAM = "ple-gym agents"
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """Compare agents and rules on test seeds, inside the kernel where it can run them.
 
-    Example: python -m agents evaluate Storm runs/set-ppo-Storm-* --policies xen-4.8 kvm oracle
+    Example: ple-gym agents evaluate Storm runs/set-ppo-Storm-* --policies xen-4.8 kvm oracle
     """
 
     scenario: Annotated[Positional[str], arg(metavar="SCENARIO")]
@@ -70,7 +72,7 @@ class Evaluate:
 class Export:
     """Ship a trained policy in ple_gym, where it runs as `--policies learned:NAME` without torch.
 
-    Example: python -m agents export runs/set-ppo-Storm-0 --name storm-set
+    Example: ple-gym agents export runs/set-ppo-Storm-0 --name storm-set
     """
 
     checkpoint: Annotated[Positional[str], arg(metavar="CHECKPOINT")]
@@ -85,7 +87,7 @@ class Export:
 class Convert:
     """Give names to the features that policies of an older version (format 1) read, in place. Scores stay the same.
 
-    Example: python -m agents convert runs/*/policy.npz
+    Example: ple-gym agents convert runs/*/policy.npz
     """
 
     files: Annotated[Positional[tuple[str, ...]], arg(metavar="FILE ...")]
@@ -162,7 +164,7 @@ def train(arguments: Sequence[str]) -> None:
     """Train a learner, and show how it does on test seeds."""
     name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):
-        print(f"usage: python -m agents train LEARNER [OPTIONS]; learners: {', '.join(LEARNERS)}")
+        print(f"usage: ple-gym agents train LEARNER [OPTIONS]; learners: {', '.join(LEARNERS)}")
         return
     module = learner(name)
     options = parse(module.Options, rest, f"{PROGRAM} train {name}")
@@ -175,7 +177,7 @@ def train(arguments: Sequence[str]) -> None:
     path = module.train(options)
     print(f"{shown_path(path)}: {describe(read_policy(path))}")
     if not options.quiet:
-        print(f"compare it: {shlex.join(['python', '-m', 'agents', 'evaluate', options.scenario, str(path.parent)])}")
+        print(f"compare it: {shlex.join(['ple-gym', 'agents', 'evaluate', options.scenario, str(path.parent)])}")
 
 
 def describe(policy: Network | TorchPolicy) -> str:

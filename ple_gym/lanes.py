@@ -470,8 +470,11 @@ class Lanes:
         who[pcpu["mode"] == state.NOISE] = NOISE
         asleep = np.isin(vcpu["state"], (state.BLOCKED, state.DONE))
         done = vcpu["state"] == state.DONE
-        phase = np.select([done, guest["phase"] == state.SPIN, guest["phase"] == state.HOLD], [0, 1, 2])
-        return completed(trace, who, np.column_stack([asleep, phase, guest["lock"]]).astype(np.int64))
+        waiting = ~done & (guest["phase"] == state.SPIN)
+        holder = self.section("lock")["holder"][lane].astype(np.int64)
+        held = np.flatnonzero(holder != state.NONE)
+        vcpus = np.column_stack([asleep, waiting, guest["lock"]]).astype(np.int64)
+        return completed(trace, who, vcpus, np.column_stack([holder[held], held]))
 
     def totals(self, lane: int) -> dict[str, Any]:
         """Every metric of docs/model.md, section 13, as exact integers."""

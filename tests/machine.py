@@ -66,6 +66,12 @@ class Machine:
         asker.drive(0, 1, ASK, decides=True)
         return int(asker.action[0])
 
+    def held(self, v: int) -> set[int]:
+        """The locks that a vCPU holds, by their numbers among those of all VMs."""
+        numbers = [int(self.guest["held"][v]) >> 16 * place & 0xFFFF for place in range(4)]
+        before = sum(vm.locks for vm in list(self.scenario.vms().values())[: int(self.vcpu["vm"][v])])
+        return {before + number - 1 for number in numbers if number}
+
     @property
     def deciding(self) -> bool:
         return bool(self.world["status"] == state.DECIDE)

@@ -40,7 +40,7 @@ UPWARD = {
     Import("ple_gym.bench.peers", "experiments.peers.simpy_model", NAMED): "a peer that only a checkout has",
 }
 
-#: Who reaches into host and guest from outside, beside those that ask `guest.waits`, which anybody may.
+#: Who reaches into host and guest from outside, beside those that ask `guest.waits` or `guest.held`, which anybody may.
 MEETINGS = {
     Import("ple_gym.sim.dispatch", "ple_gym.sim.guest.running"): "a vCPU that enters goes on with its work",
     Import("ple_gym.sim.kernel", "ple_gym.sim.guest.locks"): "the event loop serves the guests' events",
@@ -166,7 +166,7 @@ def test_host_and_guest_meet_only_where_it_is_said() -> None:
     found = set()
     for inside in ("ple_gym.sim.host", "ple_gym.sim.guest"):
         found |= {one for one in ours() if is_in(one.what, inside) and not is_in(one.by, inside)}
-    asked = ("ple_gym.sim.guest.waits", "ple_gym.sim.guest.kinds")
+    asked = ("ple_gym.sim.guest.waits", "ple_gym.sim.guest.held", "ple_gym.sim.guest.kinds")
     found = {one for one in found if one not in UPWARD and one.what not in asked}
     assert found == set(MEETINGS)
 

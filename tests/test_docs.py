@@ -29,6 +29,10 @@ LINK = re.compile(r"\]\(\s*<?(?P<target>[^)\s>]+)")
 REFERENCE = re.compile(r"^ {0,3}\[[^\]]+\]:\s+<?(?P<target>[^\s>]+)")
 HEADING = re.compile(r"^ {0,3}#{1,6}\s+(?P<title>.+?)(?:\s+#+)?\s*$")
 ANCHOR = re.compile(r"<\w+[^>]*\b(?:id|name)=\"(?P<name>[^\"]+)\"")
+#: Addresses of files of the repository, for whoever reads the README elsewhere.
+REPOSITORY = re.compile(
+    r"^https://(?:github\.com/ple-gym/ple_gym/blob|raw\.githubusercontent\.com/ple-gym/ple_gym)/main/"
+)
 EXTERNAL = re.compile(r"^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -83,10 +87,12 @@ def broken_links(document: Path) -> list[str]:
     for number, line in enumerate(prose(document), start=1):
         visible = INLINE_CODE.sub("", line)
         for match in [*LINK.finditer(visible), *REFERENCE.finditer(visible)]:
-            if EXTERNAL.match(match["target"]):
+            address, in_repository = REPOSITORY.subn("", match["target"])
+            if EXTERNAL.match(address):
                 continue
-            path, _, fragment = unquote(match["target"]).partition("#")
-            target = (document.parent / path).resolve() if path else document
+            path, _, fragment = unquote(address).partition("#")
+            folder = ROOT if in_repository else document.parent
+            target = (folder / path).resolve() if path else document
             if is_generated(target):
                 continue
             if not target.is_relative_to(ROOT) or not target.exists():
@@ -161,7 +167,7 @@ def test_there_is_one_version() -> None:
     assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-def test_the_readme_shows_the_demo_as_it_prints_now(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_is_shown_as_it_prints_now(capsys: pytest.CaptureFixture[str]) -> None:
     """The same policies, heads and seeds as `make demo`; the numbers take a while, so that they are not run again."""
     flags = re.search(r"^DEMO_FLAGS \?= (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert flags
@@ -174,8 +180,25 @@ def test_the_readme_shows_the_demo_as_it_prints_now(capsys: pytest.CaptureFixtur
     runs = {policy: [run] * len(seeds) for policy in policies}
     comparison = Comparison(SCENARIOS["Paper8"], tuple(seeds), runs, dict.fromkeys(policies, 1.0))
     Console(width=80).print(comparison_table(comparison))
-    shown = README.read_text(encoding="utf-8").split("```\nPaper8")[1].split("```")[0]
-    assert without_numbers("Paper8" + shown) == without_numbers(capsys.readouterr().out)
+    page, readme = (
+        file.read_text(encoding="utf-8").split("```\nPaper8")[1].split("```")[0]
+        for file in (ROOT / "docs" / "start" / "demo.md", README)
+    )
+    assert without_numbers("Paper8" + page) == without_numbers(capsys.readouterr().out)
+    assert page.startswith(readme) and "xen-4.5" in readme
+
+
+def test_the_readme_can_be_read_elsewhere() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert text.count("\n") < 120
+    assert [match["target"] for match in LINK.finditer(text) if not EXTERNAL.match(match["target"])] == []
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    addresses = [
+        *settings["project"]["urls"].values(),
+        *re.findall(r"repository: (\S+)", (ROOT / "mkdocs.yml").read_text()),
+    ]
+    assert len(addresses) > 3
+    assert [address for address in addresses if not address.startswith("https://github.com/ple-gym/ple_gym")] == []
 
 
 def without_numbers(table: str) -> list[list[str]]:
@@ -207,10 +230,16 @@ def test_a_broken_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "[bad](nowhere.md)\n"
         "[bad](page.md#four)\n"
         "```\n[code](nowhere.md)\n```\n"
-        "[bad]: ../outside.md\n",
+        "[bad]: ../outside.md\n"
+        "[bad](https://github.com/ple-gym/ple_gym/blob/main/nowhere.md)\n",
         encoding="utf-8",
     )
-    assert [line.split(": ")[0] for line in broken_links(document)] == ["page.md:3", "page.md:4", "page.md:8"]
+    assert [line.split(": ")[0] for line in broken_links(document)] == [
+        "page.md:3",
+        "page.md:4",
+        "page.md:8",
+        "page.md:9",
+    ]
 
 
 def test_only_python_blocks_run_and_lines_keep_their_numbers() -> None:

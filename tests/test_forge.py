@@ -62,6 +62,27 @@ def test_the_matrix_has_the_supported_pythons() -> None:
     assert f">={matrix[0]}" == PROJECT["requires-python"]
 
 
+def pins(name: str) -> dict[str, str]:
+    """The versions that a file in constraints/ names, by library."""
+    text = (ROOT / "constraints" / name).read_text(encoding="utf-8")
+    return {
+        library.lower().replace("_", "-"): version
+        for library, version in re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE)
+    }
+
+
+def test_the_lock_names_every_library_in_the_versions_of_the_tests() -> None:
+    lock = pins("lock.txt")
+    tested = pins("pins.txt") | pins("ci.txt")
+    assert {name: version for name, version in lock.items() if tested.get(name, version) != version} == {}
+    extras = PROJECT["optional-dependencies"]
+    wanted = [*PROJECT["dependencies"], *extras["viz"], *extras["agents"], *extras["experiments"]]
+    names = {re.split(r"[\[<>=]", one)[0].lower() for one in wanted} - {"ple-gym"}
+    assert sorted(names - set(lock)) == []
+    image = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert "-c constraints/lock.txt -e '.[viz,agents,experiments]'" in image
+
+
 def test_hooks_call_the_tools_of_the_environment() -> None:
     (repository,) = load(ROOT / ".pre-commit-config.yaml")["repos"]
     tools = [hook["entry"].split()[0] for hook in repository["hooks"]]

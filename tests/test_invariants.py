@@ -84,12 +84,16 @@ def check_every_sleeper_will_wake(m: Machine) -> None:
 def check_every_lock_has_one_holder_and_one_line(m: Machine) -> None:
     phase, lock, tried = (m.guest[name].tolist() for name in ("phase", "lock", "try_at"))
     status = m.vcpu["state"].tolist()
+    held = [m.held(v) for v in range(m.lanes.vcpus)]
+    for v in range(m.lanes.vcpus):
+        assert bool(held[v]) == (phase[v] == state.HOLD) or phase[v] == state.SPIN or status[v] == state.DONE
+        assert not held[v] or status[v] in (state.RUNNING, state.QUEUED) or m.guest["halted"][v]
     vms = list(m.scenario.vms().values())
     for number, (holder, head, tail, vm) in enumerate(m.lock.tolist()[: sum(vm.locks for vm in vms)]):
         busy = [v for v in range(m.lanes.vcpus) if status[v] != state.DONE and lock[v] == number]
         spinning = {v for v in busy if phase[v] == state.SPIN}
-        assert [v for v in busy if phase[v] == state.HOLD] == ([] if holder == state.NONE else [holder])
-        assert all(m.vcpu["vm"][v] == vm for v in busy if phase[v] in (state.SPIN, state.HOLD))
+        assert [v for v in range(m.lanes.vcpus) if number in held[v]] == ([] if holder == state.NONE else [holder])
+        assert all(m.vcpu["vm"][v] == vm for v in busy if phase[v] == state.SPIN or number in held[v])
         kind = LOCK_KINDS[vms[vm].lock_kind]
         if not kind.in_line:
             assert head == tail == state.NONE

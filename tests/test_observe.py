@@ -227,7 +227,7 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
                 "holder": lock["holder"] == v,
                 "next": mine and lock["holder"] == state.NONE and (polls or line[:1] == [v]),
                 "line": share(line.index(v)) if v in line else TOP,
-                "holds": g["phase"] == state.HOLD,
+                "holds": g["phase"] == state.HOLD or g["held"] != 0,
                 "behind": share(len(line) - 1 - line.index(v)) if v in line else 0,
             }
         return found

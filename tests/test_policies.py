@@ -109,6 +109,7 @@ def test_the_oracle_does_see_it(m: Machine) -> None:
     y = m.asker
     lock = m.guest["lock"][y]
     for v in m.candidates():
+        m.guest["phase"][v] = state.HOLD
         m.lock["holder"][lock], m.lock["head"][lock], m.lock["tail"][lock] = v, y, y
         m.guest["next_waiter"][y] = state.NONE
         assert ask(m, "oracle") == m.meant(v)

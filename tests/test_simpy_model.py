@@ -36,7 +36,7 @@ def by_reference(scenario: Scenario, seed: int, rule: str) -> dict[str, Any]:
 def simple_scenarios(draw: st.DrawFn) -> Scenario:
     """Random worlds of the part of the model that is written with SimPy; long enough for credit to run out."""
     scenario = draw(contended_scenarios())
-    off = {"block_probability": 0.0, "pv_spin_threshold": 0, "notify_after": 0, "threads": 0, "count": 1}
+    off = {"block_probability": 0.0, "pv_spin_threshold": 0, "notify_after": 0, "threads": 0, "count": 1, "program": ""}
     guest = replace(scenario.guest, lock_kind="ticket", affinity="any", **off)
     host = replace(scenario.host, sockets=1, xen="4.5", placement="spread", defer_preemption_us=0)
     return replace(
@@ -83,6 +83,7 @@ def test_random_scenarios_agree(scenario: Scenario, seed: int, rule: str) -> Non
         ("Storm", "xen-4.8", {"ple.window_grow": 2}),
         ("Storm", "xen-4.8", {"cost.yield_to": 1}),
         ("Storm", "xen-4.8", {"guest.threads": 32}),
+        ("Storm", "xen-4.8", {"guest.program": "compute constant 1", "guest.start": "fresh"}),
         ("Storm", "xen-4.8", {"guest.notify_after": 2047}),
         ("Storm", "xen-4.8", {"host.defer_preemption_us": 30}),
     ],

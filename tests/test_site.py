@@ -119,7 +119,7 @@ def test_links_lead_to_pages_of_the_site_or_to_files_of_the_repository() -> None
     places = {"docs/model.md": "model.md", "CHANGELOG.md": "project/changelog.md"}
 
     def relinked(text: str, source: str, place: str) -> str:
-        return markdown.relinked(text, source, place, places, "https://forge/blob").rstrip("\n")
+        return markdown.relinked(text, source, place, places, "https://forge/blob/{}".format).rstrip("\n")
 
     assert (
         relinked("[a](../model.md#x) `[b](c.md)`", "docs/howto/h.md", "howto/h.md") == "[a](../model.md#x) `[b](c.md)`"
@@ -183,3 +183,9 @@ def test_arrays_have_shapes() -> None:
         "VCPU_FEATURES": "F texts",
     }
     assert [name for name, shape in shapes.items() if shape not in docstring_of(name)] == []
+
+
+def test_nothing_silences_the_build() -> None:
+    """With --quiet MkDocs counts no warnings, so that `strict` finds none."""
+    assert re.search(r"-m mkdocs build$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.search(r"^strict: true$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)

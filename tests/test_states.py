@@ -33,6 +33,11 @@ WORLDS = {
     "Paper32": {"guest.start": "convoy", "guest.block_probability": 0.1},
     "HolderPreempted": {"guest.vcpus": 9, "host.pcpus": 3, "guest.lock_kind": "tas", "guest.transactions": 900},
     "Storm with threads": {"guest.threads": 40, "guest.block_probability": 0.3, "guest.block": "exponential 30000"},
+    "Storm with a program": {
+        "guest.start": "fresh",
+        "guest.program": "compute constant 900; lock 0-2; compute exponential 9000; lock 3; compute constant 5000; "
+        "unlock 0-2; compute exponential 2000; unlock 3; block exponential 3000; jump 0 with 0.5",
+    },
     "Storm of Linux": {"host.scheduler": "fair", "guest.block_probability": 0.2, "guest.block": "exponential 30000"},
     "Tiny of Linux": {
         "host.scheduler": "fair",

@@ -30,11 +30,11 @@ seeds = st.integers(0, 2**63 - 1)
 worlds = scenarios() | contended_scenarios()
 
 
-def state_of(on: bool, asleep: bool, phase: int) -> int:
-    """The state that is drawn of a vCPU; phase: 0, 1 in line, 2 holds."""
+def state_of(on: bool, asleep: bool, waits: bool, holds: bool) -> int:
+    """The state that is drawn of a vCPU."""
     if on:
-        return (tr.RUNNING, tr.SPINNING, tr.HOLDING)[phase]
-    return tr.BLOCKED if asleep else (tr.QUEUED, tr.WAITING, tr.PREEMPTED)[phase]
+        return tr.SPINNING if waits else tr.HOLDING if holds else tr.RUNNING
+    return tr.BLOCKED if asleep else tr.PREEMPTED if holds else tr.WAITING if waits else tr.QUEUED
 
 
 class Witness(World):
@@ -53,8 +53,10 @@ class Witness(World):
 
     def look(self) -> None:
         on = {p.current for p in self.pcpus}
-        phases = {Phase.SPIN: 1, Phase.HOLD: 2}
-        states = [state_of(v in on, v.state in (State.BLOCKED, State.DONE), phases.get(v.phase, 0)) for v in self.vcpus]
+        states = [
+            state_of(v in on, v.state in (State.BLOCKED, State.DONE), v.phase is Phase.SPIN, bool(v.held))
+            for v in self.vcpus
+        ]
         modes = {Mode.IDLE: tr.IDLE, Mode.NOISE: tr.NOISE}
         who = [p.current.index if p.current is not None else modes[p.mode] for p in self.pcpus]
         self.seen[self.now] = states, who  # of several events at a time, the last
@@ -107,9 +109,10 @@ def test_a_trace_that_lost_its_beginning_is_completed_from_its_end(
 def present(lanes: Lanes, lane: int) -> list[int]:
     """What everybody is doing now, from the records of the lane itself."""
     on = {int(p["current"]) for p in lanes.pcpu[lane] if p["mode"] == state.GUEST}
-    phases = {state.SPIN: 1, state.HOLD: 2}
     return [
-        state_of(v in on, vcpu["state"] in (state.BLOCKED, state.DONE), phases.get(int(guest["phase"]), 0))
+        state_of(
+            v in on, vcpu["state"] in (state.BLOCKED, state.DONE), guest["phase"] == state.SPIN, guest["held"] != 0
+        )
         for v, (vcpu, guest) in enumerate(zip(lanes.vcpu[lane], lanes.guest[lane], strict=True))
     ]
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import strategies as st
 
 from ple_gym.lanes import Lanes
 from ple_gym.scenario import Cost, Decision, Host, Limit, Noise, Ple, Scenario, ScenarioError, Vm, describe_parameters
 from ple_gym.scenario.model import AS_IN_XEN, XEN
+from ple_gym.scenario.program import MAX_HELD, MAX_STEPS
 from ple_gym.sim.guest.kinds import LOCK_KINDS
 from ple_gym.sim.jit import JIT_ENABLED
 
@@ -81,9 +83,89 @@ ples = st.builds(
 )
 
 
+class _Writer:
+    """Writes random programs that fit a VM with so many locks (docs/model.md, 7.9); `contended`: hardly any pause."""
+
+    def __init__(self, choice: Callable[..., Any], locks: int, contended: bool) -> None:
+        self.choice, self.locks = choice, locks
+        short, long = ["constant 1", "constant 3000", "exponential 2000"], ["exponential 20000", "exponential 100000"]
+        self.computes, self.holds = (short, long) if contended else ([*short, *long], [*short, *long])
+        self.parts = ["lock"] * (6 if contended else 2) + ["compute", "block", "loop", "skip", "leave", "chain"]
+        self.steps = [f"compute {choice(self.computes)} kernel {choice(['0', '0.3', '1'])}"]
+        for _ in range(choice([1, 2, 3, 4])):
+            self.part(-1)
+        if contended:
+            self.lock(-1, 0, 0)
+
+    def compute(self, highest: int) -> None:
+        times = self.computes if highest < 0 else self.holds
+        kernel = self.choice(["", "", " kernel 0.5"]) if highest < 0 else ""
+        self.steps.append(f"compute {self.choice(times)}{kernel}")
+
+    def lock(self, highest: int, first: int, last: int) -> None:
+        """One of some locks is taken, something is done with it, and it is given back."""
+        text = self.choice([f"{first}-{last}", f"{first}-{last}", "any" if highest < 0 else f"{last}"])
+        self.steps.append(f"lock {text}")
+        self.compute(last)
+        if text != "any" and last + 1 < self.locks and self.choice([True, False]):
+            self.lock(last, last + 1, last + 1)
+        elif self.choice([True, False, False]):
+            self.part(self.locks if text == "any" else last)
+        self.steps.append(f"unlock {text}")
+
+    def part(self, highest: int) -> None:
+        """Steps that leave held what was held before, locks up to `highest` (-1: none)."""
+        kind = self.choice(self.parts)
+        here = len(self.steps)
+        share = self.choice(["0.1", "0.5", "0.9"])
+        if here > MAX_STEPS - 21:
+            return
+        if kind in ("lock", "chain") and highest + 1 < self.locks:
+            first = self.choice(range(highest + 1, self.locks))
+            if kind == "chain" and first + 1 < self.locks:  # hand over hand
+                self.steps += [f"lock {first}", f"lock {first + 1}", f"unlock {first}"]
+                self.compute(first)
+                self.steps.append(f"unlock {first + 1}")
+            else:
+                self.lock(highest, first, self.choice(range(first, self.locks)))
+        elif kind == "block" and highest < 0:
+            self.steps.append(f"block {self.choice(self.computes)}")
+        elif kind == "loop":
+            self.compute(highest)
+            self.part(highest)
+            self.steps.append(f"jump {here} with {share}")
+        elif kind == "skip":
+            self.steps.append("")
+            self.part(highest)
+            self.compute(highest)
+            self.steps[here] = f"jump {len(self.steps)} with {share}"
+            self.compute(highest)  # so that there is a step to jump to
+        elif kind == "leave" and highest < 0:
+            self.steps += [f"jump end with {share}", f"compute {self.choice(self.computes)}"]
+        else:
+            self.compute(highest)
+
+
+@st.composite
+def programs(draw: st.DrawFn, locks: int, contended: bool = False) -> str:
+    """A program; none for most VMs."""
+    choice = draw(st.randoms(use_true_random=True)).choice
+    steps = _Writer(choice, locks, contended).steps
+    return "; ".join(steps) if len(steps) <= MAX_STEPS and choice([True, False, False, False]) else ""
+
+
 def threads(vcpus: int) -> st.SearchStrategy[int]:
     """How many threads a VM with at most seven vCPUs has: often none but those."""
     return st.sampled_from([0, 0, vcpus, vcpus + 1, 15])
+
+
+def fitted(vm: Vm, **fields: object) -> Vm:
+    """The VM with other values; what does not go with them is off."""
+    if fields.get("threads"):
+        fields = {"program": "", **fields}
+    if fields.get("program"):
+        fields = {"threads": 0, "start": "fresh", **fields}
+    return replace(vm, **fields)
 
 
 @st.composite
@@ -93,6 +175,7 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
     kind = draw(st.sampled_from(["ticket", *LOCK_KINDS]))
     user, halts = draw(st.sampled_from([False] * 3 + [True] * 2)), draw(st.sampled_from([0, 0, 5, 200, 600]))
     halts *= LOCK_KINDS[kind].halts
+    program = draw(programs(locks))
     vcpus = draw(st.integers(1, 7))
     return Vm(
         vcpus=vcpus,
@@ -114,10 +197,11 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
         overtake_after=draw(st.sampled_from([1, 5, 64, 500])),
         notify_after=0 if user or halts or LOCK_KINDS[kind].overtakes else draw(st.sampled_from([0, 0, 1, 20, 200])),
         pc_classes=draw(st.integers(1, 3)),
-        start=draw(st.sampled_from(["fresh", "convoy"])) if locks else "fresh",
-        threads=draw(threads(vcpus)),
+        start=draw(st.sampled_from(["fresh", "convoy"])) if locks and not program else "fresh",
+        threads=0 if program else draw(threads(vcpus)),
         thread_switch=draw(st.sampled_from([0, 300])),
         count=draw(st.sampled_from([1, 1, 1, 1, 1, 2, 3])),
+        program=program,
     )
 
 
@@ -152,12 +236,13 @@ def contended_scenarios(draw: st.DrawFn) -> Scenario:
     """A random world in which the guest's vCPUs fight for locks and spinning is noticed: there is much to decide."""
     scenario = draw(scenarios())
     halts = scenario.guest.pv_spin_threshold
-    vcpus = draw(st.integers(4, 7))
+    vcpus, locks = draw(st.integers(4, 7)), draw(st.integers(1, 3))
     guest = replace(
         scenario.guest,
         vcpus=vcpus,
-        threads=draw(threads(vcpus)),
-        locks=draw(st.integers(1, 3)),
+        threads=0 if scenario.guest.program else draw(threads(vcpus)),
+        locks=locks,
+        program=draw(programs(locks, contended=True)) if scenario.guest.program else "",
         hold=draw(
             st.sampled_from(["exponential 20000", "exponential 100000", "knots 0:120 0.5:600 0.995:2048 1:200000"])
         ),
@@ -228,7 +313,7 @@ def long_under_fair(draw: st.DrawFn) -> Scenario:
     long = {"compute": "exponential 300000", "hold": "exponential 20000", "block": "exponential 300000"}
     places = ["any"] if scenario.decision.actuator == "pull" else ["any", "any", "any", "any", "0-1", "pinned"]
     vms = [
-        replace(
+        fitted(
             vm,
             **long,
             vcpus=choice([1, 3, 7]),
@@ -247,7 +332,7 @@ def one_to_one_under_fair(draw: st.DrawFn) -> Scenario:
     """A world under Linux's fair scheduler in which each vCPU has a pCPU of its own, slow to wake: hints fail."""
     scenario = draw(under_fair(contended_scenarios()))
     vcpus = max(scenario.host.pcpus, 4)
-    guest = replace(
+    guest = fitted(
         scenario.guest,
         vcpus=vcpus,
         threads=draw(threads(vcpus)),
@@ -257,6 +342,7 @@ def one_to_one_under_fair(draw: st.DrawFn) -> Scenario:
         block_probability=draw(st.sampled_from([0.2, 0.5])),
         block="exponential 2000",
         count=1,
+        program="",
     )
     return replace(
         scenario,
@@ -277,7 +363,7 @@ def sleepers_under_fair(draw: st.DrawFn) -> Scenario:
     host = replace(scenario.host, pcpus=2, sockets=1, halt_poll_us=choice([20, 200, 200, 1000]))
     places = ["any"] if scenario.decision.actuator == "pull" else ["any", "any", "pinned", "0"]
     vms = [
-        replace(
+        fitted(
             vm,
             count=1,
             vcpus=choice([1, 2]),
@@ -297,6 +383,12 @@ def sleepers_under_fair(draw: st.DrawFn) -> Scenario:
 # --- both ends of every range -----------------------------------------------------------------------------------------
 
 _LONGEST = 10**11  # the largest value of a distribution
+_LONGEST_PROGRAM = "; ".join(
+    [f"compute exponential {_LONGEST}", *(f"lock {i}" for i in range(MAX_HELD)), "compute constant 1"]
+    + [f"unlock {i}" for i in range(MAX_HELD)]
+    + ["compute constant 1 kernel 1", "jump end with 0.000000000001"] * ((MAX_STEPS - 2 * MAX_HELD - 2) // 2 - 1)
+    + ["jump 0 with 0.999999999999", "block constant 1"]
+)
 _DISTRIBUTIONS = ("constant 1", f"constant {_LONGEST}", f"exponential {_LONGEST}", f"uniform 1 {_LONGEST}")
 
 
@@ -304,6 +396,8 @@ def ends_of(allowed: str) -> tuple[object, ...]:
     """The values at the ends of what is allowed (a parameter's documentation): zero, lowest, highest; or every word."""
     if allowed.startswith("constant"):
         return _DISTRIBUTIONS
+    if allowed.startswith("empty, or up to"):
+        return ("", _LONGEST_PROGRAM)
     if allowed.startswith("any, pinned"):
         return ("any", "pinned", "0")
     if span := re.fullmatch(r"(0 \(.+\) or )?([0-9]+)\.\.([0-9]+)", allowed):
@@ -380,6 +474,8 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
         yield {f"{vm}.pv_spin_threshold": 0, f"{vm}.notify_after": 0, name: value}
         yield {f"{vm}.pv_spin_threshold": 0, f"{vm}.spin_in_user_mode": False, name: value}
         yield {f"{vm}.start": "fresh", name: value}
+        yield {f"{vm}.start": "fresh", f"{vm}.locks": MAX_HELD, f"{vm}.threads": 0, name: value}
+        yield {f"{vm}.program": "", name: value}
         alone = {f"{other}.{field}": 1 for other in scenario.tables() for field in ("vcpus", "weight", "count")}
         yield {**alone, **{f"{other}.threads": 0 for other in scenario.tables()}, name: value}
 

@@ -12,9 +12,9 @@ INTRODUCTION = """# Command line
 
 This page lists every command and option. It is made from the programs' own help.
 
-`ple-gym` simulates and compares, `python -m agents` trains, and `python -m experiments` reproduces results. They end
-with 0; with 2 after a mistake that you can put right, and one line that says how; with 130 after Ctrl-C. Results go to
-stdout, progress and messages to stderr.
+`ple-gym` simulates and compares, `ple-gym agents` trains, and `ple-gym experiments` reproduces results; in a checkout
+`python -m agents` and `python -m experiments` are the same. They end with 0; with 2 after a mistake that you can put
+right, and one line that says how; with 130 after Ctrl-C. Results go to stdout, progress and messages to stderr.
 """
 NEXT = """## Where to go next
 
@@ -33,8 +33,8 @@ def pages() -> dict[str, str]:
     trained = [[name] for name in ("evaluate", "export", "convert")] + [["train", LEARNERS[0]]]
     sections = [
         *(_section("ple-gym", execute, command) for command in ([], *([name] for name in names))),
-        *(_section("python -m agents", agents, command) for command in ([], *trained)),
-        _section("python -m experiments", experiments, []),
+        *(_section("ple-gym agents", agents, command) for command in ([], *trained)),
+        _section("ple-gym experiments", experiments, []),
     ]
     return {"reference/commands.md": "\n".join([INTRODUCTION, *sections, NEXT])}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ sys.path.insert(0, str(ROOT))  # MkDocs loads this file alone
 
 from website import pages  # noqa: E402
 from website.markdown import relinked, spaced  # noqa: E402
+
+LOG = logging.getLogger("mkdocs.hooks")
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -36,4 +39,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     }
     places["README.md"] = "index.md"
     text = re.sub(r"^```([\w-]*) .*$", r"```\1", markdown, flags=re.MULTILINE)  # not-run, and why
-    return relinked(spaced(text), source, place, places, f"{config.repo_url.rstrip('/')}/blob/main")
+
+    def address(file: str) -> str:
+        if not (ROOT / file).exists():
+            LOG.warning("%s: there is no %s", source, file)  # with `strict` an error
+        return f"{config.extra['repository']}/blob/main/{file}"
+
+    return relinked(spaced(text), source, place, places, address)

@@ -15,7 +15,7 @@ INNER = re.compile(r"^ {2,3}(?! )")
 CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
 
 
-def relinked(text: str, source: str, place: str, pages: Mapping[str, str], elsewhere: str) -> str:
+def relinked(text: str, source: str, place: str, pages: Mapping[str, str], elsewhere: Callable[[str], str]) -> str:
     """The text with its relative links as they must be in the site.
 
     Args:
@@ -23,7 +23,7 @@ def relinked(text: str, source: str, place: str, pages: Mapping[str, str], elsew
         source: the file that it stands in, from the root of the repository.
         place: the page's place in the site.
         pages: file of the repository -> page of the site.
-        elsewhere: address of the repository's files, for what is no page.
+        elsewhere: address of a file of the repository that is no page.
     """
 
     def changed(match: re.Match[str]) -> str:
@@ -33,7 +33,7 @@ def relinked(text: str, source: str, place: str, pages: Mapping[str, str], elsew
             return match[0]
         file = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
         if file not in pages:
-            return f"{match[1]}{elsewhere}/{file}{mark}{fragment}"
+            return f"{match[1]}{elsewhere(file)}{mark}{fragment}"
         return f"{match[1]}{posixpath.relpath(pages[file], posixpath.dirname(place) or '.')}{mark}{fragment}"
 
     lines = (line if is_code else _between_code(line, partial(LINK.sub, changed)) for line, is_code in _lines(text))

@@ -1,4 +1,4 @@
-"""The command line: `python -m experiments NAME`, from a checkout.
+"""The command line: `ple-gym experiments NAME`; from a checkout `python -m experiments NAME` is the same.
 
 Exit codes: 0; 1 if a replay differs; 2 for whatever the user can put right (one line says what); 130 after Ctrl-C.
 """
@@ -21,7 +21,7 @@ import ple_gym
 from experiments.lab import results
 from experiments.lab.discovery import experiments
 from experiments.lab.executors import Where
-from experiments.lab.folders import PROFILES, RESULTS, SCRATCH, TABLES
+from experiments.lab.folders import IS_CHECKOUT, PROFILES, RESULTS, SCRATCH, TABLES
 from experiments.lab.replay import replay
 from experiments.lab.report import Check
 from experiments.lab.sweeps import Experiment, Folders, sweep
@@ -63,7 +63,7 @@ class Options:
     """Rerun the paper's experiments.
 
     NAME is an experiment or one of: list, all, fit, results, train, replay. What was interrupted goes on when it is
-    started again. Example: python -m experiments figure2 --jobs 2
+    started again. Example: ple-gym experiments figure2 --jobs 2
     """
 
     name: Annotated[str, Positional, arg(metavar="NAME", help="what to run")] = "list"
@@ -81,6 +81,8 @@ class Options:
         """
         if self.name not in (*experiments(), *COMMANDS):
             raise unknown("experiment", self.name, [*experiments(), *COMMANDS], True, UsageError)
+        if not IS_CHECKOUT and self.name in ("results", "train", "fit", "replay"):
+            raise UsageError(f"{self.name}: needs a checkout, for what git keeps; an experiment does not")
         taken = TAKES.get(self.name, EXPERIMENT)
         for option in fields(self)[1:]:
             if getattr(self, option.name) != option.default and option.name not in taken:
@@ -104,7 +106,7 @@ class Options:
 
     def kept(self) -> bool:
         """Whether what is measured takes the place of the committed results."""
-        return not self.quick and self.out == TABLES
+        return IS_CHECKOUT and not self.quick and self.out == TABLES
 
 
 def execute(arguments: Sequence[str] | None = None) -> int:
@@ -119,7 +121,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         if arguments == ["--version"]:
             print(f"ple-gym {ple_gym.__version__}")
             return 0
-        options = parse(Options, arguments, "python -m experiments")
+        options = parse(Options, arguments, "ple-gym experiments")
         if options is None:
             return 0
         options.check()

@@ -17,7 +17,7 @@ from experiments.lab.folders import ROOT
 
 #: Files and folders on which no measured integer depends.
 TELLING = (
-    *(f"ple_gym/{name}" for name in ("adapters", "bench", "cli", "testing")),
+    *(f"ple_gym/{name}" for name in ("_checkout", "adapters", "bench", "cli", "testing")),
     *(f"ple_gym/evaluate/{name}.py" for name in ("comparison", "grid", "statistics", "tables")),
     *(f"ple_gym/{name}.py" for name in ("extras", "files", "messages", "progress")),
     *(
@@ -47,7 +47,10 @@ def sources(measuring: Path, root: Path = ROOT) -> list[Path]:
         new = {source for source in _imported(tree, root) if _computes(source, root)} - found
         found |= new
         waiting += new
-    return sorted(found | {source for source in (root / "ple_gym").rglob("*.py") if _computes(source, root)})
+    package = root / "ple_gym"
+    if not package.exists():  # an installation has the measuring modules within the package
+        package = root.parent
+    return sorted(found | {source for source in package.rglob("*.py") if _computes(source, package.parent)})
 
 
 def _computes(source: Path, root: Path) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeAlias
 
-from experiments.lab.folders import ROOT
+from experiments.lab.folders import PACKAGE, ROOT
 from ple_gym.compilation import warm_up
 from ple_gym.errors import UsageError
 from ple_gym.files import reason
@@ -134,7 +134,7 @@ def _on_ray(measure: Measure, columns: Sequence[str], batches: Batches, where: W
             LOCAL, num_cpus=where.jobs, include_dashboard=False, _node_ip_address="127.0.0.1", runtime_env=code, **quiet
         )
     else:
-        packages = [str(ROOT / name) for name in ("ple_gym", "experiments", "agents")]
+        packages = [str(PACKAGE), str(ROOT / "experiments"), str(ROOT / "agents")]
         code = {"py_modules": packages, "excludes": ["**/__pycache__", "results"]}
         try:
             ray.init(where.ray, runtime_env=code, **quiet)

@@ -54,7 +54,10 @@ from ple_gym.scenario.model import Scenario, describe_parameters
 from ple_gym.traces.writers import WRITERS, writer_of
 
 PROGRAM = "ple-gym"
-DESCRIPTION = "Hypervisor vCPU scheduling at pause-loop exits: simulate, compare, measure. Version: ple-gym --version"
+DESCRIPTION = (
+    "Hypervisor vCPU scheduling at pause-loop exits: simulate, compare, measure. Version: ple-gym --version. "
+    "Training: ple-gym agents. Results of the project again: ple-gym experiments"
+)
 
 
 def _one(texts: Sequence[str]) -> str:

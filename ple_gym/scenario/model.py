@@ -26,6 +26,7 @@ from ple_gym.scenario.parameters import (
     DISTRIBUTION,
     FLAG,
     MAX_TEXT,
+    PROGRAM,
     TEXT,
     Group,
     Kind,
@@ -41,6 +42,7 @@ from ple_gym.scenario.parameters import (
     whole,
 )
 from ple_gym.scenario.profiles import DIFFERENCES, GUESTS
+from ple_gym.scenario.program import ANY_LOCK, Step, parse
 from ple_gym.scenario.schedulers import OWN_ACTUATOR, SCHEDULERS
 from ple_gym.sim.guest.kinds import HALTING, LOCK_KINDS
 
@@ -248,6 +250,19 @@ class Vm(Group):
     ] = 0
     thread_switch: Annotated[int, _CYCLES, "a vCPU's switch to another thread, with its cache refill; cycles"] = 3000
     count: Annotated[int, whole(1, 1024), "VMs like this one; all VMs together have at most 1024 vCPUs"] = 1
+    program: Annotated[str, PROGRAM, "a transaction's steps; empty: sections, of the parameters above"] = ""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of its program; none where a transaction is made of sections."""
+        return parse(self.program)
+
+    @property
+    def takes_locks(self) -> bool:
+        """Whether a vCPU ever takes a shared lock."""
+        if self.program:
+            return any(step.verb == "lock" for step in self.steps)
+        return self.locks > 0 and (self.lock_probability > 0 or self.start == "convoy")
 
 
 _GROUPS: Mapping[str, type[Group]] = MappingProxyType(
@@ -566,6 +581,7 @@ def _check_together(scenario: Scenario) -> None:
             _check_affinity(scenario, f"{name}.affinity = {vm.affinity!r}", affinity.pcpus_of(vm.affinity))
         if vm.start == "convoy" and not vm.locks:
             raise ScenarioError(f"{name}.start = 'convoy': must be fresh with {name}.locks = 0, there is no lock 0")
+        _check_program(name, vm)
     # The accounting multiplies credits by weights; this bounds every product and keeps it in 64 bits.
     timeslice = host.timeslice_ms * host.tsc_hz // 1000
     most = 2**62 // (((host.credit_pcpus or host.pcpus) + vcpus) * timeslice)
@@ -597,6 +613,19 @@ def _check_affinity(scenario: Scenario, setting: str, pcpus: tuple[int, ...]) ->
         raise ScenarioError(f"{setting}: must be any with decision.actuator = 'pull', which runs a vCPU on any pCPU")
 
 
+def _check_program(name: str, vm: Vm) -> None:
+    """Raise ScenarioError if a VM's program does not fit its other parameters."""
+    if vm.program and vm.threads:
+        raise ScenarioError(f"{name}.threads = {vm.threads}: must be 0 with {name}.program")
+    if vm.program and vm.start == "convoy":
+        raise ScenarioError(f"{name}.start = 'convoy': must be fresh with {name}.program, which begins at step 0")
+    for i, step in enumerate(vm.steps):
+        last = 0 if step.locks == ANY_LOCK else step.locks.last
+        if step.verb == "lock" and last >= vm.locks:
+            allowed = f"below {name}.locks = {vm.locks}" if vm.locks else f"none with {name}.locks = 0"
+            raise ScenarioError(f"{name}.program: step {i}, {show(step.text(0))}: its lock must be {allowed}")
+
+
 def _doubts(scenario: Scenario) -> Iterable[str]:
     """Yield the warnings of a scenario."""
     host, ple, vms = scenario.host, scenario.ple, scenario.tables()
@@ -623,7 +652,7 @@ def _doubts(scenario: Scenario) -> Iterable[str]:
             )
         if vm.spin_in_user_mode:
             yield f"{name}.spin_in_user_mode = true: PLE does not look at user mode, PLE is silently dead"
-    if not any(vm.locks and (vm.lock_probability > 0 or vm.start == "convoy") for vm in vms.values()):
+    if not any(vm.takes_locks for vm in vms.values()):
         yield "no VM ever takes a shared lock: nothing is ever decided"
     if 0 < host.ratelimit_us == host.timeslice_ms * 1000:
         yield f"host.ratelimit_us = {host.ratelimit_us}: as long as the time slice, a vCPU is never preempted earlier"
@@ -664,7 +693,7 @@ def _notifies(scenario: Scenario) -> bool:
 
 def _never_exits(name: str, vm: Vm, ple: Ple) -> str | None:
     """Why no vCPU of a VM ever makes a pause-loop exit; None if one may."""
-    if not vm.locks or (vm.lock_probability == 0 and vm.start != "convoy"):
+    if not vm.takes_locks:
         return f"{name} never takes a shared lock"
     if vm.vcpus == 1:
         return f"{name}.vcpus = 1: there is nobody to wait for"

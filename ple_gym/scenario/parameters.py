@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 
 from ple_gym.errors import ArgumentError, PleError, ScenarioError
 from ple_gym.messages import plain, show
-from ple_gym.scenario import affinity, distributions
+from ple_gym.scenario import affinity, distributions, program
 
 MAX_SEED = 2**63 - 1
 MAX_TEXT = 1000
@@ -151,6 +151,7 @@ FLAG = Kind("true or false", _check_flag, _parse_flag)
 DISTRIBUTION = Kind(distributions.GRAMMAR, _check_distribution)
 TEXT = text(MAX_TEXT)
 AFFINITY = Kind(affinity.ALLOWED, affinity.checked)
+PROGRAM = Kind(program.ALLOWED, program.checked)
 
 
 def parameters_of(group: type) -> Mapping[str, tuple[Kind, str]]:

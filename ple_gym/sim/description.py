@@ -13,9 +13,12 @@ from ple_gym.sim.guest.kinds import LOCK_KINDS, MAY_TAKE, STAND
 from ple_gym.sim.seam import Host
 from ple_gym.sim.state import (
     AFFINITY,
+    BLOCK,
     CLOCK,
+    COMPUTE,
     HINT,
     INT64,
+    JUMP,
     LOCAL,
     LOCK,
     PARAMETERS,
@@ -25,8 +28,11 @@ from ple_gym.sim.state import (
     PROGRAM,
     PULL,
     SECTIONS,
+    STEP,
+    TAKE,
     THREAD,
     UINT16,
+    UNLOCK,
     VCPU,
     VCPU_GUEST,
     VM,
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
 
 _PLE_KINDS = {"window": PLE_WINDOW, "count": PLE_COUNT}
 _ACTUATORS = {"pull": PULL, "local": LOCAL, "hint": HINT, "yield": YIELD_ONLY}
+_STEPS = {"compute": COMPUTE, "lock": TAKE, "unlock": UNLOCK, "block": BLOCK, "jump": JUMP}
 _UNIT_EXPONENTIAL = "exponential 65536"  # sampling.UNIT is its row
 _CACHE_LINE = 64
 
@@ -61,13 +68,14 @@ class _Tables:
 
 def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarray) -> np.ndarray:
     """The shared description of a scenario: uint8, PARAMETERS, the scheduler's, VM_PARAMETERS [M], PROGRAM [M], the
-    quantile tables, and what only those need who look at the lanes.
+    programs' steps, the quantile tables, and what only those need who look at the lanes.
 
     `memory`: what a rule remembers in each lane.
     """
     tables = _Tables()
     vms = tuple(scenario.vms().values())
     vm_parameters, programs = _vm_parameters(scenario, vms), _programs(vms, scenario.ple, tables)
+    steps = _steps(vms, tables)
     parameters = np.zeros(1, PARAMETERS)
     host, cost, ple, noise = scenario.host, scenario.cost, scenario.ple, scenario.noise
     hz = host.tsc_hz
@@ -120,8 +128,8 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         values[f"{name}_at"] = at
         at += sections[name].bytes
     values["row_bytes"] = -(-at // _CACHE_LINE) * _CACHE_LINE
-    parts = {"host_parameters": own, "vm_parameters": vm_parameters, "programs": programs, "tables": tables.array()}
-    parts["view"] = view
+    parts = {"host_parameters": own, "vm_parameters": vm_parameters, "programs": programs}
+    parts |= {"steps": steps, "tables": tables.array(), "view": view}
     at = parameters.nbytes
     for name, part in parts.items():
         values[f"{name}_at"] = at
@@ -199,7 +207,7 @@ def _words(text: str) -> list[int]:
 
 def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
     rows = np.zeros(len(vms), PROGRAM)
-    first_lock = first_thread = 0
+    first_lock = first_thread = first_step = 0
     for row, vm in zip(rows, vms, strict=True):
         kind = LOCK_KINDS[vm.lock_kind]
         values = {
@@ -230,11 +238,34 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
             "first_thread": first_thread,
             "threads": vm.threads,
             "thread_switch": vm.thread_switch,
+            "first_step": first_step,
+            "steps": len(vm.steps),
         }
         for name, value in values.items():
             row[name] = value
         first_lock += vm.locks
         first_thread += vm.threads
+        first_step += len(vm.steps)
+    return rows
+
+
+def _steps(vms: tuple[Vm, ...], tables: _Tables) -> np.ndarray:
+    """The steps of all programs, one VM after the other."""
+    all_steps = [(step, vm.locks) for vm in vms for step in vm.steps]
+    rows = np.zeros(len(all_steps), STEP)
+    for row, (step, locks) in zip(rows, all_steps, strict=True):
+        values = {
+            "kind": _STEPS[step.verb],
+            "place": step.place,
+            "held": sum(1 << place for place, taken in enumerate(step.held) if taken),
+            "target": step.target,
+            "table": tables.row(step.time) if step.time else 0,
+            "first": step.locks.first,
+            "count": min(step.locks.last, locks - 1) - step.locks.first + 1,
+            "below": round(step.share * 2**32),
+        }
+        for name, value in values.items():
+            row[name] = value
     return rows
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim.calendar import refresh_host
+from ple_gym.sim.guest.held import holds_a_lock
 from ple_gym.sim.guest.running import run_on
 from ple_gym.sim.guest.waits import available, waits_in_line
 from ple_gym.sim.jit import called, inlined
@@ -22,7 +23,6 @@ from ple_gym.sim.state import (
     GUEST,
     HINT_IGNORED,
     HINT_WON,
-    HOLD,
     IDLE,
     INF,
     NOISE,
@@ -77,9 +77,9 @@ def leave(s, p, v, t, why):
         world.dispatch_exits_max = max(world.dispatch_exits_max, pcpu.dispatch_exits)
         s.histogram[DISPATCH_EXITS, min(EXACT_DISPATCH_EXITS, pcpu.dispatch_exits)] += 1
         pcpu.dispatch_exits = 0
-    if phase == HOLD and not asleep:
+    if holds_a_lock(s, v) and not asleep:
         world.lhp_events += 1
-    elif waits_in_line(s, v) and available(s, v):
+    if waits_in_line(s, v) and available(s, v):
         world.lwp_events += 1
     note(s, t, STOPPED, p, v, NONE)
 

@@ -8,9 +8,9 @@ from ple_gym.sim import rng
 from ple_gym.sim.affinity import holds_pcpu, listed
 from ple_gym.sim.calendar import earliest, find_next_wake, refresh, refresh_host
 from ple_gym.sim.dispatch import noise_event, noise_gap, schedule, wake
-from ple_gym.sim.guest.locks import acquire, lose_attempt, out_of_patience, park, try_lock
-from ple_gym.sim.guest.program import begin_section, draw_section, take_transaction
-from ple_gym.sim.guest.running import end_hold, lock_operation, run_on
+from ple_gym.sim.guest.locks import lose_attempt, out_of_patience, park, try_lock
+from ple_gym.sim.guest.program import draw_section, take_transaction
+from ple_gym.sim.guest.running import begin_transaction, next_steps, run_on, spin_ends, work_ends
 from ple_gym.sim.guest.threads import end_of_sleep, keep, line_up
 from ple_gym.sim.guest.waits import available
 from ple_gym.sim.host.runqueue import put
@@ -90,7 +90,7 @@ def start_world(s):
                 if s.program[m].convoy:
                     join_convoy(s, v)
                 else:
-                    begin_section(s, v, np.int64(0))
+                    begin_transaction(s, v, np.int64(0))
         if s.program[m].threads > 0:
             vm.next_transaction = first_not_taken(s, m)
     for i in range(par.vcpus):
@@ -236,16 +236,13 @@ def guest_event(s, p, t):
     """The next event of p's guest (7.4). Returns whether p must reschedule; sets status DECIDE for a spin's exit."""
     v = s.pcpu[p].current
     guest = s.guest[v]
-    kicked = NONE
-    if guest.phase == HOLD:
-        kicked = end_hold(s, v, t)
-    elif guest.phase != SPIN:
-        lock_operation(s, v, t)
+    if guest.phase != SPIN:
+        kicked = work_ends(s, v, t)
     elif guest.attempt_at <= t:
         if not available(s, v):  # a poller: somebody was faster
             lose_attempt(s, p, v, t)
             return False
-        acquire(s, v, t)
+        kicked = spin_ends(s, v, t)
     elif not out_of_patience(s, v, t):
         leave_spin(s, p, v, t, False)
         return False
@@ -261,8 +258,9 @@ def guest_event(s, p, t):
             park(s, v, t)
         note(s, t, SLEPT, p, v, guest.lock)
         return True
-    if kicked != NONE:
+    while kicked != NONE:
         wake(s, kicked, t)
+        kicked = next_steps(s, v, t)
     if s.vcpu[v].state != RUNNING or (s.pcpu[p].deferred_until != 0 and guest.phase == USER):
         return True
     run_on(s, p, v, t)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim.constants import ASIDE, KICKED
+from ple_gym.sim.guest.held import PLACES, held_at, holds_a_lock
 from ple_gym.sim.guest.threads import lies_idle
 from ple_gym.sim.guest.waits import available, in_line, waits_in_line
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import scratch
 from ple_gym.sim.state import (
     ADVANCING,
+    BLOCK,
     BLOCKED,
     BURSTING,
+    COMPUTE,
     CUT_OFF,
     DECIDE,
     DONE,
@@ -29,6 +32,7 @@ from ple_gym.sim.state import (
     INT32,
     KERNEL,
     MAX_EVENTS,
+    MOST_STEPS,
     NOISE,
     NONE,
     ON_VCPU,
@@ -39,6 +43,7 @@ from ple_gym.sim.state import (
     SLEEPING,
     SPIN,
     STORM,
+    TAKE,
     THREAD_DONE,
     USER,
     WENT_TO_SLEEP,
@@ -120,6 +125,8 @@ def indices(s):
             if guest.phase > HOLD or guest.lock >= max(1, par.locks):
                 return VCPU
             if guest.node > KICKED or guest.ahead >= par.vcpus:
+                return VCPU
+            if guest.step > program.steps or guest.executed > MOST_STEPS:
                 return VCPU
             if (guest.next_waiter != NONE) & (guest.next_waiter >= par.vcpus):
                 return VCPU
@@ -330,10 +337,11 @@ def places(s):
             if vcpu.state != DONE and guest.phase == SPIN and spins_backwards(s, np.uint32(i)):
                 return VCPU
             soonest = min(soonest, guest.wake_at)
-            if vcpu.state != DONE and (guest.phase == SPIN or guest.phase == HOLD):
-                ours = guest.lock >= program.first_lock and guest.lock < program.first_lock + program.locks
-                if not ours or (guest.phase == HOLD and s.lock[guest.lock].holder != i):
-                    return LOCK
+            ours = guest.lock >= program.first_lock and guest.lock < program.first_lock + program.locks
+            if vcpu.state != DONE and (guest.phase == SPIN or guest.phase == HOLD) and not ours:
+                return LOCK
+            if holds_wrongly(s, np.uint32(i)):
+                return LOCK
         if program.threads > 0 and not places_threads(s, m):
             return THREAD
         for i in range(program.first_thread, program.first_thread + program.threads):
@@ -344,6 +352,46 @@ def places(s):
         return SCHEDULER
     for i in range(par.locks):
         holder = s.lock[i].holder
-        if holder != NONE and (s.guest[holder].phase != HOLD or s.guest[holder].lock != i):
+        if holder != NONE and not is_held_by(s, i, holder):
             return LOCK
     return SOUND
+
+
+@inlined
+def is_held_by(s, lock, v):
+    """Whether v has this lock among those that it holds."""
+    found = False
+    for place in range(PLACES):
+        found |= held_at(s, v, place) == lock
+    return found
+
+
+@called
+def holds_wrongly(s, v):
+    """Whether what v holds is not what it may hold where it is in its transaction, or is not held by it.
+
+    A lock that it waits for is above those that it holds, so that who follows waits from one to the next comes to an
+    end.
+    """
+    guest, program = s.guest[v], s.program[s.vcpu[v].vm]
+    places = 0
+    for place in range(PLACES):
+        lock = held_at(s, v, place)
+        if lock != -1:
+            if lock < program.first_lock or lock >= program.first_lock + program.locks or s.lock[lock].holder != v:
+                return True
+            if guest.phase == SPIN and lock >= guest.lock:
+                return True
+            places |= 1 << place
+    if s.vcpu[v].state == DONE:
+        return places != 0
+    if guest.phase != SPIN and holds_a_lock(s, v) != (guest.phase == HOLD):
+        return True
+    if program.steps == 0:
+        return places != (1 if guest.phase == HOLD else 0)
+    if guest.step == 0:
+        return True
+    step = s.step[program.first_step + np.int64(guest.step) - 1]
+    if guest.phase == SPIN:
+        return places != step.held or step.kind != TAKE
+    return places != step.held or (step.kind != COMPUTE and step.kind != BLOCK)

@@ -35,6 +35,10 @@ WAITING, PENDING, BURSTING = 0, 1, 2
 RUNNING, QUEUED, BLOCKED, DONE = 0, 1, 2, 3
 # guest phases
 USER, KERNEL, SPIN, HOLD = 0, 1, 2, 3
+# steps of a program
+COMPUTE, TAKE, UNLOCK, BLOCK, JUMP = 0, 1, 2, 3, 4
+MOST_STEPS = np.int64(1024)  # that a transaction executes
+LAST_BACK = MOST_STEPS - 32  # after so many none jumps back: what is left is at most the table
 # thread places
 ON_VCPU, READY, SLEEPING, THREAD_DONE = np.arange(4)
 # why a vCPU left its pCPU
@@ -72,7 +76,8 @@ PARAMETERS = np.dtype(
         ("finite_vms", "i8"),  # VMs with a finite pool: the run ends when all of these are done
         *((f"{name}_at", "i8") for name in SECTIONS),
         ("row_bytes", "i8"),
-        ("host_parameters_at", "i8"), ("vm_parameters_at", "i8"), ("programs_at", "i8"), ("tables_at", "i8"),
+        ("host_parameters_at", "i8"), ("vm_parameters_at", "i8"), ("programs_at", "i8"), ("steps_at", "i8"),
+        ("tables_at", "i8"),
         ("view_at", "i8"),  # what is there, the simulator does not know (view/record.py)
         ("tsc_hz", "i8"),  # cycles in a second
         # costs, cycles
@@ -125,6 +130,19 @@ PROGRAM = np.dtype(
         ("notifies", "i8"),  # whether a waiter whose patience ends notifies the hypervisor (8.5), instead of halting
         ("first_thread", "i8"), ("threads", "i8"),  # first_thread .. first_thread + threads - 1; 0: one per vCPU (7.6)
         ("thread_switch", "i8"),  # cycles of a vCPU's switch to another of them
+        ("first_step", "i8"), ("steps", "i8"),  # its program: first_step .. first_step + steps - 1; 0: it has sections
+    ],
+    align=True,
+)  # fmt: skip
+
+#: A step of a program (7.9).
+STEP = np.dtype(
+    [
+        ("kind", "u1"), ("place", "u1"),  # what it does; of its lock among those that are held
+        ("held", "u1"), ("target", "u1"),  # places that are taken before it, as bits; step that is jumped to
+        ("table", "u4"),  # row of a quantile table
+        ("first", "i8"), ("count", "i8"),  # locks that one is drawn from, numbered within the VM
+        ("below", "i8"),  # of 2^32: kernel mode, or the jump is taken
     ],
     align=True,
 )  # fmt: skip
@@ -230,7 +248,8 @@ VCPU = np.dtype(
 #: What only the guest knows of a vCPU.
 VCPU_GUEST = np.dtype(
     [
-        ("phase", "u1"), ("halted", "u1"), ("node", "u1"), ("pad0", "u1"),  # node: how it waits for a PV lock (7.7)
+        ("phase", "u1"), ("halted", "u1"),
+        ("node", "u1"), ("step", "u1"),  # how it waits for a PV lock (7.7); of its program the next step (7.9)
         ("lock", "u4"), ("exit_lock", "u4"), ("next_waiter", "u4"), ("section", "i4"),  # locks: global numbers
         ("ahead", "u4"),  # who stood before it when it began to queue (7.7)
         ("thread", "u4"),  # where its VM has more of them than vCPUs: which it runs, or ran last
@@ -238,6 +257,8 @@ VCPU_GUEST = np.dtype(
         ("try_at", "i8"), ("acquire_exits", "i8"), ("attempt_at", "i8"), ("exit_at", "i8"),
         ("spin_from", "i8"), ("ple_first", "i8"), ("ple_last", "i8"), ("ple_used", "i8"),  # 8
         ("halt_left", "i8"), ("wake_at", "i8"),
+        ("held", "i8"),  # the locks that it holds (guest/held.py)
+        ("executed", "u4"),  # steps of the transaction so far
     ],
     align=True,
 )  # fmt: skip
@@ -281,6 +302,7 @@ class Lane(NamedTuple):
     host_par: np.ndarray  # the scheduler's PARAMETERS [1], shared
     vmp: np.ndarray  # VM_PARAMETERS [M], shared
     program: np.ndarray  # PROGRAM [M], shared
+    step: np.ndarray  # STEP [of all programs], shared
     tables: np.ndarray  # int64 [tables, 505], shared
     world: np.ndarray  # WORLD [1]
     vm: np.ndarray  # VM [M]
@@ -310,7 +332,8 @@ def open_lane(host, description, row, histogram, trace, trace_rows):
         par,
         records(description, at.host_parameters_at, at.vm_parameters_at, host.PARAMETERS),
         records(description, at.vm_parameters_at, at.programs_at, VM_PARAMETERS),
-        records(description, at.programs_at, at.tables_at, PROGRAM),
+        records(description, at.programs_at, at.steps_at, PROGRAM),
+        records(description, at.steps_at, at.tables_at, STEP),
         grid(description, at.tables_at, INT64, 8, at.tables, TABLE_KNOTS),
         records(row, at.world_at, at.vm_at, WORLD),
         records(row, at.vm_at, at.memory_at, VM),

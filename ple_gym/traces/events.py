@@ -53,9 +53,9 @@ QUEUED = 0  # off the CPU, with nothing to do with a lock
 BLOCKED = 1  # asleep, or done
 RUNNING = 2  # on the CPU, with nothing to do with a lock
 WAITING = 3  # off the CPU, in line for a lock
-SPINNING = 4  # on the CPU, in line for a lock
+SPINNING = 4  # on the CPU, in line for a lock, whether it holds another or not
 HOLDING = 5  # on the CPU, holding a lock
-PREEMPTED = 6  # off the CPU, holding a lock: lock-holder preemption
+PREEMPTED = 6  # off the CPU, holding a lock, whether it waits for another or not: lock-holder preemption
 STATE_NAMES = ("queued", "blocked", "running", "waiting", "spinning", "holding", "preempted")
 
 IDLE = -1  # a pCPU with nothing to run
@@ -71,7 +71,7 @@ def unrolled(ring: Ints, written: int) -> Ints:
     return np.roll(ring, -(written % len(ring)), axis=0)
 
 
-def completed(trace: Ints, pcpus: Ints, vcpus: Ints) -> Ints:
+def completed(trace: Ints, pcpus: Ints, vcpus: Ints, held: Ints) -> Ints:
     """Return the trace, before it rows at -NEVER for what has no event in it, so that nothing need be guessed.
 
     What no event changes was as it is at the trace's end.
@@ -79,11 +79,12 @@ def completed(trace: Ints, pcpus: Ints, vcpus: Ints) -> Ints:
     Args:
         trace: int64 [n, 5]; a recorder may have kept only the newest events.
         pcpus: who has each pCPU at its end: int64 [P], a vCPU, IDLE or NOISE.
-        vcpus: asleep (0, 1), phase (0, 1 in line, 2 holds) and lock of each vCPU at its end: int64 [V, 3].
+        vcpus: asleep (0, 1), whether in line (0, 1) and the lock waited for of each vCPU at its end: int64 [V, 3].
+        held: vCPU and lock of each lock that is held at its end: int64 [n, 2].
     """
     where = np.full(len(vcpus), -1)
     where[pcpus[pcpus >= 0]] = np.flatnonzero(pcpus >= 0)
-    asleep, phase, lock = vcpus.T
+    asleep, waiting, lock = vcpus.T
     none = np.full(max(len(pcpus), len(vcpus)), -1)
     made = []
 
@@ -100,8 +101,10 @@ def completed(trace: Ints, pcpus: Ints, vcpus: Ints) -> Ints:
     add(NOISE_BEGIN, pcpus == NOISE, 2, RUN, STOP, NOISE_BEGIN, NOISE_END, pcpu=numbers, vcpu=none, lock=none)
     add(RUN, where >= 0, 3, RUN, STOP, pcpu=where, vcpu=numbers, lock=none)
     add(BLOCK, asleep == 1, 3, BLOCK, WAKE, pcpu=none, vcpu=numbers, lock=none)
-    add(TRY, phase == 1, 3, TRY, ACQUIRE, RELEASE, PLE, pcpu=none, vcpu=numbers, lock=lock)
-    add(ACQUIRE, phase == 2, 3, TRY, ACQUIRE, RELEASE, PLE, pcpu=none, vcpu=numbers, lock=lock)
+    told = trace[np.isin(trace[:, 1], (TRY, ACQUIRE, RELEASE, PLE))]
+    held = held[~(held[:, None] == told[:, 3:]).all(2).any(1)] if len(told) else held
+    made.append(np.column_stack([*np.broadcast_arrays(-NEVER, ACQUIRE, -1, held[:, 0]), held[:, 1]]))
+    add(TRY, waiting == 1, 3, TRY, ACQUIRE, RELEASE, PLE, pcpu=none, vcpu=numbers, lock=lock)
     return np.concatenate([*made, trace])
 
 
@@ -136,7 +139,7 @@ def waits(trace: Ints, partial: bool = False) -> Ints:
 def holds(trace: Ints, partial: bool = False) -> Ints:
     """Return one row per hold of a lock: int64 [m, 4] = vcpu, lock, acquire, release; `partial` as in `waits`."""
     time, _, _, vcpu, lock = trace.T
-    begin, end = _pairs(trace, ACQUIRE, RELEASE)
+    begin, end = _pairs(trace, ACQUIRE, RELEASE, 3, 4)
     known = np.where(begin >= 0, begin, end)
     rows = np.column_stack([vcpu[known], lock[known], _times(time, begin, -NEVER), _times(time, end, NEVER)])
     return rows if partial else rows[(begin >= 0) & (end >= 0)]
@@ -177,11 +180,23 @@ def states(trace: Ints, vcpus: int) -> Ints:
 
     on = _carry(kind, {RUN: 1, STOP: 0}, inferred, np.where(move >= 0, move == STOP, seen_on))
     asleep = _carry(kind, {BLOCK: 1, WAKE: 0, RUN: 0}, inferred, sleep == WAKE)
-    waits_or_holds = np.isin(lock, (PLE, ACQUIRE)) + 2 * (lock == RELEASE)
-    phase = _carry(kind, {TRY: 1, PLE: 1, ACQUIRE: 2, RELEASE: 0}, inferred, waits_or_holds)
-    awake = np.array([[QUEUED, WAITING, PREEMPTED], [RUNNING, SPINNING, HOLDING]])[on, phase]
+    waits = _carry(kind, {TRY: 1, PLE: 1, ACQUIRE: 0, RELEASE: 0}, inferred, np.isin(lock, (PLE, ACQUIRE))) == 1
+    holds = _held(kind, inferred) > 0
+    off_state = np.select([holds, waits], [PREEMPTED, WAITING], QUEUED)
+    awake = np.where(on == 1, np.select([waits, holds], [SPINNING, HOLDING], RUNNING), off_state)
     state = np.where(asleep == 1, BLOCKED, awake)  # also where its pCPU polls for it
     return _intervals(rows[order], state, time)
+
+
+def _held(kind: Ints, first: npt.NDArray[np.bool_]) -> Ints:
+    """Return how many locks a row's vCPU holds: as many at first as it gives up without having taken them."""
+    change = (kind == ACQUIRE).astype(np.int64) - (kind == RELEASE)
+    total = change.cumsum()
+    starts = np.flatnonzero(first)
+    own = total - np.repeat(total[starts], np.diff(starts, append=len(kind)))  # of a row's vCPU alone
+    least = np.minimum.reduceat(own, starts) if len(starts) else own
+    result: Ints = own - np.repeat(np.minimum(least, 0), np.diff(starts, append=len(kind)))
+    return result
 
 
 def occupancy(trace: Ints, pcpus: int) -> Ints:
@@ -272,15 +287,17 @@ def to_chrome_json(trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None
     return text
 
 
-def _pairs(trace: Ints, opening: int, closing: int) -> tuple[Ints, Ints]:
-    """Match each `opening` event with the `closing` one that follows on the same vCPU.
+def _pairs(trace: Ints, opening: int, closing: int, *same: int) -> tuple[Ints, Ints]:
+    """Match each `opening` event with the `closing` one that follows on the same vCPU, or with the `same` columns.
 
     Returns two arrays of positions in the trace, ascending; -1 stands for a partner beyond the trace's ends.
     """
     picked = np.flatnonzero((trace[:, 1] == opening) | (trace[:, 1] == closing))
-    picked = picked[np.argsort(trace[picked, 3], kind="stable")]
+    whose = trace[:, same or [3]]
+    picked = picked[np.lexsort(whose[picked].T)]
     opens = trace[picked, 1] == opening
-    change = np.diff(trace[picked, 3], prepend=-2, append=-2) != 0
+    change = np.ones(len(picked) + 1, np.bool_)
+    change[1:-1] = (whose[picked[1:]] != whose[picked[:-1]]).any(1)
     first, last = change[:-1], change[1:]
     following = np.append(picked[1:], -1)
     matched = opens & ~last & ~np.append(opens[1:], True)

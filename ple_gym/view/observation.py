@@ -274,7 +274,7 @@ def know_of_all(s, rows):
         rows.place[0, i] = INT32(-1)
         rows.holder[0, i] = INT32(0)
         rows.next_one[0, i] = INT32(polls & free & (guest.phase == SPIN) & (guest.lock == mine))
-        rows.holds[0, i] = INT32(guest.phase == HOLD)
+        rows.holds[0, i] = INT32((guest.phase == HOLD) | (guest.held != 0))
     if not free:
         rows.holder[0, np.int64(lock.holder)] = INT32(1)
     last = INT32(-1)

@@ -48,6 +48,10 @@ class Draws:
         """Draw j of a section of a transaction of a VM: the table of section 3.1."""
         return self.draw(WORK + vm, (transaction * 64 + section) * 4 + j)
 
+    def step(self, vm: int, transaction: int, executed: int) -> int:
+        """The draw of a step of a program, before which so many of the transaction have been executed."""
+        return self.draw(WORK + vm, transaction * 1024 + executed)
+
 
 # 3.2 Distributions and quantile tables
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import ple, threads
 from .draws import high, low, sample
+from .program import ENOUGH
 from .state import INF, Lock, Mode, Node, Pcpu, Phase, State, Vcpu, Vm
 from .threads import Place, Thread
 
@@ -102,7 +103,7 @@ class Guest:
         """The next transaction of the VM's pool; False if the pool is used up (v is then DONE)."""
         vm = v.vm
         v.transaction = vm.next_transaction
-        v.section = 0
+        v.section = v.step = v.executed = 0
         vm.next_transaction += 1
         if vm.transactions > 0 and v.transaction >= vm.transactions:
             if v.thread is None:
@@ -162,17 +163,20 @@ class Guest:
             v.vm.ready.append(h)
 
     def next_section(self, v: Vcpu) -> None:
-        vm = v.vm
         v.section += 1
-        if v.section == vm.sections:
-            vm.completed += 1
-            if vm.completed == vm.transactions:
-                vm.finish = self.world.now
-                if all(other.finish < INF for other in self.world.vms if other.transactions > 0):
-                    raise RunFinished
-            if not self.take_transaction(v):
-                return
+        if v.section == v.vm.sections and not self.end_transaction(v):
+            return
         self.begin_section(v)
+
+    def end_transaction(self, v: Vcpu) -> bool:
+        """The transaction is complete; whether there is another one for v."""
+        vm = v.vm
+        vm.completed += 1
+        if vm.completed == vm.transactions:
+            vm.finish = self.world.now
+            if all(other.finish < INF for other in self.world.vms if other.transactions > 0):
+                raise RunFinished
+        return self.take_transaction(v)
 
     def lock_operation(self, v: Vcpu) -> None:
         """The end of compute."""
@@ -194,6 +198,55 @@ class Guest:
         if high(x) < vm.lock_threshold:
             return vm.locks[low(x) * len(vm.locks) >> 32]
         return None
+
+    # 7.9 Programs
+
+    def begin(self, v: Vcpu) -> None:
+        """The transaction that v has taken begins."""
+        if v.vm.steps:
+            self.take_steps(v)
+        else:
+            self.begin_section(v)
+
+    def take_steps(self, v: Vcpu) -> None:
+        """Steps, until one takes time or v waits, sleeps or is DONE."""
+        while True:
+            if v.step == len(v.vm.steps):
+                assert not v.held, "a transaction gives its locks back"
+                if not self.end_transaction(v):
+                    return
+            step = v.vm.steps[v.step]
+            x = self.world.draws.step(v.vm.index, v.transaction, v.executed)
+            v.step += 1
+            v.executed += 1
+            if step.verb == "compute":
+                v.remaining = max(1, sample(step.time, high(x)))
+                v.phase = Phase.HOLD if v.held else Phase.KERNEL if low(x) < step.below else Phase.USER
+                return
+            if step.verb == "block":
+                assert not v.held, "nobody sleeps with a lock"
+                v.phase, v.remaining, v.state = Phase.USER, 0, State.BLOCKED
+                v.wake_at = self.world.now + max(1, sample(step.time, high(x)))
+                return
+            if step.verb == "lock":
+                number = step.locks[low(x) * len(step.locks) >> 32]
+                assert all(number > lock.number for lock in v.held), "in ascending order"
+                self.try_lock(v, v.vm.locks[number])
+                if v.phase is Phase.SPIN:
+                    return
+            elif step.verb == "unlock":
+                self.give_up(v, next(lock for lock in v.held if lock.number in step.locks))
+            elif low(x) < step.below and (step.target >= v.step or v.executed <= ENOUGH):
+                v.step = step.target
+
+    def compute_ends(self, v: Vcpu) -> None:
+        assert v.remaining == 0 and v.cold == 0
+        if v.vm.steps:
+            self.take_steps(v)
+        elif v.phase is Phase.HOLD:
+            self.release(v)
+        else:
+            self.lock_operation(v)
 
     # 7.2 Locks
 
@@ -233,7 +286,9 @@ class Guest:
             count.waits.append(t - v.try_at)
             count.exits_per_acquisition.append(v.acquire_exits)
         v.phase = Phase.HOLD
-        v.remaining = max(1, sample(v.vm.hold, high(self.work_draw(v, 2))))
+        v.held.append(lock)
+        if not v.vm.steps:
+            v.remaining = max(1, sample(v.vm.hold, high(self.work_draw(v, 2))))
         if v.vm.lock_kind == "pv" and lock.waiters and lock.waiters[0].state is State.RUNNING:
             self.ask(lock.waiters[0], lock)
 
@@ -244,8 +299,13 @@ class Guest:
         return lock.holder is None and may_take(v, lock)
 
     def release(self, v: Vcpu) -> None:
-        lock = v.lock
-        assert lock is not None and lock.holder is v and v.remaining == 0 and v.cold == 0
+        assert v.lock is not None
+        self.give_up(v, v.lock)
+        self.next_section(v)
+
+    def give_up(self, v: Vcpu, lock: Lock) -> None:
+        assert lock.holder is v
+        v.held.remove(lock)
         lock.holder = None
         if not in_line(v.vm):
             self.tell_spinners(lock, v.vm)
@@ -255,7 +315,6 @@ class Guest:
                 self.tell_spinners(lock, v.vm)
             if v.vm.overtake:
                 self.tell_the_patient(lock, v.vm)
-        self.next_section(v)
 
     def tell_head(self, w: Vcpu, lock: Lock) -> None:
         """In line: the lock goes to the head, whether it runs or not."""
@@ -378,6 +437,8 @@ class Guest:
     def attempt(self, v: Vcpu) -> None:
         if self.available(v):
             self.acquire(v)
+            if v.vm.steps:
+                self.take_steps(v)
         else:
             assert may_lose(v.vm)
             v.attempt_at = INF
@@ -416,10 +477,8 @@ class Guest:
                 self.attempt(v)
             else:
                 self.halt(v)
-        elif v.phase is Phase.HOLD:
-            self.release(v)
         else:
-            self.lock_operation(v)
+            self.compute_ends(v)
         if v.state is State.RUNNING and p.deferred_until > 0 and v.phase is Phase.USER:
             self.world.host.schedule(p)
         elif v.state is State.RUNNING:

@@ -42,7 +42,7 @@ class Host:
         if p.dispatch_exits > 0:
             count.exits_per_dispatch.append(p.dispatch_exits)
             p.dispatch_exits = 0
-        if v.phase is Phase.HOLD and involuntary:
+        if v.held and involuntary:
             count.lhp_events += 1
         if v.phase is Phase.SPIN and waits_in_line(v) and self.world.guest.available(v):
             count.lwp_events += 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .draws import POLICY, high
 from .guest import waits_in_line
 from .ple import suspected_spinner
-from .state import OVER, LeftBy, Mode, Pcpu, State, Vcpu
+from .state import OVER, LeftBy, Mode, Pcpu, Phase, State, Vcpu
 
 if TYPE_CHECKING:
     from .world import World
@@ -170,15 +170,26 @@ def two_patience(world: World, p: Pcpu, y: Vcpu) -> int:
     return first_of(older_spinner(world, p, y), kernel_leaver(world, p, y) if patience_is_over else None, y.index)
 
 
+def who_can_end(world: World, y: Vcpu) -> Vcpu | None:
+    """7.9: the holder of what y waits for; while that one itself waits, who can end this."""
+    assert y.lock is not None
+    u = y.lock.holder
+    while u is not None and u.phase is Phase.SPIN and not world.guest.available(u):
+        assert u.lock is not None
+        u = u.lock.holder or u.lock.waiters[0]
+    return u
+
+
 def oracle(world: World, p: Pcpu, y: Vcpu) -> int:
     legal, lock = candidates(world, p), y.lock
     assert lock is not None
+    ender = who_can_end(world, y)
     if not waits_in_line(y):
-        return lock.holder.index if lock.holder in legal and lock.holder is not None else y.index
+        return ender.index if ender in legal and ender is not None else y.index
     if world.guest.available(y):
         return y.index
     place = lock.waiters.index(y)
-    chain = ([] if lock.holder is None else [lock.holder]) + lock.waiters[:place]
+    chain = ([] if ender is None else [ender]) + lock.waiters[:place]
     target = next((v for v in chain if v in legal), None)
     if target is None or any(v.state is State.RUNNING for v in lock.waiters[place + 1 :]):
         return y.index

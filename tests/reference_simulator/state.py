@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from .draws import table
+from .program import steps_of
 
 if TYPE_CHECKING:
     from .threads import Thread
@@ -65,6 +66,9 @@ class Vcpu:
     cold: int = 0
     transaction: int = 0
     section: int = 0
+    step: int = 0  # 7.9: the next one
+    executed: int = 0
+    held: list[Lock] = field(default_factory=list)  # in the order they were taken
     lock: Lock | None = None
     try_at: int = 0
     acquire_exits: int = 0
@@ -162,6 +166,7 @@ class Vm:
         self.convoy = fields["start"] == "convoy"
         self.thread_count = int(fields.get("threads", 0))
         self.thread_switch = int(fields.get("thread_switch", 0))
+        self.steps = steps_of(fields.get("program", ""), len(self.locks))
 
         self.vcpus: list[Vcpu] = []
         self.threads: list[Thread] = []  # 7.6; none if each vCPU is its own only one

@@ -102,7 +102,7 @@ class World:
         if not self.guest.take_transaction(v):
             return
         if not v.vm.convoy:
-            self.guest.begin_section(v)
+            self.guest.begin(v)
             return
         v.left_kernel = True
         if self.guest.take_ticket(v, v.vm.locks[0]):
@@ -338,7 +338,7 @@ class World:
                 threads.check(vm)
             for lock in vm.locks:
                 alive = [v for v in vm.vcpus if v.lock is lock and v.state is not State.DONE]
-                holders = [v for v in alive if v.phase is Phase.HOLD]
+                holders = [v for v in vm.vcpus if lock in v.held]
                 if lock.holder is not None:
                     assert holders == [lock.holder], "one holder per lock"
                 spinners = {v for v in alive if v.phase is Phase.SPIN}

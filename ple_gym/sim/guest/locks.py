@@ -6,6 +6,7 @@ import numpy as np
 
 from ple_gym.sim.calendar import refresh
 from ple_gym.sim.constants import ASIDE, ASKING, KICKED, PARKED, QUEUEING
+from ple_gym.sim.guest.held import hold
 from ple_gym.sim.guest.program import hold_time
 from ple_gym.sim.guest.waits import available, depart, in_line, join, waits_in_line
 from ple_gym.sim.jit import called, inlined
@@ -118,7 +119,12 @@ def acquire(s, v, t):
     guest.phase = HOLD
     if s.program[lock.vm].stolen:
         promote(s, lock.head, t)
-    guest.remaining = max(1, hold_time(s, v))
+    program = s.program[s.vcpu[v].vm]
+    if program.steps > 0:
+        hold(s, v, s.step[program.first_step + np.int64(guest.step) - 1].place)
+    else:
+        hold(s, v, 0)
+        guest.remaining = max(1, hold_time(s, v))
     note(s, t, ACQUIRED, where(s, v), v, guest.lock)
 
 
@@ -137,9 +143,8 @@ def try_lock(s, v, lock, t):
 
 
 @inlined
-def release(s, v, t):
-    """v gives its lock up. Returns the halted waiter that must be woken, or NONE."""
-    number = s.guest[v].lock
+def release(s, v, number, t):
+    """v gives a lock up. Returns the halted waiter that must be woken, or NONE."""
     lock = s.lock[number]
     lock.holder = NONE
     note(s, t, RELEASED, s.vcpu[v].pcpu, v, number)

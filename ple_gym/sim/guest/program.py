@@ -31,6 +31,8 @@ def take_transaction(s, v, t):
     s.vm[m].next_transaction = n + 1
     s.guest[v].transaction = n
     s.guest[v].section = 0
+    s.guest[v].step = 0
+    s.guest[v].executed = 0
     return True
 
 
@@ -56,18 +58,23 @@ def begin_section(s, v, t):
 
 
 @inlined
+def end_transaction(s, v, t):
+    """v has ended a transaction and takes the next one. Returns whether there was one."""
+    m = s.vcpu[v].vm
+    s.vm[m].completed += 1
+    if s.vm[m].completed == s.program[m].transactions:
+        s.vm[m].finish = t
+        s.world[0].finished_vms += 1
+    return take_transaction(s, v, t)
+
+
+@inlined
 def next_section(s, v, t):
     """v has ended a section: go on with the next one, or with the next transaction."""
-    m = s.vcpu[v].vm
     guest = s.guest[v]
     guest.section += 1
-    if guest.section == s.program[m].sections:
-        s.vm[m].completed += 1
-        if s.vm[m].completed == s.program[m].transactions:
-            s.vm[m].finish = t
-            s.world[0].finished_vms += 1
-        if not take_transaction(s, v, t):
-            return
+    if guest.section == s.program[s.vcpu[v].vm].sections and not end_transaction(s, v, t):
+        return
     begin_section(s, v, t)
 
 

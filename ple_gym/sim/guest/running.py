@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim import rng
-from ple_gym.sim.guest.locks import begin_spin, release, try_lock
-from ple_gym.sim.guest.program import LOCK_DRAW, next_section, work_draw
+from ple_gym.sim.guest.held import let_go
+from ple_gym.sim.guest.locks import acquire, begin_spin, release, try_lock
+from ple_gym.sim.guest.program import LOCK_DRAW, begin_section, next_section, work_draw
+from ple_gym.sim.guest.steps import take_steps
 from ple_gym.sim.jit import inlined
-from ple_gym.sim.state import SPIN
+from ple_gym.sim.state import HOLD, NONE, SPIN
 
 
 @inlined
@@ -38,6 +40,42 @@ def lock_operation(s, v, t):
 @inlined
 def end_hold(s, v, t):
     """v gives its lock up and goes on. Returns the halted waiter that must be woken, or NONE."""
-    kicked = release(s, v, t)
+    let_go(s, v, 0)
+    kicked = release(s, v, s.guest[v].lock, t)
     next_section(s, v, t)
     return kicked
+
+
+@inlined
+def begin_transaction(s, v, t):
+    """v begins the transaction that it has taken."""
+    if s.program[s.vcpu[v].vm].steps > 0:
+        take_steps(s, v, t)  # the first one takes time
+    else:
+        begin_section(s, v, t)
+
+
+@inlined
+def work_ends(s, v, t):
+    """v has computed as long as it had to. Returns the halted waiter that must be woken, or NONE."""
+    if s.program[s.vcpu[v].vm].steps > 0:
+        return take_steps(s, v, t)
+    if s.guest[v].phase == HOLD:
+        return end_hold(s, v, t)
+    lock_operation(s, v, t)
+    return NONE
+
+
+@inlined
+def spin_ends(s, v, t):
+    """v gets the lock that it has waited for. Returns as `work_ends`."""
+    acquire(s, v, t)
+    return next_steps(s, v, t)
+
+
+@inlined
+def next_steps(s, v, t):
+    """v, whose step is done, goes on with the next one if its transaction has steps. Returns as `work_ends`."""
+    if s.program[s.vcpu[v].vm].steps > 0:
+        return take_steps(s, v, t)
+    return NONE

@@ -55,8 +55,17 @@ def available(s, v):
 
 @inlined
 def who_can_end(s, v):
-    """Who must do something before v's wait can end: the holder, or NONE."""
-    return s.lock[s.guest[v].lock].holder
+    """Who must do something before v's wait can end, or NONE: the holder, or where that one waits, who can end this.
+
+    Whoever holds a lock waits for one with a higher number only, so that the search ends.
+    """
+    number = s.guest[v].lock
+    u = s.lock[number].holder
+    while u != NONE and s.guest[u].phase == SPIN and s.guest[u].lock > number and not available(s, u):
+        number = s.guest[u].lock
+        lock = s.lock[number]
+        u = lock.holder if lock.holder != NONE else lock.head
+    return u
 
 
 @inlined

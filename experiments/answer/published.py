@@ -1,0 +1,124 @@
+"""Do effects come out that people have published of KVM? Signs and orders; nothing is fitted to their sizes.
+
+5.1 is the RFC that let KVM pass over vCPUs which had just left by an exit themselves (Raghavendra K T, 2012-07-10), 5.2
+the ticket locks that halt (V12, 545ac13892ab, 2013). Both had hosts with 32 pCPUs and VMs of 32 vCPUs. No source says
+how often its load takes which lock, so the loads are ours (experiments/lab/field.py), and each effect is looked for
+under two of them. The host is Linux 5.15, as no older one is modelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from experiments.answer.field import Contrast, Settings, change, linux, sides, throughput
+from experiments.lab import Experiment, Table, Task, seeds, tasks, totals, world
+from experiments.lab.field import every
+from experiments.lab.report import Check, within
+from ple_gym.evaluate.statistics import Estimate
+
+HOST: Settings = linux("5.15", "vm", **{"ple.window_grow": 0})
+RUNS = 12  # seeds
+SIZES = (1, 2, 3, 4)  # VMs: how often each pCPU is promised
+CLIFF = 40
+"""Percent of the throughput alone: at 2x a VM has clearly less, though its fair share is half."""
+FAIR = 2
+"""Percent of its fair share by which a VM may be off."""
+SEES_WHO_RUNS = "with a pCPU for each vCPU nobody is queued, and a rule sees that: there is nothing to pass over"
+NOT_KNOWN = "why is not known (docs/field-cases.md, F4)"
+THE_LOAD = "it is the load: with fewer locks, taken more often, it comes out (heavy)"
+
+
+def _skipping(load: str) -> Mapping[int, Contrast]:
+    rules = ("kvm-2012", "kvm-5.4")
+    return {vms: Contrast("5.1", f"{load}, {vms}x", f"Field32x{vms}-{load}", HOST, {}, rules, RUNS) for vms in (1, 2)}
+
+
+def _halting(load: str) -> Mapping[int, Contrast]:
+    names, rules = {vms: f"Field32x{vms}-{load}" for vms in SIZES}, ("kvm-5.4", "kvm-5.4")
+    return {
+        vms: Contrast("5.2", f"{load}, {vms}x", name, HOST, every(name, pv_spin_threshold=32_768), rules, RUNS)
+        for vms, name in names.items()
+    }
+
+
+SKIPPING = {load: _skipping(load) for load in ("mild", "medium")}
+HALTING = {load: _halting(load) for load in ("medium", "heavy")}
+CONTRASTS = [one for group in (SKIPPING, HALTING) for own in group.values() for one in own.values()]
+COLUMNS = ("now_us", "useful_us", "exits", "share_ppm")
+
+
+def measure(task: Task) -> dict[str, int]:
+    """A run in microseconds; and what the first VM used, of its fair share, in millionths."""
+    run, scenario = totals(task), world(task.scenario, task.overrides)
+    used = [run[f"used_{vm}"] for vm in range(len(scenario.vms()))]
+    us = {f"{name}_us": run[name] * 1_000_000 // scenario.host.tsc_hz for name in ("now", "useful")}
+    return {**us, "exits": run["exits"], "share_ppm": 1_000_000 * len(used) * used[0] // max(1, sum(used))}
+
+
+def run(quick: bool) -> list[Task]:
+    """Both sides of every contrast, each once."""
+    wanted = {(one.world, policy, overrides) for one in CONTRASTS for policy, overrides in one.sides()}
+    return [
+        task._replace(overrides=overrides)
+        for name, policy, overrides in sorted(wanted)
+        for task in tasks(name, policy, seeds.HOSTS[: 1 if quick else RUNS])
+    ]
+
+
+def above(row: str, metric: str, gain: Estimate, reason: str) -> Check:
+    """A gain in percent, which is one if its whole interval lies above 0."""
+    low, high = gain.low, gain.high
+    ends = "" if low is None or high is None else f" [{low:+.1f}, {high:+.1f}]"
+    passed = low is not None and low > 0
+    return Check(row, metric, f"{gain.mean:+.1f}{ends} %", "above 0 %", passed, reason="" if passed else reason)
+
+
+def of_a_vm(side: Table, vms: int) -> float:
+    """Throughput of each of so many VMs, mean over runs."""
+    return float(throughput(side).mean()) / vms
+
+
+def _skipped(table: Table, load: str) -> list[Check]:
+    gains = {vms: change(table, one) for vms, one in SKIPPING[load].items()}
+    more = gains[1].mean - gains[2].mean
+    return [
+        above("5.1", f"{load}: passing over spinners gains at 1x", gains[1], SEES_WHO_RUNS),
+        above("5.1", f"{load}: the same at 2x", gains[2], NOT_KNOWN),
+        within("5.1", f"{load}: 1x gains more than 2x", more, 0, None, "points", 1, reason=SEES_WHO_RUNS),
+    ]
+
+
+def _halted(table: Table, load: str) -> list[Check]:
+    alone, *shared = (of_a_vm(sides(table, one)[0], vms) for vms, one in HALTING[load].items())
+    rest = [100 * throughput_ / alone for throughput_ in shared]
+    gains = {vms: change(table, one) for vms, one in HALTING[load].items()}
+    more = gains[2].mean - max(gains[vms].mean for vms in SIZES if vms != 2)
+    left = [
+        within(
+            "5.2", f"{load}: throughput of a VM at {vms}x, of that at 1x", part, None, least, "%", 1, reason=THE_LOAD
+        )
+        for vms, part, least in zip(SIZES[1:], rest, (CLIFF, 100 // 3, 100 // 4), strict=True)
+    ]
+    return [
+        *left,
+        *(Check("5.2", f"{load}: halting gains at {vms}x", f"{gain.mean:+.1f} %") for vms, gain in gains.items()),
+        within("5.2", f"{load}: 2x gains more than any other", more, 0, None, "points", 1, reason=THE_LOAD),
+    ]
+
+
+def checks(table: Table) -> list[Check]:
+    """The published signs and orders, and the sizes beside them."""
+    found = [check for load in SKIPPING for check in _skipped(table, load)]
+    found += [check for load in HALTING for check in _halted(table, load)]
+    off = [_off_its_share(table, one) for own in HALTING.values() for one in own.values()]
+    found.append(within("shares", "a VM's mean share off its fair one, the worst world", max(off), None, FAIR, "%", 2))
+    return found
+
+
+def _off_its_share(table: Table, one: Contrast) -> float:
+    """In percent; of the side on which nobody sleeps, so that every VM wants all that it can get."""
+    shares = sides(table, one)[0]["share_ppm"]
+    return abs(float(shares.mean()) / 1e6 - 1) * 100
+
+
+EXPERIMENT = Experiment("published", __doc__, COLUMNS, run, checks, measure=measure)
