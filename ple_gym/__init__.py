@@ -10,6 +10,9 @@ no leading underscore:
     ple_gym.envs.options            the words that options take, as types
     ple_gym.view.features           the features of observations
     ple_gym.traces.events           what is in a trace
+    ple_gym.traces.linux            what a Linux host records, as one table
+    ple_gym.traces.readers          traces of Linux hosts, read
+    ple_gym.traces.writers          runs, written for other tools
     ple_gym.testing                 a checker for vector environments
     ple_gym.adapters.masks          masks within observations
     ple_gym.adapters.minari         data sets

@@ -7,6 +7,7 @@
     ├── ArgumentError         another argument of a function: seeds, threads, an option, an action (ValueError)
     ├── UsageError            a command line
     ├── RealityError          the reality check: it cannot be made on this machine, or a file with runs is damaged
+    ├── TraceError            a file of events: one that is read is none, or one cannot hold what is to be written
     ├── VectorEnvError        in `ple_gym.testing`: a vector environment fails a check (AssertionError)
     ├── AgentError            in `agents.common`, of a checkout: a training cannot begin, go on or be kept
     └── TableError            in `experiments`, of a checkout: a results table is damaged (ValueError)
@@ -70,3 +71,7 @@ class UsageError(PleError):
 
 class RealityError(PleError):
     """The reality check cannot be made on this machine, or what was measured is damaged."""
+
+
+class TraceError(PleError, ValueError):
+    """A file that should hold a trace holds none, or no such file can be written."""

@@ -17,7 +17,7 @@ import stat
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -300,9 +300,21 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def write_whole(path: PathLike, content: bytes) -> None:
-    """Write a file whole or not at all: nobody ever sees half of it, and a failure leaves an older one as it was.
+    """Write a file whole or not at all, as `whole`.
 
-    Of an older file the mode is kept. Writers of one file do not disturb each other: the last one's content stays.
+    Raises:
+        OSError: it cannot be written; `filename` is the path that was asked for.
+    """
+    with whole(path) as write:
+        write(content)
+
+
+@contextmanager
+def whole(path: PathLike) -> Iterator[Callable[[bytes], object]]:
+    """Write a file in pieces, whole or not at all: yields what to call with each piece.
+
+    Nobody ever sees half of it, and a failure leaves an older one as it was. Of an older file the mode is kept. Writers
+    of one file do not disturb each other: the last one's content stays.
 
     Raises:
         OSError: it cannot be written; `filename` is the path that was asked for.
@@ -310,18 +322,25 @@ def write_whole(path: PathLike, content: bytes) -> None:
     with _naming(path):
         mode = _replaced_mode(path)
         descriptor, temporary = _create(path)
-        try:
-            with open(descriptor, "wb") as file:
-                if mode is not None:
-                    os.fchmod(descriptor, mode)
-                file.write(content)
+    try:
+        with open(descriptor, "wb") as file:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+
+            def write(piece: bytes) -> None:
+                with _naming(path):
+                    file.write(piece)
+
+            yield write
+            with _naming(path):
                 file.flush()
                 os.fsync(descriptor)
+        with _naming(path):
             os.replace(temporary, path)
-        except BaseException:
-            with suppress(FileNotFoundError):  # Ctrl-C may come when it has just been renamed
-                os.unlink(temporary)
-            raise
+    except BaseException:
+        with suppress(FileNotFoundError):  # Ctrl-C may come when it has just been renamed
+            os.unlink(temporary)
+        raise
 
 
 class Log:

@@ -27,7 +27,7 @@ from ple_gym.scenario.builtin import SCENARIOS, load
 from ple_gym.scenario.documented import documented_toml
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("list", "show", "simulate", "compare", "table", "rules", "header", "bench", "reality", "warmup")
+COMMANDS = ("list", "show", "simulate", "compare", "table", "trace", "rules", "header", "bench", "reality", "warmup")
 HYPOTHETICAL = {"kvm": False, "xen-4.8": False, "spin-age": True, "two-patience": True, "oracle": True}
 PNG = b"\x89PNG"
 

@@ -1,4 +1,4 @@
-"""The commands `ple-gym list | show | simulate | compare | table | rules | header | bench | reality | warmup`.
+"""The commands `ple-gym list | show | simulate | compare | table | trace | rules | header | bench | ...`.
 
 Results go to stdout, or to stderr while `--json -` has stdout; progress and messages go to stderr. Exit codes: 0, 2 for
 whatever the user can put right (one line says what), 130 after Ctrl-C.
@@ -17,10 +17,11 @@ from tyro.constructors import PrimitiveConstructorSpec
 import ple_gym
 from ple_gym import compilation, evaluate, progress
 from ple_gym.cli import reality
-from ple_gym.cli.outputs import check_outputs, check_writable, console_for, write_json
+from ple_gym.cli.outputs import STDOUT, check_outputs, check_writable, console_for, write_json
 from ple_gym.cli.parsing import parse
 from ple_gym.cli.process import discard_stdout, missing_library, mistake, open_streams
 from ple_gym.cli.timeline import TIMELINE_MS, draw_timeline
+from ple_gym.cli.trace import write_trace
 from ple_gym.envs.registration import environment_id
 from ple_gym.errors import PleError, UsageError
 from ple_gym.evaluate.agents import Agent
@@ -50,6 +51,7 @@ from ple_gym.rules.header import c_header
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, load
 from ple_gym.scenario.documented import documented_toml
 from ple_gym.scenario.model import Scenario, describe_parameters
+from ple_gym.traces.writers import WRITERS, writer_of
 
 PROGRAM = "ple-gym"
 DESCRIPTION = (
@@ -265,6 +267,35 @@ class Tabulate:
 
 
 @dataclass(frozen=True)
+class Trace:
+    """Write what happened in one run to a file for other tools: ftrace text, CSV, or Chrome JSON, by the name's end.
+
+    Example: ple-gym trace PLE/Paper8-v0 --policy xen-4.5 --seed 3 --window 10:15 --out run.ftrace
+    """
+
+    scenario: ScenarioName
+    out: Annotated[str, _file("FILE"), arg(help=f"its name ends in {', '.join(WRITERS)}; docs/howto/export-a-trace.md")]
+    policy: Annotated[str, arg(metavar="NAME", help="who decides at a PLE exit: a rule, or a learned policy")] = "host"
+    seed: Annotated[str, arg(metavar="N", help="the run")] = "0"
+    window: Annotated[str, arg(metavar="FROM:TO", help="only these simulated ms; 0.5: is from there to the end")] = ":"
+    overrides: Overrides = ()
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Simulate, write the file, say what is in it."""
+        if self.out == STDOUT:
+            raise UsageError("--out -: must be a file")
+        writer_of(self.out)
+        check_writable(self.out)
+        scenario = _scenario(self.scenario, self.overrides)
+        if isinstance(evaluate.load_policy(self.policy), Agent):
+            raise UsageError(f"--policy {plain(self.policy)}: must be a rule or learned; an agent's run has no trace")
+        seeds = evaluate.parse_seeds(self.seed)
+        if len(seeds) > 1:
+            raise UsageError(f"--seed {plain(self.seed)}: must be one number")
+        print(write_trace(self.out, scenario, self.policy, seeds[0], self.window, argv))
+
+
+@dataclass(frozen=True)
 class Rules:
     """Print a page for those who write rules: the built-in ones, what a rule sees, and what helps.
 
@@ -377,6 +408,7 @@ Command: TypeAlias = (
     | Annotated[Simulate, subcommand(name="simulate")]
     | Annotated[Compare, subcommand(name="compare")]
     | Annotated[Tabulate, subcommand(name="table")]
+    | Annotated[Trace, subcommand(name="trace")]
     | Annotated[Rules, subcommand(name="rules")]
     | Annotated[Header, subcommand(name="header")]
     | Annotated[Bench, subcommand(name="bench")]

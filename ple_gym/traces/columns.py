@@ -5,6 +5,7 @@ A column of texts is uint8 [n, width], in which a 0 stands for nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -43,6 +44,26 @@ def whole(values: Ints) -> Texts:
     return texts
 
 
+def padded(values: Ints, width: int) -> Texts:
+    """Whole numbers 0..10^width - 1 in decimal, with leading zeros."""
+    digits = np.empty((len(values), width), np.uint8)
+    left = values.astype(np.uint32) if width < 10 else values
+    for place in range(width - 1, -1, -1):
+        following = left // 10
+        digits[:, place] = left - 10 * following
+        left = following
+    return digits + np.uint8(ord("0"))
+
+
+def choice(names: Sequence[str], which: npt.NDArray[Any]) -> Texts:
+    """In each line one of some names, in UTF-8."""
+    encoded = [name.encode() for name in names]
+    width = max(map(len, encoded), default=0)
+    rows = np.frombuffer(b"".join(name.ljust(width, b"\0") for name in encoded), np.uint8)
+    texts: Texts = rows.reshape(len(encoded), width)[which]
+    return texts
+
+
 def decimal(thousandths: Ints) -> Texts:
     """Thousandths as Python writes a float: one to three decimals."""
     units = thousandths // 1000
@@ -74,5 +95,5 @@ def lines(count: int, *parts: str | Texts) -> list[str]:
             constant(part, size) if isinstance(part, str) else part[first : first + size] for part in parts
         ]
         text = np.hstack(row)
-        pieces.append(text[text != 0].tobytes().decode("ascii"))
+        pieces.append(text[text != 0].tobytes().decode())
     return pieces

@@ -12,7 +12,7 @@ import numpy as np
 
 from ple_gym.lanes import Lanes
 from ple_gym.scenario.model import Scenario
-from ple_gym.traces.events import PLE, TRACE_COLUMNS, Ints, unrolled
+from ple_gym.traces.events import NEVER, PLE, TRACE_COLUMNS, Ints, unrolled
 
 TRACE_EVENTS = 1 << 22  # 168 MB if all are used, which takes a second of storm
 PIECE_EVENTS = 1 << 20  # room for a piece: the kernel returns after `drive.EVENTS_PER_CALL` events, an eighth of that
@@ -68,6 +68,38 @@ def record_window(
     return trace[: np.searchsorted(trace[:, 0], stop)]
 
 
+def record_pieces(
+    scenario: Scenario,
+    policy: str,
+    seed: int,
+    use: Callable[[Ints], None],
+    progress: Progress = lambda now: None,
+    stop: int = NEVER,
+    events: int = PIECE_EVENTS,
+) -> None:
+    """Run one seed up to the cycle `stop`, and give `use` its events in pieces: each int64 [n, 5], from the beginning.
+
+    The last piece may have events of `stop` and later.
+    """
+    ring, lanes = _ring(events), Lanes(scenario, 1, policy=policy)
+    seen = 0
+
+    def between(lane: int) -> None:
+        nonlocal seen
+        written, now = int(lanes.world["traced"][lane]), int(lanes.world["now"][lane])
+        if written - seen > len(ring):
+            raise RuntimeError(f"{written - seen} events are more than the ring's {len(ring)}")
+        use(ring[np.arange(seen, written) % len(ring)])
+        seen = written
+        progress(min(now, stop))
+        if now >= stop:
+            raise _EnoughError
+
+    with suppress(_EnoughError):
+        lanes.run(0, seed, ring, between)
+        between(0)
+
+
 def find_busiest(
     scenario: Scenario,
     policy: str,
@@ -77,21 +109,10 @@ def find_busiest(
     events: int = PIECE_EVENTS,
 ) -> tuple[int, int]:
     """Run one seed and return the `length` cycles (start, stop) with most PLE exits, as `busiest_window` does."""
-    ring, lanes = _ring(events), Lanes(scenario, 1, policy=policy)
-    busiest, seen = Busiest(length), 0
-
-    def between(lane: int) -> None:
-        nonlocal seen
-        written = int(lanes.world["traced"][lane])
-        if written - seen > len(ring):
-            raise RuntimeError(f"{written - seen} events are more than the ring's {len(ring)}")
-        piece = ring[np.arange(seen, written) % len(ring)]
-        busiest.add(piece[piece[:, 1] == PLE, 0])
-        seen = written
-        progress(int(lanes.world["now"][lane]))
-
-    lanes.run(0, seed, ring, between)
-    between(0)
+    busiest = Busiest(length)
+    record_pieces(
+        scenario, policy, seed, lambda piece: busiest.add(piece[piece[:, 1] == PLE, 0]), progress, events=events
+    )
     return busiest.window()
 
 

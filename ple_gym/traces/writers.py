@@ -1,0 +1,192 @@
+"""Runs written to files for other tools, of any length: one writer for each kind of file, by its suffix.
+
+| suffix | what it is | what it holds |
+|---|---|---|
+| `.ftrace`, `.txt` | ftrace text, as `trace-cmd report -t` prints it | what a Linux host with KVM would record |
+| `.csv` | a table with the columns `CSV_COLUMNS` | every event of the simulator |
+| `.json` | Chrome trace JSON | slices of pCPUs and vCPUs, of at most `CHROME_EVENTS` events |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePath
+
+import numpy as np
+
+from ple_gym import files
+from ple_gym.errors import TraceError
+from ple_gym.files import PathLike
+from ple_gym.messages import shown_path
+from ple_gym.scenario.model import Scenario
+from ple_gym.traces import columns, ftrace
+from ple_gym.traces.events import KIND_NAMES, NEVER, TRACE_COLUMNS, Ints, to_chrome_json, window
+from ple_gym.traces.linux import HostTrace, Observer, nanoseconds
+from ple_gym.traces.recording import Progress, record_pieces
+
+#: Columns of a CSV file: cycles, nanoseconds, the kind's name, and numbers of the scenario; empty if it has none.
+CSV_COLUMNS = ("tsc", "ns", "event", "pcpu", "vm", "vcpu", "lock")
+CHROME_EVENTS = 1 << 22  # which are in memory at once
+
+
+class Writer:
+    """Turns a run into the text of one kind of file.
+
+    It is given the run's rows int64 [n, 5] in pieces, from the run's beginning on, so that it knows who was where when
+    the cycles start..stop-1 begin, which are to be written. `origin` is a line that says where the file is from.
+    """
+
+    def __init__(self, scenario: Scenario, origin: str, start: int, stop: int) -> None:
+        self.scenario, self.origin, self.start, self.stop = scenario, origin, start, stop
+        self.hz = scenario.host.tsc_hz
+
+    def head(self) -> str:
+        """What stands at the file's beginning."""
+        return ""
+
+    def add(self, rows: Ints) -> Iterator[str]:
+        """What follows for these rows, in pieces."""
+        raise NotImplementedError
+
+    def end(self) -> Iterator[str]:
+        """What stands at its end."""
+        yield from ()
+
+
+class Ftrace(Writer):
+    """Ftrace text (`ple_gym.traces.ftrace`)."""
+
+    def __init__(self, scenario: Scenario, origin: str, start: int, stop: int) -> None:
+        super().__init__(scenario, origin, start, stop)
+        self._observer = Observer(scenario)
+
+    def head(self) -> str:
+        """Comments."""
+        return f"{ftrace.HEAD}# {self.origin}\n#\n"
+
+    def add(self, rows: Ints) -> Iterator[str]:
+        """What a host has seen for certain by now."""
+        yield from self._lines(self._observer.add(rows))
+
+    def end(self) -> Iterator[str]:
+        """What it sees last."""
+        yield from self._lines(self._observer.end())
+
+    def _lines(self, trace: HostTrace) -> Iterator[str]:
+        bounds = nanoseconds(np.array([self.start, self.stop]), self.hz)
+        first, last = np.searchsorted(trace.events["time"], bounds)
+        yield from ftrace.lines(HostTrace(trace.events[first:last], trace.comms, trace.reasons))
+
+
+class Csv(Writer):
+    """The simulator's events as a table."""
+
+    def __init__(self, scenario: Scenario, origin: str, start: int, stop: int) -> None:
+        super().__init__(scenario, origin, start, stop)
+        sizes = [vm.vcpus for vm in scenario.vms().values()]
+        self._vm_of = np.append(np.repeat(np.arange(len(sizes)), sizes), -1)  # the last: of no vCPU
+
+    def head(self) -> str:
+        """The names of the columns."""
+        return f"{','.join(CSV_COLUMNS)}\n"
+
+    def add(self, rows: Ints) -> Iterator[str]:
+        """One line each."""
+        rows = window(rows, self.start, self.stop)
+        time, kind, pcpu, vcpu, lock = rows.T
+        return iter(
+            columns.lines(
+                len(rows), columns.whole(time), ",", columns.whole(nanoseconds(time, self.hz)), ",",
+                columns.choice(KIND_NAMES, kind), ",", _or_empty(pcpu), ",", _or_empty(self._vm_of[vcpu]), ",",
+                _or_empty(vcpu), ",", _or_empty(lock), "\n",
+            )
+        )  # fmt: skip
+
+
+class Chrome(Writer):
+    """Chrome trace JSON (`to_chrome_json`)."""
+
+    def __init__(self, scenario: Scenario, origin: str, start: int, stop: int) -> None:
+        super().__init__(scenario, origin, start, stop)
+        self._rows = np.zeros((0, len(TRACE_COLUMNS)), np.int64)
+
+    def add(self, rows: Ints) -> Iterator[str]:
+        """Nothing yet: the length of a slice is known when it ends."""
+        self._rows = np.concatenate([self._rows, window(rows, self.start, self.stop)])
+        if len(self._rows) > CHROME_EVENTS:
+            raise TraceError(f"more than {CHROME_EVENTS:,} events are too many for .json: ask for a shorter window")
+        yield from ()
+
+    def end(self) -> Iterator[str]:
+        """All of it."""
+        yield to_chrome_json(self._rows, self.hz)
+
+
+#: What writes a file of each suffix.
+WRITERS: dict[str, type[Writer]] = {".ftrace": Ftrace, ".txt": Ftrace, ".csv": Csv, ".json": Chrome}
+
+
+def writer_of(path: PathLike) -> type[Writer]:
+    """What writes a file of this name.
+
+    Raises:
+        TraceError: the suffix is none of `WRITERS`.
+    """
+    writer = WRITERS.get(PurePath(path).suffix)
+    if writer is None:
+        raise TraceError(f"{shown_path(path)}: the name must end in {', '.join(WRITERS)}")
+    return writer
+
+
+def write_run(
+    scenario: Scenario,
+    policy: str,
+    seed: int,
+    path: PathLike,
+    start: int = 0,
+    stop: int = NEVER,
+    origin: str = "ple_gym",
+    progress: Progress = lambda now: None,
+) -> int:
+    """Run one seed and write its events of the cycles start..stop-1 to a file, whole or not at all; return how many
+    events the simulator had in these.
+
+    Args:
+        scenario: the world.
+        policy: who decides: a rule's name, or a learned policy's.
+        seed: of the run.
+        path: the file; its suffix says what it becomes (`WRITERS`).
+        start: the first cycle to write.
+        stop: the first one not to write.
+        origin: where the file says that it is from, if its kind has comments.
+        progress: called now and then with the simulated time, in cycles.
+
+    Raises:
+        TraceError: the suffix is unknown, or the events are too many for that kind of file.
+        OSError: the file cannot be written.
+
+    Examples:
+        >>> ple_gym.traces.writers.write_run(ple_gym.SCENARIOS["HolderPreempted"], "oracle", 0, "holder.ftrace")
+        14
+    """
+    writer = writer_of(path)(scenario, origin, start, stop)
+    written = 0
+    with files.whole(path) as write:
+
+        def use(piece: Ints) -> None:
+            nonlocal written
+            written += len(window(piece, start, stop))
+            for text in writer.add(piece):
+                write(text.encode())
+
+        write(writer.head().encode())
+        record_pieces(scenario, policy, seed, use, progress, stop)
+        for text in writer.end():
+            write(text.encode())
+    return written
+
+
+def _or_empty(numbers: Ints) -> columns.Texts:
+    text = columns.whole(numbers)
+    text[numbers < 0] = 0
+    return text
