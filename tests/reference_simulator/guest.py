@@ -247,18 +247,21 @@ class Guest:
         lock = v.lock
         assert lock is not None and lock.holder is v and v.remaining == 0 and v.cold == 0
         lock.holder = None
+        sleeper = None
         if not in_line(v.vm):
             self.tell_spinners(lock, v.vm)
         elif lock.waiters:
-            self.tell_head(lock.waiters[0], lock)
+            sleeper = self.tell_head(lock.waiters[0], lock)
             if v.vm.lock_kind == "pv" and not asks(lock):
                 self.tell_spinners(lock, v.vm)
             if v.vm.overtake:
                 self.tell_the_patient(lock, v.vm)
         self.next_section(v)
+        if sleeper is not None:
+            self.world.host.wake(sleeper)
 
-    def tell_head(self, w: Vcpu, lock: Lock) -> None:
-        """In line: the lock goes to the head, whether it runs or not."""
+    def tell_head(self, w: Vcpu, lock: Lock) -> Vcpu | None:
+        """In line: the lock goes to the head, whether it runs or not; returns it if it must be woken."""
         if w.state is State.RUNNING:
             w.attempt_at = max(self.world.now, w.pcpu.entry) + self.handover(lock, w.vm)
             w.pcpu.guest_at = self.spin_event(w)[0]
@@ -266,7 +269,8 @@ class Guest:
             assert w.state is State.QUEUED or w.halted
             self.world.count.lwp_events += 1
             if w.halted:
-                self.world.host.wake(w)
+                return w
+        return None
 
     def tell_the_patient(self, lock: Lock, vm: Vm) -> None:
         """7.8: who is not the head has to wait for its time."""
