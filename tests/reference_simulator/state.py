@@ -82,6 +82,7 @@ class Vcpu:
     spun: int = 0  # since its try (7.8)
     thread: Thread | None = None  # 7.6: which it runs, or ran last
     progress: int = 0  # 9.13
+    seen_by: set[int] = field(default_factory=set)  # 11: strict-boost
 
 
 @dataclass(eq=False)
