@@ -96,6 +96,7 @@ FEATURES: Features = {
     **words("host.scheduler"),
     **words("host.xen", "credit", "credit2"),
     **words("host.runqueue", "credit2"),
+    **words("host.coscheduling", "credit"),
     **words("host.linux", "fair"),
     **words("host.groups", "fair"),
     **words("host.placement", "fair"),

@@ -14,6 +14,7 @@ from reference_simulator.fair import Fair
 from reference_simulator.fair_balance import Balancer, Domain
 from reference_simulator.fair_queue import Entity, Thread
 from reference_simulator.guest import Guest
+from reference_simulator.remedies import Remedies
 from reference_simulator.rules import RULES as SPECIFIED
 from reference_simulator.state import Hint, Lock, Mode, Node, Pcpu, Phase, Vcpu, Vm
 from reference_simulator.world import HOSTS, World, world_of
@@ -29,6 +30,7 @@ from worlds import (
     sleepers_under_fair,
     under_fair,
     with_pv_locks,
+    with_remedies,
 )
 
 from ple_gym.lanes import Lanes
@@ -57,6 +59,64 @@ def agree(scenario: Scenario, rule: str, seed: int) -> dict:
     assert totals == world.run(rule)
     assert [list(Hint)[code] for code in lanes.vcpu["hint"][0]] == [v.hint for v in world.vcpus]
     return totals
+
+
+class NotedRemedies(Remedies):
+    """The reference's remedies; they note what comes to pass."""
+
+    happened: set[str]
+
+    def wakes_on(self, v: Vcpu) -> Pcpu:
+        p = super().wakes_on(v)
+        if p is not v.pcpu:
+            self.happened.add("one wakes away from its siblings")
+        return p
+
+    def may_come(self, v: Vcpu, p: Pcpu) -> bool:
+        may = super().may_come(v, p)
+        if not may and self.may_run(v):
+            self.happened.add("one is not stolen, to be nobody's neighbour")
+        return may
+
+    def wakes(self, v: Vcpu) -> None:
+        before = v.progress
+        super().wakes(v)
+        if v.progress > before:
+            self.happened.add("one catches up in its sleep")
+
+    def may_run(self, v: Vcpu) -> bool:
+        may = super().may_run(v)
+        if not may:
+            self.happened.add("one must wait")
+        return may
+
+    def hold_slot(self, p: Pcpu) -> None:
+        gang, over = self.gang, self.world.now >= self.gang_until
+        super().hold_slot(p)
+        if self.gang != gang:
+            self.happened.add("a slot ends" if over else "a slot's VM sleeps")
+
+    def look_again(self, p: Pcpu) -> None:
+        before = p.resched_at
+        super().look_again(p)
+        if p.resched_at < before:
+            self.happened.add("a pCPU idles beside one that must wait")
+
+
+@pytest.mark.kernel
+def test_random_worlds_with_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reference_simulator.credit.Remedies", NotedRemedies)
+    happened = Counter()
+
+    def run(scenario: Scenario, rule: str, seed: int) -> None:
+        NotedRemedies.happened = set()
+        agree(scenario, rule, seed)
+        happened.update(NotedRemedies.happened)
+
+    settings(max_examples=EXAMPLES // 4)(given(with_remedies(contended_scenarios()), rules, seeds)(run))()
+    settings(max_examples=EXAMPLES // 8)(given(with_remedies(scenarios()), rules, seeds)(run))()
+    if JIT_ENABLED:
+        assert len(happened) == 7 and min(happened.values()) >= 5, happened
 
 
 class NotedGuest(Guest):

@@ -25,6 +25,7 @@ from worlds import (
     scenarios,
     sleepers_under_fair,
     under_fair,
+    with_remedies,
 )
 
 from ple_gym.rules import RULES
@@ -42,6 +43,7 @@ FAIR = [
     *(under_fair(scenarios()), long_under_fair(), sleepers_under_fair()),
 ]
 OTHERS = [contended_scenarios()] * 15 + [scenarios()]
+CREDIT = OTHERS + [with_remedies(contended_scenarios())] * 8
 
 
 @st.composite
@@ -49,7 +51,7 @@ def worlds(draw: st.DrawFn, rule: str) -> Scenario:
     """A world in which a rule can decide; all hosts are as likely."""
     choice: Callable = draw(st.randoms(use_true_random=True)).choice
     scheduler = RULES[rule].scheduler or choice(sorted(SCHEDULERS))
-    scenario = draw(choice(FAIR if scheduler == "fair" else OTHERS))
+    scenario = draw(choice(FAIR if scheduler == "fair" else CREDIT if scheduler == "credit" else OTHERS))
     limit = Limit(simulated_s=scenario.limit.simulated_s * choice(LONGER))
     return replace(scenario, host=replace(scenario.host, scheduler=scheduler), limit=limit)
 

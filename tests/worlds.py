@@ -267,6 +267,28 @@ def with_pv_locks(draw: st.DrawFn) -> Scenario:
 
 
 @st.composite
+def with_remedies(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario:
+    """A world of `worlds` whose credit scheduler has remedies; more of its vCPUs sleep, so that many wake."""
+    scenario = draw(worlds)
+    choice = draw(st.randoms(use_true_random=True)).choice
+    pcpus = max(2, scenario.host.pcpus)
+    kind = choice(["off", "relaxed", "relaxed", "strict", "strict"])
+    host = replace(
+        scenario.host,
+        pcpus=pcpus,
+        balance_siblings=kind == "off" or choice([False, True]),
+        coscheduling=kind,
+        coscheduling_skew_us=choice([100, 100, 300, 3000]),
+    )
+    most = pcpus if kind == "strict" else 7
+    vms = [
+        replace(vm, vcpus=min(vm.vcpus, most), block_probability=choice([0.0, 0.05, 0.2]), block="exponential 40000")
+        for vm in scenario.tables().values()
+    ]
+    return replace(scenario, host=host, guest=vms[0], neighbours=tuple(vms[1:]))
+
+
+@st.composite
 def under_fair(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario:
     """A world of `worlds` under Linux's fair scheduler: ticks and slices are short, and more vCPUs sleep."""
     scenario = draw(worlds)
@@ -415,6 +437,8 @@ ENDS: dict[str, tuple[object, ...]] = {
 
 #: The parameters that only the fair scheduler reads.
 FAIR = {name for name, (_, meaning) in describe_parameters().items() if "(fair" in meaning}
+#: Those that only the credit scheduler may have.
+CREDIT = {name for name, (_, meaning) in describe_parameters().items() if "(credit)" in meaning}
 
 
 @st.composite
@@ -434,7 +458,8 @@ def extreme_scenarios(draw: st.DrawFn, wanted: tuple[str, object] | None = None)
 
     `wanted`: a parameter, and the value that it has in any case.
     """
-    fair = (wanted is not None and wanted[0] in FAIR) or draw(st.booleans())
+    name = wanted[0] if wanted else ""
+    fair = name in FAIR or (name not in CREDIT and draw(st.booleans()))
     scenario = draw(under_fair(contended_scenarios()) if fair else contended_scenarios())
     # Either end of the clock in half of all worlds: what overflows does so where it meets another end.
     host = replace(scenario.host, tsc_hz=draw(st.sampled_from(ENDS["host.tsc_hz"])))

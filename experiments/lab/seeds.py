@@ -11,6 +11,7 @@ PAUSE_LOOP = range(2_300_000, 2_400_000)  # gap and window, locks, rival explana
 LEADERBOARD = range(2_400_000, 2_500_000)  # of `agents.common.TEST`: no learner trains or validates there
 COVERAGE = range(2_500_000, 2_600_000)  # populations of runs, from which intervals are drawn
 HOSTS = range(2_600_000, 2_700_000)  # field cases, and rules on other hosts
+REMEDIES = range(2_700_000, 2_800_000)  # remedies of guest and host
 
 RANGES = {
     "calibration": CALIBRATION,
@@ -22,4 +23,5 @@ RANGES = {
     "leaderboard": LEADERBOARD,
     "coverage": COVERAGE,
     "hosts": HOSTS,
+    "remedies": REMEDIES,
 }

@@ -60,7 +60,7 @@ def totals(task: Task) -> dict[str, int]:
 
     `finished, now, exits, ..., useful, spin, ..., wait_p50, wait_p99, wait_max, waits_1ms` (acquisitions that waited
     about a millisecond or more), `acquisition_exits_p50, ..., dispatch_exits_max, dispatch_exits_mode`, and of every VM
-    `used_0, useful_0, finish_0`.
+    `used_0, useful_0, finish_0, longest_steal_0`.
     """
     lanes = _lanes(task.scenario, task.overrides, task.policy)
     lanes.run(0, task.seed)
@@ -74,6 +74,7 @@ def totals(task: Task) -> dict[str, int]:
     for number, vm in enumerate(run["vms"]):
         finish = vm["finish"] if vm["finish"] <= run["now"] else UNFINISHED
         flat |= {f"used_{number}": vm["used"], f"useful_{number}": vm["useful"], f"finish_{number}": finish}
+        flat[f"longest_steal_{number}"] = vm["longest_steal"]
     return flat
 
 

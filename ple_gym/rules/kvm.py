@@ -13,17 +13,28 @@ from ple_gym.rules.registry import rule
 from ple_gym.sim.state import IDLE, PLE_YIELD, PREEMPTED
 
 _MEMORY = {"vm": ("next",), "vcpu": ("eligible", "dispatches")}
+_STRICT_MEMORY = {"vm": ("next",), "vcpu": ("eligible", "dispatches", "seen_by", "seen_in")}
+_MARKS = 62  # askers that a word of memory can tell apart
 _READS = "kernel mode, exits, queue lengths"
 
 
 @helper
+def preempted(see, v):
+    """Whether v lost its pCPU, and did not go to sleep."""
+    return see.vcpu[v].left_by == PREEMPTED or see.vcpu[v].left_by == PLE_YIELD
+
+
+@helper
+def boostable(see, v):
+    """Whether v was preempted in kernel mode, or woken."""
+    return see.vcpu[v].left_kernel == 1 or not preempted(see, v)
+
+
+@helper
 def eligible(see, v, memory):
-    """Whether v was preempted in kernel mode, or woken; one that left by an exit only every other time."""
+    """Whether v did not leave by an exit; if it did, every other time."""
     vcpu, own = see.vcpu[v], memory.vcpu[v]
-    spun = vcpu.left_by == PLE_YIELD
-    if (vcpu.left_by == PREEMPTED or spun) and not vcpu.left_kernel:
-        return False
-    if not spun:
+    if vcpu.left_by != PLE_YIELD:
         return True
     ready = own.eligible == 1 and own.dispatches == vcpu.dispatches
     own.eligible = 0 if ready else 1
@@ -53,7 +64,7 @@ def scan(see, asker, memory, tries, counts):
     for i in range(n):
         number = (start + i) % n
         v = first + number
-        if v == asker or not may_run(see, v) or not eligible(see, v, memory):
+        if v == asker or not may_run(see, v) or not boostable(see, v) or not eligible(see, v, memory):
             continue
         if tries and fails(see, v):
             failed = v
@@ -118,3 +129,47 @@ def kvm_6_13(see, asker, memory):
 def kvm_6_18(see, asker, memory):
     """KVM since 6.19, and later 6.18: it remembers whom it found again, as `kvm-5.13` does."""
     return scan(see, asker, memory, True, False)
+
+
+@helper
+def seen_before(see, v, asker, memory):
+    """Whether the asker has looked at v before since v ran; it has now."""
+    vcpu, own = see.vcpu[v], memory.vcpu[v]
+    if own.seen_in != vcpu.dispatches:
+        own.seen_by = 0
+        own.seen_in = vcpu.dispatches
+    mark = np.int64(1) << np.int64((asker - see.vm[vcpu.vm].first) % _MARKS)
+    seen = own.seen_by & mark
+    own.seen_by |= mark
+    return seen != 0
+
+
+@rule(
+    "strict-boost",
+    reads="kernel mode, exits",
+    actuator="hint",
+    source="Ishiguro, RFC PATCH 2/2 of 2021-04-21, LKML",
+    memory=_STRICT_MEMORY,
+    settled=False,
+)
+def strict_boost(see, asker, memory):
+    """`kvm`, but who slept, or was preempted in user mode, only at the asker's second look.
+
+    The patch lets an interrupt from the asker stand for the first look. No guest here sends one.
+    """
+    m = see.vcpu[asker].vm
+    first, n = see.vm[m].first, see.vm[m].vcpus
+    memory.vcpu[asker].eligible = 0
+    start = memory.vm[m].next
+    for i in range(n):
+        number = (start + i) % n
+        v = first + number
+        if v == asker or not may_run(see, v):
+            continue
+        in_kernel = preempted(see, v) and see.vcpu[v].left_kernel == 1
+        if not in_kernel and not seen_before(see, v, asker, memory):
+            continue
+        if eligible(see, v, memory):
+            memory.vm[m].next = number + 1
+            return v
+    return asker

@@ -1,4 +1,4 @@
-"""What a rule could do that was told who holds the lock and who is next: for comparison only (docs/model.md, 11)."""
+"""What rules could do that were told who holds the lock and who is next: for comparison only (docs/model.md, 11)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,20 @@ from ple_gym.sim.state import NONE, RUNNING
 def may_run(s, p, v):
     """Whether v can be run on p."""
     return is_candidate(s.vcpu[v].state, s.vcpu[v].pcpu, p, s.par[0].actuator)
+
+
+@privileged("queue-head", reads="holder, tickets", source="266e85a5ec9f (KVM_HC_KICK_CPU)")
+def queue_head(see, asker, lane):
+    """The head of a line that nobody holds up.
+
+    KVM yields to the waiter that an unlock kicks. Here it is at an exit that somebody notices whose turn it is.
+    """
+    s = lane
+    p, y = np.uint32(see.here), np.uint32(asker)
+    if not waits_in_line(s, y) or available(s, y) or who_can_end(s, y) != NONE:
+        return np.int64(y)
+    head = first_before(s, y)
+    return np.int64(head) if may_run(s, p, head) else np.int64(y)
 
 
 @privileged("oracle", reads="holder, tickets", source="docs/model.md 11")

@@ -132,6 +132,16 @@ class Host(Group):
     defer_preemption_us: Annotated[
         int, whole(1, 100_000, zero="off"), "a vCPU in kernel mode is preempted when it leaves it, or so much later"
     ] = 0
+    # Remedies of the same kind, made for one scheduler: no credit scheduler that ships has them.
+    balance_siblings: Annotated[bool, FLAG, "a vCPU wakes and is stolen where fewest siblings are (credit)"] = False
+    coscheduling: Annotated[
+        str,
+        choice("off", "relaxed", "strict"),
+        "a VM's vCPUs run at about the same pace, or in its slots only (credit)",
+    ] = "off"
+    coscheduling_skew_us: Annotated[
+        int, whole(100, 1_000_000), "lead over its slowest sibling at which a vCPU waits (coscheduling relaxed)"
+    ] = 3000
     load_balance: Annotated[bool, FLAG, "pCPUs even out their queues at ticks, also across sockets (fair)"] = True
     halt_poll_us: Annotated[
         int, whole(1, 1_000_000, zero="off"), "longest time that a pCPU polls for a vCPU that sleeps; KVM: 200 (fair)"
@@ -540,6 +550,7 @@ def _check_together(scenario: Scenario) -> None:
             f"host.halt_poll_us = {host.halt_poll_us}: must be 0 (off) with host.scheduler = {host.scheduler!r}; "
             "KVM polls, under 'fair'"
         )
+    _check_remedies(host, vms)
     vcpus = scenario.vcpus
     if vcpus > MAX_VCPUS:
         name, vm = max(vms.items(), key=lambda item: item[1].count * item[1].vcpus)
@@ -602,6 +613,23 @@ def _check_together(scenario: Scenario) -> None:
                 f"{name}.weight = {vm.weight}: must be at least {least} with host.groups = 'flat' and slices of "
                 f"{slice_us} us on this host"
             )
+
+
+def _check_remedies(host: Host, vms: Mapping[str, Vm]) -> None:
+    """Raise ScenarioError if a remedy is asked for where there is none."""
+    asked = {"balance_siblings": host.balance_siblings, "coscheduling": host.coscheduling != "off"}
+    for name, wanted in asked.items():
+        if wanted and host.scheduler != "credit":
+            value, off = (show(getattr(part, name)) for part in (host, Host()))
+            raise ScenarioError(
+                f"host.{name} = {value}: must be {off} with host.scheduler = {host.scheduler!r}; only 'credit' has it"
+            )
+    if host.coscheduling == "strict":
+        for name, vm in vms.items():
+            if vm.vcpus > host.pcpus:
+                raise ScenarioError(
+                    f"host.coscheduling = 'strict': {name}.vcpus = {vm.vcpus} must be at most host.pcpus = {host.pcpus}"
+                )
 
 
 def _check_affinity(scenario: Scenario, setting: str, pcpus: tuple[int, ...]) -> None:

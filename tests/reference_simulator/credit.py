@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from .draws import HOST, high, low
 from .host import Host
+from .remedies import Remedies
 from .state import BOOST, IDLE_PRIORITY, INF, OVER, UNDER, Mode, Pcpu, State, Vcpu, Vm
 
 
@@ -22,6 +23,7 @@ def next_after(x: int, pcpus: Iterable[Pcpu]) -> Pcpu:
 
 class Credit(Host):
     def start(self) -> None:
+        self.remedies = Remedies(self.world)
         draws, timeslice, period = self.world.draws, self.world.parameters.T, self.world.parameters.K
         for p in reversed(self.world.pcpus):
             self.world.balance_bias[p.socket] = p
@@ -32,8 +34,9 @@ class Credit(Host):
     def begins(self, p: Pcpu) -> int:
         timeslice = self.world.parameters.T
         if self.world.now == 0:  # 12
-            return 1 + (low(self.world.draws.draw(HOST, 2**20 + 1 + p.index)) * timeslice >> 32)
-        return self.world.now + timeslice
+            first = 1 + (low(self.world.draws.draw(HOST, 2**20 + 1 + p.index)) * timeslice >> 32)
+            return self.remedies.slice_end(first)
+        return self.remedies.slice_end(self.world.now + timeslice)
 
     def yields(self, v: Vcpu) -> None:
         v.yielding = True
@@ -63,7 +66,9 @@ class Credit(Host):
 
     def charge(self, p: Pcpu) -> None:
         assert p.current is not None
-        p.current.credit -= self.world.now - max(p.burned_at, p.dispatched_at)
+        ran = self.world.now - max(p.burned_at, p.dispatched_at)
+        p.current.credit -= ran
+        p.current.progress += ran
         p.burned_at = self.world.now
 
     # 9.4 schedule
@@ -86,11 +91,14 @@ class Credit(Host):
 
     def choose(self, p: Pcpu) -> Vcpu | None:
         """The next vCPU, taken out of its queue."""
-        chosen = p.queue[0] if p.queue else None
+        self.remedies.hold_slot(p)
+        chosen = next(filter(self.remedies.may_run, p.queue), None)
         if (chosen is None or chosen.priority == OVER) and self.may_balance(p):
             chosen = self.steal(p, IDLE_PRIORITY if chosen is None else chosen.priority) or chosen
         if chosen is not None:
             self.take_out(chosen)
+        else:
+            self.remedies.look_again(p)
         return chosen
 
     def may_balance(self, p: Pcpu) -> bool:
@@ -109,13 +117,16 @@ class Credit(Host):
             for q in self.peers(socket):
                 if q is p or q.mode is Mode.IDLE:
                     continue
-                movable = (v for v in q.queue if v.priority <= priority or (not v.yielding and p.index in v.allowed))
+                movable = (v for v in q.queue if v.priority <= priority or self.may_steal(p, v))
                 found = next(movable, None)
                 if found is not None and found.priority > priority:
                     world.count.steals += 1
                     world.balance_bias[socket] = q
                     return found
         return None
+
+    def may_steal(self, p: Pcpu, v: Vcpu) -> bool:
+        return not v.yielding and p.index in v.allowed and self.remedies.may_come(v, p)
 
     def peers(self, socket: int) -> list[Pcpu]:
         """The pCPUs of a socket in the order of a scan: since 4.9 after the one last stolen from."""
@@ -153,7 +164,8 @@ class Credit(Host):
     def woken(self, v: Vcpu) -> None:
         if v.priority == UNDER:
             v.priority = BOOST
-        self.insert(v.pcpu, v)
+        self.remedies.wakes(v)
+        self.insert(self.remedies.wakes_on(v), v)
         self.tickle(v.pcpu, v)
 
     def priority_at(self, q: Pcpu) -> int:

@@ -235,7 +235,9 @@ class Guest:
                 if v.phase is Phase.SPIN:
                     return
             elif step.verb == "unlock":
-                self.give_up(v, next(lock for lock in v.held if lock.number in step.locks))
+                sleeper = self.give_up(v, next(lock for lock in v.held if lock.number in step.locks))
+                if sleeper is not None:
+                    self.world.host.wake(sleeper)
             elif low(x) < step.below and (step.target >= v.step or v.executed <= ENOUGH):
                 v.step = step.target
 
@@ -300,24 +302,29 @@ class Guest:
 
     def release(self, v: Vcpu) -> None:
         assert v.lock is not None
-        self.give_up(v, v.lock)
+        sleeper = self.give_up(v, v.lock)
         self.next_section(v)
+        if sleeper is not None:
+            self.world.host.wake(sleeper)
 
-    def give_up(self, v: Vcpu, lock: Lock) -> None:
+    def give_up(self, v: Vcpu, lock: Lock) -> Vcpu | None:
+        """The lock is free for others; returns who must be woken for it."""
         assert lock.holder is v
         v.held.remove(lock)
         lock.holder = None
+        sleeper = None
         if not in_line(v.vm):
             self.tell_spinners(lock, v.vm)
         elif lock.waiters:
-            self.tell_head(lock.waiters[0], lock)
+            sleeper = self.tell_head(lock.waiters[0], lock)
             if v.vm.lock_kind == "pv" and not asks(lock):
                 self.tell_spinners(lock, v.vm)
             if v.vm.overtake:
                 self.tell_the_patient(lock, v.vm)
+        return sleeper
 
-    def tell_head(self, w: Vcpu, lock: Lock) -> None:
-        """In line: the lock goes to the head, whether it runs or not."""
+    def tell_head(self, w: Vcpu, lock: Lock) -> Vcpu | None:
+        """In line: the lock goes to the head, whether it runs or not; returns it if it must be woken."""
         if w.state is State.RUNNING:
             w.attempt_at = max(self.world.now, w.pcpu.entry) + self.handover(lock, w.vm)
             w.pcpu.guest_at = self.spin_event(w)[0]
@@ -325,7 +332,8 @@ class Guest:
             assert w.state is State.QUEUED or w.halted
             self.world.count.lwp_events += 1
             if w.halted:
-                self.world.host.wake(w)
+                return w
+        return None
 
     def tell_the_patient(self, lock: Lock, vm: Vm) -> None:
         """7.8: who is not the head has to wait for its time."""

@@ -147,6 +147,7 @@ class Host:
         p.mode = Mode.GUEST
         chosen.state = State.RUNNING
         chosen.dy_eligible = False  # section 11
+        chosen.seen_by.clear()
         ple.shrink(parameters, chosen)
         p.dispatched_at = t
         p.slice_end = self.begins(p)

@@ -196,6 +196,33 @@ def oracle(world: World, p: Pcpu, y: Vcpu) -> int:
     return target.index
 
 
+def strict_boost(world: World, p: Pcpu, y: Vcpu) -> int:
+    y.dy_eligible = False
+    for v in ring_of(y):
+        if v not in siblings(world, p, y):
+            continue
+        if v.left_by not in (LeftBy.PREEMPTED, LeftBy.PLE) or not v.left_kernel:
+            seen = y.number % 62 in v.seen_by
+            v.seen_by.add(y.number % 62)
+            if not seen:
+                continue
+        if v.left_by is LeftBy.PLE:
+            v.dy_eligible = not v.dy_eligible
+            if v.dy_eligible:
+                continue
+        y.vm.last_boosted = v.number
+        return v.index
+    return y.index
+
+
+def queue_head(world: World, p: Pcpu, y: Vcpu) -> int:
+    lock = y.lock
+    assert lock is not None
+    if not waits_in_line(y) or lock.holder is not None or lock.waiters[0] not in candidates(world, p):
+        return y.index
+    return lock.waiters[0].index
+
+
 RULES: dict[str, Rule] = {
     "host": host,
     "continue": resume,
@@ -218,7 +245,9 @@ RULES: dict[str, Rule] = {
     "spin-age": spin_age,
     "spin-age-self": spin_age_self,
     "two-patience": two_patience,
+    "strict-boost": strict_boost,
     "oracle": oracle,
+    "queue-head": queue_head,
 }
 
 #: What these rules put in place of the scenario's settings of the host.

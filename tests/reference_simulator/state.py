@@ -85,6 +85,8 @@ class Vcpu:
     node: Node = Node.ASIDE
     spun: int = 0  # since its try (7.8)
     thread: Thread | None = None  # 7.6: which it runs, or ran last
+    progress: int = 0  # 9.13
+    seen_by: set[int] = field(default_factory=set)  # 11: strict-boost
 
 
 @dataclass(eq=False)
@@ -199,6 +201,10 @@ class Parameters:
         self.bypass = self.since("4.8") if bypass == "version" else bool(bypass)
         self.fresh = not self.since("4.8") if fresh == "version" else bool(fresh)
         self.shortest = 100 * self.f // 10**6 if fresh == "version" else 0
+
+        self.balance_siblings = bool(host.get("balance_siblings"))
+        self.coscheduling = str(host.get("coscheduling", "off"))
+        self.skew = self.cycles(host.get("coscheduling_skew_us", 3000))
 
         self.stacked = host.get("placement") == "stacked"
         self.linux = str(host.get("linux", "6.18.2"))

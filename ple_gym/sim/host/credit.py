@@ -6,6 +6,7 @@ another way is a switch each (`describe`).
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from ple_gym.sim import rng
 from ple_gym.sim.affinity import allowed, holds_pcpu, may_run_on, without
 from ple_gym.sim.calendar import request
 from ple_gym.sim.dispatch import enter, socket
-from ple_gym.sim.host import runqueue
+from ple_gym.sim.host import coscheduling, runqueue, siblings
+from ple_gym.sim.host.coscheduling import OFF, catch_up, first_in_turn, look_again, may_run, shortened
 from ple_gym.sim.host.runqueue import head, note_queued, put, remove
+from ple_gym.sim.host.siblings import crowds, loneliest
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.seam import Host
 from ple_gym.sim.state import GUEST, IDLE, INF, NOISE, NONE
@@ -30,9 +33,15 @@ PARAMETERS = np.dtype(
         ("yield_bypasses_ratelimit", "i8"), ("fresh_ratelimit_slice", "i8"), ("shortest_slice", "i8"),
         ("boosts_migrants", "i8"), ("tickles_once", "i8"), ("steals_in_turn", "i8"), ("balance_gap", "i8"),
         ("yield_lasts", "i8"),
+        ("balance_siblings", "i8"), ("coscheduling", "i8"), ("skew", "i8"),  # remedies (siblings.py, coscheduling.py)
     ]
 )  # fmt: skip
-WORLD = np.dtype([("credit_balance", "i8"), ("sort_epoch", "i8")])
+WORLD = np.dtype(
+    [
+        ("credit_balance", "i8"), ("sort_epoch", "i8"),
+        ("gang", "i8"), ("gang_until", "i8"),  # strict co-scheduling: the VM whose slot it is, and until when
+    ]
+)  # fmt: skip
 VM = np.dtype([("active", "i8")])  # vCPUs in the accounting's active set
 PCPU = np.dtype(
     [
@@ -42,8 +51,11 @@ PCPU = np.dtype(
     ]
 )  # fmt: skip
 VCPU = np.dtype(
-    [("credit", "i8"), ("priority", "i1"), ("yielding", "u1"), ("active", "u1"), ("pad0", "u1"), ("pad1", "u4")]
-)
+    [
+        ("credit", "i8"), ("priority", "i1"), ("yielding", "u1"), ("active", "u1"), ("pad0", "u1"), ("pad1", "u4"),
+        ("progress", "i8"),  # cycles on pCPUs, for co-scheduling
+    ]
+)  # fmt: skip
 
 CLOCK_DRAW = np.int64(1) << np.int64(20)  # of the host's stream: of the accounting; those of the pCPUs follow
 
@@ -74,6 +86,9 @@ def describe(scenario):
         "steals_in_turn": since("4.17"),  # 89216c7999, 4.9
         "balance_gap": host.tsc_hz // 1000 if since("4.17") else 0,  # 58feb9e0ac, 4.18; XCP-ng has it in 4.17
         "yield_lasts": since("4.18"),  # e282067cf2
+        "balance_siblings": host.balance_siblings,
+        "coscheduling": coscheduling.WORDS.index(host.coscheduling),
+        "skew": host.coscheduling_skew_us * host.tsc_hz // 10**6,
     }
 
 
@@ -129,13 +144,20 @@ def dequeue(s, p, v):
 
 
 @inlined
+def may_come(s, v, p):
+    """Whether no remedy keeps v, which is queued elsewhere, from p now."""
+    own = s.host_par[0]
+    return (not own.balance_siblings or not crowds(s, v, p)) and (own.coscheduling == OFF or may_run(s, v))
+
+
+@inlined
 def to_steal(s, p, q, priority):
     """The first of q's queue that may be stolen for p, of strictly higher priority, or NONE [csched_runq_steal]."""
     for j in range(np.int64(s.pcpu[q].queued)):
         v = np.uint32(s.queue[q, j])
         if s.host_vcpu[v].priority <= priority:
             break
-        if not s.host_vcpu[v].yielding and may_run_on(s, v, p):
+        if not s.host_vcpu[v].yielding and may_run_on(s, v, p) and may_come(s, v, p):
             return v
     return NONE
 
@@ -197,6 +219,7 @@ def next_idler(s, after, pcpus):
 def start(s, key):
     """Everybody has no credit yet, and each timer its own phase."""
     par, own = s.par[0], s.host_par[0]
+    s.host_world[0].gang = par.vms - 1  # the first slot is VM 0's
     s.world[0].period_at = 1 + rng.share(rng.high(rng.draw(key, CLOCK_DRAW)), own.timeslice)
     for i in range(par.vcpus):
         s.host_vcpu[i].priority = UNDER
@@ -211,7 +234,10 @@ def start(s, key):
 @inlined
 def charge(s, p, t):
     """Charge p's vCPU for the time since it was last charged [burn_credits]."""
-    s.host_vcpu[s.pcpu[p].current].credit -= t - s.host_pcpu[p].burned_at
+    own, ran = s.host_vcpu[s.pcpu[p].current], t - s.host_pcpu[p].burned_at
+    own.credit -= ran
+    if s.host_par[0].coscheduling != OFF:
+        own.progress += ran
     s.host_pcpu[p].burned_at = t
 
 
@@ -244,13 +270,16 @@ def put_prev(s, p, v, t, stays):
 @inlined
 def pick_next(s, p, t):
     """The head of p's queue; if that is OVER or missing, work from elsewhere first [csched_schedule]."""
-    upcoming = head(s, p)
+    together = s.host_par[0].coscheduling != OFF
+    upcoming = first_in_turn(s, p, t) if together else head(s, p)
     if (upcoming == NONE or s.host_vcpu[upcoming].priority == OVER) and may_look_elsewhere(s, p, t):
         stolen = steal(s, p, NO_VCPU if upcoming == NONE else np.int64(s.host_vcpu[upcoming].priority))
         if stolen != NONE:
             return stolen
     if upcoming != NONE:
         dequeue(s, p, upcoming)
+    elif together:
+        look_again(s, p, t)
     return upcoming
 
 
@@ -262,8 +291,9 @@ def set_next(s, p, v, t):
     if t == 0:
         world = s.world[0]
         key = rng.stream_key(rng.world_key(world.seed, world.index), rng.STREAM_HOST)
-        return 1 + rng.share(rng.low(rng.draw(key, CLOCK_DRAW + 1 + np.int64(p))), own.timeslice)
-    return t + own.timeslice
+        first = 1 + rng.share(rng.low(rng.draw(key, CLOCK_DRAW + 1 + np.int64(p))), own.timeslice)
+        return first if own.coscheduling == OFF else shortened(s, t, first)
+    return t + own.timeslice if own.coscheduling == OFF else shortened(s, t, t + own.timeslice)
 
 
 @inlined
@@ -309,7 +339,10 @@ def place(s, p, v, t, boosted):
 @inlined
 def wake(s, v, t):
     """v wakes where it ran last."""
-    place(s, s.vcpu[v].pcpu, v, t, np.int64(1))
+    own = s.host_par[0]
+    if own.coscheduling != OFF:
+        catch_up(s, v, t)
+    place(s, loneliest(s, v) if own.balance_siblings else s.vcpu[v].pcpu, v, t, np.int64(1))
 
 
 @inlined
@@ -463,6 +496,8 @@ def protected_until(s, p):
 def sound(s):
     """Whether its records can be those of a run."""
     par = s.par[0]
+    if s.host_world[0].gang < 0 or s.host_world[0].gang >= par.vms:
+        return False
     for i in range(par.pcpus):
         pcpu = s.host_pcpu[i]
         if pcpu.idle_bias >= par.pcpus or pcpu.last_tickle >= par.pcpus or pcpu.balance_bias >= par.pcpus:
@@ -484,7 +519,7 @@ def sound(s):
 HOST = Host(
     name="credit",
     describe=describe,
-    sources=(Path(__file__), Path(runqueue.__file__)),
+    sources=tuple(Path(part.__file__) for part in (sys.modules[__name__], runqueue, siblings, coscheduling)),
     start=start,
     charge=charge,
     holds=holds,

@@ -1,0 +1,129 @@
+"""What mends it elsewhere? Remedies of guest and host, alone and beside a rule at the exit.
+
+Hypervisors and guests were given other remedies than a choice at the pause-loop exit: a line that is no line
+(preemptable ticket locks), later preemption, siblings on different queues, vCPUs that run together, fewer vCPUs. Each
+is a switch here (docs/model.md, 7.8 and 9.11 to 9.13); vCPU ballooning is a VM that has only as many vCPUs as its share
+of the pCPUs, from the start. All are under Xen 4.5's credit scheduler, with its own yield at an exit, and with
+`spin-age-self`, which runs a likely holder or the oldest spinner. No spinner takes the place of whom it displaces.
+
+A row is a run: its time and its longest steal in microseconds, and how much later than the first VM the last was done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.answer.rules import in_percent, percent
+from experiments.lab import Experiment, Table, Task, overrides_text, seeds, tasks, totals, world
+from experiments.lab.report import Check
+from ple_gym.evaluate.statistics import Estimate, estimate, ratio
+
+Settings = Mapping[str, object]
+
+RULES = ("host", "spin-age-self")
+SEEDS = 200
+NO_SWAP: Settings = {"decision.pull_swaps": False}
+NONE = "none"
+
+#: What is shown as -> scenario and overrides. `Busy4 twice`: Busy8's load in two VMs, each as large as the machine.
+WORLDS: Mapping[str, tuple[str, Settings]] = {
+    "Busy8": ("Busy8", {}),
+    "Busy4 twice": ("Busy8", {"guest.count": 2, "guest.vcpus": 4, "guest.transactions": 500}),
+    "Paper8": ("Paper8", {}),
+}
+#: Half of the pCPUs' time is a VM's where two are alike; all of it where it is alone.
+BALLOONED: Mapping[str, Settings] = {
+    "Busy8": {"guest.vcpus": 4}, "Busy4 twice": {"guest.vcpus": 2}, "Paper8": {"guest.vcpus": 4},
+}  # fmt: skip
+BALLOONING = "as many vCPUs as the share"
+STRICT = "strict co-scheduling"
+REMEDIES: Mapping[str, Settings] = {
+    NONE: {},
+    "preemptable ticket locks": {"guest.lock_kind": "preemptable-ticket"},
+    "preemption up to 1 ms later": {"host.defer_preemption_us": 1000},
+    "balance scheduling": {"host.balance_siblings": True},
+    "relaxed co-scheduling, 3 ms": {"host.coscheduling": "relaxed"},
+    STRICT: {"host.coscheduling": "strict"},
+    BALLOONING: {},
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A remedy and a rule in a world. Changes are against no remedy and the host's own yield, on the same seeds."""
+
+    place: str
+    remedy: str
+    rule: str
+
+    @property
+    def overrides(self) -> dict[str, object]:
+        """Of the world."""
+        own = BALLOONED[self.place] if self.remedy == BALLOONING else REMEDIES[self.remedy]
+        return {**WORLDS[self.place][1], **NO_SWAP, **own}
+
+    def rows(self, table: Table) -> Table:
+        """Its runs, a row per seed."""
+        return table.where(scenario=WORLDS[self.place][0], overrides=overrides_text(self.overrides), policy=self.rule)
+
+    def change(self, table: Table) -> Estimate:
+        """Of the makespan, in percent."""
+        base = Cell(self.place, NONE, "host").rows(table)
+        return in_percent(ratio(np.log(self.rows(table)["now_us"] / base["now_us"])))
+
+
+def applies(place: str, remedy: str) -> bool:
+    """Whether a remedy can be had in a world: a gang must fit the machine."""
+    return remedy != STRICT or place == "Busy4 twice"
+
+
+def cells() -> list[Cell]:
+    """Every remedy in every world where it applies, under both rules."""
+    return [
+        Cell(place, remedy, rule)
+        for place in WORLDS for remedy in REMEDIES if applies(place, remedy) for rule in RULES
+    ]  # fmt: skip
+
+
+def run(quick: bool) -> list[Task]:
+    """All cells on equal seeds."""
+    own = seeds.REMEDIES[: 2 if quick else SEEDS]
+    return [task for cell in cells() for task in tasks(WORLDS[cell.place][0], (cell.rule,), own, cell.overrides)]
+
+
+def measure(task: Task) -> dict[str, int]:
+    """What a run amounts to."""
+    run, hz = totals(task), world(task.scenario, task.overrides).host.tsc_hz
+    vms = range(sum(name.startswith("useful_") for name in run))
+    finishes = [run[f"finish_{number}"] for number in vms]
+    apart = max(finishes) - min(finishes) if run["finished"] else 0
+    found = {
+        "now_us": run["now"],
+        "steal_us": max(run[f"longest_steal_{number}"] for number in vms),
+        "apart_us": apart,
+        "spin_us": run["spin"],
+    }
+    return {name: cycles * 1_000_000 // hz for name, cycles in found.items()} | {
+        name: run[name] for name in ("finished", "exits", "lhp_events", "lwp_events")
+    }
+
+
+def mean(table: Table, column: str, scale: float = 1.0) -> Estimate:
+    """Mean of a column."""
+    return estimate(scale * table[column].astype(np.float64)[np.newaxis])
+
+
+def checks(table: Table) -> list[Check]:
+    """The change of the makespan of every cell, reported only; docs/findings-on-guests.md has the rest."""
+    return [
+        Check("remedies", f"{cell.place}: {cell.remedy}, `{cell.rule}`", percent(cell.change(table)))
+        for cell in cells()
+        if (cell.remedy, cell.rule) != (NONE, "host")
+    ]
+
+
+COLUMNS = ("finished", "now_us", "exits", "lhp_events", "lwp_events", "spin_us", "steal_us", "apart_us")
+EXPERIMENT = Experiment("remedies", __doc__, COLUMNS, run, checks, measure=measure)
