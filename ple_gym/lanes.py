@@ -470,7 +470,7 @@ class Lanes:
         who[pcpu["mode"] == state.NOISE] = NOISE
         asleep = np.isin(vcpu["state"], (state.BLOCKED, state.DONE))
         done = vcpu["state"] == state.DONE
-        waiting = ~done & (guest["phase"] == state.SPIN)
+        waiting = ~done & (guest["phase"] & state.BENEATH == state.SPIN)
         holder = self.section("lock")["holder"][lane].astype(np.int64)
         held = np.flatnonzero(holder != state.NONE)
         vcpus = np.column_stack([asleep, waiting, guest["lock"]]).astype(np.int64)

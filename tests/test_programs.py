@@ -23,6 +23,7 @@ from ple_gym.rules import RULES
 from ple_gym.scenario import Cost, Host, Limit, Ple, Scenario, ScenarioError, Vm
 from ple_gym.scenario.program import MAX_STEPS, parse
 from ple_gym.sim import state
+from ple_gym.sim.guest.kinds import INTERRUPTIBLE
 from ple_gym.sim.jit import JIT_ENABLED
 from ple_gym.traces import events as tr
 
@@ -290,7 +291,9 @@ def worlds_of_programs(draw: st.DrawFn) -> Scenario:
     """A random world whose guest has a program."""
     contended = draw(st.booleans())
     scenario = draw(contended_scenarios() if contended else scenarios())
-    program = draw(programs(scenario.guest.locks, contended).filter(bool))
+    guest = scenario.guest
+    siblings = guest.vcpus - 1 if guest.lock_kind in INTERRUPTIBLE else 0
+    program = draw(programs(guest.locks, siblings, contended, seldom=False).filter(bool))
     return replace(scenario, guest=fitted(scenario.guest, program=program))
 
 

@@ -38,6 +38,12 @@ WORLDS = {
         "guest.program": "compute constant 900; lock 0-2; compute exponential 9000; lock 3; compute constant 5000; "
         "unlock 0-2; compute exponential 2000; unlock 3; block exponential 3000; jump 0 with 0.5",
     },
+    "Storm with interrupts": {
+        "guest.start": "fresh",
+        "guest.program": "compute exponential 20000; ipi all; lock any; compute exponential 9000; ipi 2; unlock any; "
+        "block exponential 3000",
+        "host.ipi_visible": True,
+    },
     "Storm of Linux": {"host.scheduler": "fair", "guest.block_probability": 0.2, "guest.block": "exponential 30000"},
     "Tiny of Linux": {
         "host.scheduler": "fair",

@@ -17,7 +17,7 @@ from ple_gym.lanes import Lanes
 from ple_gym.scenario import Cost, Decision, Host, Limit, Noise, Ple, Scenario, ScenarioError, Vm, describe_parameters
 from ple_gym.scenario.model import AS_IN_XEN, XEN
 from ple_gym.scenario.program import MAX_HELD, MAX_STEPS
-from ple_gym.sim.guest.kinds import LOCK_KINDS
+from ple_gym.sim.guest.kinds import INTERRUPTIBLE, LOCK_KINDS
 from ple_gym.sim.jit import JIT_ENABLED
 
 #: Whether `make explore` looks for what the fixed examples do not show, and how many times as many are drawn then.
@@ -50,6 +50,7 @@ hosts = st.builds(
     yield_bypasses_ratelimit=st.sampled_from([AS_IN_XEN, AS_IN_XEN, False, True]),
     fresh_ratelimit_slice=st.sampled_from([AS_IN_XEN, AS_IN_XEN, False, True]),
     defer_preemption_us=st.sampled_from([0, 0, 30, 1000]),
+    ipi_visible=st.booleans(),
 )
 noises = st.builds(
     Noise,
@@ -84,13 +85,17 @@ ples = st.builds(
 
 
 class _Writer:
-    """Writes random programs that fit a VM with so many locks (docs/model.md, 7.9); `contended`: hardly any pause."""
+    """Writes random programs that fit a VM with so many locks and siblings of each vCPU (docs/model.md, 7.9).
 
-    def __init__(self, choice: Callable[..., Any], locks: int, contended: bool) -> None:
-        self.choice, self.locks = choice, locks
+    `contended`: there is hardly any pause. No siblings: no interrupts.
+    """
+
+    def __init__(self, choice: Callable[..., Any], locks: int, siblings: int, contended: bool) -> None:
+        self.choice, self.locks, self.siblings = choice, locks, siblings
         short, long = ["constant 1", "constant 3000", "exponential 2000"], ["exponential 20000", "exponential 100000"]
         self.computes, self.holds = (short, long) if contended else ([*short, *long], [*short, *long])
         self.parts = ["lock"] * (6 if contended else 2) + ["compute", "block", "loop", "skip", "leave", "chain"]
+        self.parts += ["ipi"] * (3 if siblings else 0)
         self.steps = [f"compute {choice(self.computes)} kernel {choice(['0', '0.3', '1'])}"]
         for _ in range(choice([1, 2, 3, 4])):
             self.part(-1)
@@ -128,6 +133,8 @@ class _Writer:
                 self.steps.append(f"unlock {first + 1}")
             else:
                 self.lock(highest, first, self.choice(range(first, self.locks)))
+        elif kind == "ipi":
+            self.steps.append(f"ipi {self.choice(['all', 1, self.siblings, self.choice(range(self.siblings)) + 1])}")
         elif kind == "block" and highest < 0:
             self.steps.append(f"block {self.choice(self.computes)}")
         elif kind == "loop":
@@ -147,11 +154,11 @@ class _Writer:
 
 
 @st.composite
-def programs(draw: st.DrawFn, locks: int, contended: bool = False) -> str:
-    """A program; none for most VMs."""
+def programs(draw: st.DrawFn, locks: int, siblings: int, contended: bool = False, seldom: bool = True) -> str:
+    """A program; none for most VMs if `seldom`."""
     choice = draw(st.randoms(use_true_random=True)).choice
-    steps = _Writer(choice, locks, contended).steps
-    return "; ".join(steps) if len(steps) <= MAX_STEPS and choice([True, False, False, False]) else ""
+    steps = _Writer(choice, locks, choice([0, siblings]), contended).steps
+    return "; ".join(steps) if len(steps) <= MAX_STEPS and choice([True, not seldom, not seldom, not seldom]) else ""
 
 
 def threads(vcpus: int) -> st.SearchStrategy[int]:
@@ -165,6 +172,11 @@ def fitted(vm: Vm, **fields: object) -> Vm:
         fields = {"program": "", **fields}
     if fields.get("program"):
         fields = {"threads": 0, "start": "fresh", **fields}
+    fewest = max((step.siblings or 1 for step in vm.steps if step.verb == "ipi"), default=0) + 1
+    if vm.sends_interrupts and (
+        fields.get("vcpus", vm.vcpus) < fewest or fields.get("lock_kind", vm.lock_kind) not in INTERRUPTIBLE
+    ):
+        fields = {"program": "", **fields}
     return replace(vm, **fields)
 
 
@@ -175,8 +187,8 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
     kind = draw(st.sampled_from(["ticket", *LOCK_KINDS]))
     user, halts = draw(st.sampled_from([False] * 3 + [True] * 2)), draw(st.sampled_from([0, 0, 5, 200, 600]))
     halts *= LOCK_KINDS[kind].halts
-    program = draw(programs(locks))
     vcpus = draw(st.integers(1, 7))
+    program = draw(programs(locks, vcpus - 1 if kind in INTERRUPTIBLE else 0))
     return Vm(
         vcpus=vcpus,
         weight=draw(st.sampled_from([64, 256, 1000])),
@@ -202,6 +214,8 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
         thread_switch=draw(st.sampled_from([0, 300])),
         count=draw(st.sampled_from([1, 1, 1, 1, 1, 2, 3])),
         program=program,
+        ipi_handler=draw(st.sampled_from([1, 300, 2000, 50_000])),
+        ipi_to=draw(st.sampled_from(["all", "all", "awake", "running"])),
     )
 
 
@@ -237,12 +251,13 @@ def contended_scenarios(draw: st.DrawFn) -> Scenario:
     scenario = draw(scenarios())
     halts = scenario.guest.pv_spin_threshold
     vcpus, locks = draw(st.integers(4, 7)), draw(st.integers(1, 3))
+    siblings = vcpus - 1 if scenario.guest.lock_kind in INTERRUPTIBLE else 0
     guest = replace(
         scenario.guest,
         vcpus=vcpus,
         threads=0 if scenario.guest.program else draw(threads(vcpus)),
         locks=locks,
-        program=draw(programs(locks, contended=True)) if scenario.guest.program else "",
+        program=draw(programs(locks, siblings, contended=True, seldom=False)) if scenario.guest.program else "",
         hold=draw(
             st.sampled_from(["exponential 20000", "exponential 100000", "knots 0:120 0.5:600 0.995:2048 1:200000"])
         ),
@@ -263,7 +278,7 @@ def with_pv_locks(draw: st.DrawFn) -> Scenario:
     """A contended world whose guest has PV queued spinlocks; most of its waiters halt sooner or later."""
     scenario = draw(contended_scenarios())
     halts = draw(st.randoms(use_true_random=True)).choice([0, 200, 600, 600, 1000])
-    return replace(scenario, guest=replace(scenario.guest, lock_kind="pv", notify_after=0, pv_spin_threshold=halts))
+    return replace(scenario, guest=fitted(scenario.guest, lock_kind="pv", notify_after=0, pv_spin_threshold=halts))
 
 
 @st.composite

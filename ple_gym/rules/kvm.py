@@ -25,9 +25,10 @@ def preempted(see, v):
 
 
 @helper
-def boostable(see, v):
-    """Whether v was preempted in kernel mode, or woken."""
-    return see.vcpu[v].left_kernel == 1 or not preempted(see, v)
+def boostable(see, v, served):
+    """Whether v was preempted in kernel mode, or woken; or, with `served`, has an interrupt to serve."""
+    vcpu = see.vcpu[v]
+    return vcpu.left_kernel == 1 or (served and vcpu.pending > 0) or not preempted(see, v)
 
 
 @helper
@@ -50,11 +51,11 @@ def fails(see, v):
 
 
 @helper
-def scan(see, asker, memory, tries, counts):
+def scan(see, asker, memory, tries, counts, served):
     """The first candidate from where the last scan of this VM ended; the asker if there is none.
 
     `tries`: a yield may fail; if all did, the last of them is the answer. `counts`: the next scan starts as many vCPUs
-    after the first as this one has passed over.
+    after the first as this one has passed over. `served`: see `eligible`.
     """
     m = see.vcpu[asker].vm
     first, n = see.vm[m].first, see.vm[m].vcpus
@@ -64,7 +65,7 @@ def scan(see, asker, memory, tries, counts):
     for i in range(n):
         number = (start + i) % n
         v = first + number
-        if v == asker or not may_run(see, v) or not boostable(see, v) or not eligible(see, v, memory):
+        if v == asker or not may_run(see, v) or not boostable(see, v, served) or not eligible(see, v, memory):
             continue
         if tries and fails(see, v):
             failed = v
@@ -91,7 +92,7 @@ def kvm(see, asker, memory):
     The next sibling preempted in kernel mode; one that left by a PLE exit only every other time (`eligible`, which
     holds from one dispatch of that vCPU to the next).
     """
-    return scan(see, asker, memory, False, False)
+    return scan(see, asker, memory, False, False, False)
 
 
 @rule("kvm-2012", reads="-", actuator="hint", source="217ece6129f2, RFC of 2012-07-10", settled=False)
@@ -110,25 +111,25 @@ def kvm_2012(see, asker):
 @rule("kvm-5.4", reads=_READS, actuator="hint", source="kvm_vcpu_on_spin, 5.4", memory=_MEMORY, settled=False)
 def kvm_5_4(see, asker, memory):
     """KVM 5.4: `kvm`, and a yield that would find no other task on either pCPU fails; it gives up after three."""
-    return scan(see, asker, memory, True, False)
+    return scan(see, asker, memory, True, False, False)
 
 
 @rule("kvm-5.13", reads=_READS, actuator="hint", source="52acd22faa1a", memory=_MEMORY, settled=False)
 def kvm_5_13(see, asker, memory):
-    """KVM 5.13 to 6.12: also who has an interrupt to serve; as there are none, the same as `kvm-5.4`."""
-    return scan(see, asker, memory, True, False)
+    """KVM 5.13 to 6.12: also who has an interrupt to serve, where the hypervisor sees that."""
+    return scan(see, asker, memory, True, False, True)
 
 
 @rule("kvm-6.13", reads=_READS, actuator="hint", source="7e513617da71", memory=_MEMORY, settled=False)
 def kvm_6_13(see, asker, memory):
     """KVM 6.13 to 6.18.0: it remembers how far it looked instead of whom it found, and starts there."""
-    return scan(see, asker, memory, True, True)
+    return scan(see, asker, memory, True, True, True)
 
 
 @rule("kvm-6.18", reads=_READS, actuator="hint", source="32bd348be3fa", memory=_MEMORY, settled=False)
 def kvm_6_18(see, asker, memory):
     """KVM since 6.19, and later 6.18: it remembers whom it found again, as `kvm-5.13` does."""
-    return scan(see, asker, memory, True, False)
+    return scan(see, asker, memory, True, False, True)
 
 
 @helper
@@ -155,7 +156,7 @@ def seen_before(see, v, asker, memory):
 def strict_boost(see, asker, memory):
     """`kvm`, but who slept, or was preempted in user mode, only at the asker's second look.
 
-    The patch lets an interrupt from the asker stand for the first look. No guest here sends one.
+    The patch lets an interrupt from the asker stand for the first look. A rule is not told here who has sent one.
     """
     m = see.vcpu[asker].vm
     first, n = see.vm[m].first, see.vm[m].vcpus

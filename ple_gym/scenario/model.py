@@ -44,7 +44,7 @@ from ple_gym.scenario.parameters import (
 from ple_gym.scenario.profiles import DIFFERENCES, GUESTS
 from ple_gym.scenario.program import ANY_LOCK, Step, parse
 from ple_gym.scenario.schedulers import OWN_ACTUATOR, SCHEDULERS
-from ple_gym.sim.guest.kinds import HALTING, LOCK_KINDS
+from ple_gym.sim.guest.kinds import HALTING, INTERRUPTIBLE, LOCK_KINDS
 
 __all__ = [
     "PROFILES",
@@ -146,6 +146,8 @@ class Host(Group):
     halt_poll_us: Annotated[
         int, whole(1, 1_000_000, zero="off"), "longest time that a pCPU polls for a vCPU that sleeps; KVM: 200 (fair)"
     ] = 0
+    # Posted interrupts, and those that the hardware delivers on its own, are seen by nobody.
+    ipi_visible: Annotated[bool, FLAG, "the hypervisor sees which vCPUs have interrupts to serve"] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,11 +263,21 @@ class Vm(Group):
     thread_switch: Annotated[int, _CYCLES, "a vCPU's switch to another thread, with its cache refill; cycles"] = 3000
     count: Annotated[int, whole(1, 1024), "VMs like this one; all VMs together have at most 1024 vCPUs"] = 1
     program: Annotated[str, PROGRAM, "a transaction's steps; empty: sections, of the parameters above"] = ""
+    # flush_tlb_func takes 0.3 to 2 us.
+    ipi_handler: Annotated[int, whole(1, 10**8), "time that serving an interrupt takes (ipi steps); cycles"] = 2000
+    ipi_to: Annotated[
+        str, choice("all", "awake", "running"), "whom ipi steps interrupt: all, none that sleeps, who is on a pCPU"
+    ] = "all"
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """The steps of its program; none where a transaction is made of sections."""
         return parse(self.program)
+
+    @property
+    def sends_interrupts(self) -> bool:
+        """Whether a step of its program interrupts siblings."""
+        return any(step.verb == "ipi" for step in self.steps)
 
     @property
     def takes_locks(self) -> bool:
@@ -647,7 +659,15 @@ def _check_program(name: str, vm: Vm) -> None:
         raise ScenarioError(f"{name}.threads = {vm.threads}: must be 0 with {name}.program")
     if vm.program and vm.start == "convoy":
         raise ScenarioError(f"{name}.start = 'convoy': must be fresh with {name}.program, which begins at step 0")
+    if vm.sends_interrupts and vm.lock_kind not in INTERRUPTIBLE:
+        raise ScenarioError(
+            f"{name}.lock_kind = {vm.lock_kind!r}: must be {' or '.join(INTERRUPTIBLE)} with ipi steps in its program"
+        )
     for i, step in enumerate(vm.steps):
+        if step.verb == "ipi" and step.siblings >= vm.vcpus:
+            raise ScenarioError(
+                f"{name}.program: step {i}, {show(step.text(0))}: must interrupt fewer than {name}.vcpus = {vm.vcpus}"
+            )
         last = 0 if step.locks == ANY_LOCK else step.locks.last
         if step.verb == "lock" and last >= vm.locks:
             allowed = f"below {name}.locks = {vm.locks}" if vm.locks else f"none with {name}.locks = 0"
@@ -680,7 +700,7 @@ def _doubts(scenario: Scenario) -> Iterable[str]:
             )
         if vm.spin_in_user_mode:
             yield f"{name}.spin_in_user_mode = true: PLE does not look at user mode, PLE is silently dead"
-    if not any(vm.takes_locks for vm in vms.values()):
+    if not any(vm.takes_locks or vm.sends_interrupts for vm in vms.values()):
         yield "no VM ever takes a shared lock: nothing is ever decided"
     if 0 < host.ratelimit_us == host.timeslice_ms * 1000:
         yield f"host.ratelimit_us = {host.ratelimit_us}: as long as the time slice, a vCPU is never preempted earlier"
@@ -721,13 +741,13 @@ def _notifies(scenario: Scenario) -> bool:
 
 def _never_exits(name: str, vm: Vm, ple: Ple) -> str | None:
     """Why no vCPU of a VM ever makes a pause-loop exit; None if one may."""
-    if not vm.takes_locks:
+    if not vm.takes_locks and not vm.sends_interrupts:
         return f"{name} never takes a shared lock"
     if vm.vcpus == 1:
         return f"{name}.vcpus = 1: there is nobody to wait for"
-    if vm.notify_after:
+    if vm.notify_after and vm.takes_locks:
         return None
-    if vm.spin_in_user_mode:
+    if vm.spin_in_user_mode and not vm.sends_interrupts:
         return f"{name}.spin_in_user_mode = true: PLE does not look at user mode"
     if getattr(ple, _switch(ple)) == 0:
         return _OFF.format(_switch(ple))

@@ -18,10 +18,12 @@ MAX_STEPS = 32
 MAX_HELD = 4
 """Locks that a vCPU holds at once."""
 MAX_LOCK = 4095
+MAX_SIBLINGS = 1023
 MAX_CHARACTERS = 100_000
 
 STEPS = (
-    "compute DIST [kernel P], lock L (or A-B, any), unlock as it was locked, block DIST, jump STEP (or end) [with P]"
+    "compute DIST [kernel P], lock L (or A-B, any), unlock as it was locked, block DIST, jump STEP (or end) [with P], "
+    "ipi N (or all)"
 )
 ALLOWED = f"empty, or up to {MAX_STEPS} steps, separated by ';' or new lines: {STEPS}"
 
@@ -50,13 +52,14 @@ class Step(NamedTuple):
     """One step of a program.
 
     Attributes:
-        verb: compute, lock, unlock, block or jump.
+        verb: compute, lock, unlock, block, jump or ipi.
         time: distribution of cycles (compute, block).
         share: probability; of kernel mode (compute), of being taken (jump).
         locks: what is locked or unlocked.
         target: step that is jumped to; the number of steps for `end`.
         held: locks that are held before the step, by their places.
         place: where this one's lock stands among them (lock, unlock).
+        siblings: how many are interrupted; 0: all (ipi).
     """
 
     verb: str
@@ -66,6 +69,7 @@ class Step(NamedTuple):
     target: int = 0
     held: Held = (None,) * MAX_HELD
     place: int = 0
+    siblings: int = 0
 
     def text(self, steps: int) -> str:
         """The step as it is written, in a program of so many steps."""
@@ -76,6 +80,8 @@ class Step(NamedTuple):
         if self.verb == "jump":
             taken = f" with {_decimal(self.share)}" if self.share < 1 else ""
             return f"jump {'end' if self.target == steps else self.target}{taken}"
+        if self.verb == "ipi":
+            return f"ipi {self.siblings or 'all'}"
         return f"{self.verb} {self.locks}"
 
 
@@ -125,6 +131,8 @@ def _step(words: list[str], steps: int) -> Step:
     if verb == "jump" and rest:
         target, share = _split(rest, "with")
         return Step(verb, target=_target(target, steps), share=_probability(share) if share else 1.0)
+    if verb == "ipi" and len(rest) == 1:
+        return Step(verb, siblings=_siblings(rest[0]))
     raise ValueError(f"must be one of: {STEPS}")
 
 
@@ -154,6 +162,14 @@ def _locks(text: str) -> Locks:
     if not first <= last <= MAX_LOCK:
         raise ValueError(f"must be a lock 0..{MAX_LOCK}, some such as 1-3, or any, not {show(text)}")
     return Locks(first, last)
+
+
+def _siblings(text: str) -> int:
+    if text == "all":
+        return 0
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_SIBLINGS:
+        raise ValueError(f"must interrupt 1..{MAX_SIBLINGS} siblings, or all, not {show(text)}")
+    return int(text)
 
 
 def _target(text: str, steps: int) -> int:

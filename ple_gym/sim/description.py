@@ -18,6 +18,7 @@ from ple_gym.sim.state import (
     COMPUTE,
     HINT,
     INT64,
+    INTERRUPTS,
     JUMP,
     LOCAL,
     LOCK,
@@ -28,9 +29,13 @@ from ple_gym.sim.state import (
     PROGRAM,
     PULL,
     SECTIONS,
+    SEND,
     STEP,
     TAKE,
     THREAD,
+    TO_ALL,
+    TO_AWAKE,
+    TO_RUNNING,
     UINT16,
     UNLOCK,
     VCPU,
@@ -46,7 +51,8 @@ if TYPE_CHECKING:
 
 _PLE_KINDS = {"window": PLE_WINDOW, "count": PLE_COUNT}
 _ACTUATORS = {"pull": PULL, "local": LOCAL, "hint": HINT, "yield": YIELD_ONLY}
-_STEPS = {"compute": COMPUTE, "lock": TAKE, "unlock": UNLOCK, "block": BLOCK, "jump": JUMP}
+_STEPS = {"compute": COMPUTE, "lock": TAKE, "unlock": UNLOCK, "block": BLOCK, "jump": JUMP, "ipi": SEND}
+_RECEIVERS = {"all": TO_ALL, "awake": TO_AWAKE, "running": TO_RUNNING}
 _UNIT_EXPONENTIAL = "exponential 65536"  # sampling.UNIT is its row
 _CACHE_LINE = 64
 
@@ -118,6 +124,8 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "limit": round(scenario.limit.simulated_s * hz),
         "tables": len(tables.rows),
         "threads": sum(vm.threads for vm in vms),
+        "senders": _senders(scenario),
+        "ipi_visible": host.ipi_visible,
     }
     own = np.zeros(1, scheduler.PARAMETERS)
     for name, value in scheduler.describe(scenario).items():
@@ -163,7 +171,8 @@ def lane_sections(scenario: Scenario, scheduler: Host, memory: Memory) -> dict[s
     """What a lane's row holds, in order: its layout, the arrays of `Lanes`, and the tests follow this table."""
     vms = scenario.vms().values()
     pcpus, vcpus = scenario.host.pcpus, scenario.vcpus
-    locks, threads = sum(vm.locks for vm in vms), sum(vm.threads for vm in vms)
+    locks = sum(vm.locks for vm in vms)
+    threads, senders = sum(vm.threads for vm in vms), _senders(scenario)
     return {
         "world": Section(WORLD, (1,)),
         "vm": Section(VM, (len(vms),)),
@@ -178,6 +187,8 @@ def lane_sections(scenario: Scenario, scheduler: Host, memory: Memory) -> dict[s
         "guest": Section(VCPU_GUEST, (vcpus,)),
         "lock": Section(LOCK, (locks,)),
         "thread": Section(THREAD, (threads,)),
+        "interrupts": Section(INTERRUPTS, (vcpus if senders else 0,)),
+        "unanswered": Section(INT64, (vcpus, senders)),
         "queue": Section(UINT16, (pcpus, vcpus), visible=True),
     }
 
@@ -240,6 +251,8 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
             "thread_switch": vm.thread_switch,
             "first_step": first_step,
             "steps": len(vm.steps),
+            "handler": vm.ipi_handler if vm.sends_interrupts else 0,
+            "ipi_to": _RECEIVERS[vm.ipi_to],
         }
         for name, value in values.items():
             row[name] = value
@@ -251,9 +264,9 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
 
 def _steps(vms: tuple[Vm, ...], tables: _Tables) -> np.ndarray:
     """The steps of all programs, one VM after the other."""
-    all_steps = [(step, vm.locks) for vm in vms for step in vm.steps]
+    all_steps = [(step, vm) for vm in vms for step in vm.steps]
     rows = np.zeros(len(all_steps), STEP)
-    for row, (step, locks) in zip(rows, all_steps, strict=True):
+    for row, (step, vm) in zip(rows, all_steps, strict=True):
         values = {
             "kind": _STEPS[step.verb],
             "place": step.place,
@@ -261,12 +274,19 @@ def _steps(vms: tuple[Vm, ...], tables: _Tables) -> np.ndarray:
             "target": step.target,
             "table": tables.row(step.time) if step.time else 0,
             "first": step.locks.first,
-            "count": min(step.locks.last, locks - 1) - step.locks.first + 1,
+            "count": min(step.locks.last, vm.locks - 1) - step.locks.first + 1,
             "below": round(step.share * 2**32),
         }
+        if step.verb == "ipi":
+            values["count"] = step.siblings or vm.vcpus - 1
         for name, value in values.items():
             row[name] = value
     return rows
+
+
+def _senders(scenario: Scenario) -> int:
+    """Words of a set of vCPUs of one VM, if one sends interrupts; else 0."""
+    return max((-(-vm.vcpus // 64) for vm in scenario.vms().values() if vm.sends_interrupts), default=0)
 
 
 def _reach(ple: Ple, vm: Vm) -> int:

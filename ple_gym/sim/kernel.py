@@ -12,7 +12,7 @@ from ple_gym.sim.guest.locks import lose_attempt, out_of_patience, park, try_loc
 from ple_gym.sim.guest.program import draw_section, take_transaction
 from ple_gym.sim.guest.running import begin_transaction, next_steps, run_on, spin_ends, work_ends
 from ple_gym.sim.guest.threads import end_of_sleep, keep, line_up
-from ple_gym.sim.guest.waits import available
+from ple_gym.sim.guest.waits import available, blocker
 from ple_gym.sim.host.runqueue import put
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.metrics import note, settle
@@ -39,6 +39,7 @@ from ple_gym.sim.state import (
     SLEEPING,
     SLEPT,
     SPIN,
+    SPINNING,
     THREAD_DONE,
     TIMED_OUT,
     USER,
@@ -216,8 +217,8 @@ def queue_at_start(s, v, host):
 @inlined
 def leave_spin(s, p, v, t, notified):
     """v, which spins on p, exits to the hypervisor: a decision is due (8.3)."""
-    record_exit(s, p, v, t, notified)
-    note(s, t, EXITED, p, v, s.guest[v].lock)
+    record_exit(s, p, v, t, notified, blocker(s, v))
+    note(s, t, EXITED, p, v, s.guest[v].lock if s.guest[v].phase == SPIN else NONE)
     s.world[0].deciding = p
     s.world[0].status = DECIDE
 
@@ -236,10 +237,10 @@ def guest_event(s, p, t):
     """The next event of p's guest (7.4). Returns whether p must reschedule; sets status DECIDE for a spin's exit."""
     v = s.pcpu[p].current
     guest = s.guest[v]
-    if guest.phase != SPIN:
+    if guest.phase & SPINNING != SPIN:
         kicked = work_ends(s, v, t)
     elif guest.attempt_at <= t:
-        if not available(s, v):  # a poller: somebody was faster
+        if guest.phase == SPIN and not available(s, v):  # a poller: somebody was faster
             lose_attempt(s, p, v, t)
             return False
         kicked = spin_ends(s, v, t)

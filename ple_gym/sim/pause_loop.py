@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.state import INF, NONE, PLE_WINDOW, RUNNING
+from ple_gym.sim.state import ACKS, INF, NONE, PLE_WINDOW, RUNNING, SPIN
 
 
 @inlined
@@ -24,7 +24,7 @@ def loop_starts(s, v, at):
     if par.ple_kind == PLE_WINDOW:
         if apart:
             guest.ple_first = at
-        if par.gap == 0 or par.gap < period or program.user_spin:
+        if par.gap == 0 or par.gap < period or (program.user_spin and guest.phase != ACKS):
             return INF
         if apart and window == par.window:
             return at + program.reach
@@ -32,7 +32,7 @@ def loop_starts(s, v, at):
         return at + (left // period + 1) * period if left >= 0 else at
     if apart and (par.gap > 0 or guest.ple_last == -INF):
         guest.ple_used = 0
-    if par.count == 0 or program.user_spin or (par.gap > 0 and period > par.gap):
+    if par.count == 0 or (program.user_spin and guest.phase != ACKS) or (par.gap > 0 and period > par.gap):
         return INF
     return at + max(0, window - guest.ple_used - 1) * period
 
@@ -48,8 +48,11 @@ def loop_ends(s, v, t):
 
 
 @inlined
-def record_exit(s, p, v, t, notified):
-    """Count v's exit on p at t, and update what the hypervisor believes about its progress (sections 8.3 and 8.5)."""
+def record_exit(s, p, v, t, notified, holder):
+    """Count v's exit on p at t, and update what the hypervisor believes about its progress (sections 8.3 and 8.5).
+
+    `holder`: whom v waits for, or NONE.
+    """
     world = s.world[0]
     guest = s.guest[v]
     vcpu = s.vcpu[v]
@@ -57,7 +60,6 @@ def record_exit(s, p, v, t, notified):
     world.exits += 1
     s.pcpu[p].dispatch_exits += 1
     guest.acquire_exits += 1
-    holder = s.lock[guest.lock].holder
     if holder == NONE:
         world.exits_lock_free += 1
     elif s.vcpu[holder].state == RUNNING:
@@ -72,8 +74,12 @@ def record_exit(s, p, v, t, notified):
     vcpu.cpu_at_ple = vcpu.cpu_time
     if s.par[0].window_grow > 0:
         grow_window(s, vcpu, not notified)
-    guest.exit_lock = guest.lock
-    vcpu.pc_class = (guest.lock - program.first_lock) % program.pc_classes
+    if guest.phase == SPIN:
+        guest.exit_lock = guest.lock
+        vcpu.pc_class = (guest.lock - program.first_lock) % program.pc_classes
+    else:
+        guest.exit_lock = NONE
+        vcpu.pc_class = program.pc_classes
 
 
 # --- a window of each vCPU's own (8.4) --------------------------------------------------------------------------------

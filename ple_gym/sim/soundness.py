@@ -12,11 +12,13 @@ import numpy as np
 from ple_gym.sim.constants import ASIDE, KICKED
 from ple_gym.sim.guest.held import PLACES, held_at, holds_a_lock
 from ple_gym.sim.guest.threads import lies_idle
-from ple_gym.sim.guest.waits import available, in_line, waits_in_line
+from ple_gym.sim.guest.waits import available, in_line, waits_for, waits_in_line
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import scratch
 from ple_gym.sim.state import (
+    ACKS,
     ADVANCING,
+    BENEATH,
     BLOCK,
     BLOCKED,
     BURSTING,
@@ -26,6 +28,7 @@ from ple_gym.sim.state import (
     DONE,
     FIRST,
     GUEST,
+    HANDLING,
     HINT_WON,
     HOLD,
     INF,
@@ -40,8 +43,10 @@ from ple_gym.sim.state import (
     QUEUED,
     READY,
     RUNNING,
+    SEND,
     SLEEPING,
     SPIN,
+    SPINNING,
     STORM,
     TAKE,
     THREAD_DONE,
@@ -62,8 +67,9 @@ FLAWS = (
     "a line of waiters",
     "a record of the scheduler",
     "a thread",
+    "an interrupt",
 )
-SOUND, RUN, PCPU, VCPU, LOCK, RUNQUEUE, LINE, SCHEDULER, THREAD = range(len(FLAWS))
+SOUND, RUN, PCPU, VCPU, LOCK, RUNQUEUE, LINE, SCHEDULER, THREAD, INTERRUPT = range(len(FLAWS))
 
 
 @called
@@ -122,7 +128,9 @@ def indices(s):
                 return VCPU
             if vcpu.ples < 0 or vcpu.ples > events + 1 or guest.acquire_exits < 0 or guest.acquire_exits > events:
                 return VCPU
-            if guest.phase > HOLD or guest.lock >= max(1, par.locks):
+            if guest.lock >= max(1, par.locks) or (guest.phase > HOLD and program.handler == 0):
+                return VCPU
+            if guest.phase >= 2 * HANDLING or (guest.phase & BENEATH > HOLD and guest.phase & BENEATH != ACKS):
                 return VCPU
             if guest.node > KICKED or guest.ahead >= par.vcpus:
                 return VCPU
@@ -211,6 +219,33 @@ def places_threads(s, m):
     return h == NONE and unseen == 0 and vm.ready_tail == last
 
 
+@called
+def places_interrupts(s, m):
+    """Whether each interrupt of a VM has a sender that waits for it and a receiver that serves it next, or is at it."""
+    vmp = s.vmp[m]
+    for v in range(vmp.first, vmp.first + vmp.vcpus):
+        vcpu, guest, own = s.vcpu[v], s.guest[v], s.interrupts[v]
+        senders, missing = np.int64(0), np.int64(0)
+        for u in range(vmp.first, vmp.first + vmp.vcpus):
+            senders += waits_for(s, u, v)
+            missing += waits_for(s, v, u)
+        for i in range(vmp.vcpus, 64 * s.par[0].senders):
+            if (s.unanswered[v, i // 64] >> (i % 64)) & 1 != 0:
+                return False
+        handling = guest.phase >= HANDLING
+        if waits_for(s, v, v) or own.missing != missing or (senders > 0) != handling:
+            return False
+        if vcpu.pending != (handling and s.par[0].ipi_visible != 0):
+            return False
+        if missing > 0 and (guest.phase & BENEATH != ACKS or vcpu.state == DONE):
+            return False
+        if handling and (vcpu.state == BLOCKED or vcpu.state == DONE or own.put_off < 0 or own.put_off > LONG):
+            return False
+        if own.sleep_until < 0 or own.sleep_until > LONG or (own.sleep_until > 0 and not handling):
+            return False
+    return True
+
+
 @inlined
 def clear(row, count):
     """Put zeros into a row of scratch."""
@@ -232,7 +267,12 @@ def lines(s):
             continue
         last, w = NONE, lock.head
         while w != NONE:
-            if seen[0, np.int64(w)] != 0 or s.guest[w].phase != SPIN or s.guest[w].lock != i or s.vcpu[w].vm != lock.vm:
+            if (
+                seen[0, np.int64(w)] != 0
+                or s.guest[w].phase & BENEATH != SPIN
+                or s.guest[w].lock != i
+                or s.vcpu[w].vm != lock.vm
+            ):
                 return LINE
             if s.program[lock.vm].stolen and s.guest[w].node == ASIDE:
                 return LINE
@@ -264,7 +304,7 @@ def runs_backwards(s, p):
         return True
     if pcpu.mode == GUEST:
         guest = s.guest[pcpu.current]
-        if guest.phase != SPIN and clock.guest_at != max(now, pcpu.entry) + guest.cold + guest.remaining:
+        if guest.phase & SPINNING != SPIN and clock.guest_at != max(now, pcpu.entry) + guest.cold + guest.remaining:
             return True
     elif clock.guest_at != INF:
         return True
@@ -283,7 +323,7 @@ def spins_backwards(s, v):
         return True
     if vcpu.state == RUNNING and (guest.exit_at < now or guest.attempt_at < now):
         return True
-    halts = s.program[vcpu.vm].halt > 0 and not guest.halted
+    halts = guest.phase == SPIN and s.program[vcpu.vm].halt > 0 and not guest.halted
     return halts and not available(s, v) and (guest.halt_left < -LONG or guest.halt_left > LONG)
 
 
@@ -313,7 +353,7 @@ def places(s):
                 return RUNQUEUE
             seen[0, np.int64(v)] = 1
     asker = s.pcpu[world.deciding].current
-    if asker == NONE or s.guest[asker].phase != SPIN or world.period_at < world.now:
+    if asker == NONE or s.guest[asker].phase & SPINNING != SPIN or world.period_at < world.now:
         return RUN
     soonest = INF
     for m in range(par.vms):
@@ -334,16 +374,18 @@ def places(s):
                 return VCPU
             if guest.ple_used < 0 or guest.ple_used > world.now + world.events + 1:
                 return VCPU
-            if vcpu.state != DONE and guest.phase == SPIN and spins_backwards(s, np.uint32(i)):
+            if vcpu.state != DONE and guest.phase & SPINNING == SPIN and spins_backwards(s, np.uint32(i)):
                 return VCPU
             soonest = min(soonest, guest.wake_at)
             ours = guest.lock >= program.first_lock and guest.lock < program.first_lock + program.locks
-            if vcpu.state != DONE and (guest.phase == SPIN or guest.phase == HOLD) and not ours:
+            if vcpu.state != DONE and not ours and guest.phase & BENEATH in (SPIN, HOLD):
                 return LOCK
             if holds_wrongly(s, np.uint32(i)):
                 return LOCK
         if program.threads > 0 and not places_threads(s, m):
             return THREAD
+        if program.handler > 0 and not places_interrupts(s, m):
+            return INTERRUPT
         for i in range(program.first_thread, program.first_thread + program.threads):
             soonest = min(soonest, s.thread[i].wake_at)
     if world.next_wake != soonest:
@@ -374,24 +416,25 @@ def holds_wrongly(s, v):
     end.
     """
     guest, program = s.guest[v], s.program[s.vcpu[v].vm]
+    below = guest.phase & BENEATH
     places = 0
     for place in range(PLACES):
         lock = held_at(s, v, place)
         if lock != -1:
             if lock < program.first_lock or lock >= program.first_lock + program.locks or s.lock[lock].holder != v:
                 return True
-            if guest.phase == SPIN and lock >= guest.lock:
+            if below == SPIN and lock >= guest.lock:
                 return True
             places |= 1 << place
     if s.vcpu[v].state == DONE:
         return places != 0
-    if guest.phase != SPIN and holds_a_lock(s, v) != (guest.phase == HOLD):
+    if below != SPIN and below != ACKS and holds_a_lock(s, v) != (below == HOLD):
         return True
     if program.steps == 0:
-        return places != (1 if guest.phase == HOLD else 0)
+        return places != (1 if below == HOLD else 0)
     if guest.step == 0:
         return True
     step = s.step[program.first_step + np.int64(guest.step) - 1]
-    if guest.phase == SPIN:
-        return places != step.held or step.kind != TAKE
+    if below in (SPIN, ACKS):
+        return places != step.held or step.kind != (TAKE if below == SPIN else SEND)
     return places != step.held or (step.kind != COMPUTE and step.kind != BLOCK)

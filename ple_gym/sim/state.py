@@ -33,12 +33,16 @@ IDLE, GUEST, NOISE, POLLING = 0, 1, 2, 3
 WAITING, PENDING, BURSTING = 0, 1, 2
 # vCPU states
 RUNNING, QUEUED, BLOCKED, DONE = 0, 1, 2, 3
-# guest phases
-USER, KERNEL, SPIN, HOLD = 0, 1, 2, 3
+# guest phases; ACKS: it spins for acknowledgements; with HANDLING it runs a handler before it goes on with the phase
+USER, KERNEL, SPIN, HOLD, ACKS, HANDLING = 0, 1, 2, 3, 6, 8
+BENEATH = 7  # mask: the phase whatever it handles
+SPINNING = 11  # mask: what is left is SPIN of whoever spins now, for a lock or for acknowledgements
 # steps of a program
-COMPUTE, TAKE, UNLOCK, BLOCK, JUMP = 0, 1, 2, 3, 4
+COMPUTE, TAKE, UNLOCK, BLOCK, JUMP, SEND = 0, 1, 2, 3, 4, 5
 MOST_STEPS = np.int64(1024)  # that a transaction executes
 LAST_BACK = MOST_STEPS - 32  # after so many none jumps back: what is left is at most the table
+# whom an interrupt of all siblings is sent to: all that are not DONE, those that do not sleep, those on a pCPU
+TO_ALL, TO_AWAKE, TO_RUNNING = 0, 1, 2
 # thread places
 ON_VCPU, READY, SLEEPING, THREAD_DONE = np.arange(4)
 # why a vCPU left its pCPU
@@ -63,7 +67,7 @@ TRACE_WIDTH = 5
 #: Parts of a lane's row, in their order; `description.lane_sections` says how long each of them is.
 SECTIONS = (
     "world", "vm", "memory", "pcpu", "host_world", "host_vm", "host_pcpu", "clock", "vcpu", "host_vcpu", "guest",
-    "lock", "thread", "queue",
+    "lock", "thread", "interrupts", "unanswered", "queue",
 )  # fmt: skip
 
 # --- what all lanes share: the scenario as integers ------------------------------------------------------------------
@@ -96,6 +100,8 @@ PARAMETERS = np.dtype(
         # host noise: 0 = none; cycles; cycles; table row
         ("noise_rate_hz", "i8"), ("noise_burst", "i8"), ("noise_cap_permille", "i8"), ("noise_level_table", "i8"),
         ("limit", "i8"),  # simulated-time cap, cycles
+        ("senders", "i8"),  # words of a set of vCPUs of one VM, where a program sends interrupts (7.10); 0: none does
+        ("ipi_visible", "i8"),  # whether the hypervisor sees interrupts that are pending
     ],
     align=True,
 )  # fmt: skip
@@ -131,6 +137,7 @@ PROGRAM = np.dtype(
         ("first_thread", "i8"), ("threads", "i8"),  # first_thread .. first_thread + threads - 1; 0: one per vCPU (7.6)
         ("thread_switch", "i8"),  # cycles of a vCPU's switch to another of them
         ("first_step", "i8"), ("steps", "i8"),  # its program: first_step .. first_step + steps - 1; 0: it has sections
+        ("handler", "i8"), ("ipi_to", "i8"),  # cycles of a handler, 0: no step sends interrupts; TO_ALL, ... (7.10)
     ],
     align=True,
 )  # fmt: skip
@@ -141,7 +148,7 @@ STEP = np.dtype(
         ("kind", "u1"), ("place", "u1"),  # what it does; of its lock among those that are held
         ("held", "u1"), ("target", "u1"),  # places that are taken before it, as bits; step that is jumped to
         ("table", "u4"),  # row of a quantile table
-        ("first", "i8"), ("count", "i8"),  # locks that one is drawn from, numbered within the VM
+        ("first", "i8"), ("count", "i8"),  # locks that one is drawn from, numbered within the VM; siblings interrupted
         ("below", "i8"),  # of 2^32: kernel mode, or the jump is taken
     ],
     align=True,
@@ -150,10 +157,10 @@ STEP = np.dtype(
 # --- one lane ---------------------------------------------------------------------------------------------------------
 
 HINTS = ("hints", "hints_failed", "hints_ignored", "hints_won")
-RARE = (*HINTS, "notifications")  # counters that most worlds never touch
+RARE = (*HINTS, "notifications", "ipis", "ipi_events")  # counters that most worlds never touch
 COUNTERS = (
     "exits", "exits_lock_free", "exits_holder_off", "exits_holder_running", "lhp_events", "lwp_events", "acquisitions",
-    "contended", "switches", "migrations", "steals", "halts", *HINTS, "notifications", "events",
+    "contended", "switches", "migrations", "steals", "halts", *HINTS, "notifications", "ipis", "ipi_events", "events",
 )  # fmt: skip
 CYCLES = ("useful", "spin", "exit", "switch", "cache", "idle", "stolen")
 
@@ -224,7 +231,8 @@ _VCPU = np.dtype(
     [
         ("state", "u1"), ("left_by", "u1"), ("left_kernel", "u1"), ("moving", "u1"), ("pcpu", "u4"),  # look
         ("ples", "i4"), ("pc_class", "u4"),  # exits
-        ("vm", "u2"), ("hint", "u1"), ("pad0", "u1"),  # hint: what the last one at it did
+        ("vm", "u2"), ("hint", "u1"),  # hint: what the last one at it did
+        ("pending", "u1"),  # whether it has interrupts to serve, as far as the hypervisor sees them
         ("last_pcpu", "u4"), ("dispatches", "i4"),
         ("window", "u4"),  # its window, cycles, or its count of PAUSEs (8.4)
         ("first_ple", "i8"), ("last_ple", "i8"), ("cpu_at_ple", "i8"),  # since its last progress, like ples
@@ -273,6 +281,16 @@ THREAD = np.dtype(
     align=True,
 )  # fmt: skip
 
+#: Of each vCPU, where a program sends interrupts (7.10); `unanswered` has the senders that wait for it, as bits.
+INTERRUPTS = np.dtype(
+    [
+        ("put_off", "i8"),  # `remaining` of what its handler interrupts
+        ("sleep_until", "i8"),  # when the sleep ends that it interrupts; 0: none
+        ("missing", "i8"),  # acknowledgements of its own interrupts
+    ],
+    align=True,
+)  # fmt: skip
+
 LOCK = np.dtype([("holder", "u4"), ("head", "u4"), ("tail", "u4"), ("vm", "u4")], align=True)  # vCPUs or NONE; its VM
 
 HISTOGRAM_BINS = 1024
@@ -316,6 +334,8 @@ class Lane(NamedTuple):
     guest: np.ndarray  # VCPU_GUEST [V]
     lock: np.ndarray  # LOCK [L]
     thread: np.ndarray  # THREAD [threads]
+    interrupts: np.ndarray  # INTERRUPTS [V, or 0]
+    unanswered: np.ndarray  # int64 [V, senders]: bit i % 64 of word i // 64: the VM's vCPU i waits for this one
     queue: np.ndarray  # uint16 [P, V]: runqueue of each pCPU, head first
     histogram: np.ndarray  # int32 [3, 1024]
     trace: np.ndarray  # int64 [n, 5]: ring of events for pictures (traces/)
@@ -346,7 +366,9 @@ def open_lane(host, description, row, histogram, trace, trace_rows):
         records(row, at.host_vcpu_at, at.guest_at, host.VCPU),
         records(row, at.guest_at, at.lock_at, VCPU_GUEST),
         records(row, at.lock_at, at.thread_at, LOCK),
-        records(row, at.thread_at, at.queue_at, THREAD),
+        records(row, at.thread_at, at.interrupts_at, THREAD),
+        records(row, at.interrupts_at, at.unanswered_at, INTERRUPTS),
+        grid(row, at.unanswered_at, INT64, 8, at.vcpus, at.senders),
         grid(row, at.queue_at, UINT16, 2, at.pcpus, at.vcpus),
         grid(histogram, 0, INT32, 4, HISTOGRAMS, HISTOGRAM_BINS),
         grid(trace, 0, INT64, 8, trace_rows, TRACE_WIDTH),

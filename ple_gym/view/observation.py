@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ple_gym.sim.decisions import within_reach
-from ple_gym.sim.guest.waits import in_line
+from ple_gym.sim.guest.held import holds_a_lock
+from ple_gym.sim.guest.waits import in_line, waits_for
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import grid, records, scratch
 from ple_gym.sim.sight import sight_of
-from ple_gym.sim.state import ADVANCING, BLOCKED, DECIDE, HOLD, IDLE, INF, INT8, NOISE, NONE, QUEUED, SPIN, UINT16
+from ple_gym.sim.state import ACKS, ADVANCING, BLOCKED, DECIDE, HOLD, IDLE, INF, INT8, NOISE, NONE, QUEUED, SPIN, UINT16
 from ple_gym.sim.state import (
     FLOAT32 as FLOATS,
 )
@@ -260,12 +261,30 @@ def guess_of_all(s, rows, began, after):
         count_earlier(began, rows.earlier, vcpus)
 
 
+@called
+def know_who_answers(s, rows, asker):
+    """`know_of_all` of an asker that waits for acknowledgements: whoever has not answered is a holder to it."""
+    vm = s.vmp[s.vcpu[asker].vm]
+    for i in range(s.par[0].vcpus):
+        rows.place[0, i] = INT32(-1)
+        rows.next_one[0, i] = INT32(0)
+        rows.behind[0, i] = INT32(0)
+        rows.holder[0, i] = INT32(0)
+        rows.holds[0, i] = INT32(holds_a_lock(s, i))
+    for i in range(vm.first, vm.first + vm.vcpus):
+        rows.holder[0, i] = INT32(waits_for(s, asker, i))
+
+
 @inlined
 def know_of_all(s, rows):
     """Fill `rows` with what the oracle level adds: holder and ticket order of the asker's lock, which only the guest
     knows."""
     vcpus = s.par[0].vcpus
-    mine = s.guest[s.pcpu[s.world[0].deciding].current].lock
+    asker = s.pcpu[s.world[0].deciding].current
+    if s.guest[asker].phase == ACKS:
+        know_who_answers(s, rows, asker)
+        return
+    mine = s.guest[asker].lock
     lock = s.lock[mine]
     free = lock.holder == NONE
     polls = not in_line(s, lock.vm)

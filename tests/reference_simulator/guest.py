@@ -234,6 +234,10 @@ class Guest:
                 self.try_lock(v, v.vm.locks[number])
                 if v.phase is Phase.SPIN:
                     return
+            elif step.verb == "ipi":
+                self.send(v, step.siblings, low(x))
+                if v.phase is Phase.ACKS:
+                    return
             elif step.verb == "unlock":
                 sleeper = self.give_up(v, next(lock for lock in v.held if lock.number in step.locks))
                 if sleeper is not None:
@@ -249,6 +253,66 @@ class Guest:
             self.release(v)
         else:
             self.lock_operation(v)
+
+    # 7.10 Interrupts
+
+    def send(self, v: Vcpu, siblings: int | None, x: int) -> None:
+        ring = v.ring()
+        first = x * len(ring) >> 32
+        for w in (ring[first:] + ring[:first])[:siblings]:
+            asleep = w.state is State.BLOCKED and not w.halted
+            left_out = {"all": False, "awake": asleep, "running": w.state is not State.RUNNING}[v.vm.ipi_to]
+            if w.state is not State.DONE and not left_out:
+                self.interrupt(v, w)
+        if v.missing:
+            v.phase, v.try_at, v.acquire_exits = Phase.ACKS, self.world.now, 0
+            self.begin_spin(v, self.world.now)
+            for w in ring:
+                if v in w.unanswered and w.state is State.BLOCKED:
+                    self.world.host.wake(w)
+
+    def interrupt(self, v: Vcpu, w: Vcpu) -> None:
+        t, count = self.world.now, self.world.count
+        count.ipis += 1
+        v.missing += 1
+        if w.state is not State.RUNNING:
+            count.ipi_events += 1
+        if not w.unanswered:
+            w.handler = w.vm.ipi_handler
+            if w.state is State.RUNNING:
+                q = w.pcpu
+                self.world.settle(q, t)
+                begins = max(t, q.entry)
+                if w.phase in (Phase.SPIN, Phase.ACKS):
+                    ple.stretch_ends(w, begins)
+                q.guest_at = begins + w.cold + w.handler
+            elif w.state is State.BLOCKED and not w.halted:
+                w.sleep_until = w.wake_at
+        w.unanswered.add(v)
+
+    def handler_ends(self, v: Vcpu) -> None:
+        t = self.world.now
+        assert v.handler == 0 and v.cold == 0
+        u = next(u for u in v.ring() if u in v.unanswered)
+        v.unanswered.remove(u)
+        u.missing -= 1
+        if u.missing == 0 and u.state is State.RUNNING and not u.unanswered:
+            assert u.phase is Phase.ACKS
+            u.attempt_at = max(t, u.pcpu.entry) + self.world.parameters.line
+            u.pcpu.guest_at = self.spin_event(u)[0]
+        if v.unanswered:
+            v.handler = v.vm.ipi_handler
+            return
+        if v.sleep_until > t:
+            v.state, v.wake_at = State.BLOCKED, v.sleep_until
+        elif v.phase in (Phase.SPIN, Phase.ACKS):
+            self.begin_spin(v, t)
+        v.sleep_until = 0
+
+    def must_answer(self, v: Vcpu) -> Vcpu | None:
+        """Of those whose acknowledgement v lacks the first that does not run, or else the first."""
+        late = [w for w in v.ring() if v in w.unanswered]
+        return next((w for w in late if w.state is not State.RUNNING), late[0] if late else None)
 
     # 7.2 Locks
 
@@ -326,8 +390,9 @@ class Guest:
     def tell_head(self, w: Vcpu, lock: Lock) -> Vcpu | None:
         """In line: the lock goes to the head, whether it runs or not; returns it if it must be woken."""
         if w.state is State.RUNNING:
-            w.attempt_at = max(self.world.now, w.pcpu.entry) + self.handover(lock, w.vm)
-            w.pcpu.guest_at = self.spin_event(w)[0]
+            if not w.unanswered:
+                w.attempt_at = max(self.world.now, w.pcpu.entry) + self.handover(lock, w.vm)
+                w.pcpu.guest_at = self.spin_event(w)[0]
         else:
             assert w.state is State.QUEUED or w.halted
             self.world.count.lwp_events += 1
@@ -363,6 +428,7 @@ class Guest:
             if p.current is not None
             and p.mode is Mode.GUEST
             and p.current.phase is Phase.SPIN
+            and not p.current.unanswered
             and p.current.lock is lock
         ]
 
@@ -374,6 +440,11 @@ class Guest:
 
     def begin_spin(self, v: Vcpu, s: int) -> None:
         """A spin stretch starts at s."""
+        if v.phase is Phase.ACKS:
+            v.spin_from, v.halt_at = s, INF
+            v.attempt_at = s + self.world.parameters.line if v.missing == 0 else INF
+            ple.stretch_begins(self.world.parameters, v, s)
+            return
         assert v.lock is not None
         if v.vm.lock_kind == "pv":
             self.goes_on(v, v.lock)
@@ -443,7 +514,12 @@ class Guest:
         )
 
     def attempt(self, v: Vcpu) -> None:
-        if self.available(v):
+        if v.phase is Phase.ACKS:
+            assert v.missing == 0
+            ple.stretch_ends(v, self.world.now)
+            v.phase = Phase.HOLD if v.held else Phase.KERNEL
+            self.take_steps(v)
+        elif self.available(v):
             self.acquire(v)
             if v.vm.steps:
                 self.take_steps(v)
@@ -470,7 +546,9 @@ class Guest:
     def event(self, p: Pcpu) -> None:
         v = p.current
         assert v is not None and v.state is State.RUNNING
-        if v.phase is Phase.SPIN:
+        if v.unanswered:
+            self.handler_ends(v)
+        elif v.phase in (Phase.SPIN, Phase.ACKS):
             due, what = self.spin_event(v)
             assert due == self.world.now
             if what is SpinEvent.EXIT:
@@ -487,7 +565,7 @@ class Guest:
                 self.halt(v)
         else:
             self.compute_ends(v)
-        if v.state is State.RUNNING and p.deferred_until > 0 and v.phase is Phase.USER:
+        if v.state is State.RUNNING and p.deferred_until > 0 and self.world.host.is_safe(p):
             self.world.host.schedule(p)
         elif v.state is State.RUNNING:
             p.guest_at = self.next_event(v, self.world.now)
@@ -496,7 +574,9 @@ class Guest:
 
     def next_event(self, v: Vcpu, t: int) -> int:
         """`guest_at` of a vCPU that goes on at t."""
-        return self.spin_event(v)[0] if v.phase is Phase.SPIN else t + v.cold + v.remaining
+        if v.unanswered:
+            return t + v.cold + v.handler
+        return self.spin_event(v)[0] if v.phase in (Phase.SPIN, Phase.ACKS) else t + v.cold + v.remaining
 
     # 7.5 VM entry
 
@@ -506,6 +586,6 @@ class Guest:
         e = max(self.world.now, p.entry)
         v.ple_last = -INF
         v.ple_used = 0
-        if v.phase is Phase.SPIN:
+        if v.phase in (Phase.SPIN, Phase.ACKS) and not v.unanswered:
             self.begin_spin(v, e)
         p.guest_at = self.next_event(v, e)

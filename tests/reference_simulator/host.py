@@ -35,7 +35,7 @@ class Host:
         assert v is not None
         involuntary = why in (LeftBy.PREEMPTED, LeftBy.PLE)
         v.left_by = why
-        v.left_kernel = involuntary and v.phase is not Phase.USER
+        v.left_kernel = involuntary and not self.is_safe(p)
         v.left_at = t
         v.last_run = t - p.dispatched_at
         p.deferred_until = 0
@@ -46,6 +46,8 @@ class Host:
             count.lhp_events += 1
         if v.phase is Phase.SPIN and waits_in_line(v) and self.world.guest.available(v):
             count.lwp_events += 1
+        if v.unanswered:
+            count.ipi_events += 1
 
     # 9.4 schedule
 
@@ -112,7 +114,7 @@ class Host:
 
     def is_safe(self, p: Pcpu) -> bool:
         """Whether p's vCPU is in user mode."""
-        return p.current is not None and p.current.phase is Phase.USER
+        return p.current is not None and p.current.phase is Phase.USER and not p.current.unanswered
 
     def answer_hint(self, p: Pcpu, chosen: Vcpu | None) -> None:
         """10: p has chosen."""

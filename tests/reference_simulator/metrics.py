@@ -57,6 +57,8 @@ def report(world: World, finished: bool) -> dict[str, Any]:
         "hints_ignored": c.hints_ignored,
         "hints_won": c.hints_won,
         "notifications": c.notifications,
+        "ipis": c.ipis,
+        "ipi_events": c.ipi_events,
         "events": c.events,
         "cycles": {
             "useful": c.useful,

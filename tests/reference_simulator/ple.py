@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .state import INF, Parameters, Vcpu
+from .state import INF, Parameters, Phase, Vcpu
 
 
 def stretch_begins(parameters: Parameters, v: Vcpu, s: int) -> None:
@@ -19,7 +19,7 @@ def window_exit(parameters: Parameters, v: Vcpu, s: int) -> int:
     starts_loop = v.ple_last == -INF or s - v.ple_last > gap
     if starts_loop:
         v.ple_first = s
-    if gap == 0 or gap < g or v.vm.spin_in_user_mode:
+    if gap == 0 or gap < g or in_user_mode(v):
         return INF
     i = 1 if starts_loop else 0
     too_early = v.ple_first + window - (s + i * g)  # PAUSE i exits only if this is negative
@@ -28,12 +28,17 @@ def window_exit(parameters: Parameters, v: Vcpu, s: int) -> int:
     return s + i * g
 
 
+def in_user_mode(v: Vcpu) -> bool:
+    """Whether v spins at CPL 3; the wait for acknowledgements is the kernel's."""
+    return v.phase is Phase.SPIN and v.vm.spin_in_user_mode
+
+
 def count_exit(parameters: Parameters, v: Vcpu, s: int) -> int:
     """8.2 [AMD]"""
     g, gap, count = v.vm.spin_period, parameters.G, v.window
     if v.ple_last == -INF or (gap > 0 and s - v.ple_last > gap):
         v.ple_used = 0
-    if count == 0 or v.vm.spin_in_user_mode or (gap > 0 and g > gap):
+    if count == 0 or in_user_mode(v) or (gap > 0 and g > gap):
         return INF
     return s + max(0, count - v.ple_used - 1) * g
 
@@ -91,8 +96,11 @@ def note_exit(parameters: Parameters, v: Vcpu, t: int, notified: bool) -> None:
     v.cpu_at_ple = v.cpu_time
     if parameters.grow > 0:
         v.cpu_at_ple += pauses(parameters, v, v.window) - pauses(parameters, v, parameters.base)
-    assert v.lock is not None
-    v.pc_class = v.lock.number % v.vm.pc_classes
+    if v.phase is Phase.ACKS:
+        v.pc_class = v.vm.pc_classes
+    else:
+        assert v.lock is not None
+        v.pc_class = v.lock.number % v.vm.pc_classes
 
 
 def suspected_spinner(parameters: Parameters, v: Vcpu) -> bool:

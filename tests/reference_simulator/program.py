@@ -17,6 +17,7 @@ class Step:
     below: int = 0  # of 2^32
     locks: range = field(default_factory=lambda: range(0))
     target: int = 0
+    siblings: int | None = None  # that an ipi interrupts; None: all
 
 
 def steps_of(text: str, locks: int) -> list[Step]:
@@ -36,6 +37,8 @@ def step_of(words: list[str], locks: int, count: int) -> Step:
     if verb == "jump":
         share = rest[2] if len(rest) > 1 else "1"
         return Step(verb, target=count if rest[0] == "end" else int(rest[0]), below=round(float(share) * 2**32))
+    if verb == "ipi":
+        return Step(verb, siblings=None if rest[0] == "all" else int(rest[0]))
     if rest[0] == "any":
         return Step(verb, locks=range(locks))
     first, _, last = rest[0].partition("-")

@@ -97,11 +97,11 @@ def ring_of(y: Vcpu) -> list[Vcpu]:
     return y.vm.vcpus[start:] + y.vm.vcpus[:start]
 
 
-def boostable(world: World, p: Pcpu, y: Vcpu, v: Vcpu) -> bool:
-    """KVM's filters; they toggle `dy_eligible`."""
+def boostable(world: World, p: Pcpu, y: Vcpu, v: Vcpu, served: bool = False) -> bool:
+    """KVM's filters; they toggle `dy_eligible`. `served`: an interrupt that is to be served counts as kernel mode."""
     if v not in siblings(world, p, y):
         return False
-    if v.left_by in (LeftBy.PREEMPTED, LeftBy.PLE) and not v.left_kernel:
+    if v.left_by in (LeftBy.PREEMPTED, LeftBy.PLE) and not v.left_kernel and not (served and v.unanswered):
         return False
     if v.left_by is LeftBy.PLE:
         v.dy_eligible = not v.dy_eligible
@@ -118,12 +118,12 @@ def kvm(world: World, p: Pcpu, y: Vcpu) -> int:
     return y.index
 
 
-def kvm_that_fails(world: World, p: Pcpu, y: Vcpu, stores_the_turn: bool = False) -> int:
+def kvm_that_fails(world: World, p: Pcpu, y: Vcpu, stores_the_turn: bool = False, served: bool = False) -> int:
     """kvm, when a yield fails between two pCPUs that have one vCPU each."""
     y.dy_eligible = False
     tries, failed = 3, y
     for i, v in enumerate(ring_of(y)):
-        if not boostable(world, p, y, v):
+        if not boostable(world, p, y, v, served):
             continue
         if not p.queue and v.pcpu.mode is Mode.IDLE and v.pcpu.queue == [v]:
             failed = v
@@ -137,7 +137,11 @@ def kvm_that_fails(world: World, p: Pcpu, y: Vcpu, stores_the_turn: bool = False
 
 
 def kvm_6_13(world: World, p: Pcpu, y: Vcpu) -> int:
-    return kvm_that_fails(world, p, y, stores_the_turn=True)
+    return kvm_that_fails(world, p, y, True, served=world.parameters.ipi_visible)
+
+
+def kvm_5_13(world: World, p: Pcpu, y: Vcpu) -> int:
+    return kvm_that_fails(world, p, y, served=world.parameters.ipi_visible)
 
 
 def kernel_leaver(world: World, p: Pcpu, y: Vcpu) -> int | None:
@@ -172,20 +176,24 @@ def two_patience(world: World, p: Pcpu, y: Vcpu) -> int:
 
 def who_can_end(world: World, y: Vcpu) -> Vcpu | None:
     """7.9: the holder of what y waits for; while that one itself waits, who can end this."""
+    if y.phase is Phase.ACKS:
+        return world.guest.must_answer(y)
     assert y.lock is not None
     u = y.lock.holder
     while u is not None and u.phase is Phase.SPIN and not world.guest.available(u):
         assert u.lock is not None
         u = u.lock.holder or u.lock.waiters[0]
+    if u is not None and u.phase is Phase.ACKS and u.missing:
+        return world.guest.must_answer(u)
     return u
 
 
 def oracle(world: World, p: Pcpu, y: Vcpu) -> int:
     legal, lock = candidates(world, p), y.lock
-    assert lock is not None
     ender = who_can_end(world, y)
-    if not waits_in_line(y):
+    if y.phase is Phase.ACKS or not waits_in_line(y):
         return ender.index if ender in legal and ender is not None else y.index
+    assert lock is not None
     if world.guest.available(y):
         return y.index
     place = lock.waiters.index(y)
@@ -239,9 +247,9 @@ RULES: dict[str, Rule] = {
     "kvm": kvm,
     "kvm-2012": kvm_2012,
     "kvm-5.4": kvm_that_fails,
-    "kvm-5.13": kvm_that_fails,
+    "kvm-5.13": kvm_5_13,
     "kvm-6.13": kvm_6_13,
-    "kvm-6.18": kvm_that_fails,
+    "kvm-6.18": kvm_5_13,
     "spin-age": spin_age,
     "spin-age-self": spin_age_self,
     "two-patience": two_patience,

@@ -21,7 +21,7 @@ BOOST, UNDER, OVER, IDLE_PRIORITY = 0, -1, -2, -64
 
 Mode = Enum("Mode", "IDLE GUEST NOISE POLLING")
 State = Enum("State", "RUNNING QUEUED BLOCKED DONE")
-Phase = Enum("Phase", "USER KERNEL SPIN HOLD")
+Phase = Enum("Phase", "USER KERNEL SPIN HOLD ACKS")
 LeftBy = Enum("LeftBy", "NEVER PREEMPTED PLE BLOCKED")
 Hint = Enum("Hint", "NEVER FAILED PENDING IGNORED WON")
 Node = Enum("Node", "ASIDE QUEUEING PARKED ASKING KICKED")  # 7.7
@@ -87,6 +87,14 @@ class Vcpu:
     thread: Thread | None = None  # 7.6: which it runs, or ran last
     progress: int = 0  # 9.13
     seen_by: set[int] = field(default_factory=set)  # 11: strict-boost
+    unanswered: set[Vcpu] = field(default_factory=set)  # 7.10: who has interrupted it
+    missing: int = 0
+    handler: int = 0
+    sleep_until: int = 0
+
+    def ring(self) -> list[Vcpu]:
+        """Its siblings, cyclically from the next on."""
+        return self.vm.vcpus[self.number + 1 :] + self.vm.vcpus[: self.number]
 
 
 @dataclass(eq=False)
@@ -168,6 +176,8 @@ class Vm:
         self.convoy = fields["start"] == "convoy"
         self.thread_count = int(fields.get("threads", 0))
         self.thread_switch = int(fields.get("thread_switch", 0))
+        self.ipi_handler = int(fields.get("ipi_handler", 0))
+        self.ipi_to = str(fields.get("ipi_to", "all"))
         self.steps = steps_of(fields.get("program", ""), len(self.locks))
 
         self.vcpus: list[Vcpu] = []
@@ -247,6 +257,7 @@ class Parameters:
         if self.actuator == "default":
             self.actuator = "hint" if host.get("scheduler") == "fair" else "pull"
         self.pull_swaps = bool(scenario["decision"]["pull_swaps"])
+        self.ipi_visible = bool(host.get("ipi_visible"))
         self.limit = round(scenario["limit"]["simulated_s"] * self.f)
 
     def cycles(self, us: int) -> int:
@@ -264,7 +275,7 @@ class Counters:
         self.exits = self.exits_lock_free = self.exits_holder_off = self.exits_holder_running = 0
         self.lhp_events = self.lwp_events = self.acquisitions = self.contended = 0
         self.switches = self.migrations = self.steals = self.halts = self.events = 0
-        self.notifications = 0
+        self.notifications = self.ipis = self.ipi_events = 0
         self.hints = self.hints_failed = self.hints_ignored = self.hints_won = 0
         self.useful = self.spin = self.exit = self.switch = self.cache = self.idle = self.stolen = 0
         self.waits: list[int] = []

@@ -207,7 +207,15 @@ class World:
     def settle_guest(self, v: Vcpu, d: int) -> None:
         v.cpu_time += d
         v.vm.used += d
-        if v.phase is Phase.SPIN:
+        if v.unanswered:
+            c = min(v.cold, d)
+            self.count.cache += c
+            v.cold -= c
+            self.count.useful += d - c
+            v.vm.useful += d - c
+            v.handler -= d - c
+            assert v.handler >= 0
+        elif v.phase in (Phase.SPIN, Phase.ACKS):
             self.count.spin += d
             v.spun += d
             if v.vm.halt > 0:
@@ -224,14 +232,18 @@ class World:
     # 8.3 At the exit
 
     def spin_exit(self, p: Pcpu, v: Vcpu, notified: bool = False) -> None:
-        count, lock = self.count, v.lock
-        assert lock is not None
+        count = self.count
         count.exits += 1
         p.dispatch_exits += 1
         v.acquire_exits += 1
-        if lock.holder is None:
+        if v.phase is Phase.ACKS:
+            holder = self.guest.must_answer(v)
+        else:
+            assert v.lock is not None
+            holder = v.lock.holder
+        if holder is None:
             count.exits_lock_free += 1
-        elif lock.holder.state is State.RUNNING:
+        elif holder.state is State.RUNNING:
             count.exits_holder_running += 1
         else:
             count.exits_holder_off += 1
@@ -333,6 +345,10 @@ class World:
                 assert (v.wake_at < INF) == asleep
         assert len(places) == len(self.vcpus) == len(set(places)), "each vCPU in exactly one place"
         self.host.check()
+        for v in self.vcpus:
+            assert v.missing == sum(v in w.unanswered for w in v.vm.vcpus), "no interrupt is lost"
+            assert v.phase is Phase.ACKS or not v.missing
+            assert not v.unanswered or v.state in (State.RUNNING, State.QUEUED), "who is interrupted can run"
         for vm in self.vms:
             if vm.threads:
                 threads.check(vm)

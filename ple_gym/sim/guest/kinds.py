@@ -101,6 +101,11 @@ class LockKind(NamedTuple):
         """Whether waiters stand in a line. Then a release tells its head alone, else everybody who spins."""
         return self.stand is not stand_nowhere
 
+    @property
+    def interruptible(self) -> bool:
+        """Whether it is said what an interrupt of a sibling does to a waiter (7.10)."""
+        return not (self.stolen or self.overtakes)
+
 
 #: By the name that a scenario uses.
 LOCK_KINDS = {
@@ -114,3 +119,4 @@ LOCK_KINDS = {
 STAND = tuple(dict.fromkeys(kind.stand for kind in LOCK_KINDS.values()))
 MAY_TAKE = tuple(dict.fromkeys(kind.may_take for kind in LOCK_KINDS.values()))
 HALTING = " and ".join(name for name, kind in LOCK_KINDS.items() if kind.halts)
+INTERRUPTIBLE = tuple(name for name, kind in LOCK_KINDS.items() if kind.interruptible)

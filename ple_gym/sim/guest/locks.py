@@ -90,7 +90,7 @@ def out_of_patience(s, v, t):
     """Whether v, whose spin has an end at time t that is no attempt, halts or notifies: that comes before its exit."""
     guest = s.guest[v]
     halts = s.program[s.vcpu[v].vm].halt > 0 and guest.attempt_at == INF and until_halt(s, v) == 0
-    return guest.exit_at > t or halts
+    return guest.exit_at > t or (halts and guest.phase == SPIN)
 
 
 @inlined
@@ -154,8 +154,9 @@ def release(s, v, number, t):
     elif lock.head != NONE:
         w = lock.head
         if s.vcpu[w].state == RUNNING:
-            s.guest[w].attempt_at = max(t, s.pcpu[s.vcpu[w].pcpu].entry) + handover(s, number)
-            aim(s, w)
+            if s.guest[w].phase == SPIN:  # else it serves an interrupt, and looks at the lock after that
+                s.guest[w].attempt_at = max(t, s.pcpu[s.vcpu[w].pcpu].entry) + handover(s, number)
+                aim(s, w)
         else:
             s.world[0].lwp_events += 1  # the next in line is not running: lock-waiter preemption
             if s.vcpu[w].state != QUEUED:

@@ -6,11 +6,12 @@ import numpy as np
 
 from ple_gym.sim import rng
 from ple_gym.sim.guest.held import let_go
+from ple_gym.sim.guest.interrupts import await_acks, see_acks
 from ple_gym.sim.guest.locks import acquire, begin_spin, release, try_lock
 from ple_gym.sim.guest.program import LOCK_DRAW, begin_section, next_section, work_draw
 from ple_gym.sim.guest.steps import take_steps
 from ple_gym.sim.jit import inlined
-from ple_gym.sim.state import HOLD, NONE, SPIN
+from ple_gym.sim.state import ACKS, HOLD, NONE, SPIN
 
 
 @inlined
@@ -18,6 +19,8 @@ def run_on(s, p, v, at):
     """v goes on in its phase at time `at` on p: when is its next event?"""
     if s.guest[v].phase == SPIN:
         begin_spin(s, p, v, at)
+    elif s.guest[v].phase == ACKS:
+        await_acks(s, p, v, at)
     else:
         s.clock[p].guest_at = at + s.guest[v].cold + s.guest[v].remaining
 
@@ -68,8 +71,11 @@ def work_ends(s, v, t):
 
 @inlined
 def spin_ends(s, v, t):
-    """v gets the lock that it has waited for. Returns as `work_ends`."""
-    acquire(s, v, t)
+    """v gets what it has waited for: the lock, or all acknowledgements. Returns as `work_ends`."""
+    if s.guest[v].phase == ACKS:
+        see_acks(s, v, t)
+    else:
+        acquire(s, v, t)
     return next_steps(s, v, t)
 
 

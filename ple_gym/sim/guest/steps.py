@@ -10,12 +10,28 @@ import numpy as np
 
 from ple_gym.sim import rng
 from ple_gym.sim.guest.held import held_at, let_go
+from ple_gym.sim.guest.interrupts import end_handler, first_asleep, send
 from ple_gym.sim.guest.locks import release, try_lock
 from ple_gym.sim.guest.program import end_transaction
 from ple_gym.sim.guest.threads import sleep_until
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.sampling import sample
-from ple_gym.sim.state import BLOCK, COMPUTE, HOLD, KERNEL, LAST_BACK, MOST_STEPS, NONE, SPIN, TAKE, UNLOCK, USER
+from ple_gym.sim.state import (
+    ACKS,
+    BLOCK,
+    COMPUTE,
+    HANDLING,
+    HOLD,
+    KERNEL,
+    LAST_BACK,
+    MOST_STEPS,
+    NONE,
+    SEND,
+    SPIN,
+    TAKE,
+    UNLOCK,
+    USER,
+)
 
 
 @inlined
@@ -27,12 +43,17 @@ def step_draw(s, v):
 
 @called
 def take_steps(s, v, t):
-    """Execute v's steps until one takes time, or v waits for a lock, sleeps or is DONE.
+    """Execute v's steps until one takes time, or v waits, sleeps or is DONE; or end a handler that it is in.
 
-    Returns a halted waiter that must be woken before v's next step, or NONE.
+    Returns who sleeps and must be woken before v goes on, or NONE.
     """
     program = s.program[s.vcpu[v].vm]
     guest = s.guest[v]
+    if guest.phase >= HANDLING:
+        end_handler(s, v, t)
+        return NONE
+    if guest.phase == ACKS:
+        return first_asleep(s, v)
     while True:
         if guest.step == program.steps and not end_transaction(s, v, t):
             return NONE
@@ -62,5 +83,9 @@ def take_steps(s, v, t):
             kicked = release(s, v, lock, t)
             if kicked != NONE:
                 return kicked
+        elif step.kind == SEND:
+            send(s, v, step.count, bits, t)
+            if guest.phase == ACKS:
+                return first_asleep(s, v)
         elif rng.low(bits) < step.below and (step.target >= guest.step or guest.executed <= LAST_BACK):
             guest.step = step.target

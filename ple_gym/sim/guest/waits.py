@@ -5,10 +5,12 @@ What differs from kind to kind is in `kinds.py`. Nobody outside the guest asks w
 
 from __future__ import annotations
 
+import numpy as np
+
 from ple_gym.sim.constants import ASIDE
 from ple_gym.sim.guest.kinds import MAY_TAKE, STAND
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.state import NONE, SPIN
+from ple_gym.sim.state import ACKS, BENEATH, NONE, RUNNING, SPIN
 
 
 def one_of(functions, number=0):
@@ -43,7 +45,11 @@ def in_line(s, vm):
 def waits_in_line(s, v):
     """Whether v stands in a line."""
     program = s.program[s.vcpu[v].vm]
-    return s.guest[v].phase == SPIN and program.in_line != 0 and (program.stolen == 0 or s.guest[v].node != ASIDE)
+    return (
+        s.guest[v].phase & BENEATH == SPIN
+        and program.in_line != 0
+        and (program.stolen == 0 or s.guest[v].node != ASIDE)
+    )
 
 
 @inlined
@@ -57,15 +63,48 @@ def available(s, v):
 def who_can_end(s, v):
     """Who must do something before v's wait can end, or NONE: the holder, or where that one waits, who can end this.
 
-    Whoever holds a lock waits for one with a higher number only, so that the search ends.
+    It is who has not answered, where somebody on this way waits for acknowledgements. Whoever holds a lock waits for
+    one with a higher number only, so that the search ends.
     """
+    if s.guest[v].phase == ACKS:
+        return must_answer(s, v)
     number = s.guest[v].lock
     u = s.lock[number].holder
-    while u != NONE and s.guest[u].phase == SPIN and s.guest[u].lock > number and not available(s, u):
+    while u != NONE and s.guest[u].phase & BENEATH == SPIN and s.guest[u].lock > number and not available(s, u):
         number = s.guest[u].lock
         lock = s.lock[number]
         u = lock.holder if lock.holder != NONE else lock.head
+    if u != NONE and s.guest[u].phase & BENEATH == ACKS and s.interrupts[u].missing > 0:
+        return must_answer(s, u)
     return u
+
+
+@inlined
+def waits_for(s, u, v):
+    """Whether u waits for its sibling v to acknowledge its interrupt."""
+    number = np.int64(u) - s.vmp[s.vcpu[v].vm].first
+    return (s.unanswered[v, number // 64] >> (number % 64)) & 1 != 0
+
+
+@called
+def must_answer(s, v):
+    """The first behind v whose acknowledgement it lacks, and that does not run; if all run, the first; or NONE."""
+    vm = s.vmp[s.vcpu[v].vm]
+    first = NONE
+    for i in range(1, vm.vcpus):
+        w = np.uint32(vm.first + (np.int64(v) - vm.first + i) % vm.vcpus)
+        if waits_for(s, v, w):
+            if s.vcpu[w].state != RUNNING:
+                return w
+            if first == NONE:
+                first = w
+    return first
+
+
+@inlined
+def blocker(s, v):
+    """Whom v waits for as it exits, or NONE: its lock's holder, or who has not answered."""
+    return must_answer(s, v) if s.guest[v].phase == ACKS else s.lock[s.guest[v].lock].holder
 
 
 @inlined
