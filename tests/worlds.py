@@ -338,6 +338,7 @@ def long_under_fair(draw: st.DrawFn) -> Scenario:
         fitted(
             vm,
             **long,
+            count=1,
             vcpus=choice([1, 3, 7]),
             threads=choice([0, 0, 0, 0, 7]),
             transactions=0,
