@@ -353,6 +353,16 @@ def test_distributions_of_five_checks_together_are_predicted() -> None:
     assert len(alike) >= 0.7 * len(check.distributed)
 
 
+@compiled
+def test_distributions_of_ten_runs_are_predicted() -> None:
+    """Those in which a convoy forms by chance: more than half are near, and nearly all ranges overlap."""
+    check = compare(from_text(read_packed(KEPT / "bistable.txt", MAX_BYTES).decode()), 20)
+    assert len(check.cells) == 17 and len(check.distributed) >= 16
+    assert sum(cell.overlaps for cell in check.cells) >= 15
+    alike = [cell for cell in check.distributed if cell.apart[1] <= cell.apart_by_chance]
+    assert len(alike) >= 9
+
+
 # --- side by side -----------------------------------------------------------------------------------------------------
 
 
