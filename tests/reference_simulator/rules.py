@@ -217,9 +217,9 @@ def strict_boost(world: World, p: Pcpu, y: Vcpu) -> int:
 
 def queue_head(world: World, p: Pcpu, y: Vcpu) -> int:
     lock = y.lock
-    if y.phase is Phase.ACKS or not waits_in_line(y):
-        return y.index
     assert lock is not None
+    if not waits_in_line(y):
+        return y.index
     if lock.holder is not None or lock.waiters[0] not in candidates(world, p):
         return y.index
     return lock.waiters[0].index
