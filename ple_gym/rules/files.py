@@ -22,6 +22,7 @@ from ple_gym.rules.registry import Rule, where
 from ple_gym.sim.description import Memory
 
 PATIENCE_S = 60.0  # in which a file must be loaded, and a rule compiled
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # numba writes them where colorama is installed
 _NOISE = re.compile(r"Failed in|During:|File |\s*$|- Resolution failure|<source elided>|There are \d+ candidate")
 
 T = TypeVar("T")
@@ -117,7 +118,7 @@ def _exported(library: ctypes.CDLL, name: str) -> int:
 
 
 def _compile_error(error: Exception, rule: Rule) -> str:
-    text, file = str(error), Path(rule.function.__code__.co_filename)
+    text, file = _COLOURS.sub("", str(error)), Path(rule.function.__code__.co_filename)
     numbers = re.findall(rf'{re.escape(file.name)}(?:", line | \()(\d+)', text)
     if unknown := re.search(r"NameError: name '(\w+)' is not defined", text):
         numbers = _lines_with(file, rf"\b{unknown[1]}\b")
