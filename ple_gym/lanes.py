@@ -464,7 +464,7 @@ class Lanes:
         return Quantiles(self.histogram[lane, row].cumsum(), int(self.world[maximum][lane]))
 
     def completed(self, lane: int, trace: Ints) -> Ints:
-        """A trace of this lane up to now, and before it what has no event in it (`trace.completed`)."""
+        """A trace of this lane up to now, and before it what has no event in it (`traces.events.completed`)."""
         pcpu, vcpu, guest = self.pcpu[lane], self.vcpu[lane], self.guest[lane]
         who = np.where(pcpu["current"] != state.NONE, pcpu["current"].astype(np.int64), IDLE)
         who[pcpu["mode"] == state.NOISE] = NOISE

@@ -113,8 +113,8 @@ def test_random_worlds_with_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
         agree(scenario, rule, seed)
         happened.update(NotedRemedies.happened)
 
-    settings(max_examples=EXAMPLES // 4)(given(with_remedies(contended_scenarios()), rules, seeds)(run))()
-    settings(max_examples=EXAMPLES // 8)(given(with_remedies(scenarios()), rules, seeds)(run))()
+    settings(max_examples=EXAMPLES // 2)(given(with_remedies(contended_scenarios()), rules, seeds)(run))()
+    settings(max_examples=EXAMPLES // 4)(given(with_remedies(scenarios()), rules, seeds)(run))()
     if JIT_ENABLED:
         assert len(happened) == 7 and min(happened.values()) >= 5, happened
 

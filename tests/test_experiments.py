@@ -539,7 +539,7 @@ def test_what_git_keeps_is_small():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=lab.HERE.parent, capture_output=True, check=True).stdout
     every = [lab.HERE.parent / os.fsdecode(name) for name in listed.split(b"\0")[:-1]]
     assert len(every) > 300 and lab.CHECKPOINTS in every
-    assert sum(path.stat().st_size for path in every if path.exists()) < 8_000_000
+    assert sum(path.stat().st_size for path in every if path.exists()) < 8 * 2**20
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------

@@ -331,6 +331,9 @@ def test_every_feature_of_a_scheduler_s_own(scheduler: str, worlds: Callable[[],
     scenario = load("Paper8").with_overrides({"host.scheduler": scheduler, "guest.start": "convoy"})
     m = Machine(scenario, 3, Lanes(scenario, 1, information="hypervisor"))
     m.vcpu["hint"] = np.arange(m.lanes.vcpus) % 5  # what is rare is put there
+    if scheduler == "fair":
+        last = m.lanes.vcpus - 1
+        m.vcpu["state"][last], m.host_vcpu["on_rq"][last], m.host_vcpu["delayed"][last] = state.BLOCKED, 1, 1
     if scheduler == "credit2":
         m.host_vcpu["yielding"][::2] = 1
         m.host_vcpu["tickled"][:3], m.pcpu["resched_at"][1] = [0, 1, state.NONE], m.world["now"]

@@ -287,7 +287,7 @@ def with_remedies(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scena
     scenario = draw(worlds)
     choice = draw(st.randoms(use_true_random=True)).choice
     pcpus = max(2, scenario.host.pcpus)
-    kind = choice(["off", "relaxed", "relaxed", "strict", "strict"])
+    kind = choice(["off", "off", "relaxed", "relaxed", "strict", "strict"])
     host = replace(
         scenario.host,
         pcpus=pcpus,

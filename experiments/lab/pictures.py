@@ -10,8 +10,9 @@ from typing import Any
 
 from ple_gym.files import write_whole
 
-DPI = 110
-PALETTE = 128  # colours; edges are blurred with shades
+DPI = 90
+PALETTE = 32  # colours of a chart; enough for the shades of blurred edges
+VCPU_PALETTE = 128  # colours of a timeline, which has one per vCPU
 COLOURS = ("#1f4e79", "#c0504d", "#4f8a4c", "#8064a2", "#d28a1d", "#4aa3b5", "#7f7f7f", "#b0437d")
 
 
@@ -37,12 +38,12 @@ def picture(path: Path, width: float = 8.0, height: float = 4.5, **subplots: Any
     write_whole(path, content.getvalue())
 
 
-def shrink(path: Path) -> None:
+def shrink(path: Path, colours: int = PALETTE) -> None:
     """Give a PNG file a palette: it keeps a third of its bytes, for drawings have few colours."""
     from PIL import Image
 
     content = io.BytesIO()
     with Image.open(path) as image:
-        flat = image.convert("RGB").quantize(PALETTE, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        flat = image.convert("RGB").quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     flat.save(content, "png", optimize=True)
     write_whole(path, content.getvalue())

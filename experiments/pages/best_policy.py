@@ -11,7 +11,7 @@ from pathlib import Path
 from agents.torch_policy import read_policy
 from experiments.lab import RESULTS, Table, seeds, world
 from experiments.lab.folders import DOCS
-from experiments.lab.pictures import shrink
+from experiments.lab.pictures import VCPU_PALETTE, shrink
 from experiments.learning import agreement, features, leaderboard, trained
 from experiments.learning.trainings import file_of
 from ple_gym import evaluate
@@ -104,5 +104,5 @@ def timelines() -> Numbers:
         vcpus = scenario.vcpus
         picture = RESULTS / f"storm_{when}.png"
         timeline_figure(trace, scenario.host.pcpus, vcpus, 0, stop, hz, title, picture)
-        shrink(picture)
+        shrink(picture, VCPU_PALETTE)
     return found

@@ -430,8 +430,9 @@ def holds_wrongly(s, v):
         return places != 0
     if below != SPIN and below != ACKS and holds_a_lock(s, v) != (below == HOLD):
         return True
-    if program.steps == 0:
-        return places != (1 if below == HOLD else 0)
+    if program.steps == 0:  # it holds the one lock that it tried last
+        held = -1 if below != HOLD else np.int64(guest.lock)
+        return places > 1 or held_at(s, v, 0) != held
     if guest.step == 0:
         return True
     step = s.step[program.first_step + np.int64(guest.step) - 1]
