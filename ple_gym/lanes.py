@@ -470,10 +470,12 @@ class Lanes:
         who[pcpu["mode"] == state.NOISE] = NOISE
         asleep = np.isin(vcpu["state"], (state.BLOCKED, state.DONE))
         done = vcpu["state"] == state.DONE
-        waiting = ~done & (guest["phase"] & state.BENEATH == state.SPIN)
+        phase = guest["phase"] & state.BENEATH
+        waiting = ~done & np.isin(phase, (state.SPIN, state.ACKS))
+        lock = np.where(phase == state.ACKS, -1, guest["lock"].astype(np.int64))
         holder = self.section("lock")["holder"][lane].astype(np.int64)
         held = np.flatnonzero(holder != state.NONE)
-        vcpus = np.column_stack([asleep, waiting, guest["lock"]]).astype(np.int64)
+        vcpus = np.column_stack([asleep, waiting, lock]).astype(np.int64)
         return completed(trace, who, vcpus, np.column_stack([holder[held], held]))
 
     def totals(self, lane: int) -> dict[str, Any]:

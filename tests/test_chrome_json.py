@@ -14,7 +14,20 @@ from ple_gym import evaluate
 from ple_gym.scenario.builtin import load
 from ple_gym.traces import columns
 from ple_gym.traces import events as trace
-from ple_gym.traces.events import IDLE, KIND_NAMES, NOISE, PLE, PREEMPTED, THREAD, Ints, holds, occupancy, states, waits
+from ple_gym.traces.events import (
+    IDLE,
+    KIND_NAMES,
+    NOISE,
+    PLE,
+    PREEMPTED,
+    THREAD,
+    Ints,
+    acknowledgements,
+    holds,
+    occupancy,
+    states,
+    waits,
+)
 
 
 def plain_document(rows: Ints, tsc_hz: int) -> dict[str, Any]:
@@ -41,6 +54,8 @@ def plain_document(rows: Ints, tsc_hz: int) -> dict[str, Any]:
             add(0, pcpu, "host noise" if who == NOISE else f"vCPU {who}", start, stop)
     for vcpu, lock, start, stop, exits in waits(rows, partial=True).tolist():
         add(1, vcpu, f"wait for lock {lock}", start, stop, lock=lock, ples=exits)
+    for vcpu, start, stop, exits in acknowledgements(rows, partial=True).tolist():
+        add(1, vcpu, "wait for acknowledgements", start, stop, ples=exits)
     for vcpu, lock, start, stop in holds(rows, partial=True).tolist():
         add(1, vcpu, f"hold lock {lock}", start, stop, lock=lock)
     for vcpu, state, start, stop in states(rows, vcpus).tolist():
@@ -74,7 +89,7 @@ events = st.tuples(
     st.integers(0, len(KIND_NAMES) - 1),
     st.integers(0, 3),
     st.integers(-1, 5),
-    st.integers(0, 2),
+    st.integers(-1, 2),
 )
 
 

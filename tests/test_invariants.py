@@ -82,11 +82,13 @@ def check_every_sleeper_will_wake(m: Machine) -> None:
 
 
 def check_every_lock_has_one_holder_and_one_line(m: Machine) -> None:
-    phase, lock, tried = (m.guest[name].tolist() for name in ("phase", "lock", "try_at"))
+    lock, tried = (m.guest[name].tolist() for name in ("lock", "try_at"))
+    phase = (m.guest["phase"] & state.BENEATH).tolist()
     status = m.vcpu["state"].tolist()
     held = [m.held(v) for v in range(m.lanes.vcpus)]
     for v in range(m.lanes.vcpus):
-        assert bool(held[v]) == (phase[v] == state.HOLD) or phase[v] == state.SPIN or status[v] == state.DONE
+        waits = phase[v] in (state.SPIN, state.ACKS)
+        assert waits or bool(held[v]) == (phase[v] == state.HOLD) or status[v] == state.DONE
         assert not held[v] or status[v] in (state.RUNNING, state.QUEUED) or m.guest["halted"][v]
     vms = list(m.scenario.vms().values())
     for number, (holder, head, tail, vm) in enumerate(m.lock.tolist()[: sum(vm.locks for vm in vms)]):
@@ -132,7 +134,7 @@ def check_the_host_counts_its_active_vcpus(m: Machine) -> None:
 def check_the_exit_that_is_due(m: Machine) -> None:
     """The asker runs, spins, and has reached the exit, or its notification, at this very moment."""
     y = m.asker
-    assert m.vcpu["state"][y] == state.RUNNING and m.guest["phase"][y] == state.SPIN
+    assert m.vcpu["state"][y] == state.RUNNING and m.guest["phase"][y] in (state.SPIN, state.ACKS)
     due = m.world["now"] if m.pcpu["notified"][m.here] else m.guest["exit_at"][y]
     assert due == m.world["now"] == m.vcpu["last_ple"][y]
 
@@ -228,7 +230,7 @@ def check_a_trace(scenario: Scenario, trace: np.ndarray) -> None:
             running[p] = v
         elif what == tr.STOP:
             assert running.pop(p) == v
-        elif what in (tr.TRY, tr.ACQUIRE, tr.RELEASE, tr.PLE) and t > 0:
+        elif what in (tr.TRY, tr.ACQUIRE, tr.RELEASE, tr.PLE, tr.IPI, tr.ACK) and t > 0:
             assert running[p] == v
         elif what == tr.NOISE_BEGIN:
             assert p not in running

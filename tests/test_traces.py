@@ -54,7 +54,7 @@ class Witness(World):
     def look(self) -> None:
         on = {p.current for p in self.pcpus}
         states = [
-            state_of(v in on, v.state in (State.BLOCKED, State.DONE), v.phase is Phase.SPIN, bool(v.held))
+            state_of(v in on, v.state in (State.BLOCKED, State.DONE), v.phase in (Phase.SPIN, Phase.ACKS), bool(v.held))
             for v in self.vcpus
         ]
         modes = {Mode.IDLE: tr.IDLE, Mode.NOISE: tr.NOISE}
@@ -111,7 +111,10 @@ def present(lanes: Lanes, lane: int) -> list[int]:
     on = {int(p["current"]) for p in lanes.pcpu[lane] if p["mode"] == state.GUEST}
     return [
         state_of(
-            v in on, vcpu["state"] in (state.BLOCKED, state.DONE), guest["phase"] == state.SPIN, guest["held"] != 0
+            v in on,
+            vcpu["state"] in (state.BLOCKED, state.DONE),
+            guest["phase"] & state.BENEATH in (state.SPIN, state.ACKS),
+            guest["held"] != 0,
         )
         for v, (vcpu, guest) in enumerate(zip(lanes.vcpu[lane], lanes.guest[lane], strict=True))
     ]

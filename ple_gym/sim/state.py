@@ -62,6 +62,7 @@ FIRST, STORM = 0, 1
 
 # what a trace row records, and its columns: time, kind, pCPU, vCPU, lock (-1: none)
 RAN, STOPPED, TRIED, ACQUIRED, RELEASED, EXITED, SLEPT, WOKE, NOISE_BEGAN, NOISE_ENDED, THREAD_TAKEN = np.arange(11)
+INTERRUPTED, ANSWERED = np.arange(11, 13)
 TRACE_WIDTH = 5
 
 #: Parts of a lane's row, in their order; `description.lane_sections` says how long each of them is.

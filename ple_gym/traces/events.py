@@ -18,7 +18,9 @@ import numpy.typing as npt
 from ple_gym.files import write_whole
 from ple_gym.sim.state import (
     ACQUIRED,
+    ANSWERED,
     EXITED,
+    INTERRUPTED,
     NOISE_BEGAN,
     NOISE_ENDED,
     RAN,
@@ -40,20 +42,26 @@ STOP = int(STOPPED)  # a vCPU leaves its pCPU
 TRY = int(TRIED)  # a vCPU asks for a lock (takes its ticket); pcpu = -1: it is in line as its world starts
 ACQUIRE = int(ACQUIRED)  # it has the lock; pcpu = -1: as its world starts, off its pCPU
 RELEASE = int(RELEASED)  # it gives the lock back
-PLE = int(EXITED)  # a pause-loop exit of a spinning vCPU
+PLE = int(EXITED)  # a pause-loop exit of a spinning vCPU; lock = -1: it spins for acknowledgements
 BLOCK = int(SLEPT)  # a vCPU goes to sleep (or halts in a paravirtual lock, or is done)
 WAKE = int(WOKE)  # it becomes runnable again
 NOISE_BEGIN = int(NOISE_BEGAN)  # the host takes the pCPU for itself; vcpu = -1
 NOISE_END = int(NOISE_ENDED)  # and gives it back; vcpu = -1
 THREAD = int(THREAD_TAKEN)  # a vCPU goes on with another thread, or with its last one after a sleep; lock = its number
-KIND_NAMES = ("RUN", "STOP", "TRY", "ACQUIRE", "RELEASE", "PLE", "BLOCK", "WAKE", "NOISE_BEGIN", "NOISE_END", "THREAD")
+IPI = int(INTERRUPTED)  # a vCPU has interrupted siblings, and spins until all of them have acknowledged that
+ACK = int(ANSWERED)  # all have
+KIND_NAMES = (
+    "RUN", "STOP", "TRY", "ACQUIRE", "RELEASE", "PLE", "BLOCK", "WAKE", "NOISE_BEGIN", "NOISE_END", "THREAD", "IPI",
+    "ACK",
+)  # fmt: skip
+_WAITING = (TRY, ACQUIRE, RELEASE, PLE, IPI, ACK)  # what shows whether a vCPU waits
 
 # States of a vCPU, the more telling the higher: where two share a picture's cell evenly, the higher one is shown.
 QUEUED = 0  # off the CPU, with nothing to do with a lock
 BLOCKED = 1  # asleep, or done
 RUNNING = 2  # on the CPU, with nothing to do with a lock
-WAITING = 3  # off the CPU, in line for a lock
-SPINNING = 4  # on the CPU, in line for a lock, whether it holds another or not
+WAITING = 3  # off the CPU, in line for a lock, or lacking acknowledgements
+SPINNING = 4  # on the CPU, in line for a lock or lacking acknowledgements, whether it holds a lock or not
 HOLDING = 5  # on the CPU, holding a lock
 PREEMPTED = 6  # off the CPU, holding a lock, whether it waits for another or not: lock-holder preemption
 STATE_NAMES = ("queued", "blocked", "running", "waiting", "spinning", "holding", "preempted")
@@ -79,7 +87,8 @@ def completed(trace: Ints, pcpus: Ints, vcpus: Ints, held: Ints) -> Ints:
     Args:
         trace: int64 [n, 5]; a recorder may have kept only the newest events.
         pcpus: who has each pCPU at its end: int64 [P], a vCPU, IDLE or NOISE.
-        vcpus: asleep (0, 1), whether in line (0, 1) and the lock waited for of each vCPU at its end: int64 [V, 3].
+        vcpus: asleep (0, 1), whether it waits (0, 1) and the lock waited for (-1: for acknowledgements) of each vCPU at
+            its end: int64 [V, 3].
         held: vCPU and lock of each lock that is held at its end: int64 [n, 2].
     """
     where = np.full(len(vcpus), -1)
@@ -104,7 +113,8 @@ def completed(trace: Ints, pcpus: Ints, vcpus: Ints, held: Ints) -> Ints:
     told = trace[np.isin(trace[:, 1], (TRY, ACQUIRE, RELEASE, PLE))]
     held = held[~(held[:, None] == told[:, 3:]).all(2).any(1)] if len(told) else held
     made.append(np.column_stack([*np.broadcast_arrays(-NEVER, ACQUIRE, -1, held[:, 0]), held[:, 1]]))
-    add(TRY, waiting == 1, 3, TRY, ACQUIRE, RELEASE, PLE, pcpu=none, vcpu=numbers, lock=lock)
+    add(TRY, (waiting == 1) & (lock >= 0), 3, *_WAITING, pcpu=none, vcpu=numbers, lock=lock)
+    add(IPI, (waiting == 1) & (lock < 0), 3, *_WAITING, pcpu=none, vcpu=numbers, lock=lock)
     return np.concatenate([*made, trace])
 
 
@@ -121,19 +131,34 @@ def waits(trace: Ints, partial: bool = False) -> Ints:
     -NEVER, an acquire still to come NEVER, and its exits are those seen. (An acquire whose try is lost is a wait only
     if an exit came before it; otherwise nothing shows that the vCPU had to wait.)
     """
+    return _waits(trace, TRY, ACQUIRE, partial)
+
+
+def acknowledgements(trace: Ints, partial: bool = False) -> Ints:
+    """Return one row per wait for acknowledgements: int64 [m, 4] = vcpu, start, end, pause-loop exits in between.
+
+    `partial` as in `waits`.
+    """
+    return _waits(trace, IPI, ACK, partial)[:, [0, 2, 3, 4]]
+
+
+def _waits(trace: Ints, opening: int, closing: int, partial: bool) -> Ints:
+    """Return one row per wait that starts with `opening` and ends with `closing`: as `waits`."""
     time, kind, _, vcpu, lock = trace.T
-    begin, end = _pairs(trace, TRY, ACQUIRE)
+    begin, end = _pairs(trace, opening, closing)
     known = np.where(begin >= 0, begin, end)
     # Positions, not times, decide what lies between: events may share a time.
     n = len(trace)
-    exits = np.flatnonzero(kind == PLE)
+    exits = np.flatnonzero((kind == PLE) & ((lock < 0) == (opening == IPI)))
     keys = np.sort(vcpu[exits] * n + exits)
     first = np.searchsorted(keys, vcpu[known] * n + np.maximum(begin, 0))
     last = np.searchsorted(keys, vcpu[known] * n + np.where(end >= 0, end, n))
     rows = np.column_stack(
         [vcpu[known], lock[known], _times(time, begin, -NEVER), _times(time, end, NEVER), last - first]
     )
-    return rows[(begin >= 0) | (last > first)] if partial else rows[(begin >= 0) & (end >= 0)]
+    # Who can take a lock at once asks for it too; who need not wait for acknowledgements has no event.
+    shown = (begin >= 0) | (last > first) | (opening == IPI)
+    return rows[shown] if partial else rows[(begin >= 0) & (end >= 0)]
 
 
 def holds(trace: Ints, partial: bool = False) -> Ints:
@@ -167,9 +192,9 @@ def states(trace: Ints, vcpus: int) -> Ints:
         own = np.isin(kind, kinds)
         return _first(vcpu[own], kind[own], vcpus)
 
-    move, sleep, lock = first(RUN, STOP), first(BLOCK, WAKE), first(TRY, ACQUIRE, RELEASE, PLE)
+    move, sleep, wait = first(RUN, STOP), first(BLOCK, WAKE), first(*_WAITING)
     seen_on = np.zeros(vcpus, np.bool_)
-    seen_on[vcpu[np.isin(kind, (TRY, ACQUIRE, RELEASE, PLE)) & (pcpu >= 0)]] = True
+    seen_on[vcpu[np.isin(kind, _WAITING) & (pcpu >= 0)]] = True
 
     # One made-up event per vCPU, at -NEVER, carries what is inferred; then each aspect is carried forward.
     rows = np.concatenate([np.arange(vcpus), vcpu])
@@ -180,7 +205,8 @@ def states(trace: Ints, vcpus: int) -> Ints:
 
     on = _carry(kind, {RUN: 1, STOP: 0}, inferred, np.where(move >= 0, move == STOP, seen_on))
     asleep = _carry(kind, {BLOCK: 1, WAKE: 0, RUN: 0}, inferred, sleep == WAKE)
-    waits = _carry(kind, {TRY: 1, PLE: 1, ACQUIRE: 0, RELEASE: 0}, inferred, np.isin(lock, (PLE, ACQUIRE))) == 1
+    ends = {ACQUIRE: 0, RELEASE: 0, ACK: 0}
+    waits = _carry(kind, {TRY: 1, PLE: 1, IPI: 1, **ends}, inferred, np.isin(wait, (PLE, ACQUIRE, ACK))) == 1
     holds = _held(kind, inferred) > 0
     off_state = np.select([holds, waits], [PREEMPTED, WAITING], QUEUED)
     awake = np.where(on == 1, np.select([waits, holds], [SPINNING, HOLDING], RUNNING), off_state)
@@ -262,6 +288,8 @@ def to_chrome_json(trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None
     lock, exits = columns.whole(rows[:, 1]), columns.whole(rows[:, 4])
     title = np.column_stack([columns.constant("wait for lock ", len(rows)), lock])
     add(1, rows[:, :4], title, '"lock":', lock, ',"ples":', exits)
+    rows = acknowledgements(trace, partial=True)
+    add(1, rows[:, :3], "wait for acknowledgements", '"ples":', columns.whole(rows[:, 3]))
     rows = holds(trace, partial=True)
     lock = columns.whole(rows[:, 1])
     title = np.column_stack([columns.constant("hold lock ", len(rows)), lock])

@@ -55,7 +55,7 @@ REASONS = ("PAUSE_INSTRUCTION", "HLT", "EXTERNAL_INTERRUPT")
 
 NOISE_PID = 2  # the task that host noise is
 FIRST_VCPU_PID = 1000  # of the scenario's vCPU 0
-SPIN_RIP = 0xFFFFFFFF81000000  # where a guest spins on lock 0
+SPIN_RIP = 0xFFFFFFFF81000000  # where a guest spins on lock 0; before it, where it spins for acknowledgements
 LOCK_BYTES = 64  # from there to where it spins on the next
 
 Table = npt.NDArray[np.void]
@@ -124,17 +124,15 @@ class Observer:
     def _told(self, events: Table, now: int) -> HostTrace:
         """Those before `now`, in order; what comes later is kept."""
         events = np.concatenate([self._late, events])
-        early = events["time"] < now
-        self._late, events = events[~early], events[early]
-        rank = np.array([2, 1, 1, 3, 0, 0])[events["kind"]]  # at the same time: out of the guest, switch, in again
-        events = events[np.lexsort((rank, events["time"]))]
+        events = events[np.argsort(events["time"], kind="stable")]
+        cut = int(np.searchsorted(events["time"], now))
+        self._late, events = events[cut:], events[:cut]
         events["time"] = nanoseconds(events["time"], self._hz)
         return HostTrace(events, self.comms, REASONS)
 
     def _seen(self, rows: Ints) -> Table:
-        """What a host sees of these rows, times in cycles, in no order."""
+        """What a host sees of these rows, times in cycles, in the order of the rows that tell it."""
         time, kind, pcpu, vcpu, lock = rows.T
-        moment = np.cumsum(np.diff(time, prepend=-1) != 0) * len(self._who) + pcpu  # one number per time and pCPU
         moves = np.flatnonzero(np.isin(kind, (RUN, STOP, NOISE_BEGIN, NOISE_END)))
         comes = np.select([kind[moves] == RUN, kind[moves] == NOISE_BEGIN], [vcpu[moves], NOISE], IDLE)
         sleeps = np.flatnonzero(np.isin(kind, (BLOCK, WAKE)))
@@ -142,19 +140,25 @@ class Observer:
         asleep_at = _carried(vcpu[sleeps], sleeps, (kind[sleeps] == BLOCK).astype(np.int64), self._asleep)
         pauses, on = np.flatnonzero(kind == PLE), pcpu >= 0
 
-        # Who has a pCPU in the end of each moment at which somebody comes or goes, and who had it before.
-        order = moves[np.argsort(pcpu[moves], kind="stable")]
-        order = order[np.diff(moment[order], append=-1) != 0]
-        after = who_at(pcpu[order], order)
-        before = np.append(IDLE, after)[:-1]
-        first = np.diff(pcpu[order], prepend=-1) != 0
-        before[first] = self._who[pcpu[order][first]]
-        switched = before != after
-        order, before, after = order[switched], before[switched], after[switched]
-        paused = np.isin(moment[order], moment[pauses])
+        # Who comes next to a pCPU at the time at which another goes makes one switch with that.
+        marks = np.sort(np.concatenate([moves, pauses]))
+        marks = marks[np.argsort(pcpu[marks], kind="stable")]
+        goes = np.isin(kind[marks], (STOP, NOISE_END))
+        marks = marks[~(goes & _at_once(time, pcpu, marks) & ~np.append(goes[1:], True))]
+        exits, at_once = kind[marks] == PLE, _at_once(time, pcpu, marks)
+        comes_to = who_at(pcpu[marks], marks)
+        had = np.append(IDLE, comes_to)[:-1]
+        first = np.diff(pcpu[marks], prepend=-1) != 0
+        had[first] = self._who[pcpu[marks][first]]
+        switched = (had != comes_to) & ~exits
+        order, before, after = marks[switched], had[switched], comes_to[switched]
+        paused = np.append(False, exits & at_once)[:-1][switched]
+        stays = marks[exits & ~(at_once & np.append(switched[1:], False))]
         slept = (before >= 0) & (asleep_at(before, order) == 1)
+        places: list[Ints] = []
 
         def events(which: Ints, kind: int, **values: npt.ArrayLike) -> Table:
+            places.append(which)
             made = table(len(which))
             made["time"], made["kind"], made["cpu"] = time[which], kind, pcpu[which]
             for name, value in values.items():
@@ -172,9 +176,8 @@ class Observer:
         wakes = np.flatnonzero((kind == WAKE) & on)
         running = who_at(pcpu[wakes], wakes)
         polled = running == vcpu[wakes]  # its pCPU waits for it, busy: it never slept
-        stays = pauses[~np.isin(moment[pauses], moment[order])]
         forced = (before >= 0) & ~slept & ~paused
-        rip = (SPIN_RIP + LOCK_BYTES * np.maximum(lock[pauses], 0).astype(np.uint64)).astype(np.uint64)
+        rip = np.uint64(SPIN_RIP - LOCK_BYTES) + np.uint64(LOCK_BYTES) * (lock[pauses] + 1).astype(np.uint64)
         enters = after >= 0
         made = [
             of_guest(pauses, vcpu[pauses], EXIT, reason=PAUSE, rip=rip),
@@ -191,7 +194,14 @@ class Observer:
         ]  # fmt: skip
         self._who[pcpu[moves]] = comes  # of several values assigned to one element, the last stays
         self._asleep[vcpu[sleeps]] = kind[sleeps] == BLOCK
-        return np.concatenate(made)
+        told = np.concatenate(made)
+        rank = np.array([2, 1, 1, 3, 0, 0])[told["kind"]]  # out of the guest, switch, in again
+        return told[np.lexsort((rank, np.concatenate(places)))]
+
+
+def _at_once(time: Ints, pcpu: Ints, rows: Ints) -> Flags:
+    """Whether the next of `rows`, which stand in order pCPU by pCPU, is of the same pCPU and time."""
+    return np.append((np.diff(time[rows]) == 0) & (np.diff(pcpu[rows]) == 0), False)[: len(rows)]
 
 
 def _pid(who: Ints) -> Ints:

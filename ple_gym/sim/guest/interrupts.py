@@ -14,16 +14,18 @@ from ple_gym.sim.guest.locks import aim
 from ple_gym.sim.guest.threads import leave_off
 from ple_gym.sim.guest.waits import waits_for
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.metrics import settle
+from ple_gym.sim.metrics import note, settle
 from ple_gym.sim.pause_loop import loop_ends, loop_starts
 from ple_gym.sim.state import (
     ACKS,
+    ANSWERED,
     BENEATH,
     BLOCKED,
     DONE,
     HANDLING,
     HOLD,
     INF,
+    INTERRUPTED,
     KERNEL,
     NONE,
     RUNNING,
@@ -52,6 +54,7 @@ def send(s, v, count, bits, t):
         guest.phase = ACKS
         guest.try_at = t
         guest.acquire_exits = 0
+        note(s, t, INTERRUPTED, vcpu.pcpu, v, NONE)
 
 
 @inlined
@@ -104,6 +107,7 @@ def see_acks(s, v, t):
     """v has all of its acknowledgements: its wait ends."""
     loop_ends(s, v, t)
     s.guest[v].phase = HOLD if holds_a_lock(s, v) else KERNEL
+    note(s, t, ANSWERED, s.vcpu[v].pcpu, v, NONE)
 
 
 # --- the receiver -----------------------------------------------------------------------------------------------------
