@@ -72,6 +72,12 @@ class Machine:
         before = sum(vm.locks for vm in list(self.scenario.vms().values())[: int(self.vcpu["vm"][v])])
         return {before + number - 1 for number in numbers if number}
 
+    def waits_for(self, u: int, v: int) -> bool:
+        """Whether u waits for v to acknowledge its interrupt."""
+        same, word = self.vcpu["vm"][u] == self.vcpu["vm"][v], self.lanes.section("unanswered")[0][v]
+        number = u - int(np.flatnonzero(self.vcpu["vm"] == self.vcpu["vm"][u])[0])
+        return bool(same and int(word[number // 64]) >> number % 64 & 1)
+
     @property
     def deciding(self) -> bool:
         return bool(self.world["status"] == state.DECIDE)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import Machine
-from worlds import contended_scenarios, under_fair
+from worlds import contended_scenarios, scenarios, under_fair
 
 from ple_gym.drive import OBSERVE
 from ple_gym.lanes import Lanes
@@ -167,11 +167,15 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
         return F(count) * per_vcpu
 
     def spins(v: int) -> bool:
-        w = m.vcpu[v]
-        reach = -(-(m.scenario.ple.window + 1) // vms[w["vm"]].spin_period) * vms[w["vm"]].spin_period
-        pauses = m.scenario.ple.count * vms[w["vm"]].spin_period
-        progress = 2 * (reach if m.scenario.ple.kind == "window" else pauses)
-        return bool(w["ples"] > 0 and w["cpu_time"] - w["cpu_at_ple"] <= progress)
+        w, ple = m.vcpu[v], m.scenario.ple
+        vm = vms[w["vm"]]
+        period, counts = vm.spin_period, ple.kind == "count"
+        between = (ple.count if counts else -(-(ple.window + 1) // period)) * period
+        if vm.notify_after:
+            patience = (vm.notify_after + 1) * period
+            seen = between > 0 and (period <= ple.gap or (counts and ple.gap == 0))
+            between = min(between, patience) if seen else patience
+        return bool(w["ples"] > 0 and w["cpu_time"] - w["cpu_at_ple"] <= 2 * between)
 
     others = {"fair": FairSight, "credit2": Credit2Sight}.get(m.scenario.host.scheduler)
     further = others(m, y, p, spins, time) if others else None
@@ -183,7 +187,8 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
     queues = [m.queue(q) for q in range(m.lanes.pcpus)]
     waiting = [v for v in everybody if m.vcpu["state"][v] == state.QUEUED]
     asleep = [v for v in everybody if m.vcpu["state"][v] in (state.BLOCKED, state.DONE)]
-    hidden = level == record.ORACLE and par["locks"] > 0
+    awaits = level == record.ORACLE and m.guest["phase"][y] == state.ACKS
+    hidden = level == record.ORACLE and par["locks"] > 0 and not awaits
     lock = m.lock[m.guest["lock"][y]] if hidden else None
     polls = hidden and not LOCK_KINDS[vms[lock["vm"]].lock_kind].in_line
     line = m.waiters(m.guest["lock"][y]) if hidden and not polls else []
@@ -222,7 +227,7 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
             earlier = [u for u in everybody if seems_to_wait(u) and m.vcpu["first_ple"][u] < w["first_ple"]]
             found["line_guess"] = share(len(earlier))
         if hidden:
-            mine = g["phase"] == state.SPIN and g["lock"] == m.guest["lock"][y]
+            mine = g["phase"] & state.BENEATH == state.SPIN and g["lock"] == m.guest["lock"][y]
             found |= {
                 "holder": lock["holder"] == v,
                 "next": mine and lock["holder"] == state.NONE and (polls or line[:1] == [v]),
@@ -230,9 +235,12 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
                 "holds": g["phase"] == state.HOLD or g["held"] != 0,
                 "behind": share(len(line) - 1 - line.index(v)) if v in line else 0,
             }
+        if awaits:
+            owes = m.waits_for(y, v)
+            found |= {"holder": owes, "next": False, "line": TOP, "holds": g["held"] != 0, "behind": 0}
         return found
 
-    vcpus = np.array([[features(v)[name] for name in names] for v in everybody], F)
+    vcpus = np.array([[features(v).get(name, 0) for name in names] for v in everybody], F)
     spinning = [int(v) for v in m.pcpu["current"] if v != state.NONE and spins(v)]
     host = {
         "queue": share(len(queues[p])),
@@ -291,7 +299,7 @@ def walk_and_check(information: str, scenario: Scenario, seed: int, decisions: i
     return m
 
 
-worlds = given(scenario=contended_scenarios(), seed=st.integers(0, 2**63 - 1), decisions=st.integers(0, 60))
+worlds = given(scenario=contended_scenarios() | scenarios(), seed=st.integers(0, 2**63 - 1), decisions=st.integers(0, 60))
 
 
 @pytest.mark.kernel

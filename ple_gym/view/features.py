@@ -104,7 +104,7 @@ NEUTRAL_VCPU = (
         lambda waits, earlier, per_vcpu: FLOAT32(earlier) * per_vcpu if waits > 0 else TOP,
     ),
     Feature(
-        "holder", ORACLE, "holds the asker's lock", FLAG,
+        "holder", ORACLE, "holds the asker's lock, or owes it an acknowledgement", FLAG,
         lambda holder: holder,
     ),
     Feature(

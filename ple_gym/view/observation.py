@@ -21,7 +21,7 @@ from ple_gym.sim.guest.waits import in_line, waits_for
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import grid, records, scratch
 from ple_gym.sim.sight import sight_of
-from ple_gym.sim.state import ACKS, ADVANCING, BLOCKED, DECIDE, HOLD, IDLE, INF, INT8, NOISE, NONE, QUEUED, SPIN, UINT16
+from ple_gym.sim.state import ACKS, ADVANCING, BENEATH, BLOCKED, DECIDE, HOLD, IDLE, INF, INT8, NOISE, NONE, QUEUED, SPIN, UINT16
 from ple_gym.sim.state import (
     FLOAT32 as FLOATS,
 )
@@ -292,7 +292,7 @@ def know_of_all(s, rows):
         guest = s.guest[i]
         rows.place[0, i] = INT32(-1)
         rows.holder[0, i] = INT32(0)
-        rows.next_one[0, i] = INT32(polls & free & (guest.phase == SPIN) & (guest.lock == mine))
+        rows.next_one[0, i] = INT32(polls & free & (guest.phase & BENEATH == SPIN) & (guest.lock == mine))
         rows.holds[0, i] = INT32((guest.phase == HOLD) | (guest.held != 0))
     if not free:
         rows.holder[0, np.int64(lock.holder)] = INT32(1)
@@ -300,7 +300,7 @@ def know_of_all(s, rows):
     if not polls:
         w = lock.head
         if free and w != NONE:
-            rows.next_one[0, np.int64(w)] = INT32(s.guest[w].phase == SPIN and s.guest[w].lock == mine)
+            rows.next_one[0, np.int64(w)] = INT32(s.guest[w].phase & BENEATH == SPIN and s.guest[w].lock == mine)
         while w != NONE:
             last = INT32(last + INT32(1))
             rows.place[0, np.int64(w)] = last
@@ -398,7 +398,7 @@ def show_of(table: Table, dtype: str) -> Callable[..., None]:
             if view.information >= INTROSPECTION:
                 write_introspection(s, view, p, flat)
             if view.information == ORACLE:
-                if par.locks > 0:
+                if par.locks > 0 or s.guest[s.pcpu[p].current].phase == ACKS:
                     write_hidden(s, view, p, flat)
                 else:
                     write_nothing(flat, par.vcpus, lengths[INTROSPECTION], features)

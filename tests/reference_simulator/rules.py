@@ -228,7 +228,7 @@ def queue_head(world: World, p: Pcpu, y: Vcpu) -> int:
     if y.phase is Phase.ACKS or not waits_in_line(y):
         return y.index
     assert lock is not None
-    if lock.holder is not None or lock.waiters[0] not in candidates(world, p):
+    if lock.holder is not None or world.guest.available(y) or lock.waiters[0] not in candidates(world, p):
         return y.index
     return lock.waiters[0].index
 
