@@ -142,5 +142,5 @@ def describe(axes, n: dict[str, float]) -> None:
         axes.text(0.5, height, measured.format(**n), va="top", fontsize=8)
 
 
-COLUMNS = ("finished", "now", "exits", "spin", "exit", "stolen", "used_1", "dispatch_exits_mode")
+COLUMNS = ("finished", "now", "exits", "spin", "exit", "dispatch_exits_mode")
 EXPERIMENT = Experiment("figure2", __doc__, COLUMNS, run, checks, draw)
