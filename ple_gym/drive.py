@@ -175,6 +175,7 @@ def ask(call, address, s, place, mask, observation):
     see.pcpu, see.vcpu, see.queue = place.row + par.pcpu_at, place.row + par.vcpu_at, place.row + par.queue_at
     see.host_vm, see.host_pcpu = place.row + par.host_vm_at, place.row + par.host_pcpu_at
     see.host_vcpu = place.row + par.host_vcpu_at
+    see.ipis_seen, see.ipi = par.ipis_seen, place.row + par.ipi_at
     see.vm, see.parameters = place.description + par.vm_parameters_at, call.parameters
     see.vm_memory = place.row + par.memory_at
     see.vcpu_memory = see.vm_memory + 8 * call.memory_per_vm * par.vms

@@ -299,7 +299,9 @@ def walk_and_check(information: str, scenario: Scenario, seed: int, decisions: i
     return m
 
 
-worlds = given(scenario=contended_scenarios() | scenarios(), seed=st.integers(0, 2**63 - 1), decisions=st.integers(0, 60))
+worlds = given(
+    scenario=contended_scenarios() | scenarios(), seed=st.integers(0, 2**63 - 1), decisions=st.integers(0, 60)
+)
 
 
 @pytest.mark.kernel

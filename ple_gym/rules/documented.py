@@ -41,7 +41,6 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "pc_class": "class of the code that it spun in at its last exit",
         "vm": "its VM",
         "hint": "what the last hint at it did: NEVER_HINTED, HINT_FAILED, HINT_PENDING, HINT_IGNORED or HINT_WON",
-        "pending": "1: it has interrupts of siblings to serve; always 0 unless `host.ipi_visible`",
         "last_pcpu": "pCPU that it last ran on; -1: none yet",
         "dispatches": "how often it was switched in",
         "window": "its window at present, cycles, or its count of PAUSEs; it grows with `ple.window_grow`",
@@ -65,8 +64,12 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "affinity_192": "pCPUs 192 to 255",
         "progress": "cycles: who has run longer than this without an exit does not spin any more",
     },
+    "ipi": {
+        "senders": "who has interrupted it and has no acknowledgement, bit n % 62 for vCPU n of its VM; 0: nobody",
+        "pending_since": "time of the first of these interrupts; while there is none, of the last first one",
+    },
 }
-_INDEX = {"pcpu": "p", "vcpu": "v", "vm": "m"}
+_INDEX = {"pcpu": "p", "vcpu": "v", "vm": "m", "ipi": "v"}
 
 
 def rules_page(rules: Mapping[str, Rule]) -> str:

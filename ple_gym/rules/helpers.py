@@ -11,7 +11,7 @@ import numpy as np
 from ple_gym.rules.compiling import helper
 from ple_gym.sim import rng
 from ple_gym.sim.decisions import is_candidate
-from ple_gym.sim.state import INF, QUEUED
+from ple_gym.sim.state import INF, QUEUED, SENDER_BITS
 
 
 @helper
@@ -78,6 +78,27 @@ def victim(see, v):
     """Who has to go if a hint at v wins: the vCPU that runs where v is queued; -1 if that is nobody, or the asker."""
     there = see.pcpu[see.vcpu[v].pcpu].current
     return there if there != see.asker and see.vcpu[v].state == QUEUED else np.int64(-1)
+
+
+@helper
+def has_interrupt(see, v):
+    """Whether v has interrupts of siblings to serve, as far as the hypervisor sees that."""
+    return see.ipis_seen > 0 and see.ipi[v].senders != 0
+
+
+@helper
+def interrupted_by(see, v, sender):
+    """Whether v has an interrupt of this sibling to serve, as far as the hypervisor sees and remembers that."""
+    return (
+        has_interrupt(see, v)
+        and (see.ipi[v].senders >> ((sender - see.vm[see.vcpu[v].vm].first) % SENDER_BITS)) & 1 != 0
+    )
+
+
+@helper
+def pending_since(see, v):
+    """Time at which the first interrupt came that v has to serve, cycles; only of who `has_interrupt`."""
+    return see.ipi[v].pending_since
 
 
 @helper

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.rules.compiling import helper
-from ple_gym.rules.helpers import draw, may_run
+from ple_gym.rules.helpers import draw, has_interrupt, interrupted_by, may_run
 from ple_gym.rules.registry import rule
 from ple_gym.sim.state import IDLE, PLE_YIELD, PREEMPTED
 
@@ -28,7 +28,7 @@ def preempted(see, v):
 def boostable(see, v, served):
     """Whether v was preempted in kernel mode, or woken; or, with `served`, has an interrupt to serve."""
     vcpu = see.vcpu[v]
-    return vcpu.left_kernel == 1 or (served and vcpu.pending > 0) or not preempted(see, v)
+    return vcpu.left_kernel == 1 or (served and has_interrupt(see, v)) or not preempted(see, v)
 
 
 @helper
@@ -154,9 +154,9 @@ def seen_before(see, v, asker, memory):
     settled=False,
 )
 def strict_boost(see, asker, memory):
-    """`kvm`, but who slept, or was preempted in user mode, only at the asker's second look.
+    """`kvm`; who slept, or was preempted in user mode, only at the asker's second look, or if it has interrupted it.
 
-    The patch lets an interrupt from the asker stand for the first look. A rule is not told here who has sent one.
+    The patch notes interrupts that are sent to who is off its pCPU; here all that wait to be served count.
     """
     m = see.vcpu[asker].vm
     first, n = see.vm[m].first, see.vm[m].vcpus
@@ -168,7 +168,7 @@ def strict_boost(see, asker, memory):
         if v == asker or not may_run(see, v):
             continue
         in_kernel = preempted(see, v) and see.vcpu[v].left_kernel == 1
-        if not in_kernel and not seen_before(see, v, asker, memory):
+        if not in_kernel and not interrupted_by(see, v, asker) and not seen_before(see, v, asker, memory):
             continue
         if eligible(see, v, memory):
             memory.vm[m].next = number + 1

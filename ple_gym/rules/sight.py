@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ple_gym.sim.state import PCPU, VCPU, VM_PARAMETERS
+from ple_gym.sim.state import IPI, PCPU, VCPU, VM_PARAMETERS
 
 
 class Fact(NamedTuple):
@@ -41,9 +41,11 @@ FACTS = (
     Fact("actuator", "PULL (hypothetical), LOCAL, HINT or YIELD_ONLY: what is done with an answer that is a vCPU"),
     Fact("exits", "pause-loop exits of the run so far, this one included"),
     Fact("random_key", "key of the stream of this run's random choices: see `draw`"),
+    Fact("ipis_seen", "vCPUs whose interrupts the hypervisor sees: all, or 0 (`host.ipi_visible`)"),
     Fact("pcpu", "pCPUs 0..pcpus-1", "pcpu"),
     Fact("vcpu", "vCPUs 0..vcpus-1", "vcpu"),
     Fact("vm", "VMs 0..vms-1", "vm"),
+    Fact("ipi", "interrupts of vCPUs 0..ipis_seen-1", "ipi"),
     Fact("queue", "vCPU at [pCPU, place] of a runqueue, head first; places 0..pcpu.queued-1", "queue"),
     Fact("host_vm", "what the host's scheduler keeps of each VM", "host"),
     Fact("host_pcpu", "what it keeps of each pCPU", "host"),
@@ -66,8 +68,8 @@ SIGHT_BYTES = SIGHT.itemsize
 
 #: Two fields of `VCPU` hold others once more.
 _HIDDEN_FIELDS = ("look", "exits", "pad0", "pad1", "nothing")
-TABLES = {"pcpu": PCPU, "vcpu": VCPU, "vm": VM_PARAMETERS}
-COUNTS = {"pcpu": "pcpus", "vcpu": "vcpus", "vm": "vms"}
+TABLES = {"pcpu": PCPU, "vcpu": VCPU, "vm": VM_PARAMETERS, "ipi": IPI}
+COUNTS = {"pcpu": "pcpus", "vcpu": "vcpus", "vm": "vms", "ipi": "ipis_seen"}
 
 
 def visible_fields(dtype: np.dtype[Any]) -> list[str]:

@@ -19,6 +19,7 @@ from ple_gym.sim.state import (
     HINT,
     INT64,
     INTERRUPTS,
+    IPI,
     JUMP,
     LOCAL,
     LOCK,
@@ -125,7 +126,7 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "tables": len(tables.rows),
         "threads": sum(vm.threads for vm in vms),
         "senders": _senders(scenario),
-        "ipi_visible": host.ipi_visible,
+        "ipis_seen": _ipis_seen(scenario),
     }
     own = np.zeros(1, scheduler.PARAMETERS)
     for name, value in scheduler.describe(scenario).items():
@@ -189,6 +190,7 @@ def lane_sections(scenario: Scenario, scheduler: Host, memory: Memory) -> dict[s
         "thread": Section(THREAD, (threads,)),
         "interrupts": Section(INTERRUPTS, (vcpus if senders else 0,)),
         "unanswered": Section(INT64, (vcpus, senders)),
+        "ipi": Section(IPI, (_ipis_seen(scenario),), visible=True),
         "queue": Section(UINT16, (pcpus, vcpus), visible=True),
     }
 
@@ -287,6 +289,11 @@ def _steps(vms: tuple[Vm, ...], tables: _Tables) -> np.ndarray:
 def _senders(scenario: Scenario) -> int:
     """Words of a set of vCPUs of one VM, if one sends interrupts; else 0."""
     return max((-(-vm.vcpus // 64) for vm in scenario.vms().values() if vm.sends_interrupts), default=0)
+
+
+def _ipis_seen(scenario: Scenario) -> int:
+    """vCPUs whose interrupts the hypervisor sees."""
+    return scenario.vcpus if scenario.host.ipi_visible and _senders(scenario) else 0
 
 
 def _reach(ple: Ple, vm: Vm) -> int:

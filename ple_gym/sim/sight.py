@@ -17,6 +17,7 @@ class Sight(NamedTuple):
     pcpu: np.ndarray  # PCPU [P]
     vcpu: np.ndarray  # VCPU [V]
     queue: np.ndarray  # uint16 [P, V]
+    ipi: np.ndarray  # IPI [V, or 0]
     host_par: np.ndarray  # the scheduler's PARAMETERS [1]
     host_pcpu: np.ndarray  # the scheduler's PCPU [P]
     host_vcpu: np.ndarray  # the scheduler's VCPU [V]
@@ -25,4 +26,4 @@ class Sight(NamedTuple):
 @inlined
 def sight_of(s):
     """The visible part of a lane."""
-    return Sight(s.par, s.vmp, s.pcpu, s.vcpu, s.queue, s.host_par, s.host_pcpu, s.host_vcpu)
+    return Sight(s.par, s.vmp, s.pcpu, s.vcpu, s.queue, s.ipi, s.host_par, s.host_pcpu, s.host_vcpu)

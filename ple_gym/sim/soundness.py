@@ -44,6 +44,7 @@ from ple_gym.sim.state import (
     READY,
     RUNNING,
     SEND,
+    SENDER_BITS,
     SLEEPING,
     SPIN,
     SPINNING,
@@ -220,6 +221,16 @@ def places_threads(s, m):
 
 
 @called
+def sees_interrupts(s, v, handling):
+    """Whether what the hypervisor sees of v's interrupts may be so."""
+    vmp, seen, now = s.vmp[s.vcpu[v].vm], s.ipi[v], s.world[0].now
+    for u in range(vmp.first, vmp.first + vmp.vcpus):
+        if waits_for(s, u, v) and (seen.senders >> ((u - vmp.first) % SENDER_BITS)) & 1 == 0:
+            return False
+    return (seen.senders != 0) == handling and 0 <= seen.pending_since <= now
+
+
+@called
 def places_interrupts(s, m):
     """Whether each interrupt of a VM has a sender that waits for it and a receiver that serves it next, or is at it."""
     vmp = s.vmp[m]
@@ -235,7 +246,7 @@ def places_interrupts(s, m):
         handling = guest.phase >= HANDLING
         if waits_for(s, v, v) or own.missing != missing or (senders > 0) != handling:
             return False
-        if vcpu.pending != (handling and s.par[0].ipi_visible != 0):
+        if s.par[0].ipis_seen > 0 and not sees_interrupts(s, v, handling):
             return False
         if missing > 0 and (guest.phase & BENEATH != ACKS or vcpu.state == DONE):
             return False

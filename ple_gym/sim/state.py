@@ -68,7 +68,7 @@ TRACE_WIDTH = 5
 #: Parts of a lane's row, in their order; `description.lane_sections` says how long each of them is.
 SECTIONS = (
     "world", "vm", "memory", "pcpu", "host_world", "host_vm", "host_pcpu", "clock", "vcpu", "host_vcpu", "guest",
-    "lock", "thread", "interrupts", "unanswered", "queue",
+    "lock", "thread", "interrupts", "unanswered", "ipi", "queue",
 )  # fmt: skip
 
 # --- what all lanes share: the scenario as integers ------------------------------------------------------------------
@@ -102,7 +102,7 @@ PARAMETERS = np.dtype(
         ("noise_rate_hz", "i8"), ("noise_burst", "i8"), ("noise_cap_permille", "i8"), ("noise_level_table", "i8"),
         ("limit", "i8"),  # simulated-time cap, cycles
         ("senders", "i8"),  # words of a set of vCPUs of one VM, where a program sends interrupts (7.10); 0: none does
-        ("ipi_visible", "i8"),  # whether the hypervisor sees interrupts that are pending
+        ("ipis_seen", "i8"),  # vCPUs whose interrupts the hypervisor sees: all, or none
     ],
     align=True,
 )  # fmt: skip
@@ -232,8 +232,7 @@ _VCPU = np.dtype(
     [
         ("state", "u1"), ("left_by", "u1"), ("left_kernel", "u1"), ("moving", "u1"), ("pcpu", "u4"),  # look
         ("ples", "i4"), ("pc_class", "u4"),  # exits
-        ("vm", "u2"), ("hint", "u1"),  # hint: what the last one at it did
-        ("pending", "u1"),  # whether it has interrupts to serve, as far as the hypervisor sees them
+        ("vm", "u2"), ("hint", "u1"), ("pad0", "u1"),  # hint: what the last one at it did
         ("last_pcpu", "u4"), ("dispatches", "i4"),
         ("window", "u4"),  # its window, cycles, or its count of PAUSEs (8.4)
         ("first_ple", "i8"), ("last_ple", "i8"), ("cpu_at_ple", "i8"),  # since its last progress, like ples
@@ -292,6 +291,16 @@ INTERRUPTS = np.dtype(
     align=True,
 )  # fmt: skip
 
+#: What the hypervisor knows of a vCPU's interrupts, where it sees them (7.10).
+IPI = np.dtype(
+    [
+        ("senders", "i8"),  # of those that it has to serve, bit n % 62: sender n of the VM; 0: it has none
+        ("pending_since", "i8"),  # when the first of these came; the last such time if it has none
+    ],
+    align=True,
+)  # fmt: skip
+SENDER_BITS = 62
+
 LOCK = np.dtype([("holder", "u4"), ("head", "u4"), ("tail", "u4"), ("vm", "u4")], align=True)  # vCPUs or NONE; its VM
 
 HISTOGRAM_BINS = 1024
@@ -337,6 +346,7 @@ class Lane(NamedTuple):
     thread: np.ndarray  # THREAD [threads]
     interrupts: np.ndarray  # INTERRUPTS [V, or 0]
     unanswered: np.ndarray  # int64 [V, senders]: bit i % 64 of word i // 64: the VM's vCPU i waits for this one
+    ipi: np.ndarray  # IPI [V, or 0]
     queue: np.ndarray  # uint16 [P, V]: runqueue of each pCPU, head first
     histogram: np.ndarray  # int32 [3, 1024]
     trace: np.ndarray  # int64 [n, 5]: ring of events for pictures (traces/)
@@ -370,6 +380,7 @@ def open_lane(host, description, row, histogram, trace, trace_rows):
         records(row, at.thread_at, at.interrupts_at, THREAD),
         records(row, at.interrupts_at, at.unanswered_at, INTERRUPTS),
         grid(row, at.unanswered_at, INT64, 8, at.vcpus, at.senders),
+        records(row, at.ipi_at, at.queue_at, IPI),
         grid(row, at.queue_at, UINT16, 2, at.pcpus, at.vcpus),
         grid(histogram, 0, INT32, 4, HISTOGRAMS, HISTOGRAM_BINS),
         grid(trace, 0, INT64, 8, trace_rows, TRACE_WIDTH),

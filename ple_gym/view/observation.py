@@ -21,7 +21,22 @@ from ple_gym.sim.guest.waits import in_line, waits_for
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import grid, records, scratch
 from ple_gym.sim.sight import sight_of
-from ple_gym.sim.state import ACKS, ADVANCING, BENEATH, BLOCKED, DECIDE, HOLD, IDLE, INF, INT8, NOISE, NONE, QUEUED, SPIN, UINT16
+from ple_gym.sim.state import (
+    ACKS,
+    ADVANCING,
+    BENEATH,
+    BLOCKED,
+    DECIDE,
+    HOLD,
+    IDLE,
+    INF,
+    INT8,
+    NOISE,
+    NONE,
+    QUEUED,
+    SPIN,
+    UINT16,
+)
 from ple_gym.sim.state import (
     FLOAT32 as FLOATS,
 )

@@ -288,7 +288,9 @@ class Guest:
                 q.guest_at = begins + w.cold + w.handler
             elif w.state is State.BLOCKED and not w.halted:
                 w.sleep_until = w.wake_at
+            w.pending_since = t
         w.unanswered.add(v)
+        w.senders.add(v.number % 62)
 
     def handler_ends(self, v: Vcpu) -> None:
         t = self.world.now
@@ -303,6 +305,7 @@ class Guest:
         if v.unanswered:
             v.handler = v.vm.ipi_handler
             return
+        v.senders.clear()
         if v.sleep_until > t:
             v.state, v.wake_at = State.BLOCKED, v.sleep_until
         elif v.phase in (Phase.SPIN, Phase.ACKS):

@@ -210,10 +210,12 @@ def strict_boost(world: World, p: Pcpu, y: Vcpu) -> int:
         if v not in siblings(world, p, y):
             continue
         if v.left_by not in (LeftBy.PREEMPTED, LeftBy.PLE) or not v.left_kernel:
-            seen = y.number % 62 in v.seen_by
-            v.seen_by.add(y.number % 62)
-            if not seen:
-                continue
+            mark = y.number % 62
+            if not (world.parameters.ipi_visible and mark in v.senders):
+                seen = mark in v.seen_by
+                v.seen_by.add(mark)
+                if not seen:
+                    continue
         if v.left_by is LeftBy.PLE:
             v.dy_eligible = not v.dy_eligible
             if v.dy_eligible:
@@ -221,6 +223,40 @@ def strict_boost(world: World, p: Pcpu, y: Vcpu) -> int:
         y.vm.last_boosted = v.number
         return v.index
     return y.index
+
+
+def ipi_aware(world: World, p: Pcpu, y: Vcpu) -> int:
+    legal, visible = siblings(world, p, y), world.parameters.ipi_visible
+    y.dy_eligible = False
+    tries, failed = 3, y
+    ring = [v for v in ring_of(y) if v in legal]
+    for relaxed in (False, True):
+        for v in ring:
+            preempted = v.left_by in (LeftBy.PREEMPTED, LeftBy.PLE)
+            if relaxed:
+                if not preempted:
+                    continue
+            else:
+                if not (visible and v.unanswered) and not (preempted and v.left_kernel):
+                    continue
+                if v.left_by is LeftBy.PLE:
+                    v.dy_eligible = not v.dy_eligible
+                    if v.dy_eligible:
+                        continue
+            if not p.queue and v.pcpu.mode is Mode.IDLE and v.pcpu.queue == [v]:
+                failed = v
+                tries -= 1
+                if tries == 0:
+                    return failed.index
+            else:
+                y.vm.last_boosted = v.number
+                return v.index
+    return failed.index
+
+
+def oldest_interrupt(world: World, p: Pcpu, y: Vcpu) -> int:
+    pending = [v for v in siblings(world, p, y) if v.unanswered and world.parameters.ipi_visible]
+    return first_of(smallest(pending, lambda v: v.pending_since), spin_age_self(world, p, y))
 
 
 def queue_head(world: World, p: Pcpu, y: Vcpu) -> int:
@@ -256,6 +292,8 @@ RULES: dict[str, Rule] = {
     "spin-age-self": spin_age_self,
     "two-patience": two_patience,
     "strict-boost": strict_boost,
+    "ipi-aware": ipi_aware,
+    "oldest-interrupt": oldest_interrupt,
     "oracle": oracle,
     "queue-head": queue_head,
 }

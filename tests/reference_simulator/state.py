@@ -89,6 +89,8 @@ class Vcpu:
     seen_by: set[int] = field(default_factory=set)  # 11: strict-boost
     unanswered: set[Vcpu] = field(default_factory=set)  # 7.10: who has interrupted it
     missing: int = 0
+    senders: set[int] = field(default_factory=set)  # what the hypervisor sees of it, as numbers mod 62
+    pending_since: int = 0
     handler: int = 0
     sleep_until: int = 0
 

@@ -29,6 +29,7 @@ from ple_gym.sim.state import (
     KERNEL,
     NONE,
     RUNNING,
+    SENDER_BITS,
     SPIN,
     SPINNING,
     TO_ALL,
@@ -75,10 +76,19 @@ def interrupt(s, v, w, t):
     s.interrupts[v].missing += 1
     world.ipis += 1
     world.ipi_events += vcpu.state != RUNNING
-    if s.par[0].ipi_visible:
-        vcpu.pending = 1
+    if s.par[0].ipis_seen > 0:
+        notice(s, own, w, t)
     if s.guest[w].phase < HANDLING:
         begin_handler(s, w, t)
+
+
+@inlined
+def notice(s, sender, w, t):
+    """The hypervisor sees that the VM's vCPU `sender` interrupts w."""
+    seen = s.ipi[w]
+    if seen.senders == 0:
+        seen.pending_since = t
+    seen.senders |= np.int64(1) << (sender % SENDER_BITS)
 
 
 @called
@@ -155,7 +165,8 @@ def end_handler(s, v, t):
     if next_sender(s, v) != NONE:
         guest.remaining = s.program[vcpu.vm].handler
         return
-    vcpu.pending = 0
+    if s.par[0].ipis_seen > 0:
+        s.ipi[v].senders = 0
     guest.phase &= BENEATH
     guest.remaining = own.put_off
     if own.sleep_until > t:
