@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from experiments.answer import published
+from experiments.answer.field import change as change_of_throughput
+from experiments.answer.field import sides
 from experiments.answer.remedies import BALLOONING, NONE, STRICT, WORLDS, Cell
 from experiments.lab.tables import committed
 from experiments.pages import findings_on_guests
@@ -32,6 +35,33 @@ def test_these_shorten_the_work(place: str, remedy: str) -> None:
 def test_balance_scheduling_mends_less_than_co_scheduling(place: str) -> None:
     together = STRICT if place == "Busy4 twice" else "relaxed co-scheduling, 3 ms"
     assert change(place, "balance scheduling").mean > change(place, together).mean
+
+
+@pytest.mark.parametrize("every_us", published.EVERY_US)
+def test_to_see_interrupts_or_to_look_twice_gains_from_three_vms_on(every_us: int) -> None:
+    gains = {
+        key: change_of_throughput(committed("published"), one) for key, one in published.AWARENESS[every_us].items()
+    }
+    for vms in (3, 4):
+        for way in (published.BLIND, published.BOTH, published.SEEING):
+            low = gains[way, vms].low
+            assert low is not None and low > 10, (way, vms)
+        assert abs(gains[published.AWARE, vms].mean) < 0.5, "it is no better than who sees interrupts"
+    for way in (published.BLIND, published.BOTH, published.SEEING):
+        assert -1 < gains[way, 2].mean < 3 and gains[way, 2].mean < gains[way, 4].mean, "not as published"
+
+
+def test_at_twice_the_vcpus_little_is_lost_and_at_four_times_half() -> None:
+    for every_us in published.EVERY_US:
+        for vms, least, most in ((2, 0.97, 1.0), (4, 0.4, 0.6)):
+            base, _ = sides(committed("published"), published.AWARENESS[every_us][published.BLIND, vms])
+            assert least < float(published.throughput(base).mean()) / 16 < most
+
+
+@pytest.mark.parametrize(("every_us", "least"), [(110, 70), (1350, 95)])
+def test_strict_boost_avoids_exits(every_us: int, least: float) -> None:
+    base, strict = sides(committed("published"), published.STRICT[every_us])
+    assert 100 * (1 - strict["exits"].sum() / base["exits"].sum()) > least
 
 
 @pytest.mark.parametrize("place", ["Busy8", "Busy4 twice"])

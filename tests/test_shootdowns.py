@@ -20,6 +20,7 @@ from test_programs import FREE, makespan
 from test_states import flaw, signed
 from worlds import MORE, affordable, contended_scenarios, fitted, programs, scenarios, under_fair
 
+from experiments.lab.field import FIELD
 from ple_gym.lanes import Lanes
 from ple_gym.scenario import Host, Limit, Scenario, ScenarioError, Vm
 from ple_gym.scenario.program import parse
@@ -204,6 +205,19 @@ def test_each_interrupt_costs_one_handler_whatever_is_decided() -> None:
             assert totals["finished"] and totals["ipis"] > 0
             useful.add(totals["cycles"]["useful"] - HANDLER * totals["ipis"])
     assert len(useful) == 1
+
+
+def test_a_shootdown_beside_another_vm_waits_for_a_slice_or_for_the_rule() -> None:
+    """Who resumes spins until the receivers' turns come; who runs them has all answers at once."""
+    scenario = FIELD["FieldShoot8x4-1350us"].with_overrides(
+        {"guest.count": 2, "host.scheduler": "fair", "host.ipi_visible": True, "limit.simulated_s": 0.3}
+    )
+    median = {}
+    for rule in ("continue", "kvm-6.18", "ipi-aware"):
+        found = tr.acknowledgements(traced(scenario, rule, 1, events=1_000_000)[1])
+        median[rule] = np.median(found[:, 2] - found[:, 1]) * 1e6 / scenario.host.tsc_hz
+    assert median["continue"] > 1000
+    assert max(median["kvm-6.18"], median["ipi-aware"]) < 10
 
 
 def test_who_is_seen_to_have_an_interrupt_is_boosted_in_user_mode() -> None:

@@ -89,6 +89,25 @@ def ticket() -> Scenario:
     return alike(Scenario(name="FieldTicket8", host=host, limit=Limit(simulated_s=1.0), guest=guest), 2)
 
 
+def shootdown(vcpus: int, vms: int, every_us: int) -> Scenario:
+    """Effects that were published of guests that flush the TLBs of all siblings: VMs as large as the machine.
+
+    Each vCPU does so every `every_us` of work: 1350 us is that of ebizzy -m, which maps and unmaps memory for each
+    record (16-vCPU VMs, 710 to 775 records/s per vCPU; an upper bound, for not every record reaches every vCPU);
+    110 us is assumed.
+    """
+    work = every_us * 2670
+    guest = Vm(
+        vcpus=vcpus,
+        locks=0,
+        transactions=0,
+        count=vms,
+        program=f"compute exponential {work} kernel 0.3; ipi all",
+    )
+    host = Host(pcpus=vcpus)
+    return Scenario(name=f"FieldShoot{vcpus}x{vms}-{every_us}us", host=host, limit=Limit(simulated_s=1.0), guest=guest)
+
+
 def one_to_one() -> Scenario:
     """F11: two VMs of 32 vCPUs on 64 pCPUs, each vCPU pinned to a pCPU of its own."""
     return alike(
@@ -141,6 +160,8 @@ FIELD: Mapping[str, Scenario] = {
         *(large(vms, load) for load in ("medium", "heavy") for vms in (1, 2, 3, 4)),
         *(large(vms, "mild") for vms in (1, 2)),
         ticket(),
+        *(shootdown(16, vms, every_us) for every_us in (110, 1350) for vms in (1, 2, 3, 4)),
+        *(shootdown(8, 4, every_us) for every_us in (110, 1350)),
         one_to_one(),
         web(),
         *(firmware(vcpus) for vcpus in (8, 16, 32)),
