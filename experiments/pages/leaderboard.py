@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ple_gym.rules import RULES
 PAGE = DOCS / "leaderboard.md"
 NEEDS = ("leaderboard", "transfer", "information")
 
+VERDICTS = ("clearly faster", "not clearly either", "clearly slower")
 INTRODUCTION = Path(__file__).with_name("leaderboard.in.md")
 
 
@@ -37,7 +39,8 @@ def page(tables: Mapping[str, Table]) -> str:
     board = tables["leaderboard"]
     introduction = INTRODUCTION.read_text(encoding="utf-8")
     short, rare = (len(leaderboard.test_seeds(place)) for place in ("Storm", *leaderboard.RARE[:1]))
-    lines = [introduction.format(seeds=short, rare=rare, first=f"{min(board['seed']):,}")]
+    winners = "\n".join(_winners(board))
+    lines = [introduction.format(winners=winners, seeds=short, rare=rare, first=f"{min(board['seed']):,}")]
     lines += ["![Every row against the best rule](../experiments/results/leaderboard.png)", ""]
     quick = leaderboard.checks(board)[0]
     lines += [f"Quick start (`make train`): {quick.metric}: **{quick.value}**; wanted: {quick.band}.", ""]
@@ -52,6 +55,50 @@ def page(tables: Mapping[str, Table]) -> str:
     lines += [*_table(information.compared(tables["information"])), ""]
     lines += ["## The trainings", "", *_trainings(trainings.ALL)]
     return "\n".join(lines) + "\n"
+
+
+def _winners(board: Table) -> list[str]:
+    """Who won: a sentence that counts, and a line per world."""
+    lines, verdicts, won, most = [], [], Counter(), 0.0
+    for place in leaderboard.PLACES:
+        here = leaderboard.compared(board, place)
+        rows = {row.policy: row for row in here.rows()}
+        learner = min(
+            (row for row in rows.values() if row.policy not in RULES), key=lambda row: (row.capped, row.makespan_s.mean)
+        )
+        best = rows[str(here.best_rule)]
+        won[best.policy] += 1
+        verdicts.append(_verdict(learner.best_ratio))
+        most = max(most, 0.0 if learner.best_ratio is None else -100 * np.expm1(learner.best_ratio.mean))
+        lines.append(
+            [
+                place,
+                f"`{best.policy}`",
+                trained.percent(best.log_ratio),
+                f"`{learner.policy}`",
+                trained.percent(learner.best_ratio),
+                trained.percent(rows["oracle"].best_ratio),
+            ]
+        )
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS)
+    rules = ", ".join(f"`{rule}` ({count})" for rule, count in won.most_common())
+    heads = ("world", "best rule", "it against the host", "best learner", "it against the best rule", "the oracle")
+    return [
+        f"**No learner beats the best rule of a hypervisor by more than {most:.1f} %.** That rule is one of these, on so",
+        f"many of {len(lines)} worlds: {rules}. Against it the best learner",
+        f"of a world is: {counts}.",
+        "",
+        *_markdown(heads, lines, left=1),
+        "",
+        "*Clearly*: the whole interval says so. The oracle knows who holds the lock and who is next.",
+    ]
+
+
+def _verdict(ratio: Estimate | None) -> str:
+    """What an interval of the logarithm of two makespans says."""
+    if ratio is None or ratio.low is None or ratio.high is None or ratio.low <= 0 <= ratio.high:
+        return VERDICTS[1]
+    return VERDICTS[0] if ratio.high < 0 else VERDICTS[2]
 
 
 def _absent(place: str) -> list[str]:
