@@ -178,7 +178,7 @@ def test_whoever_waits_is_waited_for(scenario: Scenario, seed: int, rule: str) -
             break
         assert flaw(m.lanes) == ""
         late = [waiting_for(m, u) for u in range(m.lanes.vcpus)]
-        handling = m.guest["phase"] >= state.HANDLING
+        handling = m.guest["phase"] < 0
         assert set(np.flatnonzero(handling)) == {v for those in late for v in those}
         assert m.lanes.section("interrupts")[0]["missing"].tolist() == [len(those) for those in late]
         waits = (m.guest["phase"] & state.BENEATH) == state.ACKS
@@ -247,7 +247,7 @@ def test_who_is_seen_to_have_an_interrupt_is_boosted_in_user_mode() -> None:
         ("interrupts", "sleep_until", 2**60),
         ("guest", "phase", state.SPIN),
         ("guest", "phase", state.HANDLING),
-        ("guest", "phase", 200),
+        ("guest", "phase", 100),
         ("ipi", "senders", 1),
         ("ipi", "senders", -1),
         ("ipi", "pending_since", -1),
@@ -321,7 +321,7 @@ HAPPENS = {
 def test_random_interrupts_are_as_the_reference_has_them() -> None:
     happened: Counter[str] = Counter()
 
-    @settings(max_examples=(250 if JIT_ENABLED else 30) * MORE)
+    @settings(max_examples=(400 if JIT_ENABLED else 30) * MORE)
     @given(worlds_of_interrupts(), rules, seeds)
     def run(scenario: Scenario, rule: str, seed: int) -> None:
         rule = fitting(rule, scenario)
@@ -333,10 +333,10 @@ def test_random_interrupts_are_as_the_reference_has_them() -> None:
         totals = lanes.totals(0)
         assert totals == noted.run(rule)
         if not totals["finished"]:
-            handling = lanes.guest["phase"][0] >= state.HANDLING
+            handling = lanes.guest["phase"][0] < 0
             assert handling.tolist() == [bool(v.unanswered) for v in noted.vcpus]
         happened.update(noted.happened)
 
     run()
     if JIT_ENABLED:
-        assert not HAPPENS - happened.keys()
+        assert not HAPPENS - happened.keys(), (HAPPENS - happened.keys(), happened)

@@ -84,9 +84,9 @@ def _winners(board: Table) -> list[str]:
     rules = ", ".join(f"`{rule}` ({count})" for rule, count in won.most_common())
     heads = ("world", "best rule", "it against the host", "best learner", "it against the best rule", "the oracle")
     return [
-        f"**No learner beats the best rule of a hypervisor by more than {most:.1f} %.** That rule is one of these, on so",
-        f"many of {len(lines)} worlds: {rules}. Against it the best learner",
-        f"of a world is: {counts}.",
+        f"**No learner beats the best rule of a hypervisor by more than {most:.1f} %.** That rule is one of these,",
+        f"on so many of {len(lines)} worlds: {rules}. Against it",
+        f"the best learner of a world is: {counts}.",
         "",
         *_markdown(heads, lines, left=1),
         "",

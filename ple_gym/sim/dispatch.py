@@ -21,7 +21,6 @@ from ple_gym.sim.state import (
     DISPATCH_EXITS,
     DONE,
     GUEST,
-    HANDLING,
     HINT_IGNORED,
     HINT_WON,
     IDLE,
@@ -82,7 +81,7 @@ def leave(s, p, v, t, why):
         world.lhp_events += 1
     if waits_in_line(s, v) and available(s, v):
         world.lwp_events += 1
-    if phase >= HANDLING:
+    if phase < 0:
         world.ipi_events += 1
     note(s, t, STOPPED, p, v, NONE)
 

@@ -12,7 +12,7 @@ from ple_gym.sim.guest.locks import lose_attempt, out_of_patience, park, try_loc
 from ple_gym.sim.guest.program import draw_section, take_transaction
 from ple_gym.sim.guest.running import begin_transaction, next_steps, run_on, spin_ends, work_ends
 from ple_gym.sim.guest.threads import end_of_sleep, keep, line_up
-from ple_gym.sim.guest.waits import available, blocker
+from ple_gym.sim.guest.waits import available, must_answer
 from ple_gym.sim.host.runqueue import put
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.metrics import note, settle
@@ -39,7 +39,6 @@ from ple_gym.sim.state import (
     SLEEPING,
     SLEPT,
     SPIN,
-    SPINNING,
     THREAD_DONE,
     TIMED_OUT,
     USER,
@@ -217,8 +216,9 @@ def queue_at_start(s, v, host):
 @inlined
 def leave_spin(s, p, v, t, notified):
     """v, which spins on p, exits to the hypervisor: a decision is due (8.3)."""
-    record_exit(s, p, v, t, notified, blocker(s, v))
-    note(s, t, EXITED, p, v, s.guest[v].lock if s.guest[v].phase == SPIN else NONE)
+    lock = s.guest[v].lock if s.guest[v].phase == SPIN else NONE
+    record_exit(s, p, v, t, notified, lock, s.lock[lock].holder if lock != NONE else must_answer(s, v))
+    note(s, t, EXITED, p, v, lock)
     s.world[0].deciding = p
     s.world[0].status = DECIDE
 
@@ -237,7 +237,7 @@ def guest_event(s, p, t):
     """The next event of p's guest (7.4). Returns whether p must reschedule; sets status DECIDE for a spin's exit."""
     v = s.pcpu[p].current
     guest = s.guest[v]
-    if guest.phase & SPINNING != SPIN:
+    if guest.phase < SPIN:
         kicked = work_ends(s, v, t)
     elif guest.attempt_at <= t:
         if guest.phase == SPIN and not available(s, v):  # a poller: somebody was faster

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.state import GUEST, HISTOGRAM_BINS, NOISE, NONE, SPIN, SPINNING
+from ple_gym.sim.state import GUEST, HISTOGRAM_BINS, NOISE, NONE, SPIN
 
 
 @inlined
@@ -33,7 +33,7 @@ def settle(s, p, t):
         vcpu = s.vcpu[v]
         guest = s.guest[v]
         vcpu.cpu_time += d
-        if guest.phase & SPINNING == SPIN:
+        if guest.phase >= SPIN:
             world.cycles_spin += d
             guest.halt_left -= d
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.state import ACKS, INF, NONE, PLE_WINDOW, RUNNING, SPIN
+from ple_gym.sim.state import ACKS, INF, NONE, PLE_WINDOW, RUNNING
 
 
 @inlined
@@ -48,10 +48,10 @@ def loop_ends(s, v, t):
 
 
 @inlined
-def record_exit(s, p, v, t, notified, holder):
+def record_exit(s, p, v, t, notified, lock, holder):
     """Count v's exit on p at t, and update what the hypervisor believes about its progress (sections 8.3 and 8.5).
 
-    `holder`: whom v waits for, or NONE.
+    lock, holder: what v spins on, and whom it waits for; or NONE.
     """
     world = s.world[0]
     guest = s.guest[v]
@@ -74,12 +74,8 @@ def record_exit(s, p, v, t, notified, holder):
     vcpu.cpu_at_ple = vcpu.cpu_time
     if s.par[0].window_grow > 0:
         grow_window(s, vcpu, not notified)
-    if guest.phase == SPIN:
-        guest.exit_lock = guest.lock
-        vcpu.pc_class = (guest.lock - program.first_lock) % program.pc_classes
-    else:
-        guest.exit_lock = NONE
-        vcpu.pc_class = program.pc_classes
+    guest.exit_lock = lock
+    vcpu.pc_class = (lock - program.first_lock) % program.pc_classes if lock != NONE else program.pc_classes
 
 
 # --- a window of each vCPU's own (8.4) --------------------------------------------------------------------------------

@@ -28,7 +28,6 @@ from ple_gym.sim.state import (
     DONE,
     FIRST,
     GUEST,
-    HANDLING,
     HINT_WON,
     HOLD,
     INF,
@@ -47,7 +46,6 @@ from ple_gym.sim.state import (
     SENDER_BITS,
     SLEEPING,
     SPIN,
-    SPINNING,
     STORM,
     TAKE,
     THREAD_DONE,
@@ -129,9 +127,9 @@ def indices(s):
                 return VCPU
             if vcpu.ples < 0 or vcpu.ples > events + 1 or guest.acquire_exits < 0 or guest.acquire_exits > events:
                 return VCPU
-            if guest.lock >= max(1, par.locks) or (guest.phase > HOLD and program.handler == 0):
+            if guest.lock >= max(1, par.locks) or ((guest.phase < 0 or guest.phase > SPIN) and program.handler == 0):
                 return VCPU
-            if guest.phase >= 2 * HANDLING or (guest.phase & BENEATH > HOLD and guest.phase & BENEATH != ACKS):
+            if guest.phase & BENEATH > ACKS:
                 return VCPU
             if guest.node > KICKED or guest.ahead >= par.vcpus:
                 return VCPU
@@ -169,7 +167,12 @@ def numbers_threads(s, m):
             return False
     for i in range(first, first + count):
         thread = s.thread[i]
-        if thread.place > THREAD_DONE or thread.phase > KERNEL or not one_of(thread.vcpu, vmp.first, vmp.vcpus):
+        if (
+            thread.place > THREAD_DONE
+            or thread.phase < USER
+            or thread.phase > KERNEL
+            or not one_of(thread.vcpu, vmp.first, vmp.vcpus)
+        ):
             return False
         if thread.next != NONE and not one_of(thread.next, first, count):
             return False
@@ -243,7 +246,7 @@ def places_interrupts(s, m):
         for i in range(vmp.vcpus, 64 * s.par[0].senders):
             if (s.unanswered[v, i // 64] >> (i % 64)) & 1 != 0:
                 return False
-        handling = guest.phase >= HANDLING
+        handling = guest.phase < 0
         if waits_for(s, v, v) or own.missing != missing or (senders > 0) != handling:
             return False
         if s.par[0].ipis_seen > 0 and not sees_interrupts(s, v, handling):
@@ -315,7 +318,7 @@ def runs_backwards(s, p):
         return True
     if pcpu.mode == GUEST:
         guest = s.guest[pcpu.current]
-        if guest.phase & SPINNING != SPIN and clock.guest_at != max(now, pcpu.entry) + guest.cold + guest.remaining:
+        if guest.phase < SPIN and clock.guest_at != max(now, pcpu.entry) + guest.cold + guest.remaining:
             return True
     elif clock.guest_at != INF:
         return True
@@ -364,7 +367,7 @@ def places(s):
                 return RUNQUEUE
             seen[0, np.int64(v)] = 1
     asker = s.pcpu[world.deciding].current
-    if asker == NONE or s.guest[asker].phase & SPINNING != SPIN or world.period_at < world.now:
+    if asker == NONE or s.guest[asker].phase < SPIN or world.period_at < world.now:
         return RUN
     soonest = INF
     for m in range(par.vms):
@@ -385,7 +388,7 @@ def places(s):
                 return VCPU
             if guest.ple_used < 0 or guest.ple_used > world.now + world.events + 1:
                 return VCPU
-            if vcpu.state != DONE and guest.phase & SPINNING == SPIN and spins_backwards(s, np.uint32(i)):
+            if vcpu.state != DONE and guest.phase >= SPIN and spins_backwards(s, np.uint32(i)):
                 return VCPU
             soonest = min(soonest, guest.wake_at)
             ours = guest.lock >= program.first_lock and guest.lock < program.first_lock + program.locks

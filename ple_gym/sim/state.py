@@ -33,10 +33,10 @@ IDLE, GUEST, NOISE, POLLING = 0, 1, 2, 3
 WAITING, PENDING, BURSTING = 0, 1, 2
 # vCPU states
 RUNNING, QUEUED, BLOCKED, DONE = 0, 1, 2, 3
-# guest phases; ACKS: it spins for acknowledgements; with HANDLING it runs a handler before it goes on with the phase
-USER, KERNEL, SPIN, HOLD, ACKS, HANDLING = 0, 1, 2, 3, 6, 8
-BENEATH = 7  # mask: the phase whatever it handles
-SPINNING = 11  # mask: what is left is SPIN of whoever spins now, for a lock or for acknowledgements
+# guest phases; from SPIN on it spins, for a lock or acknowledgements; below 0 it runs a handler, and goes on with the
+# phase beneath after that
+USER, KERNEL, HOLD, SPIN, ACKS = 0, 1, 2, 3, 4
+HANDLING, BENEATH = -128, 127  # sign of a phase; mask: the phase whatever it handles
 # steps of a program
 COMPUTE, TAKE, UNLOCK, BLOCK, JUMP, SEND = 0, 1, 2, 3, 4, 5
 MOST_STEPS = np.int64(1024)  # that a transaction executes
@@ -256,7 +256,7 @@ VCPU = np.dtype(
 #: What only the guest knows of a vCPU.
 VCPU_GUEST = np.dtype(
     [
-        ("phase", "u1"), ("halted", "u1"),
+        ("phase", "i1"), ("halted", "u1"),
         ("node", "u1"), ("step", "u1"),  # how it waits for a PV lock (7.7); of its program the next step (7.9)
         ("lock", "u4"), ("exit_lock", "u4"), ("next_waiter", "u4"), ("section", "i4"),  # locks: global numbers
         ("ahead", "u4"),  # who stood before it when it began to queue (7.7)
@@ -274,7 +274,7 @@ VCPU_GUEST = np.dtype(
 #: A thread of a VM that has more of them than vCPUs. What it is doing stands here while it is on no vCPU.
 THREAD = np.dtype(
     [
-        ("place", "u1"), ("phase", "u1"), ("pad0", "u2"),
+        ("place", "u1"), ("phase", "i1"), ("pad0", "u2"),
         ("vcpu", "u4"), ("next", "u4"), ("section", "i4"),  # where it runs or ran last; who is ready after it, or NONE
         ("transaction", "i8"), ("remaining", "i8"), ("wake_at", "i8"),
     ],

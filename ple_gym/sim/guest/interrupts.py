@@ -31,7 +31,6 @@ from ple_gym.sim.state import (
     RUNNING,
     SENDER_BITS,
     SPIN,
-    SPINNING,
     TO_ALL,
     TO_RUNNING,
 )
@@ -78,7 +77,7 @@ def interrupt(s, v, w, t):
     world.ipi_events += vcpu.state != RUNNING
     if s.par[0].ipis_seen > 0:
         notice(s, own, w, t)
-    if s.guest[w].phase < HANDLING:
+    if s.guest[w].phase >= 0:
         begin_handler(s, w, t)
 
 
@@ -131,7 +130,7 @@ def begin_handler(s, w, t):
     if vcpu.state == RUNNING:
         settle(s, vcpu.pcpu, t)
         begins = max(t, s.pcpu[vcpu.pcpu].entry)
-        if guest.phase & SPINNING == SPIN:
+        if guest.phase >= SPIN:
             loop_ends(s, w, begins)
     elif vcpu.state == BLOCKED and guest.halted == 0:
         own.sleep_until = guest.wake_at

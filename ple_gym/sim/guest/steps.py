@@ -20,7 +20,6 @@ from ple_gym.sim.state import (
     ACKS,
     BLOCK,
     COMPUTE,
-    HANDLING,
     HOLD,
     KERNEL,
     LAST_BACK,
@@ -49,7 +48,7 @@ def take_steps(s, v, t):
     """
     program = s.program[s.vcpu[v].vm]
     guest = s.guest[v]
-    if guest.phase >= HANDLING:
+    if guest.phase < 0:
         end_handler(s, v, t)
         return NONE
     if guest.phase == ACKS:

@@ -102,12 +102,6 @@ def must_answer(s, v):
 
 
 @inlined
-def blocker(s, v):
-    """Whom v waits for as it exits, or NONE: its lock's holder, or who has not answered."""
-    return must_answer(s, v) if s.guest[v].phase == ACKS else s.lock[s.guest[v].lock].holder
-
-
-@inlined
 def first_before(s, v):
     """The first of the line in which v stands; v itself if nobody is before it."""
     return s.lock[s.guest[v].lock].head
