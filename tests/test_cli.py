@@ -27,7 +27,10 @@ from ple_gym.scenario.builtin import SCENARIOS, load
 from ple_gym.scenario.documented import documented_toml
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("list", "show", "simulate", "compare", "table", "trace", "rules", "header", "bench", "reality", "warmup")
+COMMANDS = (
+    "list", "parameters", "show", "simulate", "compare", "table", "trace", "rules", "header", "bench", "reality",
+    "warmup",
+)  # fmt: skip
 HYPOTHETICAL = {"kvm": False, "xen-4.8": False, "spin-age": True, "two-patience": True, "oracle": True}
 PNG = b"\x89PNG"
 
@@ -63,11 +66,10 @@ def run_process(*argv: str) -> subprocess.CompletedProcess[str]:
 
 def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     listed = document(capsys, "list", "--json", "-")
-    assert set(listed) == {"scenarios", "policies", "parameters"}
+    assert set(listed) == {"scenarios", "policies"}
     assert [one["id"] for one in listed["scenarios"]] == [f"PLE/{name}-v0" for name in SCENARIOS]
     assert [one["name"] for one in listed["policies"]] == [*RULES, *learned_names()]
     assert {one["information"] for one in listed["policies"]} <= set(LEVELS)
-    assert [one["name"] for one in listed["parameters"]] == list(describe_parameters())
     described = {"id", "suite", "pcpus", "vcpus", "description"}
     assert all(set(one) == described for one in listed["scenarios"])
     described = {"name", "summary", "information", "reads", "actuator", "source"}
@@ -91,10 +93,6 @@ def test_every_name_that_is_listed_can_be_passed(capsys: pytest.CaptureFixture[s
         assert load_compiled(policy["name"]).information == policy["information"]
     for scenario in listed["scenarios"]:
         assert load(scenario["id"]).host.pcpus == scenario["pcpus"]
-    parameters = Scenario().parameters()
-    for parameter in listed["parameters"]:
-        assert parameters[parameter["name"]] == parameter["default"]
-        Scenario().with_overrides({parameter["name"]: str(parameter["default"]).lower()})
 
 
 def test_list_as_tables(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,10 +100,27 @@ def test_list_as_tables(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert all(name in out for name in (*SCENARIOS, *RULES, *learned_names()))
     assert out.isascii()
-    assert cli.main(["list", "--parameters"]) == 0
+
+
+def test_all_parameters_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["parameters"]) == 0
     out = capsys.readouterr().out
     assert all(name in out and allowed.split()[0] in out for name, (allowed, _) in describe_parameters().items())
     assert out.isascii()
+    listed = document(capsys, "parameters", "--json", "-")["parameters"]
+    assert [one["name"] for one in listed] == list(describe_parameters())
+    for one in listed:
+        assert one["default"] == Scenario().parameters()[one["name"]]
+        assert (one["allowed"], one["help"]) == describe_parameters()[one["name"]]
+        Scenario().with_overrides({one["name"]: str(one["default"]).lower()})
+
+
+def test_parameters_are_asked_for_by_group_or_name(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = document(capsys, "parameters", "ple", "neighbours.3.locks", "name", "--json", "-")["parameters"]
+    ple = [f"ple.{field}" for field in ("kind", "gap", "window", "count", "window_grow", "window_shrink", "window_max")]
+    assert [one["name"] for one in listed] == ["name", *ple, "guest.locks"]
+    guest = [name for name in describe_parameters() if name.startswith("guest.")]
+    assert [one["name"] for one in document(capsys, "parameters", "neighbours", "--json", "-")["parameters"]] == guest
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -303,7 +318,7 @@ TINY = ("simulate", "Tiny", "--policy", "kvm")
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ((), "Expected one of {list, show, simulate"),
+        ((), "Expected one of {list, parameters, show, simulate"),
         (("nothing",), "Unrecognized options: nothing"),
         (("simulate",), "Missing from ple-gym simulate: SCENARIO"),
         ((*TINY, "--polcy", "kvm"), "Unrecognized options: --polcy"),
@@ -315,6 +330,8 @@ TINY = ("simulate", "Tiny", "--policy", "kvm")
         ((*TINY, "--seeds", "5:5"), "seeds = '5:5': must be"),
         ((*TINY, "--seeds", "-1:4"), "seeds = '-1:4': must be"),
         ((*TINY, "--set", "host.pcpu=2"), "unknown parameter 'host.pcpu'; did you mean 'host.pcpus'?"),
+        (("parameters", "windo"), "unknown parameter 'windo'; did you mean 'ple.window'?"),
+        (("parameters", ""), "Error parsing"),
         ((*TINY, "--set", "host.pcpus=none"), "host.pcpus = 'none': must be a whole number, 1..256"),
         ((*TINY, "--set", "host.pcpus"), "--set host.pcpus: must be NAME=VALUE"),
         ((*TINY, "--set", "host.pcpus=1", "--set", "host.pcpus=2"), "--set host.pcpus=2: host.pcpus is set twice"),

@@ -1,4 +1,4 @@
-"""The commands `ple-gym list | show | simulate | compare | table | trace | rules | header | bench | ...`.
+"""The commands `ple-gym list | parameters | show | simulate | compare | table | trace | rules | header | ...`.
 
 Results go to stdout, or to stderr while `--json -` has stdout; progress and messages go to stderr. Exit codes: 0, 2 for
 whatever the user can put right (one line says what), 130 after Ctrl-C.
@@ -49,7 +49,7 @@ from ple_gym.rules import RULES, Rule
 from ple_gym.rules.documented import rules_page
 from ple_gym.rules.header import c_header
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, load
-from ple_gym.scenario.documented import documented_toml
+from ple_gym.scenario.documented import documented_toml, parameters_named
 from ple_gym.scenario.model import Scenario, describe_parameters
 from ple_gym.traces.writers import WRITERS, writer_of
 
@@ -125,25 +125,44 @@ Threads: TypeAlias = Annotated[int, arg(metavar="N", help="worker threads; 0: on
 
 @dataclass(frozen=True)
 class List:
-    """List the scenarios and the policies, or the parameters of scenarios.
+    """List the scenarios and the policies.
 
     Example: ple-gym list --json -
     """
 
-    parameters: Annotated[bool, arg(help="the parameters that --set and a scenario's file can change")] = False
     json_file: JsonFile = ""
 
     def run(self, argv: Sequence[str]) -> None:
         """Print the tables."""
         check_writable(self.json_file)
         console = console_for(self.json_file)
-        if self.parameters:
-            console.print(parameter_table())
-        else:
-            console.print(scenario_table())
-            console.print()
-            console.print(policy_table())
+        console.print(scenario_table())
+        console.print()
+        console.print(policy_table())
         write_json(self.json_file, _catalogue, argv)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """List the parameters of scenarios, which --set and a scenario's file can change, and what is allowed.
+
+    Example: ple-gym parameters ple host.ratelimit_us
+    """
+
+    names: Annotated[
+        tuple[str, ...],
+        Positional,
+        _names("NAME ..."),
+        arg(help="groups (host, ple, guest) or parameters", help_behavior_hint="(default: all)"),
+    ] = ()
+    json_file: JsonFile = ""
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Print the table."""
+        check_writable(self.json_file)
+        names = parameters_named(self.names)
+        console_for(self.json_file).print(parameter_table(names))
+        write_json(self.json_file, lambda: {"parameters": _described(names)}, argv)
 
 
 @dataclass(frozen=True)
@@ -404,6 +423,7 @@ class Warmup:
 
 Command: TypeAlias = (
     Annotated[List, subcommand(name="list")]
+    | Annotated[Parameters, subcommand(name="parameters")]
     | Annotated[Show, subcommand(name="show")]
     | Annotated[Simulate, subcommand(name="simulate")]
     | Annotated[Compare, subcommand(name="compare")]
@@ -466,7 +486,7 @@ def _scenario(name: str, overrides: Sequence[Sequence[str]]) -> Scenario:
         changes[key] = value
     scenario = load(name)
     if scenario == Scenario():
-        _warn(f"{name}: changes no parameter: every one has its default (ple-gym list --parameters)")
+        _warn(f"{name}: changes no parameter: every one has its default (ple-gym parameters)")
     scenario = scenario.with_overrides(changes)
     for warning in scenario.warnings():
         _warn(warning)
@@ -501,7 +521,6 @@ def _warn(text: str) -> None:
 
 def _catalogue() -> dict[str, Any]:
     """What `list --json` prints."""
-    parameters, defaults = describe_parameters(), Scenario().parameters()
     return {
         "scenarios": [
             {
@@ -529,8 +548,14 @@ def _catalogue() -> dict[str, Any]:
             }
             for rule in known_policies()
         ],
-        "parameters": [
-            {"name": name, "default": defaults[name], "allowed": allowed, "help": text}
-            for name, (allowed, text) in parameters.items()
-        ],
     }
+
+
+def _described(names: Sequence[str]) -> list[dict[str, Any]]:
+    """What `parameters --json` prints."""
+    described, defaults = describe_parameters(), Scenario().parameters()
+    return [
+        {"name": name, "default": defaults[name], "allowed": allowed, "help": text}
+        for name in names
+        for allowed, text in [described[name]]
+    ]

@@ -74,15 +74,15 @@ def _parameters(policy: Compiled) -> str:
     return ",".join(f"{name}={one.default}" for name, one in own.items())
 
 
-def parameter_table() -> Grid:
-    """Every parameter of a scenario, with its default."""
-    parameters, defaults = describe_parameters(), Scenario().parameters()
+def parameter_table(names: Sequence[str]) -> Grid:
+    """These parameters of a scenario, with their defaults."""
+    described, defaults = describe_parameters(), Scenario().parameters()
     return Grid(
-        Column("parameter", list(parameters)),
+        Column("parameter", names),
         [
-            Column("default", [_default(defaults[name]) for name in parameters], prose=True),
-            Column("allowed", [allowed for allowed, _ in parameters.values()], prose=True),
-            Column("what it is", [text for _, text in parameters.values()], prose=True),
+            Column("default", [_default(defaults[name]) for name in names], prose=True),
+            Column("allowed", [described[name][0] for name in names], prose=True),
+            Column("what it is", [described[name][1] for name in names], prose=True),
         ],
     )
 
