@@ -28,8 +28,8 @@ from ple_gym.scenario.documented import documented_toml
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = (
-    "list", "parameters", "show", "simulate", "compare", "table", "trace", "rules", "header", "bench", "reality",
-    "warmup",
+    "list", "parameters", "show", "new", "simulate", "compare", "table", "trace", "rules", "header", "bench",
+    "reality", "warmup",
 )  # fmt: skip
 HYPOTHETICAL = {"kvm": False, "xen-4.8": False, "spin-age": True, "two-patience": True, "oracle": True}
 PNG = b"\x89PNG"
@@ -140,6 +140,53 @@ def test_a_scenario_that_is_shown_keeps_its_neighbours(capsys: pytest.CaptureFix
     assert Scenario.from_toml(documented_toml(many)) == many
     odd = replace(many, name='[guest] "x" # = y', description="[[neighbours]]", guest=guest)
     assert Scenario.from_toml(documented_toml(odd)) == odd
+
+
+def test_a_scenario_in_few_words_reads_back_as_itself() -> None:
+    plain, neighbour = Scenario(), Vm(vcpus=2, weight=512)
+    two = replace(SCENARIOS["Paper8"], neighbours=(Vm(), neighbour, Vm(), Vm()))
+    for scenario in (plain, two, *SCENARIOS.values()):
+        short = documented_toml(scenario, ["guest.vcpus"])
+        assert Scenario.from_toml(short) == scenario
+        assert "\nvcpus = " in short and "\nwindow = " not in short and "[limit]\n\n" not in short
+    assert documented_toml(two, []).partition("[[neighbours]]")[2].count("\n\n[[neighbours]]") == 3
+    assert "[" not in documented_toml(plain, []).partition("custom")[0]
+
+
+BOX = ("new", "box.toml", "--pcpus", "16", "--sockets", "2", "--vcpus", "12", "--vms", "2", "--locks", "8")
+
+
+def test_a_new_scenario_is_the_machine_that_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*BOX, "--neighbours", "3", "--set", "profile=zen-kvm-6.18", "guest.weight=512"]) == 0
+    assert capsys.readouterr().out.endswith("Now: ple-gym compare box.toml\n")
+    text, box = Path("box.toml").read_text(), load("box.toml")
+    assert (box.name, box.host.pcpus, box.host.sockets, box.host.scheduler) == ("box", 16, 2, "fair")
+    assert (box.guest.count, box.guest.vcpus, box.guest.locks, box.guest.weight) == (2, 12, 8, 512)
+    assert [(vm.count, vm.vcpus, vm.transactions, vm.takes_locks) for vm in box.neighbours] == [(3, 12, 0, False)]
+    work = 2 * box.guest.transactions * box.guest.sections * 100_000
+    assert work == 0.25 * 16 * 2_500_000_000
+    for name in ("host.pcpus", "ple.window", "guest.hold", "guest.weight"):
+        allowed, what = describe_parameters()[name]
+        assert f"\n# {what}: {allowed}\n{name.partition('.')[2]} = " in text
+    assert "yield_bypasses_ratelimit" not in text  # nor whatever else has its default
+
+
+def test_a_new_scenario_runs_long_enough_to_compare_policies(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["new", "box.toml"]) == 0
+    assert cli.main(["compare", "box.toml", "--policies", "host", "kvm", "--seeds", "0:2"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_new_scenario_overwrites_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("box.toml").write_text("mine")
+    assert cli.main(BOX) == 2
+    told = "ple-gym: error: box.toml: is there already, and is not written over\n"
+    assert capsys.readouterr().err == told
+    assert Path("box.toml").read_text() == "mine"
+    Path("box.toml").unlink()
+    Path("box.toml").symlink_to("nowhere")
+    assert cli.main(BOX) == 2
+    assert capsys.readouterr().err == told
 
 
 def test_simulate_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -318,7 +365,7 @@ TINY = ("simulate", "Tiny", "--policy", "kvm")
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ((), "Expected one of {list, parameters, show, simulate"),
+        ((), "Expected one of {list, parameters, show, new"),
         (("nothing",), "Unrecognized options: nothing"),
         (("simulate",), "Missing from ple-gym simulate: SCENARIO"),
         ((*TINY, "--polcy", "kvm"), "Unrecognized options: --polcy"),
@@ -351,6 +398,15 @@ TINY = ("simulate", "Tiny", "--policy", "kvm")
         (("compare", "Tiny", "--policies"), "Error parsing --policies: must be one name at least"),
         (("table", "--scenarios"), "Error parsing --scenarios: must be one name at least"),
         (("show", "Nope"), "unknown scenario 'Nope'"),
+        (("new",), "Missing from ple-gym new: FILE.toml"),
+        (("new", "box.json"), "box.json: the name must end in .toml"),
+        (("new", "no/box.toml"), "no/box.toml: cannot be written: No such file or directory"),
+        ((*BOX, "--pcpus", "0"), "host.pcpus = 0: must be 1..256"),
+        ((*BOX, "--vms", "0"), "guest.count = 0: must be 1..1024"),
+        ((*BOX, "--vcpus", "0", "--neighbours", "1"), "guest.vcpus = 0: must be 1..1024"),
+        ((*BOX, "--neighbours", "-1"), "neighbours.0.count = -1: must be 1..1024"),
+        ((*BOX, "--work-ms", "0"), "--work-ms 0: must be 1..10000"),
+        ((*BOX, "--set", "profile=none"), "unknown profile 'none'"),
         (("bench", "--fast"), "Unrecognized options: --fast"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The commands `ple-gym list | parameters | show | simulate | compare | table | trace | rules | header | ...`.
+"""The commands `ple-gym list | parameters | show | new | simulate | compare | table | trace | rules | ...`.
 
 Results go to stdout, or to stderr while `--json -` has stdout; progress and messages go to stderr. Exit codes: 0, 2 for
 whatever the user can put right (one line says what), 130 after Ctrl-C.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from tyro.conf import Positional, UseAppendAction, arg, subcommand
@@ -17,6 +18,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 import ple_gym
 from ple_gym import compilation, evaluate, progress
 from ple_gym.cli import reality
+from ple_gym.cli.new import MOST_WORK_MS, check_new, machine, write_new
 from ple_gym.cli.outputs import STDOUT, check_outputs, check_writable, console_for, write_json
 from ple_gym.cli.parsing import parse
 from ple_gym.cli.process import discard_stdout, missing_library, mistake, open_streams
@@ -178,6 +180,36 @@ class Show:
     def run(self, argv: Sequence[str]) -> None:
         """Print the file."""
         sys.stdout.write(documented_toml(_scenario(self.scenario, self.overrides)))
+
+
+@dataclass(frozen=True)
+class New:
+    """Write a scenario file of a machine, with what is most often changed; the rest takes its default.
+
+    Example: ple-gym new box.toml --pcpus 16 --vms 2 --vcpus 16 --locks 8 --set profile=zen-kvm-6.18
+    """
+
+    out: Annotated[str, Positional, _file("FILE.toml"), arg(help="the file, which must not be there yet")]
+    pcpus: Annotated[int, arg(metavar="N", help="physical CPUs")] = 4
+    sockets: Annotated[int, arg(metavar="N", help="sockets that these are spread over")] = 1
+    vms: Annotated[int, arg(metavar="N", help="VMs that are alike")] = 1
+    vcpus: Annotated[int, arg(metavar="N", help="virtual CPUs of each VM")] = 8
+    locks: Annotated[int, arg(metavar="N", help="spinlocks that the vCPUs of a VM share")] = 1
+    neighbours: Annotated[int, arg(metavar="N", help="VMs beside them, of as many vCPUs, that only compute")] = 0
+    work_ms: Annotated[int, arg(metavar="MS", help="work of the VMs, in ms of the whole machine")] = 250
+    overrides: Overrides = ()
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Write the file, say what to do with it."""
+        check_new(self.out)
+        check_writable(self.out)
+        if not 1 <= self.work_ms <= MOST_WORK_MS:
+            raise UsageError(f"--work-ms {self.work_ms}: must be 1..{MOST_WORK_MS}")
+        size = {name: getattr(self, name) for name in ("pcpus", "sockets", "vms", "vcpus", "locks", "neighbours")}
+        scenario = machine(Path(self.out).stem, size, self.work_ms, _changes(self.overrides))
+        for warning in scenario.warnings():
+            _warn(warning)
+        print(write_new(self.out, scenario))
 
 
 @dataclass(frozen=True)
@@ -425,6 +457,7 @@ Command: TypeAlias = (
     Annotated[List, subcommand(name="list")]
     | Annotated[Parameters, subcommand(name="parameters")]
     | Annotated[Show, subcommand(name="show")]
+    | Annotated[New, subcommand(name="new")]
     | Annotated[Simulate, subcommand(name="simulate")]
     | Annotated[Compare, subcommand(name="compare")]
     | Annotated[Tabulate, subcommand(name="table")]
@@ -474,6 +507,18 @@ def execute(argv: Sequence[str] | None = None) -> int:
 
 def _scenario(name: str, overrides: Sequence[Sequence[str]]) -> Scenario:
     """The scenario with its overrides; what it warns of goes to stderr."""
+    changes = _changes(overrides)
+    scenario = load(name)
+    if scenario == Scenario():
+        _warn(f"{name}: changes no parameter: every one has its default (ple-gym parameters)")
+    scenario = scenario.with_overrides(changes)
+    for warning in scenario.warnings():
+        _warn(warning)
+    return scenario
+
+
+def _changes(overrides: Sequence[Sequence[str]]) -> dict[str, object]:
+    """What --set changes, by name."""
     changes: dict[str, object] = {}
     if () in overrides:
         raise UsageError("--set: must be NAME=VALUE")
@@ -484,13 +529,7 @@ def _scenario(name: str, overrides: Sequence[Sequence[str]]) -> Scenario:
         if key in changes:
             raise UsageError(f"--set {plain(text)}: {plain(key)} is set twice")
         changes[key] = value
-    scenario = load(name)
-    if scenario == Scenario():
-        _warn(f"{name}: changes no parameter: every one has its default (ple-gym parameters)")
-    scenario = scenario.with_overrides(changes)
-    for warning in scenario.warnings():
-        _warn(warning)
-    return scenario
+    return changes
 
 
 def _policies(names: Sequence[str], timeline: str = "") -> list[tuple[str, Compiled | Agent]]:

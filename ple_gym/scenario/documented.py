@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from ple_gym.scenario.model import DEFAULT, Scenario, describe_parameters
+from ple_gym.scenario.model import DEFAULT, Scenario, Vm, describe_parameters
 from ple_gym.scenario.parameters import unknown
+
+_NEIGHBOUR = "[[neighbours]]"
+_USUAL = Scenario(neighbours=(Vm(),))
 
 
 def parameters_named(names: Sequence[str] = ()) -> list[str]:
@@ -28,26 +31,47 @@ def parameters_named(names: Sequence[str] = ()) -> list[str]:
     return [name for name in known if name in wanted]
 
 
-def documented_toml(scenario: Scenario) -> str:
+def documented_toml(scenario: Scenario, names: Collection[str] | None = None) -> str:
     """The TOML document of a scenario, with a comment above every parameter (once, where VMs share it).
+
+    names: leave out what has its default and is not one of these; all if None.
 
     It reads back as the same scenario.
     """
     described = describe_parameters()
+    usual = set() if names is None else {pair for pair in _lines(_USUAL) if pair[0] not in names}
     lines = ["# A scenario of ple_gym. What is left out takes its default: ple-gym parameters"]
-    group = explained = ""
-    for line in scenario.to_toml().splitlines():
-        if line.startswith("["):
-            group = line.strip("[]")
-            if line == "[[neighbours]]" != explained:
-                lines += ["# Another VM; its parameters are those of [guest]. Each VM has such a table.", line]
-                explained = line
-                continue
-        elif line and group != "neighbours":
-            name = line.partition(" = ")[0]
-            allowed, text = described[f"{group}.{name}" if group else name]
+    head, explained = "", set[str]()
+    for name, line in _lines(scenario):
+        if not name and line == _NEIGHBOUR:  # also one in which nothing is to be said is a VM
+            note = "# Another VM; its parameters are those of [guest]. Each VM has such a table."
+            lines += ["", *([note] if line not in explained else []), line]
+            explained.add(line)
+            head = ""
+        elif not name:
+            head = line
+        if not name or (name, line) in usual:
+            continue
+        if head:
+            lines += ["", head]
+            head = ""
+        known = name.replace("neighbours.", "guest.")
+        if known not in explained:
+            allowed, text = described[known]
             lines.append(f"# {text}: {allowed}")
-            if f"{group}.{name}" == "decision.actuator" and scenario.decision.actuator == DEFAULT:
-                line += f"  # here {scenario.actuator}"
+            explained.add(known)
+        if name == "decision.actuator" and scenario.decision.actuator == DEFAULT:
+            line += f"  # here {scenario.actuator}"
         lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def _lines(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Each line of its TOML document with the parameter it sets, `neighbours.vcpus` of any; empty for heads."""
+    group = ""
+    for line in scenario.to_toml().splitlines():
+        if line.startswith("["):
+            group = f"{line.strip('[]')}."
+            yield "", line
+        elif line:
+            yield f"{group}{line.partition(' = ')[0]}", line
