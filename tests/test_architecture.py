@@ -36,6 +36,7 @@ UPWARD = {
     },
     Import("ple_gym.evaluate.tables", "ple_gym.bench", TYPES): "all tables are made in one place, that of bench too",
     Import("ple_gym.adapters.minari", "ple_gym"): "a data set notes the version",
+    Import("ple_gym.provenance", "ple_gym"): "every document notes the version",
     Import("ple_gym.adapters.rllib", "ple_gym"): "RLlib's workers import the adapter only: it registers the ids there",
     Import("ple_gym.bench.peers", "experiments.peers.simpy_model", NAMED): "a peer that only a checkout has",
 }
@@ -65,6 +66,7 @@ LIBRARIES = {
     "tyro": ("ple_gym.cli", "agents", "experiments"),
     "matplotlib": ("ple_gym.traces.pictures", "ple_gym.reality.pictures", "agents", "experiments"),
     "minari": ("ple_gym.adapters",),
+    "pandas": ("ple_gym.evaluate.tabular",),
     "ray": ("ple_gym.adapters", "experiments"),
     "torch": ("ple_gym.adapters", "ple_gym.bench", "agents"),
     "stable_baselines3": ("ple_gym.adapters", "ple_gym.bench", "agents"),

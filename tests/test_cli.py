@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shlex
@@ -45,7 +46,7 @@ def document(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:
     assert cli.main(argv) == 0
     printed = json.loads(capsys.readouterr().out)
     provenance = printed.pop("provenance")
-    assert set(provenance) - {"commit"} == {"ple_gym", "command", "date"}
+    assert set(provenance) - {"commit", "scenarios"} == {"ple_gym", "command", "date"}
     assert provenance["command"] == shlex.join(["ple-gym", *argv])
     return printed
 
@@ -271,6 +272,37 @@ def test_compare_takes_every_policy_by_default(
         intervals = [row[name] for name in ("makespan_s", "cvar10_s", "log_ratio", "best_ratio", "score")]
         assert " ".join(shown).count("[") == sum(one is not None and one["low"] is not None for one in intervals)
         assert " ".join(shown).count("]~") == sum(one is not None and one["few"] for one in intervals)
+
+
+def test_documents_name_what_was_simulated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    digests = {name: SCENARIOS[name].digest for name in ("Tiny", "TicketOrder")}
+    seeds = ["--policies", "kvm", "oracle", "--seeds", "0:2"]
+    assert cli.main(["table", "--scenarios", *digests, *seeds, "--json", "table.json"]) == 0
+    assert json.loads(Path("table.json").read_text())["provenance"]["scenarios"] == digests
+    assert cli.main(["simulate", "Tiny", "--seeds", "0", "--json", "runs.json"]) == 0
+    assert json.loads(Path("runs.json").read_text())["provenance"]["scenarios"] == {"Tiny": digests["Tiny"]}
+    capsys.readouterr()
+    argv = ["compare", "Tiny", *seeds, "--json", "out.json", "--csv", "-"]
+    assert cli.main(argv) == 0
+    written = capsys.readouterr()
+    assert "makespan" in written.err
+    lines = written.out.splitlines()
+    comments = [line for line in lines if line.startswith("# ")]
+    assert lines[: len(comments)] == comments
+    assert f"# command: {shlex.join(['ple-gym', *argv])}" in comments
+    assert f"# scenario Tiny: {digests['Tiny']}" in comments
+    rows = list(csv.DictReader(lines[len(comments) :]))
+    known = json.loads(Path("out.json").read_text())["policies"]
+    assert [row["policy"] for row in rows] == ["kvm", "oracle"]
+    assert [float(row["makespan_s_low"]) for row in rows] == [one["makespan_s"]["low"] for one in known]
+    assert [row["log_ratio"] for row in rows] == ["", str(known[1]["log_ratio"]["mean"])]
+
+
+def test_two_documents_are_two_files(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("-", "out"):
+        assert cli.main(["compare", "Tiny", "--csv", name, "--json", name]) == 2
+        told = f"ple-gym: error: {name}: is one file, and there are 2 documents for it\n"
+        assert capsys.readouterr().err == told
 
 
 def test_the_note_names_who_is_compared_to() -> None:

@@ -19,7 +19,15 @@ import ple_gym
 from ple_gym import compilation, evaluate, progress
 from ple_gym.cli import reality
 from ple_gym.cli.new import MOST_WORK_MS, check_new, machine, write_new
-from ple_gym.cli.outputs import STDOUT, check_outputs, check_writable, console_for, write_json
+from ple_gym.cli.outputs import (
+    STDOUT,
+    check_documents,
+    check_outputs,
+    check_writable,
+    console_for,
+    write_csv,
+    write_json,
+)
 from ple_gym.cli.parsing import parse
 from ple_gym.cli.process import discard_stdout, missing_library, mistake, open_streams
 from ple_gym.cli.timeline import TIMELINE_MS, draw_timeline
@@ -114,6 +122,11 @@ Overrides: TypeAlias = Annotated[
 ]
 JsonFile: TypeAlias = Annotated[
     str, _file("FILE"), arg(name="json", help="write one JSON document there; - is stdout", help_behavior_hint="")
+]
+CsvFile: TypeAlias = Annotated[
+    str,
+    _file("FILE"),
+    arg(name="csv", help="write the table's numbers there as CSV; - is stdout", help_behavior_hint=""),
 ]
 TimelineFile: TypeAlias = Annotated[
     str, _file("FILE.png"), arg(help=f"draw the {TIMELINE_MS} ms with most PLE exits", help_behavior_hint="")
@@ -252,6 +265,7 @@ class Simulate:
                 "runs": list(runs),
             },
             argv,
+            comparison.digests(),
         )
 
 
@@ -268,23 +282,26 @@ class Compare:
     overrides: Overrides = ()
     per_vm: PerVm = False
     json_file: JsonFile = ""
+    csv_file: CsvFile = ""
     timeline: TimelineFile = ""
     threads: Threads = 0
 
     def run(self, argv: Sequence[str]) -> None:
         """Simulate, print a table, write what is asked for."""
+        check_documents(self.json_file, self.csv_file)
         check_outputs(self.json_file, self.timeline)
         scenario = _scenario(self.scenario, self.overrides)
         policies = _policies(self.policies, self.timeline)
         comparison = _compare([scenario], policies, self.seeds, self.threads)[0]
-        console = console_for(self.json_file)
+        console = console_for(self.json_file, self.csv_file)
         console.print(comparison_table(comparison))
         console.print(comparison_note(comparison))
         if self.per_vm:
             console.print(vm_table(comparison), VM_NOTE, sep="\n")
         if self.timeline:
             console.print(draw_timeline(self.timeline, comparison))
-        write_json(self.json_file, comparison.to_dict, argv)
+        write_json(self.json_file, comparison.to_dict, argv, comparison.digests())
+        write_csv(self.csv_file, comparison, argv)
 
 
 @dataclass(frozen=True)
@@ -314,7 +331,10 @@ class Tabulate:
         console.print(IDEAL_NOTE)
         for line in better_than_oracle(comparisons):
             console.print(line)
-        write_json(self.json_file, lambda: {"scenarios": [comparison.to_dict() for comparison in comparisons]}, argv)
+        digests = {name: digest for comparison in comparisons for name, digest in comparison.digests().items()}
+        write_json(
+            self.json_file, lambda: {"scenarios": [comparison.to_dict() for comparison in comparisons]}, argv, digests
+        )
 
 
 @dataclass(frozen=True)

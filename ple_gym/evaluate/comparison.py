@@ -24,10 +24,13 @@ from ple_gym.evaluate.statistics import (
     ratio,
     score,
 )
+from ple_gym.evaluate.tabular import FlatRecord, Tabular, flat_records
+from ple_gym.messages import show
 from ple_gym.rules import RULES
 from ple_gym.scenario.model import Scenario
 
 HOST = "host"
+MOST_TOLD = 4  # policies that a comparison's representation names
 
 #: What `Comparison.of_vm` gives, a field of a VM's record.
 VmNumber = Literal["transactions", "transactions_per_s", "longest_steal_ms", "share"]
@@ -109,8 +112,8 @@ class Row:
     decision_us: float | None
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Tabular):
     """Runs of several policies on one scenario and on equal seeds.
 
     Attributes:
@@ -127,6 +130,10 @@ class Comparison:
         (1, 2)
         >>> [(row.policy, row.ple_exits) for row in comparison.rows()]
         [('xen-4.5', 484.0), ('oracle', 1.0)]
+        >>> comparison
+        <Comparison on 'HolderPreempted': xen-4.5, oracle; 2 seeds>
+        >>> print(comparison.to_markdown().splitlines()[2])  # so do to_csv, to_latex and, with pandas, to_dataframe
+        | policy | makespan | waste/s | exits | wall s | p95 | p99 | CVaR10 | vs first | vs best | differ | score |
     """
 
     scenario: Scenario
@@ -189,6 +196,19 @@ class Comparison:
     def capped(self, name: str) -> int:
         """How many runs of a row reached the simulated-time limit."""
         return sum(not run["finished"] for run in self._runs(name))
+
+    def records(self) -> list[FlatRecord]:
+        """A flat record per row; see `Row` for its names."""
+        return flat_records(self.rows())
+
+    def digests(self) -> dict[str, str]:
+        """`Scenario.digest` of the scenario, by its name."""
+        return {self.scenario.name: self.scenario.digest}
+
+    def __repr__(self) -> str:
+        names = list(self.members)
+        told = ", ".join(names[:MOST_TOLD] + ["..."] * (len(names) > MOST_TOLD))
+        return f"<Comparison on {show(self.scenario.name)}: {told}; {len(self.seeds)} seeds>"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as a JSON-able dict."""

@@ -13,6 +13,7 @@ from ple_gym.evaluate.agents import LANES
 from ple_gym.evaluate.comparison import HOST, Comparison, Row, Run, VmNumber
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, ENOUGH_RUNS, ENOUGH_TAIL, Estimate, estimate
+from ple_gym.evaluate.tabular import table_of
 from ple_gym.learned.file import PREFIX
 from ple_gym.policies import Compiled, known_policies
 from ple_gym.rules import Rule
@@ -120,6 +121,7 @@ def summary(row: Row) -> str:
     )
 
 
+@table_of.register
 def comparison_table(comparison: Comparison) -> Grid:
     """A line per row of a comparison: what came out and how long it took, the tails, and how it compares."""
     rows = comparison.rows()

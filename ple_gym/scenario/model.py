@@ -9,6 +9,7 @@ The defaults are the paper's machine under Xen 4.5, which is also the profile `w
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tomllib
@@ -418,6 +419,12 @@ class Scenario:
     def warnings(self) -> tuple[str, ...]:
         """Return what is legal but probably not meant, one line each."""
         return tuple(_doubts(self))
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that are the same for scenarios that differ in name and description at most."""
+        data = {name: value for name, value in self.to_dict().items() if name not in parameters_of(type(self))}
+        return hashlib.blake2b(json.dumps(data, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scenario as nested dicts and lists of plain values."""
