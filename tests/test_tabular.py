@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from dataclasses import asdict
 from html.parser import HTMLParser
@@ -13,8 +12,6 @@ import pytest
 
 from ple_gym import compare, evaluate
 from ple_gym.evaluate import Comparison
-from ple_gym.evaluate.tabular import flat_records
-from ple_gym.provenance import comment_lines, provenance
 from ple_gym.scenario.builtin import SCENARIOS
 
 HOSTILE = "a#b|c*d_e&f<g>h%i\\j{k}[l]~"
@@ -27,7 +24,6 @@ def comparison() -> Comparison:
 
 @pytest.fixture(scope="module")
 def hostile(comparison: Comparison) -> Comparison:
-    """The same with a name that every format could take for something else."""
     runs = {HOSTILE: comparison.runs["kvm"], "host": comparison.runs["host"]}
     return Comparison(SCENARIOS["Tiny"], comparison.seeds, runs, dict.fromkeys(runs, 1.0))
 
@@ -40,9 +36,6 @@ def test_records_hold_the_numbers_of_the_rows(comparison: Comparison) -> None:
             parts = known[name] or {}
             assert record[name] == parts.get("mean")
             assert all(record[f"{name}_{part}"] == parts.get(part) for part in ("low", "high", "few"))
-    first, second = comparison.records()
-    assert list(first) == list(second)
-    assert second["log_ratio_differing"] == comparison.rows()[1].log_ratio.differing  # type: ignore[union-attr]
 
 
 def test_names_do_not_depend_on_the_policies(comparison: Comparison) -> None:
@@ -56,8 +49,7 @@ def test_csv_reads_back(hostile: Comparison) -> None:
     assert "# command: ple-gym compare 'Ti\\nny'" in comments
     assert text.startswith("".join(f"{line}\n" for line in comments))
     rows = list(csv.DictReader(text.splitlines()[len(comments) :]))
-    for row, record in zip(rows, hostile.records(), strict=True):
-        assert row == {name: "" if value is None else str(value) for name, value in record.items()}
+    assert rows == [{name: "" if one is None else str(one) for name, one in row.items()} for row in hostile.records()]
     assert text.count(f'"{HOSTILE}"') == 2  # quoted, or # would begin a comment
 
 
@@ -87,12 +79,8 @@ def cells_of(comparison: Comparison) -> list[list[str]]:
 
 def test_markdown_has_the_cells_of_the_table(hostile: Comparison) -> None:
     title, blank, head, rule, *rows = hostile.to_markdown().splitlines()
-    assert (title, blank) == ("**Tiny: 3 seeds, times in ms**", "")
-    assert rule.startswith("|---|---:|")
-    escaped = HOSTILE
-    for c in "\\|*_<":
-        escaped = escaped.replace(c, f"\\{c}")
-    assert rows[0].startswith(f"| {escaped} | ")
+    assert (title, blank, rule[:10]) == ("**Tiny: 3 seeds, times in ms**", "", "|---|---:|")
+    assert rows[0].startswith(r"| a#b\|c\*d\_e&f\<g>h%i\\j{k}[l]~ | ")
     plain = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in (head, rows[1])]
     known = cells_of(hostile)
     assert plain == [known[0], known[2]]
@@ -120,9 +108,9 @@ def test_notebooks_show_the_cells_of_the_table(hostile: Comparison) -> None:
 
 def test_a_comparison_is_shown_in_a_line(comparison: Comparison) -> None:
     assert repr(comparison) == "<Comparison on 'Tiny': host, kvm; 3 seeds>"
-    runs = {f"rule {number}": comparison.runs["kvm"] for number in range(9)}
+    runs = dict.fromkeys("abcdefg", comparison.runs["kvm"])
     many = Comparison(SCENARIOS["Tiny"], comparison.seeds, runs, dict.fromkeys(runs, 1.0))
-    assert repr(many) == "<Comparison on 'Tiny': rule 0, rule 1, rule 2, rule 3, ...; 3 seeds>"
+    assert repr(many) == "<Comparison on 'Tiny': a, b, c, d, ...; 3 seeds>"
 
 
 def test_a_digest_is_of_what_is_simulated() -> None:
@@ -131,18 +119,3 @@ def test_a_digest_is_of_what_is_simulated() -> None:
     tiny = SCENARIOS["Tiny"]
     assert tiny.with_overrides({"name": "other", "description": "of it"}).digest == tiny.digest
     assert tiny.with_overrides({"ple.window": 4097}).digest not in digests
-
-
-def test_comments_say_what_made_a_document() -> None:
-    made = provenance(["show", "a b"], {"Tiny": "0123"})
-    assert made["command"] == "ple-gym show 'a b'"
-    lines = comment_lines(made)
-    assert lines[0].startswith("# ple_gym: ") and lines[-1] == "# scenario Tiny: 0123"
-    assert "command" not in provenance()
-    assert json.dumps(made)
-
-
-def test_a_mapping_in_a_row_is_laid_flat() -> None:
-    estimate = evaluate.Estimate(1.0, None, None)
-    (record,) = flat_records([estimate])
-    assert record == {"mean": 1.0, "low": None, "high": None, "few": False}

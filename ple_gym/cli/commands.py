@@ -1,4 +1,4 @@
-"""The commands `ple-gym list | parameters | show | new | simulate | compare | table | trace | rules | ...`.
+"""The commands `ple-gym list | parameters | show | new | simulate | compare | sweep | table | ...`.
 
 Results go to stdout, or to stderr while `--json -` has stdout; progress and messages go to stderr. Exit codes: 0, 2 for
 whatever the user can put right (one line says what), 130 after Ctrl-C.
@@ -7,7 +7,7 @@ whatever the user can put right (one line says what), 130 after Ctrl-C.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -36,14 +36,18 @@ from ple_gym.envs.registration import environment_id
 from ple_gym.errors import PleError, UsageError
 from ple_gym.evaluate.agents import Agent
 from ple_gym.evaluate.comparison import Comparison
+from ple_gym.evaluate.configurations import Configurations
 from ple_gym.evaluate.tables import (
     IDEAL_NOTE,
     RUN_NOTE,
     VM_NOTE,
+    alone,
     bench_table,
     better_than_oracle,
     comparison_note,
     comparison_table,
+    configuration_note,
+    configuration_table,
     ideal_table,
     parameter_table,
     policy_table,
@@ -52,6 +56,7 @@ from ple_gym.evaluate.tables import (
     summary,
     vm_table,
 )
+from ple_gym.files import writing
 from ple_gym.messages import plain
 from ple_gym.policies import Compiled, known_policies
 from ple_gym.reality.tables import DISTRIBUTION_NOTE, NOTE, check_lines, check_table, distribution_table
@@ -251,7 +256,7 @@ class Simulate:
         console = console_for(self.json_file)
         console.print(run_table(runs))
         console.print(RUN_NOTE)
-        console.print(summary(comparison.rows()[0]))
+        console.print(comparison_table(comparison) if comparison.endless else summary(comparison.rows()[0]))
         if self.per_vm:
             console.print(vm_table(comparison), VM_NOTE, sep="\n")
         if self.timeline:
@@ -271,15 +276,22 @@ class Simulate:
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare policies on one scenario, on the same seeds.
+    """Compare policies on one scenario, or also several scenarios with each other, on the same seeds.
 
     Example: ple-gym compare PLE/Paper8-v0 --policies xen-4.5 paper oracle --seeds 0:20 --timeline timeline.png
     """
 
-    scenario: ScenarioName
+    scenarios: Annotated[
+        tuple[str, ...], Positional, _names("SCENARIO ..."), arg(help="names, ids or files; compared to the first")
+    ]
     policies: Policies = ()
     seeds: Seeds = "0:20"
     overrides: Overrides = ()
+    against: Annotated[
+        tuple[tuple[str, ...], ...],
+        UseAppendAction,
+        arg(metavar="NAME=VALUE ...", help="compare also to the scenario so changed", help_behavior_hint=""),
+    ] = ()
     per_vm: PerVm = False
     json_file: JsonFile = ""
     csv_file: CsvFile = ""
@@ -290,7 +302,10 @@ class Compare:
         """Simulate, print a table, write what is asked for."""
         check_documents(self.json_file, self.csv_file)
         check_outputs(self.json_file, self.timeline)
-        scenario = _scenario(self.scenario, self.overrides)
+        if len(self.scenarios) > 1 or self.against:
+            self._compare_configurations(argv)
+            return
+        scenario = _scenario(self.scenarios[0], self.overrides)
         policies = _policies(self.policies, self.timeline)
         comparison = _compare([scenario], policies, self.seeds, self.threads)[0]
         console = console_for(self.json_file, self.csv_file)
@@ -301,7 +316,74 @@ class Compare:
         if self.timeline:
             console.print(draw_timeline(self.timeline, comparison))
         write_json(self.json_file, comparison.to_dict, argv, comparison.digests())
-        write_csv(self.csv_file, comparison, argv)
+        write_csv(self.csv_file, alone(comparison) if comparison.endless else comparison, argv)
+
+    def _compare_configurations(self, argv: Sequence[str]) -> None:
+        """Do the same with several scenarios, or with one in two ways."""
+        for option, asked in (("--timeline", self.timeline), ("--per-vm", self.per_vm)):
+            if asked:
+                raise UsageError(f"{option}: takes one scenario, and no --against")
+        names, changes, other = self.scenarios, _changes(self.overrides), _changes(self.against, "--against")
+        if self.against and len(names) > 1:
+            raise UsageError(f"--against: takes one scenario, not {len(names)}")
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"{plain(name)}: is named {names.count(name)} times, must be once")
+        scenarios = {name: load(name).with_overrides(changes) for name in names}
+        if other:
+            told = " ".join(f"{name}={value}" for name, value in other.items())
+            scenarios[told] = load(names[0]).with_overrides({**changes, **other})
+        _run_configurations(
+            lambda policies, seeds, threads: evaluate.compare_configurations(scenarios, policies, seeds, True, threads),
+            self, argv,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Try values of one or two parameters under some policies, on the same seeds.
+
+    Example: ple-gym sweep Storm --sweep ple.window=1024,4096,16384 --policies host kvm --picture windows.png
+    """
+
+    scenario: ScenarioName
+    sweep: Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(
+            metavar="NAME=V,V,...", help="a parameter, or profile, and its values", help_behavior_hint="(once or twice)"
+        ),
+    ] = ()
+    policies: Policies = ()
+    seeds: Seeds = "0:20"
+    overrides: Overrides = ()
+    json_file: JsonFile = ""
+    csv_file: CsvFile = ""
+    picture: Annotated[str, _file("FILE.png"), arg(help="draw what is compared", help_behavior_hint="")] = ""
+    threads: Threads = 0
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Simulate, print a table, write what is asked for."""
+        check_documents(self.json_file, self.csv_file)
+        check_outputs("", self.picture, "--picture")
+        if len(self.sweep) not in (1, 2):
+            raise UsageError(f"--sweep: must be given once or twice, not {len(self.sweep)} times")
+        changes, values = _changes(self.overrides), _changes([self.sweep], "--sweep", "NAME=VALUE,VALUE,...")
+        for name in values:
+            if name in changes:
+                raise UsageError(f"--sweep {plain(name)}: must not also be in --set")
+        result = _run_configurations(
+            lambda policies, seeds, threads: evaluate.sweep(
+                self.scenario, {name: str(text).split(",") for name, text in values.items()}, policies, seeds, changes,
+                True, threads,
+            ),
+            self, argv,
+        )  # fmt: skip
+        if self.picture:
+            with writing(self.picture, UsageError), progress.waiting("drawing the sweep"):
+                from ple_gym.evaluate.pictures import sweep_figure
+
+                sweep_figure(result, self.picture)
 
 
 @dataclass(frozen=True)
@@ -480,6 +562,7 @@ Command: TypeAlias = (
     | Annotated[New, subcommand(name="new")]
     | Annotated[Simulate, subcommand(name="simulate")]
     | Annotated[Compare, subcommand(name="compare")]
+    | Annotated[Sweep, subcommand(name="sweep")]
     | Annotated[Tabulate, subcommand(name="table")]
     | Annotated[Trace, subcommand(name="trace")]
     | Annotated[Rules, subcommand(name="rules")]
@@ -537,17 +620,17 @@ def _scenario(name: str, overrides: Sequence[Sequence[str]]) -> Scenario:
     return scenario
 
 
-def _changes(overrides: Sequence[Sequence[str]]) -> dict[str, object]:
-    """What --set changes, by name."""
+def _changes(overrides: Sequence[Sequence[str]], option: str = "--set", form: str = "NAME=VALUE") -> dict[str, object]:
+    """What an option changes, by name."""
     changes: dict[str, object] = {}
     if () in overrides:
-        raise UsageError("--set: must be NAME=VALUE")
+        raise UsageError(f"{option}: must be {form}")
     for text in (text for texts in overrides for text in texts):
         key, separator, value = text.partition("=")
         if not separator or not key:
-            raise UsageError(f"--set {plain(text)}: must be NAME=VALUE")
+            raise UsageError(f"{option} {plain(text)}: must be {form}")
         if key in changes:
-            raise UsageError(f"--set {plain(text)}: {plain(key)} is set twice")
+            raise UsageError(f"{option} {plain(text)}: {plain(key)} is set twice")
         changes[key] = value
     return changes
 
@@ -565,13 +648,34 @@ def _compare(
 ) -> list[Comparison]:
     """Run everything with a bar; what the results warn of goes to stderr."""
     numbers = evaluate.parse_seeds(seeds)
-    if threads < 0:
-        raise UsageError(f"--threads {threads}: must be 0 (one per CPU) or more")
-    comparisons = evaluate.compare_all(scenarios, policies, numbers, progress=True, threads=threads or None)
+    comparisons = evaluate.compare_all(scenarios, policies, numbers, progress=True, threads=_workers(threads))
     for comparison in comparisons:
         for warning in evaluate.doubts(comparison):
             _warn(warning)
     return comparisons
+
+
+def _run_configurations(
+    run: Callable[[Sequence[tuple[str, Compiled | Agent]], range, int | None], Configurations],
+    asked: Compare | Sweep,
+    argv: Sequence[str],
+) -> Configurations:
+    """Run several configurations with a bar, print their table, and write what is asked for."""
+    result = run(_policies(asked.policies), evaluate.parse_seeds(asked.seeds), _workers(asked.threads))
+    warnings = [text for one in result.comparisons for text in (*one.scenario.warnings(), *evaluate.doubts(one))]
+    for warning in dict.fromkeys(warnings):
+        _warn(warning)
+    console = console_for(asked.json_file, asked.csv_file)
+    console.print(configuration_table(result), configuration_note(result), sep="\n")
+    write_json(asked.json_file, result.to_dict, argv, result.digests())
+    write_csv(asked.csv_file, result, argv)
+    return result
+
+
+def _workers(threads: int) -> int | None:
+    if threads < 0:
+        raise UsageError(f"--threads {threads}: must be 0 (one per CPU) or more")
+    return threads or None
 
 
 def _warn(text: str) -> None:

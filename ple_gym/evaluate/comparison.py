@@ -153,6 +153,11 @@ class Comparison(Tabular):
         return HOST if HOST in self.members else next(iter(self.members))
 
     @property
+    def endless(self) -> bool:
+        """See `Scenario.endless`: makespans are all the limit, and throughputs are what differs."""
+        return self.scenario.endless
+
+    @property
     def best_rule(self) -> str | None:
         """The rule with the least mean log-makespan, of those that know no more than a hypervisor; None without any.
 

@@ -368,6 +368,11 @@ class Scenario:
         return sum(vm.count * vm.vcpus for vm in self.tables().values())
 
     @property
+    def endless(self) -> bool:
+        """Whether no VM ever has done all its work, so that every run lasts until `limit.simulated_s`."""
+        return not any(vm.transactions for vm in self.tables().values())
+
+    @property
     def actuator(self) -> str:
         """What a decision does: `decision.actuator`, or where that is `default`, the host's own, or else `pull`."""
         if self.decision.actuator != DEFAULT:
@@ -713,7 +718,7 @@ def _doubts(scenario: Scenario) -> Iterable[str]:
         yield f"host.ratelimit_us = {host.ratelimit_us}: as long as the time slice, a vCPU is never preempted earlier"
     if scenario.vcpus <= host.pcpus:
         yield f"host.pcpus = {host.pcpus}: no fewer than there are vCPUs, there is rarely another vCPU to run"
-    if not any(vm.transactions for vm in vms.values()):
+    if scenario.endless:
         yield "no VM has a finite number of transactions: every run lasts until limit.simulated_s"
 
 
