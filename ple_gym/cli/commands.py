@@ -41,7 +41,6 @@ from ple_gym.evaluate.tables import (
     IDEAL_NOTE,
     RUN_NOTE,
     VM_NOTE,
-    alone,
     bench_table,
     better_than_oracle,
     comparison_note,
@@ -282,7 +281,10 @@ class Compare:
     """
 
     scenarios: Annotated[
-        tuple[str, ...], Positional, _names("SCENARIO ..."), arg(help="names, ids or files; compared to the first")
+        tuple[str, ...],
+        Positional,
+        _names("SCENARIO ..."),
+        arg(help="names, ids or files; compared to the first", help_behavior_hint="(one at least)"),
     ]
     policies: Policies = ()
     seeds: Seeds = "0:20"
@@ -316,7 +318,7 @@ class Compare:
         if self.timeline:
             console.print(draw_timeline(self.timeline, comparison))
         write_json(self.json_file, comparison.to_dict, argv, comparison.digests())
-        write_csv(self.csv_file, alone(comparison) if comparison.endless else comparison, argv)
+        write_csv(self.csv_file, comparison, argv)
 
     def _compare_configurations(self, argv: Sequence[str]) -> None:
         """Do the same with several scenarios, or with one in two ways."""

@@ -6,8 +6,8 @@ Examples:
 """
 
 from ple_gym.evaluate.agents import Agent, Predicts
-from ple_gym.evaluate.comparison import Comparison, Row, Run
-from ple_gym.evaluate.configurations import Configurations, Outcome, compare_configurations, sweep
+from ple_gym.evaluate.comparison import Comparison, Outcome, Row, Run
+from ple_gym.evaluate.configurations import Configurations, compare_configurations, sweep
 from ple_gym.evaluate.policies import Policy, load_policy
 from ple_gym.evaluate.runs import Group, compare, compare_all, doubts, parse_seeds, simulate
 from ple_gym.evaluate.statistics import Estimate, Ratio, cvar, estimate, quantile, ratio, score

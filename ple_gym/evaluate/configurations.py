@@ -10,47 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from ple_gym.errors import ArgumentError, ScenarioError
-from ple_gym.evaluate.comparison import Comparison
+from ple_gym.evaluate.comparison import Comparison, Outcome
 from ple_gym.evaluate.policies import Policy
 from ple_gym.evaluate.runs import Group, Progress, Seeds, compare_all
-from ple_gym.evaluate.statistics import Estimate, Floats, Ratio, estimate, ratio
 from ple_gym.evaluate.tabular import FlatRecord, Tabular, flat_records
 from ple_gym.messages import plain, show
 from ple_gym.scenario.builtin import load
 from ple_gym.scenario.model import Scenario
 
 Policies: TypeAlias = "Iterable[Policy | Group] | Policy | Group | None"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of one policy in one configuration, for each VM where none ever ends.
-
-    Attributes:
-        setting: what tells the configuration from the others, by parameter.
-        policy: a row of the comparison.
-        vm: whose throughput it is, as in `Scenario.vms`; empty where the makespan is compared.
-        makespan_s: mean over the runs, seconds; None of endless VMs.
-        transactions_per_s: of the VM, per simulated second; None where the makespan is compared.
-        waste_ms_per_s, ple_exits, capped: see `Row`.
-        vs_baseline: mean log-ratio of what is compared against the baseline in this configuration.
-        vs_first: the same against this policy in the first configuration. Both are paired by seed, and None where there
-            is nothing to compare to, or a throughput of 0.
-    """
-
-    setting: Mapping[str, object]
-    policy: str
-    vm: str
-    makespan_s: Estimate | None
-    transactions_per_s: Estimate | None
-    waste_ms_per_s: float
-    ple_exits: float
-    capped: int
-    vs_baseline: Ratio | None
-    vs_first: Ratio | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,7 +41,8 @@ class Configurations(Tabular):
 
     def rows(self) -> list[Outcome]:
         """The outcomes, by configuration, policy and VM."""
-        return [row for pair in zip(self.settings, self.comparisons, strict=True) for row in self._rows(*pair)]
+        pairs, first = zip(self.settings, self.comparisons, strict=True), self.comparisons[0]
+        return [row for setting, one in pairs for row in one.outcomes(setting, None if one is first else first)]
 
     def records(self) -> list[FlatRecord]:
         """A flat record per outcome; see `Outcome` for the names."""
@@ -92,26 +62,6 @@ class Configurations(Tabular):
 
     def __repr__(self) -> str:
         return f"<Configurations {', '.join(self.settings[0])}: {'; '.join(self.labels)}>"
-
-    def _rows(self, setting: Mapping[str, object], comparison: Comparison) -> Iterable[Outcome]:
-        first, names = self.comparisons[0], {row.policy: row for row in comparison.rows()}
-        for (name, row), vm in itertools.product(names.items(), comparison.scenario.vms() if self.endless else [""]):
-            values = _values(comparison, name, vm)
-            baseline = None if name == comparison.baseline else _values(comparison, comparison.baseline, vm)
-            known = comparison is not first and (not vm or vm in first.scenario.vms())
-            before = _values(first, name, vm) if known else None
-            yield Outcome(
-                setting=setting,
-                policy=name,
-                vm=vm,
-                makespan_s=None if vm else row.makespan_s,
-                transactions_per_s=estimate(values) if vm else None,
-                waste_ms_per_s=row.waste_ms_per_s,
-                ple_exits=row.ple_exits,
-                capped=row.capped,
-                vs_baseline=None if baseline is None else _ratio(values[:, np.newaxis], baseline[np.newaxis]),
-                vs_first=None if before is None else _ratio(values, before),
-            )
 
 
 def compare_configurations(
@@ -175,17 +125,6 @@ def _compared(
             told = show(_text(next(iter(setting.values()))))
             raise ScenarioError(f"configuration {told}: a run must have an end in all configurations, or in none")
     return Configurations(tuple(settings), tuple(compare_all(worlds, policies, seeds, None, progress, threads)))
-
-
-def _values(comparison: Comparison, name: str, vm: str) -> Floats:
-    """What is compared, of a row's policies and seeds [k, n]."""
-    if not vm:
-        return comparison.makespans(name)
-    return comparison.of_vm(name, list(comparison.scenario.vms()).index(vm), "transactions_per_s")
-
-
-def _ratio(values: Floats, reference: Floats) -> Ratio | None:
-    return ratio(np.log(values / reference)) if values.all() and reference.all() else None
 
 
 def _text(value: object) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from ple_gym.envs.registration import environment_id
 from ple_gym.episode import Cycles, total_cycles
 from ple_gym.evaluate.agents import LANES
-from ple_gym.evaluate.comparison import HOST, Comparison, Row, Run, VmNumber
-from ple_gym.evaluate.configurations import Configurations, Outcome
+from ple_gym.evaluate.comparison import HOST, Comparison, Outcome, Row, Run, VmNumber
+from ple_gym.evaluate.configurations import Configurations
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, ENOUGH_RUNS, ENOUGH_TAIL, Estimate, Ratio, estimate
 from ple_gym.evaluate.tabular import table_of
