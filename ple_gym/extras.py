@@ -14,6 +14,7 @@ EXTRAS = {
     "minari": "minari",
     "moviepy": "video",
     "optuna": "experiments",
+    "pandas": "tables",
     "ray": "rllib",
     "sb3_contrib": "agents",
     "simpy": "peers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shlex
@@ -27,7 +28,10 @@ from ple_gym.scenario.builtin import SCENARIOS, load
 from ple_gym.scenario.documented import documented_toml
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("list", "show", "simulate", "compare", "table", "trace", "rules", "header", "bench", "reality", "warmup")
+COMMANDS = (
+    "list", "parameters", "show", "new", "simulate", "compare", "sweep", "table", "trace", "rules", "header",
+    "bench", "reality", "warmup",
+)  # fmt: skip
 HYPOTHETICAL = {"kvm": False, "xen-4.8": False, "spin-age": True, "two-patience": True, "oracle": True}
 PNG = b"\x89PNG"
 
@@ -42,7 +46,7 @@ def document(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:
     assert cli.main(argv) == 0
     printed = json.loads(capsys.readouterr().out)
     provenance = printed.pop("provenance")
-    assert set(provenance) - {"commit"} == {"ple_gym", "command", "date"}
+    assert set(provenance) - {"commit", "scenarios"} == {"ple_gym", "command", "date"}
     assert provenance["command"] == shlex.join(["ple-gym", *argv])
     return printed
 
@@ -63,11 +67,10 @@ def run_process(*argv: str) -> subprocess.CompletedProcess[str]:
 
 def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     listed = document(capsys, "list", "--json", "-")
-    assert set(listed) == {"scenarios", "policies", "parameters"}
+    assert set(listed) == {"scenarios", "policies"}
     assert [one["id"] for one in listed["scenarios"]] == [f"PLE/{name}-v0" for name in SCENARIOS]
     assert [one["name"] for one in listed["policies"]] == [*RULES, *learned_names()]
     assert {one["information"] for one in listed["policies"]} <= set(LEVELS)
-    assert [one["name"] for one in listed["parameters"]] == list(describe_parameters())
     described = {"id", "suite", "pcpus", "vcpus", "description"}
     assert all(set(one) == described for one in listed["scenarios"])
     described = {"name", "summary", "information", "reads", "actuator", "source"}
@@ -91,10 +94,6 @@ def test_every_name_that_is_listed_can_be_passed(capsys: pytest.CaptureFixture[s
         assert load_compiled(policy["name"]).information == policy["information"]
     for scenario in listed["scenarios"]:
         assert load(scenario["id"]).host.pcpus == scenario["pcpus"]
-    parameters = Scenario().parameters()
-    for parameter in listed["parameters"]:
-        assert parameters[parameter["name"]] == parameter["default"]
-        Scenario().with_overrides({parameter["name"]: str(parameter["default"]).lower()})
 
 
 def test_list_as_tables(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,10 +101,27 @@ def test_list_as_tables(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert all(name in out for name in (*SCENARIOS, *RULES, *learned_names()))
     assert out.isascii()
-    assert cli.main(["list", "--parameters"]) == 0
+
+
+def test_all_parameters_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["parameters"]) == 0
     out = capsys.readouterr().out
     assert all(name in out and allowed.split()[0] in out for name, (allowed, _) in describe_parameters().items())
     assert out.isascii()
+    listed = document(capsys, "parameters", "--json", "-")["parameters"]
+    assert [one["name"] for one in listed] == list(describe_parameters())
+    for one in listed:
+        assert one["default"] == Scenario().parameters()[one["name"]]
+        assert (one["allowed"], one["help"]) == describe_parameters()[one["name"]]
+        Scenario().with_overrides({one["name"]: str(one["default"]).lower()})
+
+
+def test_parameters_are_asked_for_by_group_or_name(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = document(capsys, "parameters", "ple", "neighbours.3.locks", "name", "--json", "-")["parameters"]
+    ple = [f"ple.{field}" for field in ("kind", "gap", "window", "count", "window_grow", "window_shrink", "window_max")]
+    assert [one["name"] for one in listed] == ["name", *ple, "guest.locks"]
+    guest = [name for name in describe_parameters() if name.startswith("guest.")]
+    assert [one["name"] for one in document(capsys, "parameters", "neighbours", "--json", "-")["parameters"]] == guest
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -125,6 +141,46 @@ def test_a_scenario_that_is_shown_keeps_its_neighbours(capsys: pytest.CaptureFix
     assert Scenario.from_toml(documented_toml(many)) == many
     odd = replace(many, name='[guest] "x" # = y', description="[[neighbours]]", guest=guest)
     assert Scenario.from_toml(documented_toml(odd)) == odd
+
+
+def test_a_scenario_in_few_words_reads_back_as_itself() -> None:
+    many = replace(SCENARIOS["Paper8"], neighbours=(Vm(), Vm(vcpus=2, weight=512), Vm(), Vm()))
+    for scenario in (Scenario(), many, *SCENARIOS.values()):
+        short = documented_toml(scenario, ["guest.vcpus"])
+        assert Scenario.from_toml(short) == scenario
+        assert "\nvcpus = " in short and "\nwindow = " not in short and "[limit]\n\n" not in short
+    assert "[" not in documented_toml(Scenario(), [])
+
+
+BOX = ("new", "box.toml", "--pcpus", "16", "--sockets", "2", "--vcpus", "12", "--vms", "2", "--locks", "8")
+
+
+def test_a_new_scenario_is_the_machine_that_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*BOX, "--neighbours", "3", "--set", "profile=zen-kvm-6.18", "guest.weight=512"]) == 0
+    assert capsys.readouterr().out.endswith("Now: ple-gym compare box.toml\n")
+    text, box = Path("box.toml").read_text(), load("box.toml")
+    assert (box.name, box.host.pcpus, box.host.sockets, box.host.scheduler) == ("box", 16, 2, "fair")
+    assert (box.guest.count, box.guest.vcpus, box.guest.locks, box.guest.weight) == (2, 12, 8, 512)
+    assert [(vm.count, vm.vcpus, vm.transactions, vm.takes_locks) for vm in box.neighbours] == [(3, 12, 0, False)]
+    work = 2 * box.guest.transactions * box.guest.sections * 100_000
+    assert work == 0.25 * 16 * 2_500_000_000
+    for name in ("host.pcpus", "ple.window", "guest.hold", "guest.weight"):
+        allowed, what = describe_parameters()[name]
+        assert f"\n# {what}: {allowed}\n{name.partition('.')[2]} = " in text
+    assert "yield_bypasses_ratelimit" not in text  # nor whatever else has its default
+
+
+def test_a_new_scenario_runs_long_enough_to_compare_policies(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["new", "box.toml"]) == 0
+    assert cli.main(["compare", "box.toml", "--policies", "host", "kvm", "--seeds", "0:2"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_new_scenario_overwrites_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("box.toml").write_text("mine")
+    assert cli.main(BOX) == 2
+    assert capsys.readouterr().err == "ple-gym: error: box.toml: is there already, and is not written over\n"
+    assert Path("box.toml").read_text() == "mine"
 
 
 def test_simulate_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,6 +265,26 @@ def test_compare_takes_every_policy_by_default(
         intervals = [row[name] for name in ("makespan_s", "cvar10_s", "log_ratio", "best_ratio", "score")]
         assert " ".join(shown).count("[") == sum(one is not None and one["low"] is not None for one in intervals)
         assert " ".join(shown).count("]~") == sum(one is not None and one["few"] for one in intervals)
+
+
+def test_documents_name_what_was_simulated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    digests = {name: SCENARIOS[name].digest for name in ("Tiny", "TicketOrder")}
+    seeds = ["--policies", "kvm", "oracle", "--seeds", "0:2"]
+    assert cli.main(["table", "--scenarios", *digests, *seeds, "--json", "table.json"]) == 0
+    assert json.loads(Path("table.json").read_text())["provenance"]["scenarios"] == digests
+    capsys.readouterr()
+    argv = ["compare", "Tiny", *seeds, "--json", "out.json", "--csv", "-"]
+    assert cli.main(argv) == 0
+    written = capsys.readouterr()
+    assert "makespan" in written.err
+    lines = written.out.splitlines()
+    comments = [line for line in lines if line.startswith("# ")]
+    assert lines[: len(comments)] == comments
+    assert f"# command: {shlex.join(['ple-gym', *argv])}" in comments
+    assert f"# scenario Tiny: {digests['Tiny']}" in comments
+    known = json.loads(Path("out.json").read_text())["policies"]
+    rows = csv.DictReader(lines[len(comments) :])
+    assert [float(row["makespan_s_low"]) for row in rows] == [one["makespan_s"]["low"] for one in known]
 
 
 def test_the_note_names_who_is_compared_to() -> None:
@@ -303,7 +379,7 @@ TINY = ("simulate", "Tiny", "--policy", "kvm")
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ((), "Expected one of {list, show, simulate"),
+        ((), "Expected one of {list, parameters, show, new"),
         (("nothing",), "Unrecognized options: nothing"),
         (("simulate",), "Missing from ple-gym simulate: SCENARIO"),
         ((*TINY, "--polcy", "kvm"), "Unrecognized options: --polcy"),
@@ -315,6 +391,8 @@ TINY = ("simulate", "Tiny", "--policy", "kvm")
         ((*TINY, "--seeds", "5:5"), "seeds = '5:5': must be"),
         ((*TINY, "--seeds", "-1:4"), "seeds = '-1:4': must be"),
         ((*TINY, "--set", "host.pcpu=2"), "unknown parameter 'host.pcpu'; did you mean 'host.pcpus'?"),
+        (("parameters", "windo"), "unknown parameter 'windo'; did you mean 'ple.window'?"),
+        (("parameters", ""), "Error parsing"),
         ((*TINY, "--set", "host.pcpus=none"), "host.pcpus = 'none': must be a whole number, 1..256"),
         ((*TINY, "--set", "host.pcpus"), "--set host.pcpus: must be NAME=VALUE"),
         ((*TINY, "--set", "host.pcpus=1", "--set", "host.pcpus=2"), "--set host.pcpus=2: host.pcpus is set twice"),
@@ -325,6 +403,16 @@ TINY = ("simulate", "Tiny", "--policy", "kvm")
         ((*TINY, "--timeline", "no/line.png"), "no/line.png: cannot be written"),
         (("compare", "Tiny", "--policies", "kvm", "kvm"), "policies: 'kvm' is named 2 times"),
         (("compare", "Tiny", "--json", "no/where.json"), "no/where.json: cannot be written"),
+        (("compare", "Tiny", "--csv", "-", "--json", "-"), "-: is one file, and there are 2 documents for it"),
+        (("compare", "Tiny", "Tiny"), "Tiny: is named 2 times, must be once"),
+        (("compare", "Tiny", "--against", "ple.window"), "--against ple.window: must be NAME=VALUE"),
+        (("compare", "Tiny", "Storm", "--against", "ple.gap=0"), "--against: takes one scenario, not 2"),
+        (("compare", "Tiny", "Storm", "--per-vm"), "--per-vm: takes one scenario, and no --against"),
+        (("sweep", "Tiny"), "--sweep: must be given once or twice, not 0 times"),
+        (("sweep", "Tiny", "--sweep", "ple.gap"), "--sweep ple.gap: must be NAME=VALUE,VALUE,..."),
+        (("sweep", "Tiny", "--sweep", "ple.gap=1,"), "ple.gap = '': must be a whole number"),
+        (("sweep", "Tiny", "--sweep", "ple.gap=1", "--set", "ple.gap=2"), "--sweep ple.gap: must not also be in --set"),
+        (("sweep", "Tiny", "--sweep", "ple.gap=1", "--picture", "a.svg"), "--picture a.svg: the name must end in .png"),
         (("table", "--scenarios", "Nope"), "unknown scenario 'Nope'"),
         (("list", "--json"), "Missing value for argument '--json'"),
         (("list", "--json", ""), "Error parsing --json: must not be empty"),
@@ -334,6 +422,15 @@ TINY = ("simulate", "Tiny", "--policy", "kvm")
         (("compare", "Tiny", "--policies"), "Error parsing --policies: must be one name at least"),
         (("table", "--scenarios"), "Error parsing --scenarios: must be one name at least"),
         (("show", "Nope"), "unknown scenario 'Nope'"),
+        (("new",), "Missing from ple-gym new: FILE.toml"),
+        (("new", "box.json"), "box.json: the name must end in .toml"),
+        (("new", "no/box.toml"), "no/box.toml: cannot be written: No such file or directory"),
+        ((*BOX, "--pcpus", "0"), "host.pcpus = 0: must be 1..256"),
+        ((*BOX, "--vms", "0"), "guest.count = 0: must be 1..1024"),
+        ((*BOX, "--vcpus", "0", "--neighbours", "1"), "guest.vcpus = 0: must be 1..1024"),
+        ((*BOX, "--neighbours", "-1"), "neighbours.0.count = -1: must be 1..1024"),
+        ((*BOX, "--work-ms", "0"), "--work-ms 0: must be 1..10000"),
+        ((*BOX, "--set", "profile=none"), "unknown profile 'none'"),
         (("bench", "--fast"), "Unrecognized options: --fast"),
     ],
 )
@@ -483,8 +580,12 @@ def test_a_process_without_its_streams_ends_in_order(streams: str) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_a_process_without_leftovers(tmp_path: Path) -> None:
-    argv = ("simulate", "Tiny", "--policy", "continue", "--seeds", "0:1000000", "--json", "runs.json")
+@pytest.mark.parametrize(
+    "argv",
+    [("simulate", "Tiny", "--policy", "continue"), ("sweep", "Tiny", "--sweep", "ple.gap=64,128", "--policies", "kvm")],
+)
+def test_ctrl_c_ends_a_process_without_leftovers(argv: tuple[str, ...], tmp_path: Path) -> None:
+    argv = (*argv, "--seeds", "0:1000000", "--json", "runs.json")
     script = (
         "import sys; from ple_gym import cli, compilation, evaluate; compilation.warm_up(); print('ready', flush=True);"
         "sys.exit(cli.main(sys.argv[1:]))"

@@ -18,6 +18,7 @@ from ple_gym.bench import Measurement, Report
 from ple_gym.evaluate import Comparison, Group, tables
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.learned.file import write_network
+from ple_gym.scenario import describe_parameters
 
 WIDTHS = range(20, 201)
 
@@ -67,7 +68,7 @@ def grids(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Grid]:
     return {
         "scenarios": tables.scenario_table(),
         "policies": tables.policy_table(),
-        "parameters": tables.parameter_table(),
+        "parameters": tables.parameter_table(list(describe_parameters())),
         "runs": tables.run_table(evaluate.simulate("Storm", "xen-4.8", range(24))),
         "comparison": tables.comparison_table(comparison(scenario="TicketOrder")),
         "vms": tables.vm_table(evaluate.compare("TicketOrder", ["host", "kvm"], range(3), {"guest.count": 2})),

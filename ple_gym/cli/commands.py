@@ -1,4 +1,4 @@
-"""The commands `ple-gym list | show | simulate | compare | table | trace | rules | header | bench | ...`.
+"""The commands `ple-gym list | parameters | show | new | simulate | compare | sweep | table | ...`.
 
 Results go to stdout, or to stderr while `--json -` has stdout; progress and messages go to stderr. Exit codes: 0, 2 for
 whatever the user can put right (one line says what), 130 after Ctrl-C.
@@ -7,8 +7,9 @@ whatever the user can put right (one line says what), 130 after Ctrl-C.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from tyro.conf import Positional, UseAppendAction, arg, subcommand
@@ -17,7 +18,16 @@ from tyro.constructors import PrimitiveConstructorSpec
 import ple_gym
 from ple_gym import compilation, evaluate, progress
 from ple_gym.cli import reality
-from ple_gym.cli.outputs import STDOUT, check_outputs, check_writable, console_for, write_json
+from ple_gym.cli.new import MOST_WORK_MS, check_new, machine, write_new
+from ple_gym.cli.outputs import (
+    STDOUT,
+    check_documents,
+    check_outputs,
+    check_writable,
+    console_for,
+    write_csv,
+    write_json,
+)
 from ple_gym.cli.parsing import parse
 from ple_gym.cli.process import discard_stdout, missing_library, mistake, open_streams
 from ple_gym.cli.timeline import TIMELINE_MS, draw_timeline
@@ -26,6 +36,7 @@ from ple_gym.envs.registration import environment_id
 from ple_gym.errors import PleError, UsageError
 from ple_gym.evaluate.agents import Agent
 from ple_gym.evaluate.comparison import Comparison
+from ple_gym.evaluate.configurations import Configurations
 from ple_gym.evaluate.tables import (
     IDEAL_NOTE,
     RUN_NOTE,
@@ -34,6 +45,8 @@ from ple_gym.evaluate.tables import (
     better_than_oracle,
     comparison_note,
     comparison_table,
+    configuration_note,
+    configuration_table,
     ideal_table,
     parameter_table,
     policy_table,
@@ -42,6 +55,7 @@ from ple_gym.evaluate.tables import (
     summary,
     vm_table,
 )
+from ple_gym.files import writing
 from ple_gym.messages import plain
 from ple_gym.policies import Compiled, known_policies
 from ple_gym.reality.tables import DISTRIBUTION_NOTE, NOTE, check_lines, check_table, distribution_table
@@ -49,7 +63,7 @@ from ple_gym.rules import RULES, Rule
 from ple_gym.rules.documented import rules_page
 from ple_gym.rules.header import c_header
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, load
-from ple_gym.scenario.documented import documented_toml
+from ple_gym.scenario.documented import documented_toml, parameters_named
 from ple_gym.scenario.model import Scenario, describe_parameters
 from ple_gym.traces.writers import WRITERS, writer_of
 
@@ -113,6 +127,11 @@ Overrides: TypeAlias = Annotated[
 JsonFile: TypeAlias = Annotated[
     str, _file("FILE"), arg(name="json", help="write one JSON document there; - is stdout", help_behavior_hint="")
 ]
+CsvFile: TypeAlias = Annotated[
+    str,
+    _file("FILE"),
+    arg(name="csv", help="write the table's numbers there as CSV; - is stdout", help_behavior_hint=""),
+]
 TimelineFile: TypeAlias = Annotated[
     str, _file("FILE.png"), arg(help=f"draw the {TIMELINE_MS} ms with most PLE exits", help_behavior_hint="")
 ]
@@ -125,25 +144,44 @@ Threads: TypeAlias = Annotated[int, arg(metavar="N", help="worker threads; 0: on
 
 @dataclass(frozen=True)
 class List:
-    """List the scenarios and the policies, or the parameters of scenarios.
+    """List the scenarios and the policies.
 
     Example: ple-gym list --json -
     """
 
-    parameters: Annotated[bool, arg(help="the parameters that --set and a scenario's file can change")] = False
     json_file: JsonFile = ""
 
     def run(self, argv: Sequence[str]) -> None:
         """Print the tables."""
         check_writable(self.json_file)
         console = console_for(self.json_file)
-        if self.parameters:
-            console.print(parameter_table())
-        else:
-            console.print(scenario_table())
-            console.print()
-            console.print(policy_table())
+        console.print(scenario_table())
+        console.print()
+        console.print(policy_table())
         write_json(self.json_file, _catalogue, argv)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """List the parameters of scenarios, which --set and a scenario's file can change, and what is allowed.
+
+    Example: ple-gym parameters ple host.ratelimit_us
+    """
+
+    names: Annotated[
+        tuple[str, ...],
+        Positional,
+        _names("NAME ..."),
+        arg(help="groups (host, ple, guest) or parameters", help_behavior_hint="(default: all)"),
+    ] = ()
+    json_file: JsonFile = ""
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Print the table."""
+        check_writable(self.json_file)
+        names = parameters_named(self.names)
+        console_for(self.json_file).print(parameter_table(names))
+        write_json(self.json_file, lambda: {"parameters": _described(names)}, argv)
 
 
 @dataclass(frozen=True)
@@ -159,6 +197,36 @@ class Show:
     def run(self, argv: Sequence[str]) -> None:
         """Print the file."""
         sys.stdout.write(documented_toml(_scenario(self.scenario, self.overrides)))
+
+
+@dataclass(frozen=True)
+class New:
+    """Write a scenario file of a machine, with what is most often changed; the rest takes its default.
+
+    Example: ple-gym new box.toml --pcpus 16 --vms 2 --vcpus 16 --locks 8 --set profile=zen-kvm-6.18
+    """
+
+    out: Annotated[str, Positional, _file("FILE.toml"), arg(help="the file, which must not be there yet")]
+    pcpus: Annotated[int, arg(metavar="N", help="physical CPUs")] = 4
+    sockets: Annotated[int, arg(metavar="N", help="sockets that these are spread over")] = 1
+    vms: Annotated[int, arg(metavar="N", help="VMs that are alike")] = 1
+    vcpus: Annotated[int, arg(metavar="N", help="virtual CPUs of each VM")] = 8
+    locks: Annotated[int, arg(metavar="N", help="spinlocks that the vCPUs of a VM share")] = 1
+    neighbours: Annotated[int, arg(metavar="N", help="VMs beside them, of as many vCPUs, that only compute")] = 0
+    work_ms: Annotated[int, arg(metavar="MS", help="work of the VMs, in ms of the whole machine")] = 250
+    overrides: Overrides = ()
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Write the file, say what to do with it."""
+        check_new(self.out)
+        check_writable(self.out)
+        if not 1 <= self.work_ms <= MOST_WORK_MS:
+            raise UsageError(f"--work-ms {self.work_ms}: must be 1..{MOST_WORK_MS}")
+        size = {name: getattr(self, name) for name in ("pcpus", "sockets", "vms", "vcpus", "locks", "neighbours")}
+        scenario = machine(Path(self.out).stem, size, self.work_ms, _changes(self.overrides))
+        for warning in scenario.warnings():
+            _warn(warning)
+        print(write_new(self.out, scenario))
 
 
 @dataclass(frozen=True)
@@ -187,7 +255,7 @@ class Simulate:
         console = console_for(self.json_file)
         console.print(run_table(runs))
         console.print(RUN_NOTE)
-        console.print(summary(comparison.rows()[0]))
+        console.print(comparison_table(comparison) if comparison.endless else summary(comparison.rows()[0]))
         if self.per_vm:
             console.print(vm_table(comparison), VM_NOTE, sep="\n")
         if self.timeline:
@@ -201,39 +269,123 @@ class Simulate:
                 "runs": list(runs),
             },
             argv,
+            comparison.digests(),
         )
 
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare policies on one scenario, on the same seeds.
+    """Compare policies on one scenario, or also several scenarios with each other, on the same seeds.
 
     Example: ple-gym compare PLE/Paper8-v0 --policies xen-4.5 paper oracle --seeds 0:20 --timeline timeline.png
     """
 
-    scenario: ScenarioName
+    scenarios: Annotated[
+        tuple[str, ...],
+        Positional,
+        _names("SCENARIO ..."),
+        arg(help="names, ids or files; compared to the first", help_behavior_hint="(one at least)"),
+    ]
     policies: Policies = ()
     seeds: Seeds = "0:20"
     overrides: Overrides = ()
+    against: Annotated[
+        tuple[tuple[str, ...], ...],
+        UseAppendAction,
+        arg(metavar="NAME=VALUE ...", help="compare also to the scenario so changed", help_behavior_hint=""),
+    ] = ()
     per_vm: PerVm = False
     json_file: JsonFile = ""
+    csv_file: CsvFile = ""
     timeline: TimelineFile = ""
     threads: Threads = 0
 
     def run(self, argv: Sequence[str]) -> None:
         """Simulate, print a table, write what is asked for."""
+        check_documents(self.json_file, self.csv_file)
         check_outputs(self.json_file, self.timeline)
-        scenario = _scenario(self.scenario, self.overrides)
+        if len(self.scenarios) > 1 or self.against:
+            self._compare_configurations(argv)
+            return
+        scenario = _scenario(self.scenarios[0], self.overrides)
         policies = _policies(self.policies, self.timeline)
         comparison = _compare([scenario], policies, self.seeds, self.threads)[0]
-        console = console_for(self.json_file)
+        console = console_for(self.json_file, self.csv_file)
         console.print(comparison_table(comparison))
         console.print(comparison_note(comparison))
         if self.per_vm:
             console.print(vm_table(comparison), VM_NOTE, sep="\n")
         if self.timeline:
             console.print(draw_timeline(self.timeline, comparison))
-        write_json(self.json_file, comparison.to_dict, argv)
+        write_json(self.json_file, comparison.to_dict, argv, comparison.digests())
+        write_csv(self.csv_file, comparison, argv)
+
+    def _compare_configurations(self, argv: Sequence[str]) -> None:
+        """Do the same with several scenarios, or with one in two ways."""
+        for option, asked in (("--timeline", self.timeline), ("--per-vm", self.per_vm)):
+            if asked:
+                raise UsageError(f"{option}: takes one scenario, and no --against")
+        names, changes, other = self.scenarios, _changes(self.overrides), _changes(self.against, "--against")
+        if self.against and len(names) > 1:
+            raise UsageError(f"--against: takes one scenario, not {len(names)}")
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"{plain(name)}: is named {names.count(name)} times, must be once")
+        scenarios = {name: load(name).with_overrides(changes) for name in names}
+        if other:
+            told = " ".join(f"{name}={value}" for name, value in other.items())
+            scenarios[told] = load(names[0]).with_overrides({**changes, **other})
+        _run_configurations(
+            lambda policies, seeds, threads: evaluate.compare_configurations(scenarios, policies, seeds, True, threads),
+            self, argv,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Try values of one or two parameters under some policies, on the same seeds.
+
+    Example: ple-gym sweep Storm --sweep ple.window=1024,4096,16384 --policies host kvm --picture windows.png
+    """
+
+    scenario: ScenarioName
+    sweep: Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(
+            metavar="NAME=V,V,...", help="a parameter, or profile, and its values", help_behavior_hint="(once or twice)"
+        ),
+    ] = ()
+    policies: Policies = ()
+    seeds: Seeds = "0:20"
+    overrides: Overrides = ()
+    json_file: JsonFile = ""
+    csv_file: CsvFile = ""
+    picture: Annotated[str, _file("FILE.png"), arg(help="draw what is compared", help_behavior_hint="")] = ""
+    threads: Threads = 0
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Simulate, print a table, write what is asked for."""
+        check_documents(self.json_file, self.csv_file)
+        check_outputs("", self.picture, "--picture")
+        if len(self.sweep) not in (1, 2):
+            raise UsageError(f"--sweep: must be given once or twice, not {len(self.sweep)} times")
+        changes, values = _changes(self.overrides), _changes([self.sweep], "--sweep", "NAME=VALUE,VALUE,...")
+        for name in values:
+            if name in changes:
+                raise UsageError(f"--sweep {plain(name)}: must not also be in --set")
+        result = _run_configurations(
+            lambda policies, seeds, threads: evaluate.sweep(
+                self.scenario, {name: str(text).split(",") for name, text in values.items()}, policies, seeds, changes,
+                True, threads,
+            ),
+            self, argv,
+        )  # fmt: skip
+        if self.picture:
+            with writing(self.picture, UsageError), progress.waiting("drawing the sweep"):
+                from ple_gym.evaluate.pictures import sweep_figure
+
+                sweep_figure(result, self.picture)
 
 
 @dataclass(frozen=True)
@@ -263,7 +415,10 @@ class Tabulate:
         console.print(IDEAL_NOTE)
         for line in better_than_oracle(comparisons):
             console.print(line)
-        write_json(self.json_file, lambda: {"scenarios": [comparison.to_dict() for comparison in comparisons]}, argv)
+        digests = {name: digest for comparison in comparisons for name, digest in comparison.digests().items()}
+        write_json(
+            self.json_file, lambda: {"scenarios": [comparison.to_dict() for comparison in comparisons]}, argv, digests
+        )
 
 
 @dataclass(frozen=True)
@@ -404,9 +559,12 @@ class Warmup:
 
 Command: TypeAlias = (
     Annotated[List, subcommand(name="list")]
+    | Annotated[Parameters, subcommand(name="parameters")]
     | Annotated[Show, subcommand(name="show")]
+    | Annotated[New, subcommand(name="new")]
     | Annotated[Simulate, subcommand(name="simulate")]
     | Annotated[Compare, subcommand(name="compare")]
+    | Annotated[Sweep, subcommand(name="sweep")]
     | Annotated[Tabulate, subcommand(name="table")]
     | Annotated[Trace, subcommand(name="trace")]
     | Annotated[Rules, subcommand(name="rules")]
@@ -454,23 +612,29 @@ def execute(argv: Sequence[str] | None = None) -> int:
 
 def _scenario(name: str, overrides: Sequence[Sequence[str]]) -> Scenario:
     """The scenario with its overrides; what it warns of goes to stderr."""
-    changes: dict[str, object] = {}
-    if () in overrides:
-        raise UsageError("--set: must be NAME=VALUE")
-    for text in (text for texts in overrides for text in texts):
-        key, separator, value = text.partition("=")
-        if not separator or not key:
-            raise UsageError(f"--set {plain(text)}: must be NAME=VALUE")
-        if key in changes:
-            raise UsageError(f"--set {plain(text)}: {plain(key)} is set twice")
-        changes[key] = value
+    changes = _changes(overrides)
     scenario = load(name)
     if scenario == Scenario():
-        _warn(f"{name}: changes no parameter: every one has its default (ple-gym list --parameters)")
+        _warn(f"{name}: changes no parameter: every one has its default (ple-gym parameters)")
     scenario = scenario.with_overrides(changes)
     for warning in scenario.warnings():
         _warn(warning)
     return scenario
+
+
+def _changes(overrides: Sequence[Sequence[str]], option: str = "--set", form: str = "NAME=VALUE") -> dict[str, object]:
+    """What an option changes, by name."""
+    changes: dict[str, object] = {}
+    if () in overrides:
+        raise UsageError(f"{option}: must be {form}")
+    for text in (text for texts in overrides for text in texts):
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise UsageError(f"{option} {plain(text)}: must be {form}")
+        if key in changes:
+            raise UsageError(f"{option} {plain(text)}: {plain(key)} is set twice")
+        changes[key] = value
+    return changes
 
 
 def _policies(names: Sequence[str], timeline: str = "") -> list[tuple[str, Compiled | Agent]]:
@@ -486,13 +650,34 @@ def _compare(
 ) -> list[Comparison]:
     """Run everything with a bar; what the results warn of goes to stderr."""
     numbers = evaluate.parse_seeds(seeds)
-    if threads < 0:
-        raise UsageError(f"--threads {threads}: must be 0 (one per CPU) or more")
-    comparisons = evaluate.compare_all(scenarios, policies, numbers, progress=True, threads=threads or None)
+    comparisons = evaluate.compare_all(scenarios, policies, numbers, progress=True, threads=_workers(threads))
     for comparison in comparisons:
         for warning in evaluate.doubts(comparison):
             _warn(warning)
     return comparisons
+
+
+def _run_configurations(
+    run: Callable[[Sequence[tuple[str, Compiled | Agent]], range, int | None], Configurations],
+    asked: Compare | Sweep,
+    argv: Sequence[str],
+) -> Configurations:
+    """Run several configurations with a bar, print their table, and write what is asked for."""
+    result = run(_policies(asked.policies), evaluate.parse_seeds(asked.seeds), _workers(asked.threads))
+    warnings = [text for one in result.comparisons for text in (*one.scenario.warnings(), *evaluate.doubts(one))]
+    for warning in dict.fromkeys(warnings):
+        _warn(warning)
+    console = console_for(asked.json_file, asked.csv_file)
+    console.print(configuration_table(result), configuration_note(result), sep="\n")
+    write_json(asked.json_file, result.to_dict, argv, result.digests())
+    write_csv(asked.csv_file, result, argv)
+    return result
+
+
+def _workers(threads: int) -> int | None:
+    if threads < 0:
+        raise UsageError(f"--threads {threads}: must be 0 (one per CPU) or more")
+    return threads or None
 
 
 def _warn(text: str) -> None:
@@ -501,7 +686,6 @@ def _warn(text: str) -> None:
 
 def _catalogue() -> dict[str, Any]:
     """What `list --json` prints."""
-    parameters, defaults = describe_parameters(), Scenario().parameters()
     return {
         "scenarios": [
             {
@@ -529,8 +713,14 @@ def _catalogue() -> dict[str, Any]:
             }
             for rule in known_policies()
         ],
-        "parameters": [
-            {"name": name, "default": defaults[name], "allowed": allowed, "help": text}
-            for name, (allowed, text) in parameters.items()
-        ],
     }
+
+
+def _described(names: Sequence[str]) -> list[dict[str, Any]]:
+    """What `parameters --json` prints."""
+    described, defaults = describe_parameters(), Scenario().parameters()
+    return [
+        {"name": name, "default": defaults[name], "allowed": allowed, "help": text}
+        for name in names
+        for allowed, text in [described[name]]
+    ]

@@ -1,34 +1,30 @@
-"""Where results go: tables to the console, documents and pictures to files, and what a document says of its origin."""
+"""Where results go: tables to the console, documents and pictures to files."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
-import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-import ple_gym
 from ple_gym import files
 from ple_gym.errors import UsageError
+from ple_gym.evaluate.tabular import Tabular
 from ple_gym.files import write_whole, writing
 from ple_gym.messages import plain
+from ple_gym.provenance import provenance
 
 STDOUT = "-"
 WIDTH = 160  # of tables that do not go to a terminal
 
 
-def console_for(json_file: str = "") -> Console:
-    """Where tables go: stdout, unless the JSON document has it."""
-    file = sys.stderr if json_file == STDOUT else sys.stdout
+def console_for(*documents: str) -> Console:
+    """Where tables go: stdout, unless a document has it."""
+    file = sys.stderr if STDOUT in documents else sys.stdout
     width = None if file.isatty() or "COLUMNS" in os.environ else WIDTH
     return Console(file=file, width=width, markup=False, emoji=False, highlight=False, soft_wrap=False)
 
@@ -45,6 +41,14 @@ def check_outputs(json_file: str, picture: str, option: str = "--timeline") -> N
     check_writable(picture)
 
 
+def check_documents(*names: str) -> None:
+    """Raise UsageError if these documents could not all be written, or would write over each other; empty is none."""
+    for name in names:
+        check_writable(name)
+        if name and names.count(name) > 1:
+            raise UsageError(f"{plain(name)}: is one file, and there are {names.count(name)} documents for it")
+
+
 def check_writable(name: str) -> None:
     """Raise UsageError if `write_whole` could not make this file; empty and - need none."""
     if name not in ("", STDOUT):
@@ -52,34 +56,30 @@ def check_writable(name: str) -> None:
             files.check_writable(name)
 
 
-def write_json(name: str, document: Callable[[], Mapping[str, Any]], argv: Sequence[str]) -> None:
-    """Write the document, which is only made if somebody wants it, and what it comes from."""
-    if not name:
-        return
-    text = json.dumps({**document(), "provenance": provenance(argv)}, indent=2, allow_nan=False) + "\n"
+def write_json(
+    name: str,
+    document: Callable[[], Mapping[str, Any]],
+    argv: Sequence[str],
+    digests: Mapping[str, str] | None = None,
+) -> None:
+    """Write the document, which is only made if somebody wants it, and what it comes from.
+
+    digests: `Scenario.digest` of what was simulated, by name.
+    """
+    if name:
+        made = {**document(), "provenance": provenance(argv, digests)}
+        _write(name, json.dumps(made, indent=2, allow_nan=False) + "\n")
+
+
+def write_csv(name: str, result: Tabular, argv: Sequence[str]) -> None:
+    """Write a table, and above it what it comes from."""
+    if name:
+        _write(name, result.to_csv(argv))
+
+
+def _write(name: str, text: str) -> None:
     if name == STDOUT:
         sys.stdout.write(text)
         return
     with writing(name, UsageError):
         write_whole(name, text.encode())
-
-
-def provenance(argv: Sequence[str]) -> dict[str, str]:
-    """What made a document: version, command as typed, time; of a checkout with git also the commit."""
-    made = {
-        "ple_gym": ple_gym.__version__,
-        "command": shlex.join(["ple-gym", *argv]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    return made | ({"commit": commit} if (commit := _commit()) else {})
-
-
-def _commit() -> str:
-    """The commit of the checkout that this package is run from, `-dirty` if files have changed; empty if unknown."""
-    root = Path(ple_gym.__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return ""
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    return ""

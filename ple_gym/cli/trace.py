@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 
 from ple_gym import progress
-from ple_gym.cli.outputs import provenance
 from ple_gym.errors import UsageError
 from ple_gym.files import writing
 from ple_gym.messages import plain, shown_path
+from ple_gym.provenance import provenance
 from ple_gym.scenario.model import Scenario
 from ple_gym.traces.events import NEVER
 from ple_gym.traces.writers import write_run

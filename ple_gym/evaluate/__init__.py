@@ -6,7 +6,8 @@ Examples:
 """
 
 from ple_gym.evaluate.agents import Agent, Predicts
-from ple_gym.evaluate.comparison import Comparison, Row, Run
+from ple_gym.evaluate.comparison import Comparison, Outcome, Row, Run
+from ple_gym.evaluate.configurations import Configurations, compare_configurations, sweep
 from ple_gym.evaluate.policies import Policy, load_policy
 from ple_gym.evaluate.runs import Group, compare, compare_all, doubts, parse_seeds, simulate
 from ple_gym.evaluate.statistics import Estimate, Ratio, cvar, estimate, quantile, ratio, score
@@ -16,8 +17,10 @@ from ple_gym.traces.recording import record
 __all__ = [
     "Agent",
     "Comparison",
+    "Configurations",
     "Estimate",
     "Group",
+    "Outcome",
     "Policy",
     "Predicts",
     "Ratio",
@@ -25,6 +28,7 @@ __all__ = [
     "Run",
     "compare",
     "compare_all",
+    "compare_configurations",
     "comparison_table",
     "cvar",
     "doubts",
@@ -36,4 +40,5 @@ __all__ = [
     "record",
     "score",
     "simulate",
+    "sweep",
 ]

@@ -6,6 +6,7 @@ cover both the seeds and the trainings (`statistics.py`).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,10 +25,13 @@ from ple_gym.evaluate.statistics import (
     ratio,
     score,
 )
+from ple_gym.evaluate.tabular import FlatRecord, Tabular, flat_records
+from ple_gym.messages import show
 from ple_gym.rules import RULES
 from ple_gym.scenario.model import Scenario
 
 HOST = "host"
+MOST_TOLD = 4  # policies that a comparison's representation names
 
 #: What `Comparison.of_vm` gives, a field of a VM's record.
 VmNumber = Literal["transactions", "transactions_per_s", "longest_steal_ms", "share"]
@@ -109,8 +113,36 @@ class Row:
     decision_us: float | None
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one policy in one configuration, for each VM where none ever ends.
+
+    Attributes:
+        setting: what tells the configuration from the others, by parameter.
+        policy: a row of the comparison.
+        vm: whose throughput it is, as in `Scenario.vms`; empty where the makespan is compared.
+        makespan_s: mean over the runs, seconds; None of endless VMs.
+        transactions_per_s: of the VM, per simulated second; None where the makespan is compared.
+        waste_ms_per_s, ple_exits, capped: see `Row`.
+        vs_baseline: mean log-ratio of what is compared against the baseline in this configuration.
+        vs_first: the same against this policy in the first configuration. Both are paired by seed, and None where there
+            is nothing to compare to, or a throughput of 0.
+    """
+
+    setting: Mapping[str, object]
+    policy: str
+    vm: str
+    makespan_s: Estimate | None
+    transactions_per_s: Estimate | None
+    waste_ms_per_s: float
+    ple_exits: float
+    capped: int
+    vs_baseline: Ratio | None
+    vs_first: Ratio | None
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison(Tabular):
     """Runs of several policies on one scenario and on equal seeds.
 
     Attributes:
@@ -127,6 +159,10 @@ class Comparison:
         (1, 2)
         >>> [(row.policy, row.ple_exits) for row in comparison.rows()]
         [('xen-4.5', 484.0), ('oracle', 1.0)]
+        >>> comparison
+        <Comparison on 'HolderPreempted': xen-4.5, oracle; 2 seeds>
+        >>> print(comparison.to_markdown().splitlines()[2])  # so do to_csv, to_latex and, with pandas, to_dataframe
+        | policy | makespan | waste/s | exits | wall s | p95 | p99 | CVaR10 | vs first | vs best | differ | score |
     """
 
     scenario: Scenario
@@ -146,6 +182,11 @@ class Comparison:
         return HOST if HOST in self.members else next(iter(self.members))
 
     @property
+    def endless(self) -> bool:
+        """See `Scenario.endless`: makespans are all the limit, and throughputs are what differs."""
+        return self.scenario.endless
+
+    @property
     def best_rule(self) -> str | None:
         """The rule with the least mean log-makespan, of those that know no more than a hypervisor; None without any.
 
@@ -158,6 +199,29 @@ class Comparison:
         """One summary per row, in the order they were given."""
         best = self.best_rule
         return [self._row(name, best) for name in self.members]
+
+    def outcomes(self, setting: Mapping[str, object] | None = None, first: Comparison | None = None) -> list[Outcome]:
+        """What came of each row, by VM if endless, on a configuration of this setting; `first`: see `Outcome`."""
+        outcomes = []
+        for row, vm in itertools.product(self.rows(), self.scenario.vms() if self.endless else [""]):
+            values = self._compared(row.policy, vm)
+            baseline = None if row.policy == self.baseline else self._compared(self.baseline, vm)
+            before = first._compared(row.policy, vm) if first and (not vm or vm in first.scenario.vms()) else None
+            outcomes.append(
+                Outcome(
+                    setting=setting or {},
+                    policy=row.policy,
+                    vm=vm,
+                    makespan_s=None if vm else row.makespan_s,
+                    transactions_per_s=estimate(values) if vm else None,
+                    waste_ms_per_s=row.waste_ms_per_s,
+                    ple_exits=row.ple_exits,
+                    capped=row.capped,
+                    vs_baseline=None if baseline is None else _ratio(values[:, np.newaxis], baseline[np.newaxis]),
+                    vs_first=None if before is None else _ratio(values, before),
+                )
+            )
+        return outcomes
 
     def makespans(self, name: str) -> Floats:
         """Makespan per policy of a row and per seed, seconds [k, n]; the limit for a run that did not finish."""
@@ -190,6 +254,19 @@ class Comparison:
         """How many runs of a row reached the simulated-time limit."""
         return sum(not run["finished"] for run in self._runs(name))
 
+    def records(self) -> list[FlatRecord]:
+        """A flat record per row, or if endless per outcome; see `Row` and `Outcome` for its names."""
+        return flat_records(self.outcomes() if self.endless else self.rows())
+
+    def digests(self) -> dict[str, str]:
+        """`Scenario.digest` of the scenario, by its name."""
+        return {self.scenario.name: self.scenario.digest}
+
+    def __repr__(self) -> str:
+        names = list(self.members)
+        told = ", ".join(names[:MOST_TOLD] + ["..."] * (len(names) > MOST_TOLD))
+        return f"<Comparison on {show(self.scenario.name)}: {told}; {len(self.seeds)} seeds>"
+
     def to_dict(self) -> dict[str, Any]:
         """Everything, as a JSON-able dict."""
         return {
@@ -201,6 +278,12 @@ class Comparison:
             "policies": [{**asdict(row), "members": list(row.members)} for row in self.rows()],
             "runs": {policy: list(runs) for policy, runs in self.runs.items()},
         }
+
+    def _compared(self, name: str, vm: str) -> Floats:
+        """Throughputs of a VM or, of none, makespans of a row's policies and seeds [k, n]."""
+        if not vm:
+            return self.makespans(name)
+        return self.of_vm(name, list(self.scenario.vms()).index(vm), "transactions_per_s")
 
     def _runs(self, name: str) -> list[Run]:
         return [run for policy in self.members[name] for run in self.runs[policy]]
@@ -245,3 +328,8 @@ class Comparison:
         asked = [self.asked[policy] for policy in self.members[name] if policy in self.asked]
         decisions = sum(one.decisions for one in asked)
         return sum(one.predict_s for one in asked) * 1e6 / decisions if decisions else None
+
+
+def _ratio(values: Floats, reference: Floats) -> Ratio | None:
+    """Paired log-ratio; None if a value is 0."""
+    return ratio(np.log(values / reference)) if values.all() and reference.all() else None

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from ple_gym.envs.registration import environment_id
 from ple_gym.episode import Cycles, total_cycles
 from ple_gym.evaluate.agents import LANES
-from ple_gym.evaluate.comparison import HOST, Comparison, Row, Run, VmNumber
+from ple_gym.evaluate.comparison import HOST, Comparison, Outcome, Row, Run, VmNumber
+from ple_gym.evaluate.configurations import Configurations
 from ple_gym.evaluate.grid import Column, Grid
-from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, ENOUGH_RUNS, ENOUGH_TAIL, Estimate, estimate
+from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, ENOUGH_RUNS, ENOUGH_TAIL, Estimate, Ratio, estimate
+from ple_gym.evaluate.tabular import table_of
 from ple_gym.learned.file import PREFIX
 from ple_gym.policies import Compiled, known_policies
 from ple_gym.rules import Rule
@@ -35,6 +37,13 @@ IDEAL_NOTE = """\
 Percent above the ideal makespan (useful work / pCPUs), geometric mean over the seeds.
 *n: n runs were cut off at limit.simulated_s, which counts as their makespan (ideal: of the work done until then).
 <: a shorter makespan than `oracle` on the same seeds, which is a privileged rule and not a bound."""
+
+
+_CERTAINTY = (
+    "[ ]: 95 % interval over the seeds (Student's t).",
+    f"{FEW}: rests on few: {ENOUGH_DIFFERING} seeds should differ, {ENOUGH_RUNS} be run, {10 * ENOUGH_TAIL} for "
+    "CVaR10, or the truth is outside more often than it should be.",
+)
 
 
 def scenario_table() -> Grid:
@@ -74,15 +83,15 @@ def _parameters(policy: Compiled) -> str:
     return ",".join(f"{name}={one.default}" for name, one in own.items())
 
 
-def parameter_table() -> Grid:
-    """Every parameter of a scenario, with its default."""
-    parameters, defaults = describe_parameters(), Scenario().parameters()
+def parameter_table(names: Sequence[str]) -> Grid:
+    """These parameters of a scenario, with their defaults."""
+    described, defaults = describe_parameters(), Scenario().parameters()
     return Grid(
-        Column("parameter", list(parameters)),
+        Column("parameter", names),
         [
-            Column("default", [_default(defaults[name]) for name in parameters], prose=True),
-            Column("allowed", [allowed for allowed, _ in parameters.values()], prose=True),
-            Column("what it is", [text for _, text in parameters.values()], prose=True),
+            Column("default", [_default(defaults[name]) for name in names], prose=True),
+            Column("allowed", [described[name][0] for name in names], prose=True),
+            Column("what it is", [described[name][1] for name in names], prose=True),
         ],
     )
 
@@ -120,8 +129,11 @@ def summary(row: Row) -> str:
     )
 
 
+@table_of.register
 def comparison_table(comparison: Comparison) -> Grid:
     """A line per row of a comparison: what came out and how long it took, the tails, and how it compares."""
+    if comparison.endless:
+        return configuration_table(alone(comparison))
     rows = comparison.rows()
     runs = len(comparison.seeds)
 
@@ -154,6 +166,60 @@ def comparison_table(comparison: Comparison) -> Grid:
     return Grid(names, outcome, tails, compared, title=title)
 
 
+def alone(comparison: Comparison) -> Configurations:
+    """A comparison as the only configuration there is."""
+    return Configurations(({},), (comparison,))
+
+
+@table_of.register
+def configuration_table(result: Configurations) -> Grid:
+    """A line per configuration, row of its comparison and, where none ever ends, VM."""
+    rows, first = result.rows(), result.comparisons[0]
+    names = [
+        (*(str(value) for value in row.setting.values()), row.policy, *([row.vm] if row.vm else [])) for row in rows
+    ]
+
+    def column(head: str, cell: Callable[[Outcome], str]) -> Column:
+        return Column(head, [cell(row) for row in rows], right=True)
+
+    def compared(head: str, of: Callable[[Outcome], Ratio | None]) -> list[Column]:
+        differing = [str(one.differing) if one else "-" for one in map(of, rows)]
+        return [column(head, lambda row: ratio(of(row))), Column("differ", differing, right=True)]
+
+    what = "per s" if result.endless else "makespan"
+    outcome = [
+        column(what, lambda row: interval(row.makespan_s, 1e3) if row.makespan_s else _throughput(row)),
+        column("waste/s", lambda row: f"{row.waste_ms_per_s:,.1f}"),
+        column("exits", lambda row: count(row.ple_exits)),
+    ]
+    if any(row.capped for row in rows) and not result.endless:
+        outcome.append(column("capped", lambda row: str(row.capped)))
+    groups = [outcome, compared(f"vs {first.baseline}", lambda row: row.vs_baseline)]
+    if len(result.comparisons) > 1:
+        groups.append(compared(f"vs {result.labels[0]}", lambda row: row.vs_first))
+    head = ", ".join([*result.settings[0], "policy", *(["VM"] if result.endless else [])])
+    title = ", ".join(dict.fromkeys(comparison.scenario.name for comparison in result.comparisons))
+    unit = "transactions per simulated second" if result.endless else "times in ms"
+    key = Column(head, [", ".join(name) for name in names])
+    return Grid(key, *groups, title=f"{title}: {len(first.seeds)} seed{'s'[: len(first.seeds) > 1]}, {unit}")
+
+
+def _throughput(row: Outcome) -> str:
+    return interval(row.transactions_per_s) if row.transactions_per_s else "-"
+
+
+def configuration_note(result: Configurations) -> str:
+    """What the columns of `configuration_table` mean."""
+    first = result.comparisons[0]
+    what, better = ("throughput", "more") if result.endless else ("makespan", "less")
+    lines = [f"vs {first.baseline}: {what} in percent, in the same configuration; {better} is better."]
+    if len(result.comparisons) > 1:
+        lines.append(f"vs {result.labels[0]}: the same against that configuration under the same policy.")
+    return "\n".join(
+        [*lines, "Both: geometric mean over paired seeds. differ: seeds on which it is another at all.", *_CERTAINTY]
+    )
+
+
 def vm_table(comparison: Comparison) -> Grid:
     """A line per row of a comparison and VM: what each VM got done, and got."""
     rows = [(name, place) for name in comparison.members for place in range(len(comparison.scenario.vms()))]
@@ -182,6 +248,8 @@ steal: the longest time, in ms, that a vCPU of the VM was runnable and off its p
 
 def comparison_note(comparison: Comparison) -> str:
     """What the columns of `comparison_table` mean, and how long the runs took."""
+    if comparison.endless:
+        return configuration_note(alone(comparison))
     baseline, best = comparison.baseline, comparison.best_rule
     who = "the scenario's own scheduler" if baseline == HOST else baseline
     rule = f"{best}, the best rule here that knows no more than a hypervisor" if best else "no rule, as none is here"
@@ -191,9 +259,8 @@ def comparison_note(comparison: Comparison) -> str:
         f"score: 0 = {baseline}, 1 = the ideal (useful work / pCPUs, out of reach), on mean log-makespan.",
         "CVaR10: mean of the worst tenth. waste/s: pCPU time in spin and exit per simulated second. "
         "exits: mean per run; each is a decision.",
-        "[ ]: 95 % interval over the seeds (Student's t). differ: seeds on which the makespan is another at all.",
-        f"{FEW}: rests on few: {ENOUGH_DIFFERING} seeds should differ, {ENOUGH_RUNS} be run, {10 * ENOUGH_TAIL} for "
-        "CVaR10, or the truth is outside more often than it should be.",
+        "differ: seeds on which the makespan is another at all.",
+        *_CERTAINTY,
     ]
     if any(len(policies) > 1 for policies in comparison.members.values()):
         lines.append("Rows of several trainings: [ ] over both trainings and seeds.")

@@ -9,6 +9,7 @@ The defaults are the paper's machine under Xen 4.5, which is also the profile `w
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tomllib
@@ -367,6 +368,11 @@ class Scenario:
         return sum(vm.count * vm.vcpus for vm in self.tables().values())
 
     @property
+    def endless(self) -> bool:
+        """Whether no VM ever has done all its work, so that every run lasts until `limit.simulated_s`."""
+        return not any(vm.transactions for vm in self.tables().values())
+
+    @property
     def actuator(self) -> str:
         """What a decision does: `decision.actuator`, or where that is `default`, the host's own, or else `pull`."""
         if self.decision.actuator != DEFAULT:
@@ -418,6 +424,12 @@ class Scenario:
     def warnings(self) -> tuple[str, ...]:
         """Return what is legal but probably not meant, one line each."""
         return tuple(_doubts(self))
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that are the same for scenarios that differ in name and description at most."""
+        data = {name: value for name, value in self.to_dict().items() if name not in parameters_of(type(self))}
+        return hashlib.blake2b(json.dumps(data, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scenario as nested dicts and lists of plain values."""
@@ -706,7 +718,7 @@ def _doubts(scenario: Scenario) -> Iterable[str]:
         yield f"host.ratelimit_us = {host.ratelimit_us}: as long as the time slice, a vCPU is never preempted earlier"
     if scenario.vcpus <= host.pcpus:
         yield f"host.pcpus = {host.pcpus}: no fewer than there are vCPUs, there is rarely another vCPU to run"
-    if not any(vm.transactions for vm in vms.values()):
+    if scenario.endless:
         yield "no VM has a finite number of transactions: every run lasts until limit.simulated_s"
 
 
