@@ -67,7 +67,7 @@ def measure(task: Task) -> dict[str, int]:
     assert isinstance(network, Network)
     lanes = Lanes(trained.world(task.scenario, task.overrides), 1, policy=hidden(network, feature))
     lanes.run(0, task.seed)
-    return trained.since(trained.NOTHING, lanes.totals(0))
+    return trained.since(trained.NOTHING, lanes.totals(0), lanes.scenario.host.tsc_hz)
 
 
 def run(quick: bool) -> list[Task]:

@@ -24,24 +24,27 @@ from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
 
 FROM_STORM = " from a storm"  # behind a scenario's name: counted from its first storm under the host's own rule
-COLUMNS = ("finished", "cycles", "useful", "exits", "waste")
+COLUMNS = ("finished", "cycles", "useful", "exits", "waste_us")
 
 Totals = Mapping[str, Any]
 
 
 def measure(task: Task) -> dict[str, int]:
-    """What happened from the start on, in cycles: of time; of pCPU time that was useful, or lost in spin and exit."""
+    """What happened from the start on: time and useful pCPU time, in cycles; pCPU time lost in spin and exit, in us.
+
+    What was lost is rounded, as it is only looked at: in cycles it would take twice the bytes.
+    """
     scenario = world(task.scenario.removesuffix(FROM_STORM), task.overrides)
     storm = task.scenario.endswith(FROM_STORM)
     lanes = _lanes(scenario, task.policy, storm)
     if storm:
         before = lanes.run_from_start(0, task.seed)
-        return since(before, lanes.totals(0))
+        return since(before, lanes.totals(0), scenario.host.tsc_hz)
     lanes.run(0, task.seed)
-    return since(NOTHING, lanes.totals(0))
+    return since(NOTHING, lanes.totals(0), scenario.host.tsc_hz)
 
 
-def since(before: Totals, after: Totals) -> dict[str, int]:
+def since(before: Totals, after: Totals, tsc_hz: int) -> dict[str, int]:
     """What happened between two totals: the integers of `COLUMNS`."""
     spent = {name: after["cycles"][name] - before["cycles"][name] for name in ("useful", "spin", "exit")}
     return {
@@ -49,7 +52,7 @@ def since(before: Totals, after: Totals) -> dict[str, int]:
         "cycles": after["now"] - before["now"],
         "useful": spent["useful"],
         "exits": after["exits"] - before["exits"],
-        "waste": spent["spin"] + spent["exit"],
+        "waste_us": ((spent["spin"] + spent["exit"]) * 1_000_000 + tsc_hz // 2) // tsc_hz,
     }
 
 
@@ -74,7 +77,8 @@ def comparison(table: Table, place: str, overrides: str, members: Mapping[str, S
     hz, pcpus = scenario.host.tsc_hz, scenario.host.pcpus
     runs: dict[str, list[dict[str, Any]]] = {}
     columns = [part[name].tolist() for name in ("policy", "seed", *COLUMNS)]
-    for policy, seed, finished, cycles, useful, exits, waste in zip(*columns, strict=True):
+    for policy, seed, finished, cycles, useful, exits, waste_us in zip(*columns, strict=True):
+        waste = waste_us * hz // 1_000_000
         rest = cycles * pcpus - waste
         run = {"seed": seed, "finished": bool(finished), "simulated_s": cycles / hz, "ideal_s": useful / (pcpus * hz)}
         run |= {"ple_exits": exits, "cycles": {"spin": waste, "exit": 0, "rest": rest}}

@@ -140,7 +140,7 @@ def _outcome(row: Row) -> list[str]:
         f"{_interval(row.makespan_s, _ms)}{capped}",
         _interval(row.p95_s, _ms),
         _interval(row.cvar10_s, _ms),
-        f"{row.waste_ms_per_s:,.1f}",
+        f"{row.waste_ms_per_s:,.{0 if row.waste_ms_per_s >= 100 else 1}f}",
         f"{row.decisions:,.0f}",
         trained.percent(row.log_ratio),
         "-" if row.log_ratio is None else str(row.log_ratio.differing),
