@@ -297,7 +297,12 @@ def with_remedies(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scena
     )
     most = pcpus if kind == "strict" else 7
     vms = [
-        replace(vm, vcpus=min(vm.vcpus, most), block_probability=choice([0.0, 0.05, 0.2]), block="exponential 40000")
+        fitted(
+            vm,
+            vcpus=min(vm.vcpus, most),
+            block_probability=choice([0.0, 0.05, 0.2]),
+            block="exponential 40000",
+        )
         for vm in scenario.tables().values()
     ]
     return replace(scenario, host=host, guest=vms[0], neighbours=tuple(vms[1:]))

@@ -41,10 +41,22 @@ def rule_unit(made: Rule) -> Unit:
     common = sources(
         "rules/compiling.py", "rules/helpers.py", "rules/sight*.py", "sim/state.py", "sim/rng.py", "sim/decisions.py"
     )
-    made_of = [file, *common, *sources("sim/memory.py", *(("sim/**/*.py",) if made.privileged else ()))]
+    own = sorted(_files(made.function, set()))
+    made_of = [*own, *common, *sources("sim/memory.py", *(("sim/**/*.py",) if made.privileged else ()))]
     made_of += host_of(made.scheduler).sources if made.scheduler else []
     entry = entry_of(made, plain=not JIT_ENABLED)
     return Unit(f"rules.{made.name}", entry, 1, made_of if built_in else None, thorough=True, error_model="python")
+
+
+def _files(function: Callable[..., object], seen: set[Callable[..., object]]) -> set[Path]:
+    """The files of a rule's function and of the helpers that it calls."""
+    seen.add(function)
+    found = {Path(inspect.getfile(function)).resolve()}
+    for value in inspect.getclosurevars(function).globals.values():
+        called = getattr(value, "py_func", None)
+        if called is not None and called not in seen:
+            found |= _files(called, seen)
+    return found
 
 
 def parameter_dtype(parameters: Mapping[str, Any]) -> np.dtype[Any]:

@@ -433,7 +433,8 @@ class Scenario:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scenario as nested dicts and lists of plain values."""
-        return {**asdict(self), "neighbours": [asdict(vm) for vm in self.neighbours]}
+        data = asdict(self)
+        return {**data, "neighbours": list(data["neighbours"])}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
