@@ -71,7 +71,7 @@ def test_show_tells_which_actuator_the_default_is(capsys: pytest.CaptureFixture[
 
 
 def test_a_pull_is_called_hypothetical_where_it_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    for argv in (["list"], ["rules"], ["list", "--parameters"]):
+    for argv in (["list"], ["rules"], ["parameters"]):
         assert cli.main(argv) == 0
         assert "(hypothetical)" in capsys.readouterr().out
 

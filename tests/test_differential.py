@@ -163,7 +163,7 @@ def test_random_worlds_of_pv_locks(monkeypatch: pytest.MonkeyPatch) -> None:
         agree(scenario, rule, seed)
         happened.update(NotedGuest.happened)
 
-    settings(max_examples=EXAMPLES // 3)(given(with_pv_locks(), rules, seeds)(run))()
+    settings(max_examples=EXAMPLES // 2)(given(with_pv_locks(), rules, seeds)(run))()
     if JIT_ENABLED:
         assert len(happened) == 8 and min(happened.values()) >= 5, happened
 
