@@ -18,8 +18,9 @@ from experiments.lab.folders import ROOT
 #: Files and folders on which no measured integer depends.
 TELLING = (
     *(f"ple_gym/{name}" for name in ("_checkout", "adapters", "bench", "cli", "testing")),
-    *(f"ple_gym/evaluate/{name}.py" for name in ("comparison", "grid", "statistics", "tables")),
-    *(f"ple_gym/{name}.py" for name in ("extras", "files", "messages", "progress")),
+    *(f"ple_gym/evaluate/{name}.py" for name in ("comparison", "configurations", "grid", "pictures")),
+    *(f"ple_gym/evaluate/{name}.py" for name in ("statistics", "tables", "tabular")),
+    *(f"ple_gym/{name}.py" for name in ("extras", "files", "messages", "progress", "provenance")),
     *(
         f"experiments/lab/{name}.py"
         for name in ("commands", "digests", "discovery", "executors", "folders", "pictures")
