@@ -54,7 +54,7 @@ from ple_gym.sim.jit import JIT_ENABLED
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "tests" / "kept" / "reality.tar.xz"
 HERE = Machine("6.18.44-x", 2, (0, 1), 4_000_000, "autogroup")
-COSTS = Costs(tsc_hz=2_600_000_000, pause=50, yield_=1414, yield_switch=3814, line=150)
+COSTS = Costs(2_600_000_000, pause=50, yield_=1414, yield_switch=3814, line=150, own=0, others_every=0, others_take=0)
 WAITS = (0,) * 12 + (90, 9, 1) + (0,) * (BINS - 15)
 RESULT = Result(260_000_000, 2_600_000_000, 80_000, 100, 5000, 3, 497, 1_990_000, 4, WAITS, ("/autogroup-7",))
 MEASURED = Measured(HERE, COSTS, ((Setting(2), RESULT), (Setting(4, lock="tas"), RESULT), (Setting(2), RESULT)))
@@ -108,10 +108,15 @@ def test_several_checks_of_one_machine_are_one() -> None:
 @pytest.mark.parametrize(
     ("right", "wrong", "told"),
     [
-        ("reality 1", "reality 2", "line 1: must be 'reality 1', not 'reality 2'"),
+        ("reality 2", "reality 1", "line 1: must be 'reality 2', not 'reality 1'"),
         ("pause=50", "pause=050", "line 3: pause = '050': must be a whole number"),
         ("pause=50", "pause=-5", "line 3: pause = '-5': must be a whole number"),
-        ("pause=50 ", "", "line 3: must be costs tsc_hz=... pause=... yield=... yield_switch=... line=..., not"),
+        (
+            "pause=50 ",
+            "",
+            "line 3: must be costs tsc_hz=... pause=... yield=... yield_switch=... line=... own=... "
+            "others_every=... others_take=..., not",
+        ),
         ("tsc_hz=2600000000", "tsc_hz=0", "line 3: tsc_hz = 0: must be 100000000..10000000000"),
         ("threads=2", "threads=65", "line 4: threads = 65: must be 1..64"),
         ("threads=2 ", "threads=2  ", "line 4: must be setting threads=..."),
@@ -221,6 +226,26 @@ def test_a_setting_becomes_a_world_of_the_fair_host() -> None:
 def test_a_thread_that_spins_on_pays_nothing_for_it() -> None:
     assert POLICIES == {"yield": "host", "spin": "continue"}
     assert world(Setting(4, reaction="spin"), HERE, COSTS, 0.3).cost.exit == 1
+
+
+def test_other_tasks_become_a_vm_that_wakes_for_a_moment() -> None:
+    costs = replace(COSTS, own=150, others_every=160_000_000, others_take=90_000)
+    scenario = world(Setting(4, groups=2), HERE, costs, 1.0)
+    assert scenario.guest.compute == "uniform 30150 90150"
+    group, others = scenario.neighbours
+    assert group.compute == scenario.guest.compute
+    assert (others.vcpus, others.affinity, others.locks, others.transactions) == (2, "pinned", 0, 0)
+    assert (others.compute, others.block, others.block_probability) == ("constant 90000", "exponential 159910000", 1.0)
+    assert world(Setting(4), HERE, COSTS, 1.0).neighbours == ()
+
+
+def test_what_other_tasks_do_is_no_switch_of_the_threads() -> None:
+    """Two threads with a CPU each are never switched but by other tasks, each of which takes it from one, once."""
+    costs = replace(COSTS, others_every=26_000_000, others_take=90_000)
+    check = compare(Measured(HERE, costs, ((Setting(2), RESULT),)), 3)
+    (cell,) = check.cells
+    assert cell.predicted["switches"].middle == pytest.approx(2 * 100, rel=0.25)
+    assert "Other tasks took each CPU 100.0 times a second, for 35 us on average." in [*check_lines(check)]
 
 
 def test_the_program_and_the_world_have_the_same_gap() -> None:
@@ -551,9 +576,23 @@ def test_costs_are_measured(spinners: Path) -> None:
     assert 10 < costs.pause < 1000
     assert 50 < costs.yield_ < costs.yield_switch < 1_000_000
     assert costs.line > 20 or len(cpus()) == 1
+    assert 0 <= costs.own < 10_000 and costs.others_every >= costs.others_take
     alone = from_line(Costs, run(spinners, "costs", cpus()[0]).stdout.removesuffix("\n"))
     assert alone.line == 0
     assert alone.tsc_hz == pytest.approx(costs.tsc_hz, rel=0.001)
+
+
+@needs_gcc
+def test_other_tasks_are_noticed(spinners: Path) -> None:
+    """One that never waits takes the CPU for a slice, again and again."""
+    cpu = cpus()[0]
+    hog = f"import os; os.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", hog]) as other:
+        try:
+            costs = from_line(Costs, run(spinners, "costs", cpu).stdout.removesuffix("\n"))
+        finally:
+            other.kill()
+    assert 100_000 < costs.others_take <= costs.others_every < costs.tsc_hz
 
 
 @needs_gcc

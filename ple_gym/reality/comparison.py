@@ -24,11 +24,12 @@ REPETITIONS = 10
 BUSY_SHARE = 0.97
 """Of the CPUs' time: if the threads had less, other work disturbed them."""
 
-#: What is compared -> how it is got from a result and from a run's record.
-QUANTITIES: Mapping[str, tuple[Callable[[Result], int], Callable[[Run], int]]] = {
-    "acquisitions": (lambda result: result.acquisitions, lambda run: run["acquisitions"]),
-    "windows": (lambda result: result.windows, lambda run: run["ple_exits"]),
-    "switches": (lambda result: result.voluntary + result.involuntary, lambda run: run["switches"]),
+#: What is compared -> how it is got from a result, and from a run's record with how often other tasks ran.
+QUANTITIES: Mapping[str, tuple[Callable[[Result], int], Callable[[Run, int], int]]] = {
+    "acquisitions": (lambda result: result.acquisitions, lambda run, others: run["acquisitions"]),
+    "windows": (lambda result: result.windows, lambda run, others: run["ple_exits"]),
+    # Of the threads alone: one that another task interrupts has left once, the CPU has switched twice.
+    "switches": (lambda result: result.voluntary + result.involuntary, lambda run, others: run["switches"] - others),
 }
 
 
@@ -194,9 +195,9 @@ def _cell(setting: Setting, results: Sequence[Result], machine: Machine, costs: 
     befores = simulate(world(setting, machine, costs, warm_up), policy, seeds) if warm_up else []
     simulated = [run["simulated_s"] - warm_up for run in runs]
 
-    def counted(said: Callable[[Run], int]) -> list[int]:
-        before = map(said, befores) if befores else repeat(0)
-        return [said(run) - less for run, less in zip(runs, before, strict=False)]
+    def counted(said: Callable[[Run, int], int]) -> list[int]:
+        until, before = ([said(run, _others(run, setting)) for run in some] for some in (runs, befores))
+        return [count - less for count, less in zip(until, before or repeat(0), strict=False)]
 
     return Cell(
         setting,
@@ -207,6 +208,11 @@ def _cell(setting: Setting, results: Sequence[Result], machine: Machine, costs: 
         wait_p99_us=median(run["acquire_wait_us"]["p99"] for run in runs),
         measured_wait_p99_us=_wait_bounds(results, hz, 99),
     )
+
+
+def _others(run: Run, setting: Setting) -> int:
+    """How often other tasks ran; theirs is the VM behind those of the threads."""
+    return sum(vm["transactions"] for vm in run["vm"][setting.groups :])
 
 
 def _wait_bounds(results: Sequence[Result], hz: int, percent: int) -> tuple[float, float] | None:

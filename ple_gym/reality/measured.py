@@ -1,8 +1,8 @@
 """What was measured on a real machine, as text: written, and read strictly.
 
-    reality 1
+    reality 2
     machine release=6.18.44 online=2 cpus=0,1 tick_ns=4000000 groups=autogroup
-    costs tsc_hz=2600000000 pause=52 yield=440 yield_switch=1245 line=169
+    costs tsc_hz=2600000000 pause=52 yield=440 yield_switch=1245 line=169 own=150 others_every=160000000 ...
     setting threads=4 groups=1 window=4096 hold=2000 think=60000 lock=ticket reaction=yield
     result warm_up=260000000 cycles=780000000 acquisitions=20000 ...
 
@@ -21,7 +21,7 @@ from ple_gym.errors import RealityError
 from ple_gym.messages import show
 from ple_gym.reality.settings import LOCKS, REACTIONS, Setting
 
-HEAD = "reality 1"
+HEAD = "reality 2"
 MAX_BYTES = 2**24
 """Of a file with measured runs; a whole check has about 100 kB."""
 BINS = 64
@@ -51,7 +51,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What the machine's own work takes, in cycles of the TSC; each the median of many.
+    """What the machine's own work takes, in cycles of the TSC; each but the last two the median of many.
 
     Attributes:
         tsc_hz: cycles per second.
@@ -59,6 +59,9 @@ class Costs:
         yield_: a `sched_yield` after which the same thread goes on.
         yield_switch: from one thread's `sched_yield` to the return of another's.
         line: from the write of one CPU to a waiter's on another; 0 if there was one CPU only.
+        own: what thinking, taking a lock that is free, and holding it take longer than they should.
+        others_every: of a CPU's time, after which another task takes it for a moment; the mean, 0 if none ever did.
+        others_take: how long that task has it; the mean.
     """
 
     tsc_hz: int
@@ -66,6 +69,9 @@ class Costs:
     yield_: int
     yield_switch: int
     line: int
+    own: int
+    others_every: int
+    others_take: int
 
 
 @dataclass(frozen=True, slots=True)

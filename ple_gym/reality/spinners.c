@@ -44,7 +44,9 @@ enum {
     PATIENCE = 10,    /* seconds that a process may take longer than it was told */
     SAMPLES = 20000,  /* of each cost */
     ENOUGH = 100,     /* of a cost that other load may hide */
-    BATCH = 20,       /* transfers in a sample */
+    BATCH = 20,       /* transfers, or rounds, in a sample */
+    OWN = 1000,       /* cycles of thinking and of holding in rounds whose own work is measured */
+    WATCHED = 2,      /* seconds in which others are counted */
     LINE = 128        /* bytes: two cache lines, as the prefetcher fetches pairs */
 };
 
@@ -167,6 +169,25 @@ static bool wait_for(struct lock *lock, unsigned ticket, struct counters *mine)
     return true;
 }
 
+/* One round: think, take the lock, hold it. False if the run ends before. */
+static bool work(struct lock *lock, struct counters *mine, uint64_t *random)
+{
+    *random = *random * 6364136223846793005u + 1442695040888963407u;
+    spend(world.think / 2 + (*random >> 32) * (world.think + 1) / (UINT64_C(1) << 32));
+    unsigned ticket = world.ticket ? atomic_fetch_add(&lock->next, 1) : 0;
+    if (!take(lock, ticket)) {
+        uint64_t tried = __rdtsc();
+        if (!wait_for(lock, ticket, mine))
+            return false;
+        mine->contended++;
+        mine->waits[63 - __builtin_clzll((__rdtsc() - tried) | 1)]++;
+    }
+    spend(world.hold);
+    atomic_store(&lock->owner, world.ticket ? ticket + 1 : 0);
+    mine->acquisitions++;
+    return goes_on(mine);
+}
+
 static void *spinner(void *argument)
 {
     int index = (int)(intptr_t)argument;
@@ -181,21 +202,8 @@ static void *spinner(void *argument)
     /* If all CPUs have as many threads these stay: a little other work would make Linux move one for a tenth of a second. */
     if (world.threads % cpu_count)
         pin(cpus, cpu_count);
-    while (goes_on(mine)) {
-        random = random * 6364136223846793005u + 1442695040888963407u;
-        spend(world.think / 2 + (random >> 32) * (world.think + 1) / (UINT64_C(1) << 32));
-        unsigned ticket = world.ticket ? atomic_fetch_add(&lock->next, 1) : 0;
-        if (!take(lock, ticket)) {
-            uint64_t tried = __rdtsc();
-            if (!wait_for(lock, ticket, mine))
-                break;
-            mine->contended++;
-            mine->waits[63 - __builtin_clzll((__rdtsc() - tried) | 1)]++;
-        }
-        spend(world.hold);
-        atomic_store(&lock->owner, world.ticket ? ticket + 1 : 0);
-        mine->acquisitions++;
-    }
+    while (work(lock, mine, &random))
+        ;
     if (mine->seen == MEASURED)
         add_usage(mine, +1);
     else
@@ -461,11 +469,78 @@ static void *hander(void *argument)
     return NULL;
 }
 
-static void both(void *(*work)(void *))
+static void both(void *(*part)(void *))
 {
-    pthread_t other = start(work, (void *)1), one = start(work, (void *)0);
+    pthread_t other = start(part, (void *)1), one = start(part, (void *)0);
     pthread_join(one, NULL);
     pthread_join(other, NULL);
+}
+
+/* What a round takes beside thinking and holding, if nobody else wants the lock. */
+static uint64_t own_cycles(void)
+{
+    static struct shared alone;
+    uint64_t random = 1;
+    shared = &alone;
+    world.think = world.hold = OWN;
+    world.ticket = true;
+    samples[0].count = 0;
+    for (int i = 0; i < SAMPLES / BATCH; i++) {
+        uint64_t before = __rdtsc();
+        for (int j = 0; j < BATCH; j++)
+            work(&shared->lock[0], &shared->counters[0], &random);
+        uint64_t took = (__rdtsc() - before) / BATCH;
+        samples[0].value[samples[0].count++] = took > 2 * OWN ? took - 2 * OWN : 0;
+    }
+    return median(&samples[0], "own work");
+}
+
+static struct others {
+    _Alignas(LINE) uint64_t began, over, count, cycles;
+} others[MAX_CPUS];
+
+static uint64_t preempted(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_THREAD, &usage);
+    return (uint64_t)usage.ru_nivcsw;
+}
+
+/* A thread that never waits counts how often others take its CPU, and for how long. */
+static void *watcher(void *argument)
+{
+    int index = (int)(intptr_t)argument;
+    struct others *mine = &others[index];
+    pin(&cpus[index], 1);
+    uint64_t seen = preempted(), last = __rdtsc();
+    mine->began = last;
+    for (double end = seconds() + WATCHED; seconds() < end;)
+        for (int i = 0; i < 1000; i++) {
+            uint64_t now = __rdtsc(), gap = now - last;
+            if (gap > GAP) {
+                uint64_t times = preempted();
+                mine->cycles += times > seen ? gap : 0;
+                mine->count += times - seen;
+                seen = times;
+                now = __rdtsc();
+            }
+            last = now;
+        }
+    mine->over = last;
+    return NULL;
+}
+
+static void watch(struct others *all)
+{
+    pthread_t threads[MAX_CPUS];
+    for (int i = 0; i < cpu_count; i++)
+        threads[i] = start(watcher, (void *)(intptr_t)i);
+    for (int i = 0; i < cpu_count; i++) {
+        pthread_join(threads[i], NULL);
+        all->over += others[i].over - others[i].began;
+        all->count += others[i].count;
+        all->cycles += others[i].cycles;
+    }
 }
 
 static void costs(void)
@@ -481,8 +556,13 @@ static void costs(void)
         both(hander);
         line = median(&samples[0], "line");
     }
-    printf("costs tsc_hz=%" PRIu64 " pause=%" PRIu64 " yield=%" PRIu64 " yield_switch=%" PRIu64 " line=%" PRIu64 "\n",
-           hz, pause, yield, yield_switch, line);
+    uint64_t own = own_cycles();
+    struct others all = {0};
+    watch(&all);
+    printf("costs tsc_hz=%" PRIu64 " pause=%" PRIu64 " yield=%" PRIu64 " yield_switch=%" PRIu64 " line=%" PRIu64
+           " own=%" PRIu64 " others_every=%" PRIu64 " others_take=%" PRIu64 "\n",
+           hz, pause, yield, yield_switch, line, own, all.count ? all.over / all.count : 0,
+           all.count ? all.cycles / all.count : 0);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- main */

@@ -86,8 +86,11 @@ def check_lines(check: Check) -> Iterator[str]:
     )
     yield (
         f"Costs in cycles: yield {costs.yield_}, with a switch {costs.yield_switch}, line {costs.line}, "
-        f"PAUSE {costs.pause}."
+        f"PAUSE {costs.pause}, a round's own work {costs.own}."
     )
+    if costs.others_every:
+        rate, us = costs.tsc_hz / costs.others_every, 1e6 * costs.others_take / costs.tsc_hz
+        yield f"Other tasks took each CPU {rate:,.1f} times a second, for {us:,.0f} us on average."
     if errors := check.errors():
         worst = max((cell for cell in check.stable), key=lambda cell: abs(cell.error() or 0))
         yield (

@@ -23,7 +23,8 @@ POLICIES = {"yield": "host", "spin": "continue"}
 def world(setting: Setting, machine: Machine, costs: Costs, seconds: float) -> Scenario:
     """The same threads on the same machine: threads are vCPUs, CPUs pCPUs, groups VMs, and the end of a window an exit.
 
-    Nothing is fitted: numbers are those of the machine. Going on after a window costs a thread nothing.
+    Nothing is fitted: numbers are those of the machine. Going on after a window costs a thread nothing. The last VM, if
+    the machine has other tasks, has a vCPU on each CPU, which sleeps, and wakes for a moment as often as they do.
 
     Raises:
         ScenarioError: a number is out of the simulator's range.
@@ -59,7 +60,10 @@ def world(setting: Setting, machine: Machine, costs: Costs, seconds: float) -> S
             "ple": {"kind": "window", "window": setting.window, "gap": max(GAP, costs.pause)},
             "limit": {"simulated_s": seconds},
             "guest": _vm(setting, costs, members[0], places),
-            "neighbours": [_vm(setting, costs, vcpus, places) for vcpus in members[1:]],
+            "neighbours": [
+                *(_vm(setting, costs, vcpus, places) for vcpus in members[1:]),
+                *([_others(len(machine.cpus), costs)] if costs.others_every else []),
+            ],
         }
     )
 
@@ -78,8 +82,21 @@ def _vm(setting: Setting, costs: Costs, vcpus: int, places: str) -> dict[str, ob
         "lock_kind": setting.lock,
         "transactions": 0,
         "sections": 1,
-        "compute": f"uniform {max(1, setting.think // 2)} {setting.think // 2 + setting.think}",
+        "compute": f"uniform {max(1, setting.think // 2) + costs.own} {setting.think // 2 + setting.think + costs.own}",
         "hold": f"constant {setting.hold}",
         "lock_probability": 1.0,
         "spin_period": costs.pause,
+    }
+
+
+def _others(cpus: int, costs: Costs) -> dict[str, object]:
+    return {
+        "vcpus": cpus,
+        "affinity": "pinned",
+        "locks": 0,
+        "transactions": 0,
+        "sections": 1,
+        "compute": f"constant {max(1, costs.others_take)}",
+        "block_probability": 1.0,
+        "block": f"exponential {max(1, costs.others_every - costs.others_take)}",
     }
