@@ -18,7 +18,7 @@ from statistics import median
 import pytest
 
 from ple_gym import cli
-from ple_gym.errors import RealityError
+from ple_gym.errors import RealityError, ScenarioError
 from ple_gym.evaluate import simulate
 from ple_gym.files import read_packed
 from ple_gym.reality import machine, program
@@ -54,7 +54,7 @@ from ple_gym.sim.jit import JIT_ENABLED
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "tests" / "kept" / "reality.tar.xz"
 HERE = Machine("6.18.44-x", 2, (0, 1), 4_000_000, "autogroup")
-COSTS = Costs(2_600_000_000, pause=50, yield_=1414, yield_switch=3814, line=150, own=0, others_every=0, others_take=0)
+COSTS = Costs(2_600_000_000, pause=50, yield_=1414, yield_switch=3814, line=150)
 WAITS = (0,) * 12 + (90, 9, 1) + (0,) * (BINS - 15)
 RESULT = Result(260_000_000, 2_600_000_000, 80_000, 100, 5000, 3, 497, 1_990_000, 4, WAITS, ("/autogroup-7",))
 MEASURED = Measured(HERE, COSTS, ((Setting(2), RESULT), (Setting(4, lock="tas"), RESULT), (Setting(2), RESULT)))
@@ -115,9 +115,11 @@ def test_several_checks_of_one_machine_are_one() -> None:
             "pause=50 ",
             "",
             "line 3: must be costs tsc_hz=... pause=... yield=... yield_switch=... line=... own=... "
-            "others_every=... others_take=..., not",
+            "others_every=... others_take=... lost_every=... lost_take=..., not",
         ),
         ("tsc_hz=2600000000", "tsc_hz=0", "line 3: tsc_hz = 0: must be 100000000..10000000000"),
+        ("others_take=0", "others_take=1", "line 3: others_take = 1: must be 0..0"),
+        ("lost_every=0 lost_take=0", "lost_every=9 lost_take=5", "line 3: lost_take = 5: must be 0..4"),
         ("threads=2", "threads=65", "line 4: threads = 65: must be 1..64"),
         ("threads=2 ", "threads=2  ", "line 4: must be setting threads=..."),
         ("groups=1", "groups=3", "line 4: groups = 3: must be 1..2"),
@@ -235,8 +237,23 @@ def test_other_tasks_become_a_vm_that_wakes_for_a_moment() -> None:
     group, others = scenario.neighbours
     assert group.compute == scenario.guest.compute
     assert (others.vcpus, others.affinity, others.locks, others.transactions) == (2, "pinned", 0, 0)
-    assert (others.compute, others.block, others.block_probability) == ("constant 90000", "exponential 159910000", 1.0)
+    assert (others.compute, others.block) == ("exponential 90000", "exponential 159910000")
+    assert others.block_probability == 1.0
     assert world(Setting(4), HERE, COSTS, 1.0).neighbours == ()
+
+
+def test_work_takes_longer_by_what_interrupts_take() -> None:
+    costs = replace(COSTS, own=150, lost_every=160_000, lost_take=8000)
+    scenario = world(Setting(4, window=16_384, hold=1900), HERE, costs, 1.0)
+    assert scenario.guest.compute == "uniform 31737 94895"
+    assert scenario.guest.hold == "constant 2000"
+    # A run of the window's 16,384 cycles alone, among interrupts 152,000 apart: 160,000 (exp(0.10779) - 1).
+    assert scenario.ple.window == 18_210
+
+
+def test_a_window_that_no_thread_can_reach_is_refused() -> None:
+    with pytest.raises(ScenarioError, match=r"ple\.window"):
+        world(Setting(4, window=2**30), HERE, replace(COSTS, lost_every=10, lost_take=5), 1.0)
 
 
 def test_what_other_tasks_do_is_no_switch_of_the_threads() -> None:
@@ -245,7 +262,7 @@ def test_what_other_tasks_do_is_no_switch_of_the_threads() -> None:
     check = compare(Measured(HERE, costs, ((Setting(2), RESULT),)), 3)
     (cell,) = check.cells
     assert cell.predicted["switches"].middle == pytest.approx(2 * 100, rel=0.25)
-    assert "Other tasks took each CPU 100.0 times a second, for 35 us on average." in [*check_lines(check)]
+    assert "Other tasks took each CPU 100.0 times a second, for 34.6 us on average: 0.3%." in [*check_lines(check)]
 
 
 def test_the_program_and_the_world_have_the_same_gap() -> None:
@@ -372,20 +389,21 @@ def test_distributions_of_five_checks_together_are_predicted() -> None:
     """Those of docs/reality.md, fifteen runs of each setting: one number where they agree, else the distribution."""
     kept = [from_text(read_packed(KEPT / f"run-{run}.txt", MAX_BYTES).decode()) for run in range(1, 6)]
     check = compare(joined(kept), 10)
-    assert len(check.stable) >= 30 and median(check.errors()) <= 0.025 and max(check.errors()) <= 0.1
+    assert len(check.stable) == 20 and median(check.errors()) <= 0.02 and max(check.errors()) <= 0.05
+    assert sum(cell.overlaps for cell in check.distributed) >= 0.95 * len(check.distributed)
     assert len(check.distributed) + len(check.stable) == len(check.cells)
     alike = [cell for cell in check.distributed if cell.apart[1] <= cell.apart_by_chance]
-    assert len(alike) >= 0.7 * len(check.distributed)
+    assert len(alike) >= 0.8 * len(check.distributed)
 
 
 @compiled
 def test_distributions_of_ten_runs_are_predicted() -> None:
-    """Those in which a convoy forms by chance: more than half are near, and nearly all ranges overlap."""
+    """Those in which a convoy forms by chance: most are near, and all ranges overlap."""
     check = compare(from_text(read_packed(KEPT / "bistable.txt", MAX_BYTES).decode()), 20)
     assert len(check.cells) == 17 and len(check.distributed) >= 16
-    assert sum(cell.overlaps for cell in check.cells) >= 15
+    assert sum(cell.overlaps for cell in check.cells) >= 16
     alike = [cell for cell in check.distributed if cell.apart[1] <= cell.apart_by_chance]
-    assert len(alike) >= 9
+    assert len(alike) >= 13
 
 
 # --- side by side -----------------------------------------------------------------------------------------------------
@@ -576,7 +594,8 @@ def test_costs_are_measured(spinners: Path) -> None:
     assert 10 < costs.pause < 1000
     assert 50 < costs.yield_ < costs.yield_switch < 1_000_000
     assert costs.line > 20 or len(cpus()) == 1
-    assert 0 <= costs.own < 10_000 and costs.others_every >= costs.others_take
+    assert 0 <= costs.own < 10_000
+    assert 2000 <= costs.lost_take <= costs.lost_every / 2  # there are ticks at least
     alone = from_line(Costs, run(spinners, "costs", cpus()[0]).stdout.removesuffix("\n"))
     assert alone.line == 0
     assert alone.tsc_hz == pytest.approx(costs.tsc_hz, rel=0.001)
@@ -666,7 +685,7 @@ def test_runs_on_a_real_kernel_are_predicted(run: int) -> None:
     measured = from_text(read_packed(KEPT / f"run-{run}.txt", MAX_BYTES).decode())
     check = compare(measured, 3)
     errors = check.errors()
-    assert len(errors) >= 30 and median(errors) <= 0.025
+    assert len(errors) >= 30 and median(errors) <= 0.03
     assert sum(error <= 0.1 for error in errors) >= 0.85 * len(errors)
     found = {cell.setting: cell for cell in check.cells}
     fifo, unfair = found[Setting(8, lock="ticket", reaction="spin")], found[Setting(8, lock="tas", reaction="yield")]

@@ -51,7 +51,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What the machine's own work takes, in cycles of the TSC; each but the last two the median of many.
+    """What the machine's own work takes, in cycles of the TSC; each but the last four the median of many.
 
     Attributes:
         tsc_hz: cycles per second.
@@ -62,6 +62,9 @@ class Costs:
         own: what thinking, taking a lock that is free, and holding it take longer than they should.
         others_every: of a CPU's time, after which another task takes it for a moment; the mean, 0 if none ever did.
         others_take: how long that task has it; the mean.
+        lost_every: of a CPU's time, after which something that is no task takes it for a moment (an interrupt, or a
+            hypervisor beneath); the mean, 0 if nothing ever did.
+        lost_take: how long that has it; the mean.
     """
 
     tsc_hz: int
@@ -69,9 +72,11 @@ class Costs:
     yield_: int
     yield_switch: int
     line: int
-    own: int
-    others_every: int
-    others_take: int
+    own: int = 0
+    others_every: int = 0
+    others_take: int = 0
+    lost_every: int = 0
+    lost_take: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +211,9 @@ def _check(record: object) -> None:
             _one_of("groups", record.groups, ("autogroup", "none"))
         case Costs():
             _within("tsc_hz", record.tsc_hz, 10**8, 10**10)
+            _within("others_take", record.others_take, 0, record.others_every)
+            # A machine that has less than half of its time for its tasks tells nothing of its scheduler.
+            _within("lost_take", record.lost_take, 0, record.lost_every // 2)
         case Result():
             _within("cycles", record.cycles, 1, 10**18)
             _within("waits", len(record.waits), BINS, BINS)

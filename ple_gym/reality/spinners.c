@@ -46,7 +46,7 @@ enum {
     ENOUGH = 100,     /* of a cost that other load may hide */
     BATCH = 20,       /* transfers, or rounds, in a sample */
     OWN = 1000,       /* cycles of thinking and of holding in rounds whose own work is measured */
-    WATCHED = 2,      /* seconds in which others are counted */
+    WATCHED = 2,      /* seconds in which what takes the CPUs is counted */
     LINE = 128        /* bytes: two cache lines, as the prefetcher fetches pairs */
 };
 
@@ -495,9 +495,15 @@ static uint64_t own_cycles(void)
     return median(&samples[0], "own work");
 }
 
-static struct others {
-    _Alignas(LINE) uint64_t began, over, count, cycles;
-} others[MAX_CPUS];
+/* What takes a CPU away for a moment: other tasks, or what no task does (interrupts, a hypervisor beneath). */
+struct taken {
+    uint64_t count, cycles;
+};
+
+static struct watched {
+    _Alignas(LINE) uint64_t began, over;
+    struct taken others, lost;
+} watched[MAX_CPUS];
 
 static uint64_t preempted(void)
 {
@@ -506,11 +512,11 @@ static uint64_t preempted(void)
     return (uint64_t)usage.ru_nivcsw;
 }
 
-/* A thread that never waits counts how often others take its CPU, and for how long. */
+/* A thread that never waits counts how often its CPU is taken, and for how long. */
 static void *watcher(void *argument)
 {
     int index = (int)(intptr_t)argument;
-    struct others *mine = &others[index];
+    struct watched *mine = &watched[index];
     pin(&cpus[index], 1);
     uint64_t seen = preempted(), last = __rdtsc();
     mine->began = last;
@@ -519,8 +525,9 @@ static void *watcher(void *argument)
             uint64_t now = __rdtsc(), gap = now - last;
             if (gap > GAP) {
                 uint64_t times = preempted();
-                mine->cycles += times > seen ? gap : 0;
-                mine->count += times - seen;
+                struct taken *by = times > seen ? &mine->others : &mine->lost;
+                by->cycles += gap;
+                by->count += times > seen ? times - seen : 1;
                 seen = times;
                 now = __rdtsc();
             }
@@ -530,17 +537,28 @@ static void *watcher(void *argument)
     return NULL;
 }
 
-static void watch(struct others *all)
+static void add(struct taken *all, struct taken one)
+{
+    all->count += one.count;
+    all->cycles += one.cycles;
+}
+
+static void watch(struct watched *all)
 {
     pthread_t threads[MAX_CPUS];
     for (int i = 0; i < cpu_count; i++)
         threads[i] = start(watcher, (void *)(intptr_t)i);
     for (int i = 0; i < cpu_count; i++) {
         pthread_join(threads[i], NULL);
-        all->over += others[i].over - others[i].began;
-        all->count += others[i].count;
-        all->cycles += others[i].cycles;
+        all->over += watched[i].over - watched[i].began;
+        add(&all->others, watched[i].others);
+        add(&all->lost, watched[i].lost);
     }
+}
+
+static uint64_t mean(uint64_t sum, uint64_t count)
+{
+    return count ? sum / count : 0;
 }
 
 static void costs(void)
@@ -557,12 +575,14 @@ static void costs(void)
         line = median(&samples[0], "line");
     }
     uint64_t own = own_cycles();
-    struct others all = {0};
+    struct watched all = {0};
     watch(&all);
     printf("costs tsc_hz=%" PRIu64 " pause=%" PRIu64 " yield=%" PRIu64 " yield_switch=%" PRIu64 " line=%" PRIu64
-           " own=%" PRIu64 " others_every=%" PRIu64 " others_take=%" PRIu64 "\n",
-           hz, pause, yield, yield_switch, line, own, all.count ? all.over / all.count : 0,
-           all.count ? all.cycles / all.count : 0);
+           " own=%" PRIu64 " others_every=%" PRIu64 " others_take=%" PRIu64 " lost_every=%" PRIu64 " lost_take=%" PRIu64
+           "\n",
+           hz, pause, yield, yield_switch, line, own, mean(all.over, all.others.count),
+           mean(all.others.cycles, all.others.count), mean(all.over, all.lost.count),
+           mean(all.lost.cycles, all.lost.count));
 }
 
 /* ------------------------------------------------------------------------------------------------------------- main */

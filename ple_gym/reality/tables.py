@@ -88,9 +88,13 @@ def check_lines(check: Check) -> Iterator[str]:
         f"Costs in cycles: yield {costs.yield_}, with a switch {costs.yield_switch}, line {costs.line}, "
         f"PAUSE {costs.pause}, a round's own work {costs.own}."
     )
-    if costs.others_every:
-        rate, us = costs.tsc_hz / costs.others_every, 1e6 * costs.others_take / costs.tsc_hz
-        yield f"Other tasks took each CPU {rate:,.1f} times a second, for {us:,.0f} us on average."
+    for who, every, take in (
+        ("Other tasks", costs.others_every, costs.others_take),
+        ("Interrupts, or a hypervisor beneath,", costs.lost_every, costs.lost_take),
+    ):
+        if every:
+            rate, us = costs.tsc_hz / every, 1e6 * take / costs.tsc_hz
+            yield f"{who} took each CPU {rate:,.1f} times a second, for {us:,.1f} us on average: {take / every:.1%}."
     if errors := check.errors():
         worst = max((cell for cell in check.stable), key=lambda cell: abs(cell.error() or 0))
         yield (

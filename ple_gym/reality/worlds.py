@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import expm1
+
 from ple_gym.reality.machine import rules_of
 from ple_gym.reality.measured import Costs, Machine
 from ple_gym.reality.settings import Setting
@@ -16,6 +18,8 @@ A program that watched the TSC on the development machine saw successive ticks 5
 period apart (medians, beside other work). It matters that this is not 0, more than how much it is: a line of spinners
 does not fall into lock-step with the ticks then.
 """
+HOPELESS = 40
+"""Interrupts in a window, on average: with so many it never ends, and the scenario's range says so."""
 POLICIES = {"yield": "host", "spin": "continue"}
 """Reaction to the end of a window -> the policy that does the same at an exit."""
 
@@ -24,7 +28,8 @@ def world(setting: Setting, machine: Machine, costs: Costs, seconds: float) -> S
     """The same threads on the same machine: threads are vCPUs, CPUs pCPUs, groups VMs, and the end of a window an exit.
 
     Nothing is fitted: numbers are those of the machine. Going on after a window costs a thread nothing. The last VM, if
-    the machine has other tasks, has a vCPU on each CPU, which sleeps, and wakes for a moment as often as they do.
+    the machine has other tasks, has a vCPU on each CPU, which sleeps, and wakes for a moment as often as they do. What
+    interrupts take is too short and too frequent to be anybody's turn: work takes longer by its share (`_stretch`).
 
     Raises:
         ScenarioError: a number is out of the simulator's range.
@@ -57,7 +62,7 @@ def world(setting: Setting, machine: Machine, costs: Costs, seconds: float) -> S
             "host": host,
             "cost": cost,
             "decision": {"actuator": "hint"},
-            "ple": {"kind": "window", "window": setting.window, "gap": max(GAP, costs.pause)},
+            "ple": {"kind": "window", "window": _window(setting.window, costs), "gap": max(GAP, costs.pause)},
             "limit": {"simulated_s": seconds},
             "guest": _vm(setting, costs, members[0], places),
             "neighbours": [
@@ -74,7 +79,21 @@ def _shares(setting: Setting) -> list[int]:
     return [groups.count(group) for group in sorted(set(groups))]
 
 
+def _stretch(cycles: int, costs: Costs) -> int:
+    """How long a thread needs for so many cycles of its own, if it keeps its CPU but for interrupts."""
+    return round(cycles * costs.lost_every / (costs.lost_every - costs.lost_take)) if costs.lost_every else cycles
+
+
+def _window(cycles: int, costs: Costs) -> int:
+    """The mean time in which a window ends that starts anew after each interrupt, if these come by chance."""
+    if not costs.lost_every:
+        return cycles
+    windows = min(cycles / (costs.lost_every - costs.lost_take), HOPELESS)
+    return round(costs.lost_every * expm1(windows))
+
+
 def _vm(setting: Setting, costs: Costs, vcpus: int, places: str) -> dict[str, object]:
+    least = max(1, setting.think // 2) + costs.own
     return {
         "vcpus": vcpus,
         "affinity": places,
@@ -82,8 +101,8 @@ def _vm(setting: Setting, costs: Costs, vcpus: int, places: str) -> dict[str, ob
         "lock_kind": setting.lock,
         "transactions": 0,
         "sections": 1,
-        "compute": f"uniform {max(1, setting.think // 2) + costs.own} {setting.think // 2 + setting.think + costs.own}",
-        "hold": f"constant {setting.hold}",
+        "compute": f"uniform {_stretch(least, costs)} {_stretch(least + setting.think, costs)}",
+        "hold": f"constant {_stretch(setting.hold, costs)}",
         "lock_probability": 1.0,
         "spin_period": costs.pause,
     }
@@ -96,7 +115,7 @@ def _others(cpus: int, costs: Costs) -> dict[str, object]:
         "locks": 0,
         "transactions": 0,
         "sections": 1,
-        "compute": f"constant {max(1, costs.others_take)}",
+        "compute": f"exponential {max(1, costs.others_take)}",
         "block_probability": 1.0,
         "block": f"exponential {max(1, costs.others_every - costs.others_take)}",
     }
