@@ -38,11 +38,11 @@ LONGER = [1, 4, 16] if JIT_ENABLED else [1]
 
 #: Kinds of worlds under the fair scheduler and under the others, as often as they stand here.
 FAIR = [
-    *[under_fair(contended_scenarios())] * 13,
-    *[one_to_one_under_fair()] * 7,
+    *[under_fair(contended_scenarios())] * 12,
+    *[one_to_one_under_fair()] * 9,
     *(under_fair(scenarios()), long_under_fair(), sleepers_under_fair()),
 ]
-OTHERS = [contended_scenarios()] * 15 + [scenarios()]
+OTHERS = [contended_scenarios()] * 14 + [scenarios()] * 2
 CREDIT = OTHERS + [with_remedies(contended_scenarios())] * 8
 
 
