@@ -17,7 +17,7 @@ import stat
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -123,11 +123,17 @@ def read_text(path: PathLike, limit: int) -> str:
     return read_bytes(path, limit).decode()
 
 
+#: Width -> settings of LZMA; text, and columns of bytes, are smallest with now one and now another.
+_SETTINGS: Mapping[int, Sequence[Mapping[str, int]]] = {
+    1: ({}, {"lc": 0}, {"lc": 0, "pb": 0}, {"lc": 1, "pb": 0}, {"lc": 2, "pb": 0}),
+    4: ({"lc": 1, "lp": 2},),
+}
+
+
 def compressed(data: bytes, width: int = 1) -> bytes:
     """Some bytes as an `.xz` file; `width`: 4 if most are numbers of four bytes, of which it then makes less."""
-    numbers = {"lc": 1, "lp": 2} if width == 4 else {}
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME, **numbers}]
-    return lzma.compress(data, check=lzma.CHECK_CRC64, filters=filters)
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME, **one} for one in _SETTINGS[width]]
+    return min((lzma.compress(data, check=lzma.CHECK_CRC64, filters=[one]) for one in filters), key=len)
 
 
 def uncompressed(data: bytes, limit: int) -> bytes:
