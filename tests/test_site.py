@@ -17,8 +17,10 @@ import yaml
 import ple_gym
 from ple_gym.cli.commands import Command
 from ple_gym.evaluate.comparison import Comparison
+from ple_gym.lanes import INFORMATION
 from ple_gym.scenario import describe_parameters
 from ple_gym.scenario.builtin import SCENARIOS
+from ple_gym.view.features import table_of
 from website import cards, files, markdown, pages, python
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,7 +91,8 @@ def test_a_card_says_what_the_environment_says(name: str) -> None:
     assert f"float32 [{env.observation_space.shape[0]}]" in card
     tokens = ple_gym.PleEnv(name, observation="tokens").observation_space
     assert f"vcpus [{', '.join(map(str, tokens['vcpus'].shape))}], host [{tokens['host'].shape[0]}]" in card
-    features = [*ple_gym.view.features.names_at("oracle"), *ple_gym.HOST_FEATURES]
+    table = table_of(env.scenario.host.scheduler)
+    features = [one.name for one in (*table.of_vcpu(INFORMATION["oracle"]), *table.host)]
     assert [feature for feature in features if f"\n| `{feature}` | " not in card] == []
 
 

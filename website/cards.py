@@ -22,6 +22,7 @@ SUITE = {
     "micro": "small, with a known best answer",
     "train": "for speed and for training",
     "repro": "the paper's experiments",
+    "deploy": "hosts and guests that people run",
 }
 PICTURES = {
     "Paper8": ("../timeline.png", "A storm in Paper8: each coloured line is a burst of exits of one waiter."),
@@ -82,7 +83,7 @@ def _summary(name: str, scenario: Scenario) -> str:
         "id": f"`{environment_id(name)}`",
         "suite": f"`{SUITES[name]}`: {SUITE[SUITES[name]]}",
         "machine": f"{_count(scenario.host.pcpus, 'pCPU')}, {_count(scenario.vcpus, 'vCPU')} in "
-        f"{_count(1 + len(scenario.neighbours), 'VM')}, scheduler `{scenario.host.scheduler}`",
+        f"{_count(len(scenario.vms()), 'VM')}, scheduler `{scenario.host.scheduler}`",
         "action space": f"`Discrete({scenario.vcpus + 1})`",
         "observation space": f'`Box`, float32 [{length}] (with `observation="tokens"`: {tokens})',
         "step limit": f"{MAX_EPISODE_STEPS[name]:,} decisions",

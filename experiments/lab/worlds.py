@@ -10,21 +10,13 @@ from experiments.lab.folders import PROFILES
 from ple_gym.scenario import Host, Limit, Scenario, Vm
 from ple_gym.scenario.builtin import load
 
-# Paper8 with busier locks and no noise: every run has long waits.
-BUSY8 = replace(
-    load("Paper8").with_overrides({"noise.rate_hz": 0}),
-    name="Busy8",
-    guest=replace(load("Paper8").guest, transactions=1000, locks=8, hold="exponential 53400"),
-)
-
 WORLDS: Mapping[str, Scenario] = {
     # Figure 2 without the busy neighbour: the benchmark's VM has all 32 vCPUs.
     "Paper32Alone": replace(
         load("Paper32"), name="Paper32Alone", guest=replace(load("Paper32").guest, vcpus=32), neighbours=()
     ),
-    "Busy8": BUSY8,
     # The same beside a VM that only computes.
-    "Busy8Hog": replace(BUSY8, name="Busy8Hog", neighbours=(replace(load("Paper32").neighbours[0], vcpus=4),)),
+    "Busy8Hog": replace(load("Busy8"), name="Busy8Hog", neighbours=(replace(load("Paper32").neighbours[0], vcpus=4),)),
     # Figure 1. Each vCPU computes 20 ms or so, then perhaps takes the lock, which it holds for 10 ms: the holder may
     # well lose its pCPU at the end of a time slice. One section each.
     "ThreeVcpus": Scenario(

@@ -19,8 +19,15 @@ MAX_EPISODE_STEPS: Mapping[str, int] = MappingProxyType(
         "HolderPreempted": 1_000,
         "TicketOrder": 2_000,
         "Storm": 50_000,
+        "Busy8": 20_000,
         "Paper8": 200_000,
         "Paper32": 200_000,
+        "KvmEbizzy": 500_000,
+        "KvmShootdown": 200_000,
+        "KvmDbench": 200_000,
+        "KvmWindows": 100_000,
+        "XcpWindows": 1_000_000,
+        "Consolidated": 500_000,
     }
 )
 

@@ -6,13 +6,39 @@ Each number that is not a default stands here once, with the reason for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from ple_gym.errors import ScenarioError
 from ple_gym.files import read_text, reading
+from ple_gym.scenario.deployments import DEPLOYMENTS
 from ple_gym.scenario.model import MAX_BYTES, Cost, Host, Limit, Noise, Scenario, Vm
 from ple_gym.scenario.parameters import unknown
+
+_PAPER8 = Scenario(
+    name="Paper8",
+    description="The paper's section 4.1: a VM with 8 vCPUs on 4 pCPUs (Figures 3 to 6)",
+    noise=Noise(
+        # 5 bursts/s of 2.3 ms, times exp(1.6 z) for a normal z of the run, at most 20 %: set C of the calibration
+        # against the paper's Figure 2. The quantiles at 0.0001 and 0.9999 stand for the ends.
+        rate_hz=5,
+        burst_us=2300,
+        level="knots 0:3 0.01:24 0.05:72 0.1:129 0.25:340 0.5:1000 0.75:2942 0.9:7772 0.95:13898 0.975:23010 "
+        "0.99:41353 0.995:61641 0.999:140383 1:383917",
+        cap_permille=200,
+    ),
+    guest=Vm(
+        vcpus=8,
+        # 10,000 requests [paper]; 11 sections of 145,000 cycles: 1.49 s of work for each of the 4 pCPUs.
+        transactions=10_000,
+        sections=11,
+        compute="exponential 145000",
+        # A vCPU takes one given lock every 20 ms of its CPU time: locks * 145,000 / 0.15 = 53.4 M cycles.
+        lock_probability=0.15,
+        locks=55,
+    ),
+)
 
 _ALL = (
     # Small, with a known best answer -----------------------------------------------------------------------------
@@ -88,30 +114,15 @@ _ALL = (
             start="convoy",
         ),
     ),
-    # The paper's experiments -------------------------------------------------------------------------------------
-    Scenario(
-        name="Paper8",
-        description="The paper's section 4.1: a VM with 8 vCPUs on 4 pCPUs (Figures 3 to 6)",
-        noise=Noise(
-            # 5 bursts/s of 2.3 ms, times exp(1.6 z) for a normal z of the run, at most 20 %: set C of the calibration
-            # against the paper's Figure 2. The quantiles at 0.0001 and 0.9999 stand for the ends.
-            rate_hz=5,
-            burst_us=2300,
-            level="knots 0:3 0.01:24 0.05:72 0.1:129 0.25:340 0.5:1000 0.75:2942 0.9:7772 0.95:13898 0.975:23010 "
-            "0.99:41353 0.995:61641 0.999:140383 1:383917",
-            cap_permille=200,
-        ),
-        guest=Vm(
-            vcpus=8,
-            # 10,000 requests [paper]; 11 sections of 145,000 cycles: 1.49 s of work for each of the 4 pCPUs.
-            transactions=10_000,
-            sections=11,
-            compute="exponential 145000",
-            # A vCPU takes one given lock every 20 ms of its CPU time: locks * 145,000 / 0.15 = 53.4 M cycles.
-            lock_probability=0.15,
-            locks=55,
-        ),
+    replace(
+        _PAPER8.with_overrides({"noise.rate_hz": 0}),
+        name="Busy8",
+        description="Paper8's VM without noise and with eight busy locks: every run has long waits",
+        # Not from a source. Each vCPU takes one given lock every 2.9 ms of its CPU time, and holds it for 20 us.
+        guest=replace(_PAPER8.guest, transactions=1000, locks=8, hold="exponential 53400"),
     ),
+    # The paper's experiments -------------------------------------------------------------------------------------
+    _PAPER8,
     Scenario(
         name="Paper32",
         description="After the paper's section 3.2: 32 busy vCPUs on 4 pCPUs, 24 of them the benchmark's (Figure 2)",
@@ -142,6 +153,8 @@ _ALL = (
             ),
         ),
     ),
+    # Hosts and guests that people run ------------------------------------------------------------------------------
+    *DEPLOYMENTS,
 )
 
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType({scenario.name: scenario for scenario in _ALL})
@@ -155,15 +168,17 @@ Examples:
     (32, 4)
 """
 
-#: What each is for: small with a known best answer, speed and training, or reproducing the paper.
+#: What each is for: small with a known best answer, speed and training, reproducing the paper, or machines of today.
 SUITES: Mapping[str, str] = MappingProxyType(
     {
         "Tiny": "micro",
         "HolderPreempted": "micro",
         "TicketOrder": "micro",
         "Storm": "train",
+        "Busy8": "train",
         "Paper8": "repro",
         "Paper32": "repro",
+        **{scenario.name: "deploy" for scenario in DEPLOYMENTS},
     }
 )
 
