@@ -115,10 +115,11 @@ DEPLOYMENTS = (
         "westmere-xen-4.5",
         Scenario(
             name="Consolidated",
-            description="48 small VMs on 16 pCPUs, whose vCPUs sleep half of their time (the paper's section 3.1)",
+            description="48 small VMs on 16 pCPUs, three for each pCPU (the paper's section 3.1)",
             host=Host(pcpus=16),  # "40 to 60 VMs", on a machine with 16 cores "two to four of them on a pCPU" [paper]
             guest=Vm(
-                # 192 vCPUs, half of them asleep. Locks, held for 1 us, and sleeps of 1 ms are assumed.
+                # Locks, held for 1 us, and a sleep of 1 ms before every 50th section are assumed. If a vCPU had a pCPU
+                # to itself it would sleep two thirds of its time; twelve for each pCPU keep these busy.
                 vcpus=4,
                 count=48,
                 locks=2,
