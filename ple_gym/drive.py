@@ -159,19 +159,12 @@ def storms(s):
 
 
 @called
-def ask(call, address, s, place, mask, observation):
-    """The action that the policy answers to the exit that is due with; `address` is that of the call."""
-    par, world, see = s.par[0], s.world[0], call.sight
-    if call.settles != 0:
-        settle_all(s, world.now)
+def prepare(call, s, place, mask, observation):
+    """Write into the sight what stays as it is while a call is at this lane."""
+    par, see = s.par[0], call.sight
     see.mask, see.observation = mask, observation
-    if call.observes != 0:
-        show(call, place, mask, observation)
-    here = world.deciding
-    see.now, see.here, see.asker, see.defer = world.now, here, s.pcpu[here].current, par.vcpus
-    see.pcpus, see.vcpus, see.vms, see.sockets = par.pcpus, par.vcpus, par.vms, par.sockets
+    see.defer, see.pcpus, see.vcpus, see.vms, see.sockets = par.vcpus, par.pcpus, par.vcpus, par.vms, par.sockets
     see.tsc_hz, see.window, see.exit_cost, see.actuator = par.tsc_hz, par.window, par.exit, par.actuator
-    see.exits, see.random_key = world.exits, world.policy_key
     see.pcpu, see.vcpu, see.queue = place.row + par.pcpu_at, place.row + par.vcpu_at, place.row + par.queue_at
     see.host_vm, see.host_pcpu = place.row + par.host_vm_at, place.row + par.host_pcpu_at
     see.host_vcpu = place.row + par.host_vcpu_at
@@ -181,6 +174,22 @@ def ask(call, address, s, place, mask, observation):
     see.vcpu_memory = see.vm_memory + 8 * call.memory_per_vm * par.vms
     if call.privileged != 0:
         see.description, see.row = place.description, place.row
+
+
+@called
+def ask(call, address, s, place):
+    """The action that the policy answers to the exit that is due with; `address` is that of the call.
+
+    The sight must have been prepared for the lane.
+    """
+    world, see = s.world[0], call.sight
+    if call.settles != 0:
+        settle_all(s, world.now)
+    if call.observes != 0:
+        show(call, place, see.mask, see.observation)
+    here = world.deciding
+    see.now, see.here, see.asker = world.now, here, s.pcpu[here].current
+    see.exits, see.random_key = world.exits, world.policy_key
     return meant(s, here, invoke(call.policy, (address + SIGHT_AT,)))
 
 
@@ -212,6 +221,8 @@ def drive_lane(call, address, s, place, actions, results, e, mask, observation, 
             illegal = not legal(s, world.deciding, world.action)
             world.illegal_actions += illegal
             decide(s, par.vcpus if illegal else world.action)
+    if call.policy != 0:
+        prepare(call, s, place, mask, observation)
     while True:
         if world.status == ADVANCING:
             events = advance(s, events)
@@ -233,7 +244,7 @@ def drive_lane(call, address, s, place, actions, results, e, mask, observation, 
         elif call.policy == 0:
             break
         else:
-            action = ask(call, address, s, place, mask, observation)
+            action = ask(call, address, s, place)
             events -= call.events
             if not legal(s, world.deciding, action):
                 actions[0, e] = action
@@ -293,7 +304,8 @@ def simulator(host: Host) -> Unit:
             if command == ASK:
                 actions[0, e] = -1
                 if s.world[0].status == DECIDE:
-                    actions[0, e] = ask(call, address, s, place, mask, observation)
+                    prepare(call, s, place, mask, observation)
+                    actions[0, e] = ask(call, address, s, place)
                     if not legal(s, s.world[0].deciding, actions[0, e]):
                         return np.int64(FAULT) - e
                 continue

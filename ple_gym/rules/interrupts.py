@@ -9,7 +9,7 @@ import numpy as np
 
 from ple_gym.rules.compiling import helper
 from ple_gym.rules.helpers import earliest, has_interrupt, may_run, pending_since, runnable_sibling
-from ple_gym.rules.kvm import eligible, fails, preempted
+from ple_gym.rules.kvm import around, eligible, fails, preempted
 from ple_gym.rules.registry import rule
 from ple_gym.rules.spin_age import holder_or_spinner
 
@@ -35,10 +35,10 @@ def ipi_aware(see, asker, memory):
     m = see.vcpu[asker].vm
     first, n = see.vm[m].first, see.vm[m].vcpus
     memory.vcpu[asker].eligible = 0
-    start = memory.vm[m].next
+    start = memory.vm[m].next % n
     failed, left = asker, np.int64(3)
     for i in range(2 * n):
-        number = (start + i) % n
+        number = around(around(start + i, n), n)
         v = first + number
         if v == asker or not may_run(see, v):
             continue

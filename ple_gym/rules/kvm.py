@@ -51,6 +51,12 @@ def fails(see, v):
 
 
 @helper
+def around(number, n):
+    """A vCPU's number within its VM of n, counted on past the last one, at most once: cheaper than a division."""
+    return number - n if number >= n else number
+
+
+@helper
 def scan(see, asker, memory, tries, counts, served):
     """The first candidate from where the last scan of this VM ended; the asker if there is none.
 
@@ -60,10 +66,10 @@ def scan(see, asker, memory, tries, counts, served):
     m = see.vcpu[asker].vm
     first, n = see.vm[m].first, see.vm[m].vcpus
     memory.vcpu[asker].eligible = 0
-    start = memory.vm[m].next
+    start = memory.vm[m].next % n
     failed, left = asker, np.int64(3)
     for i in range(n):
-        number = (start + i) % n
+        number = around(start + i, n)
         v = first + number
         if v == asker or not may_run(see, v) or not boostable(see, v, served) or not eligible(see, v, memory):
             continue
@@ -102,7 +108,7 @@ def kvm_2012(see, asker):
     first, n = see.vm[vcpu.vm].first, see.vm[vcpu.vm].vcpus
     start = draw(see) * n >> 32
     for i in range(n):
-        v = first + (start + i) % n
+        v = first + around(start + i, n)
         if v != asker and may_run(see, v):
             return v
     return asker
@@ -161,9 +167,9 @@ def strict_boost(see, asker, memory):
     m = see.vcpu[asker].vm
     first, n = see.vm[m].first, see.vm[m].vcpus
     memory.vcpu[asker].eligible = 0
-    start = memory.vm[m].next
+    start = memory.vm[m].next % n
     for i in range(n):
-        number = (start + i) % n
+        number = around(start + i, n)
         v = first + number
         if v == asker or not may_run(see, v):
             continue
