@@ -176,7 +176,7 @@ def prepare(call, s, place, mask, observation):
         see.description, see.row = place.description, place.row
 
 
-@called
+@inlined
 def ask(call, address, s, place):
     """The action that the policy answers to the exit that is due with; `address` is that of the call.
 
