@@ -681,11 +681,11 @@ def test_an_interrupt_ends_everything_within_a_second(tmp_path: Path) -> None:
 @compiled
 @pytest.mark.parametrize("run", [1, 2, 3, 4, 5])
 def test_runs_on_a_real_kernel_are_predicted(run: int) -> None:
-    """Those of docs/reality.md, with room for other seeds: the order of the strongest pair, and the errors of all."""
+    """Those of docs/reality.md, with its seeds: the order of the strongest pair, and the errors of all."""
     measured = from_text(read_packed(KEPT / f"run-{run}.txt", MAX_BYTES).decode())
-    check = compare(measured, 3)
+    check = compare(measured, 10)
     errors = check.errors()
-    assert len(errors) >= 30 and median(errors) <= 0.03
+    assert len(errors) >= 30 and median(errors) <= 0.025
     assert sum(error <= 0.1 for error in errors) >= 0.85 * len(errors)
     found = {cell.setting: cell for cell in check.cells}
     fifo, unfair = found[Setting(8, lock="ticket", reaction="spin")], found[Setting(8, lock="tas", reaction="yield")]
