@@ -119,7 +119,7 @@ def compiling() -> str | None:
     if is_warm():
         return None
     lasting = "once" if cache_folder() else f"in every process, as {NO_CACHE}"
-    return f"compiling the simulator: half a minute to two minutes of CPU time, {lasting}"
+    return f"compiling the simulator: a quarter of a minute to a minute of CPU time, {lasting}"
 
 
 def is_warm() -> bool:

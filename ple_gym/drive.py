@@ -65,6 +65,7 @@ UNFINISHED = 1 << 62
 #: there: that is the lane's action then, and the lane is as it was when the policy was asked.
 OUTSIDE, FAULT = -1, -2
 _FAULTED = np.int64(-1) << np.int64(62)
+UNDECIDED = -1  # no action
 
 # bits of world.interrupted
 _RESETS, _SEEKS_STORM, _ILLEGAL = 1, 2, 4
@@ -205,6 +206,7 @@ def drive_lane(call, address, s, place, actions, results, e, mask, observation, 
         report(call, s, place, results, e, mask, observation, 0.0, False)
         return events
     illegal = False
+    action = np.int64(UNDECIDED)
     if command == CONTINUE:
         resets = world.interrupted & _RESETS != 0
         seeks_storm = world.interrupted & _SEEKS_STORM != 0
@@ -220,10 +222,12 @@ def drive_lane(call, address, s, place, actions, results, e, mask, observation, 
         elif command != GO_ON:
             illegal = not legal(s, world.deciding, world.action)
             world.illegal_actions += illegal
-            decide(s, par.vcpus if illegal else world.action)
+            action = par.vcpus if illegal else world.action
     if call.policy != 0:
         prepare(call, s, place, mask, observation)
     while True:
+        if action != UNDECIDED:
+            decide(s, action)
         if world.status == ADVANCING:
             events = advance(s, events)
             if world.status == ADVANCING:
@@ -234,6 +238,7 @@ def drive_lane(call, address, s, place, actions, results, e, mask, observation, 
                 break
             world.index += np.uint64(1)
             reset_world(s, place)
+            action = np.int64(UNDECIDED)
             continue
         if world.exits == 1:
             world.decided_at = world.now  # nothing was decided before
@@ -249,7 +254,6 @@ def drive_lane(call, address, s, place, actions, results, e, mask, observation, 
             if not legal(s, world.deciding, action):
                 actions[0, e] = action
                 return _FAULTED
-        decide(s, action)
     if call.policy == 0 and world.status != ADVANCING:
         if world.status == DECIDE:
             settle_all(s, world.now)
@@ -323,4 +327,4 @@ def simulator(host: Host) -> Unit:
         *sources("drive.py", "rules/sight.py", "view/record.py", "view/reward.py", "sim/*.py", "sim/guest/*.py"),
         *host.sources,
     ]
-    return Unit(f"simulator.{host.name}", drive, 1, made_of, boxed=True, thorough=True)
+    return Unit(f"simulator.{host.name}", drive, 1, made_of, boxed=True)

@@ -17,6 +17,7 @@ from ple_gym.compilation import units
 from ple_gym.drive import simulator
 from ple_gym.lanes import Lanes
 from ple_gym.scenario.builtin import SCENARIOS
+from ple_gym.scenario.schedulers import SCHEDULERS
 from ple_gym.sim.cache import CompiledCache
 from ple_gym.sim.jit import JIT_ENABLED
 from ple_gym.sim.seam import Host, host_of
@@ -211,7 +212,7 @@ def test_many_processes_at_once_leave_one_good_file(tiny: Path) -> None:
     assert run(tiny)[0].startswith("loaded")
 
 
-#: Two helpers of a unit: one that Python can call, too, and one that it cannot.
+#: Helpers of a unit: one that Python can call, too, and others that it cannot, of which `told` comes with all.
 HELPERS = """
 import numba
 from numba.core.codegen import JITCodeLibrary as Library
@@ -230,28 +231,49 @@ def double(x):
     return 2 * x
 
 @called
+def one(x):
+    print("one", x)
+    return double(x)
+
+@called
+def two(x):
+    print("two", x)
+    return one(x)
+
+@called
+def three(x):
+    print("three", x)
+    return two(x)
+
+@called
+def four(x):
+    print("four", x)
+    return three(x)
+
+@called
 def told(x):
     print("told", x)
-    return double(x) + 1
+    return four(x) + 1
 
 def entry(x):
     return told(x)
 
-assert Unit("small", entry, 1, None, boxed=True, thorough={thorough}).entry(20) == 41
-print(double(21), *(name for name in ("double", "told", "entry") if name in optimised))
+assert Unit("small", entry, 1, None, boxed=True).entry(20) == 41
+print(double(21), *(name for name in ("double", "one", "two", "three", "four", "told", "entry") if name in optimised))
 """
 
 
-def run_helpers(folder: Path, thorough: bool = False, before: str = "") -> list[str]:
-    (folder / "tiny.py").write_text(HELPERS.format(thorough=thorough, before=before))
+def run_helpers(folder: Path, before: str = "") -> str:
+    (folder / "tiny.py").write_text(HELPERS.format(before=before))
     printed, lines = run(folder)
     assert not lines
-    return printed.splitlines()
+    *told, last = printed.splitlines()
+    assert told == ["told 20", "four 20", "three 20", "two 20", "one 20"]
+    return last
 
 
-def test_helpers_are_optimised_in_their_callers_only_but_what_python_can_call_is_whole(tmp_path: Path) -> None:
-    assert run_helpers(tmp_path) == ["told 20", "42 double entry"]
-    assert run_helpers(tmp_path, thorough=True) == ["told 20", "42 double told entry"]
+def test_large_helpers_are_optimised_in_their_callers_only(tmp_path: Path) -> None:
+    assert run_helpers(tmp_path) == "42 double one two three four entry"
 
 
 def test_a_numba_with_other_names_compiles_as_ever(tmp_path: Path) -> None:
@@ -264,7 +286,7 @@ def test_a_numba_with_other_names_compiles_as_ever(tmp_path: Path) -> None:
         "    del type(library)._finalize_dynamic_globals\n"
         "base._finalize_final_module = finalize"
     )
-    assert run_helpers(tmp_path, before=renamed) == ["told 20", "42 double told entry"]
+    assert run_helpers(tmp_path, before=renamed) == "42 double one two three four told entry"
 
 
 SIMULATOR = """
@@ -288,6 +310,17 @@ def test_every_unit_is_kept_this_way() -> None:
     for unit in units():
         assert unit.cache is not None and unit.cache.folder is not None, unit.name
     assert len({unit.name for unit in units()}) == len(units())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
+def test_a_simulator_is_a_megabyte_or_two(scheduler: str) -> None:
+    """Code grows as compile time does: copies of what is inlined once made that a minute, and no test noticed."""
+    unit = simulator(host_of(scheduler))
+    unit.prepare()
+    assert unit.cache is not None and unit.cache.folder is not None
+    file = unit.cache.folder / unit.cache._file_name(unit._signature, unit.dispatcher.targetctx.codegen())
+    assert 100_000 < file.stat().st_size < 2_000_000
 
 
 def dispatchers_in(function: Callable[..., object], found: set[Callable[..., object]]) -> set[Callable[..., object]]:

@@ -109,7 +109,7 @@ def test_bench_announces_every_subject_once(capsys: pytest.CaptureFixture[str]) 
 def test_a_compilation_is_announced_with_its_price_and_where_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compilation, "is_warm", lambda: False)
     monkeypatch.setattr(compilation, "cache_folder", lambda: "/somewhere")
-    assert compilation.compiling() == "compiling the simulator: half a minute to two minutes of CPU time, once"
+    assert compilation.compiling() == "compiling the simulator: a quarter of a minute to a minute of CPU time, once"
     monkeypatch.setattr(compilation, "cache_folder", lambda: None)
     told = compilation.compiling() or ""
     assert "in every process" in told and "NUMBA_CACHE_DIR" in told and "once" not in told

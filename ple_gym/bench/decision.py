@@ -119,7 +119,7 @@ class Callers:
                     answers += body(first + i * SIGHT_BYTES)
             return answers
 
-        self.loops = [Unit("bench", loop, 4, None, boxed=True, thorough=True) for loop in (through, inlined)]
+        self.loops = [Unit("bench", loop, 4, None, boxed=True) for loop in (through, inlined)]
 
     def run(self, turns: int) -> list[int]:
         """The sum of all answers, of each loop."""

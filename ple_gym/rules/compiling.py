@@ -45,7 +45,7 @@ def rule_unit(made: Rule) -> Unit:
     made_of = [*own, *common, *sources("sim/memory.py", *(("sim/**/*.py",) if made.privileged else ()))]
     made_of += host_of(made.scheduler).sources if made.scheduler else []
     entry = entry_of(made, plain=not JIT_ENABLED)
-    return Unit(f"rules.{made.name}", entry, 1, made_of if built_in else None, thorough=True, error_model="python")
+    return Unit(f"rules.{made.name}", entry, 1, made_of if built_in else None, error_model="python")
 
 
 def _files(function: Callable[..., object], seen: set[Callable[..., object]]) -> set[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim.calendar import refresh_host
-from ple_gym.sim.dispatch import answer_hint, go_on, leave, schedule, switch
+from ple_gym.sim.dispatch import answer_hint, leave, run, schedule
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.state import (
     ADVANCING,
@@ -56,7 +56,7 @@ def legal(s, p, action):
     return within_reach(s.vcpu[v].state, s.vcpu[v].pcpu, p, s.par[0].actuator)
 
 
-@called
+@inlined
 def carry_out(s, action):
     """Carry out a decision (section 10), whose legality the caller has checked, for the exit that is due."""
     p = s.world[0].deciding
@@ -112,24 +112,27 @@ def yields(s, p, t, action):
     plain = par.exit_per_candidate == 0 and par.yield_to == 0 and s.pcpu[p].notified == 0
     handler = par.exit if plain else exit_cost(s, p, t, action)
     s.pcpu[p].exit_until = t + handler
-    if action == np.int64(y):
-        go_on(s, p, t, handler)
-        return False
-    if action < par.vcpus:
+    v = y
+    stays = True
+    if action == par.vcpus:
+        s.host.yield_now(s, p, y)
+        return True
+    if action != np.int64(y):
         v = np.uint32(action)
         q = s.vcpu[v].pcpu
-        if par.actuator != HINT:
+        if par.actuator == HINT:
+            if s.host.yield_to(s, p, q, v, t):
+                note_hint(s, q, v)
+                s.host.yield_now(s, p, y)
+                return True
+            s.vcpu[v].hint = HINT_FAILED
+            v = y
+        else:
+            stays = False
             s.host.dequeue(s, q, v)
             s.host.charge(s, p, t)
             leave(s, p, y, t, PLE_YIELD)
             s.host.yield_now(s, p, y)
             s.host.put_prev(s, q if par.pull_swaps else p, y, t, True)
-            switch(s, p, v, t, handler)
-            return False
-        if not s.host.yield_to(s, p, q, v, t):
-            s.vcpu[v].hint = HINT_FAILED
-            go_on(s, p, t, handler)
-            return False
-        note_hint(s, q, v)
-    s.host.yield_now(s, p, y)
-    return True
+    run(s, p, v, t, handler, stays)
+    return False

@@ -89,14 +89,15 @@ def leave(s, p, v, t, why):
 @inlined
 def go_on(s, p, t, handler):
     """p's vCPU goes on after `handler` cycles of an exit."""
-    s.pcpu[p].exit_until = t + handler
-    s.pcpu[p].entry = t + handler
-    enter(s, p, t)
+    run(s, p, s.pcpu[p].current, t, handler, True)
 
 
-@called
-def switch(s, p, v, t, handler):
-    """Context switch on p to v, or to nothing if NONE; `handler` cycles of a PLE exit come before it."""
+@inlined
+def run(s, p, v, t, handler, stays):
+    """p runs v from now on, after `handler` cycles of a PLE exit: v `stays` there, or a context switch comes first.
+
+    v may be NONE: p idles.
+    """
     pcpu = s.pcpu[p]
     pcpu.exit_until = t + handler
     pcpu.entry = t + handler
@@ -105,8 +106,18 @@ def switch(s, p, v, t, handler):
         pcpu.current = NONE
         pcpu.slice_end = INF
         s.clock[p].guest_at = INF
+    else:
+        if not stays:
+            switch(s, p, v, t)
+        enter(s, p, t)
+    if not stays:
         s.host.switched(s, p, t)
-        return
+
+
+@inlined
+def switch(s, p, v, t):
+    """The context switch to v on p, and what v will need to fill its caches again."""
+    pcpu = s.pcpu[p]
     par = s.par[0]
     vcpu = s.vcpu[v]
     world = s.world[0]
@@ -134,8 +145,6 @@ def switch(s, p, v, t, handler):
     vcpu.dispatches += 1
     shrink_window(s, vcpu)
     note(s, t, RAN, p, v, NONE)
-    enter(s, p, t)
-    s.host.switched(s, p, t)
 
 
 @inlined
@@ -164,7 +173,7 @@ def defers(s, p, t):
     return True
 
 
-@called
+@inlined
 def schedule(s, p, t, cause):
     """Let the host choose who runs on p now; `cause`: BY_TIMER, or BY_EXIT, whose cost is in `exit_until`."""
     pcpu = s.pcpu[p]
@@ -176,9 +185,9 @@ def schedule(s, p, t, cause):
         pcpu.deferred_until = 0
     handler = pcpu.exit_until - t if cause == BY_EXIT else np.int64(0)
     current = pcpu.current
-    stays = False
+    upcoming = current
+    stays = holds = moves = False
     why = PLE_YIELD if cause == BY_EXIT else PREEMPTED
-    moves = False
     if current != NONE:
         vcpu = s.vcpu[current]
         s.host.charge(s, p, t)
@@ -190,25 +199,23 @@ def schedule(s, p, t, cause):
             pcpu.mode = POLLING
             s.clock[p].guest_at = INF
             return
-        if stays and s.host.holds(s, p, t):
-            go_on(s, p, t, handler)
-            return
-        s.host.put_prev(s, p, current, t, stays)
-    if pcpu.noise_state == PENDING:
-        if current != NONE:
-            leave(s, p, current, t, why)
-        begin_burst(s, p, t, handler)
-    else:
+        holds = stays and s.host.holds(s, p, t)
+        if not holds:
+            s.host.put_prev(s, p, current, t, stays)
+    bursts = pcpu.noise_state == PENDING and not holds
+    if not (holds or bursts):
         upcoming = s.host.pick_next(s, p, t)
         answer_hint(s, p, upcoming)
-        if stays and upcoming == current:
+        stays = stays and upcoming == current
+        if stays:
             s.vcpu[current].state = RUNNING
             pcpu.slice_end = s.host.set_next(s, p, current, t)
-            go_on(s, p, t, handler)
-        else:
-            if current != NONE:
-                leave(s, p, current, t, why)
-            switch(s, p, upcoming, t, handler)
+    if current != NONE and (bursts or not stays):
+        leave(s, p, current, t, why)
+    if bursts:
+        begin_burst(s, p, t, handler)
+    else:
+        run(s, p, upcoming, t, handler, stays)
     if moves:
         s.vcpu[current].moving = 0
         s.host.migrate(s, current, t)

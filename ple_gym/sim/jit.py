@@ -18,8 +18,6 @@ inlined = numba.njit(forceinline=True, **_HELPER)
 #: Decorator of the helpers that become part of their callers before these are compiled: so the compiler knows, when it
 #: vectorises their loops, that the caller's rows on the stack overlap nothing. It takes numba longer than `inlined`.
 pasted = numba.njit(inline="always", **_HELPER)
-#: Decorator of the helpers that are called rarely or from many places: inlining them would only cost compile time.
-called = numba.njit(**_HELPER)
-#: The same, and never inlined by order: numba takes an option that is not set from the caller, so that what an inlined
-#: helper calls is inlined, too, and what that calls. Where calls are nested, this is most of the code.
-apart = numba.njit(forceinline=False, **_HELPER)
+#: Decorator of the helpers that are called rarely or from many places: inlining them would only cost compile time. By
+#: order they are not inlined, as numba takes an option that is not set from the caller.
+called = numba.njit(forceinline=False, **_HELPER)

@@ -295,17 +295,14 @@ def advance(s, most):
                 wake_earliest(s, t)
             continue
         settle(s, p, t)
-        if s.clock[p].host_at <= t:
-            if host_event(s, p, t):
-                schedule(s, p, t, BY_TIMER)
-            refresh_host(s, p)
-            continue
-        reschedule = guest_event(s, p, t)
+        by_host = s.clock[p].host_at <= t
+        reschedule = host_event(s, p, t) if by_host else guest_event(s, p, t)
         if s.par[0].finite_vms == world.finished_vms and world.finished_vms > 0:
             finish(s, t, FINISHED)
             break
         if reschedule:
             schedule(s, p, t, BY_TIMER)
+        if reschedule or by_host:
             refresh_host(s, p)
         else:
             refresh(s, p)

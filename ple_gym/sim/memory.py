@@ -10,6 +10,7 @@ Memory is named by its address, in all three ways of running: a word to hand ove
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from ctypes import addressof, c_char
 from typing import Any
@@ -33,7 +34,8 @@ class RecordsType(types.Type):
 
     def __init__(self, record: Any) -> None:
         self.record = record
-        super().__init__(name=f"Records({record})")
+        # numba puts names into those of all functions: with every field in it, half of a compiled file were names.
+        super().__init__(name=f"Records({hashlib.blake2b(str(record).encode(), digest_size=6).hexdigest()})")
 
 
 class GridType(types.Type):

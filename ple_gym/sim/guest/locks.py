@@ -54,7 +54,7 @@ def until_halt(s, v):
     return left
 
 
-@called
+@inlined
 def begin_spin(s, p, v, at):
     """v, running on p, starts a spin stretch at time `at` (section 7.3): when is its next event?"""
     guest = s.guest[v]

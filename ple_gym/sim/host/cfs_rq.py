@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ple_gym.sim.jit import apart, inlined
+from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.state import INF, NONE
 
 #: Which rules act, by the version of Linux that brought them: CFS; EEVDF; delayed dequeue; buddies that are eligible;
@@ -87,7 +87,7 @@ def sums(own, nodes, q):
     return queue.load, bounded_total(own, nodes, q) if queue.wide else queue.total
 
 
-@apart
+@called
 def bounded_total(own, nodes, q):
     """Sum of weighted keys of all entities, where one key or another is too large."""
     total = np.int64(0)
@@ -146,7 +146,7 @@ def eligible(own, nodes, q, x):
     return key(own, nodes, q, x) * weight <= total
 
 
-@apart
+@called
 def update_min_vruntime(nodes, q):
     """The least virtual time of all entities, which never goes back."""
     least = INF
@@ -200,7 +200,7 @@ def clear_buddies(nodes, root, q, x):
             nodes[root].skip = NONE
 
 
-@apart
+@called
 def charge_queue(own, nodes, root, q, t):
     """Charge what has run in queue q up to t; returns whether its turn is over, and it is no buddy any more."""
     x = nodes[q].curr
@@ -232,7 +232,7 @@ def chain(own, nodes, q, x, seq):
     count_in(own, nodes, q, x)
 
 
-@apart
+@called
 def unchain(nodes, q, x):
     """Take an entity out of its queue."""
     queue, e = nodes[q], nodes[x]
@@ -251,7 +251,7 @@ def unchain(nodes, q, x):
         queue.total, queue.wide = 0, 0
 
 
-@apart
+@called
 def place_entity(own, nodes, q, x, wakes):
     """Give an entity its virtual time before it comes into a queue."""
     queue, e = nodes[q], nodes[x]
@@ -270,7 +270,7 @@ def place_entity(own, nodes, q, x, wakes):
         e.deadline = e.vruntime + virtual(own.slice, e)
 
 
-@apart
+@called
 def detach(own, nodes, q, x, moves):
     """Take an entity out of its queue; it keeps its lag, and if it moves its deadline, too."""
     e = nodes[x]
@@ -287,7 +287,7 @@ def detach(own, nodes, q, x, moves):
     update_min_vruntime(nodes, q)
 
 
-@apart
+@called
 def requeue_delayed(own, nodes, q, x, seq):
     """An entity, whose dequeue was delayed, can run again."""
     e = nodes[x]
@@ -301,7 +301,7 @@ def requeue_delayed(own, nodes, q, x, seq):
         nodes[q].loose = 1
 
 
-@apart
+@called
 def reweight(own, nodes, q, x, weight):
     """Give an entity another weight [reweight_entity]; since 6.12 its lag stays."""
     e = nodes[x]
@@ -329,7 +329,7 @@ def reweight(own, nodes, q, x, weight):
 # --- picking ----------------------------------------------------------------------------------------------------------
 
 
-@apart
+@called
 def foremost(nodes, q, but):
     """The entity with the least virtual time, but for one (CFS)."""
     found = NONE
@@ -385,7 +385,7 @@ def pick_eevdf(own, nodes, q):
     return earliest(own, nodes, q, weight, total)
 
 
-@apart
+@called
 def earliest(own, nodes, q, weight, total):
     """The eligible entity with the earliest deadline; what runs first, if it is eligible and protected.
 
@@ -415,7 +415,7 @@ def due(a, b):
     return a.deadline < b.deadline or (a.deadline == b.deadline and a.seq < b.seq)
 
 
-@apart
+@called
 def pick_next_entity(own, nodes, q):
     """Who runs next of a queue that is not empty."""
     queue = nodes[q]
@@ -429,7 +429,7 @@ def pick_next_entity(own, nodes, q):
     return earliest(own, nodes, q, weight, total)
 
 
-@apart
+@called
 def set_next_entity(nodes, q, x, t):
     """An entity runs from t on."""
     queue, e = nodes[q], nodes[x]

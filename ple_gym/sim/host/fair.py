@@ -54,7 +54,7 @@ from ple_gym.sim.host.fair_queues import (
 )
 from ple_gym.sim.host.fair_sound import sound
 from ple_gym.sim.host.runqueue import note_queued, put, remove
-from ple_gym.sim.jit import apart, inlined
+from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.seam import Host
 from ple_gym.sim.state import GUEST, IDLE, INF, NONE, POLLING
 
@@ -149,7 +149,7 @@ def pick_task(s, p, t):
 # --- hooks ------------------------------------------------------------------------------------------------------------
 
 
-@apart
+@called
 def start(s, key):
     """Who is queued is in its queue at virtual time 0, with half a slice; ticks are in step or skewed."""
     par, own = s.par[0], s.host_par[0]
@@ -210,7 +210,7 @@ def polls(s, p, v, t):
     return node.poll > 0 and nr_running(s, p) == 1
 
 
-@apart
+@called
 def adapt_poll(own, nodes, v, t):
     """v runs again: poll longer for it where that would do, and less, or not at all, where it would not."""
     node = nodes[v]
@@ -351,7 +351,7 @@ def select_task_rq(s, v):
     return prev
 
 
-@apart
+@called
 def wake(s, v, t):
     """v wakes where its dequeue is delayed, or on an idle pCPU; it may preempt who runs there."""
     p = s.vcpu[v].pcpu
@@ -395,7 +395,7 @@ def set_tick(s, p, due):
         s.pcpu[p].tick_at += rng.share(rng.high(bits), own.jitter + 1)
 
 
-@apart
+@called
 def tick(s, p, t):
     """p's tick: the turn of its vCPU may be over, and p may balance; whether it must choose anew [sched_tick]."""
     own, due = s.host_par[0], s.host_pcpu[p].due
@@ -408,7 +408,7 @@ def tick(s, p, t):
     return over
 
 
-@apart
+@called
 def turn_is_over(s, p, t):
     """Whether the turn of p's vCPU, or of its group, is over at a tick [task_tick_fair]."""
     own, root, v = s.host_par[0], root_of(s, p), s.pcpu[p].current
@@ -424,7 +424,7 @@ def turn_is_over(s, p, t):
     return over
 
 
-@apart
+@called
 def is_late(s, p, q, x, ideal):
     """Whether entity x of queue q, which runs, must make room for another (CFS) [check_preempt_tick]."""
     if s.host_vcpu[q].nr == 1:
@@ -435,7 +435,7 @@ def is_late(s, p, q, x, ideal):
     return is_ahead(s.host_par[0], s.host_vcpu, q, x, ideal)
 
 
-@apart
+@called
 def part(s, p, q, x):
     """How long entity x of queue q may run on p at a time (CFS) [sched_slice]."""
     own, root = s.host_par[0], root_of(s, p)

@@ -14,7 +14,7 @@ from ple_gym.sim.host.cfs_rq import E618, eligible
 from ple_gym.sim.host.fair_nodes import grouped, queue_of, root_of
 from ple_gym.sim.host.fair_queues import check_preempt_wakeup, move, nr_running
 from ple_gym.sim.host.runqueue import put, remove
-from ple_gym.sim.jit import apart, inlined
+from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.state import IDLE, NONE, POLLING
 
 BUSY_FACTOR = 16  # a busy pCPU balances so many times less often than an idle one
@@ -51,7 +51,7 @@ def first_cold(s, q, p, t):
     return NONE
 
 
-@apart
+@called
 def newidle_balance(s, p, t):
     """Who comes to p, which has nothing to do, from the busiest pCPU: of its socket, then of all; or NONE."""
     for near in (True, False):
@@ -101,7 +101,7 @@ def load_of(s, p):
     return s.host_vcpu[root_of(s, p)].load
 
 
-@apart
+@called
 def load(s, first, end):
     """The mean load of some pCPUs."""
     total = np.int64(0)
@@ -110,7 +110,7 @@ def load(s, first, end):
     return total // (end - first)
 
 
-@apart
+@called
 def tasks(s, first, end):
     """How many tasks some pCPUs have."""
     total = np.int64(0)
@@ -119,7 +119,7 @@ def tasks(s, first, end):
     return total
 
 
-@apart
+@called
 def leads(s, p, first, end):
     """Whether p balances for its part: the first that is idle, or else the first of all [should_we_balance]."""
     for i in range(first, end):
@@ -128,7 +128,7 @@ def leads(s, p, first, end):
     return first == np.int64(p)
 
 
-@apart
+@called
 def busiest_part(s, p, far):
     """The first pCPU of the part with the largest load but p's, of those with more tasks than pCPUs; or NONE."""
     own, _ = part(s, p, far)
@@ -141,7 +141,7 @@ def busiest_part(s, p, far):
     return busiest
 
 
-@apart
+@called
 def busiest_pcpu(s, first, end, by_tasks):
     """The pCPU with the most tasks, or the largest load, of those with two tasks and more."""
     busiest, most = np.uint32(first), np.int64(-1)
@@ -153,7 +153,7 @@ def busiest_pcpu(s, first, end, by_tasks):
     return busiest
 
 
-@apart
+@called
 def imbalance(s, p, busiest, far):
     """How much load p's part should take from the busiest one; 0 or less: none [calculate_imbalance]."""
     here, until = part(s, p, far)
@@ -188,7 +188,7 @@ def sticks(s, v, p, t, failed, far):
     return not eligible(s.host_par[0], s.host_vcpu, q, v)
 
 
-@apart
+@called
 def pull_tasks(s, p, q, t, far, by_tasks, left, over):
     """Move vCPUs of q's queue to p, from the head, until `left` is used up; returns how many came, and whether what
     runs on p must go [detach_tasks, attach_tasks].
@@ -215,7 +215,7 @@ def pull_tasks(s, p, q, t, far, by_tasks, left, over):
     return came, over
 
 
-@apart
+@called
 def even_out(s, p, t, far, over):
     """p takes load from the busiest part of its domain; returns whether what runs on p must go [sched_balance_rq]."""
     own = s.host_pcpu[p]
@@ -246,7 +246,7 @@ def interval(s, p, far):
     return max(1, min(ticks, 100 * s.par[0].pcpus * own.millisecond // own.tick)) * own.tick
 
 
-@apart
+@called
 def balance(s, p, t, due, over):
     """At a tick that was due then, even out the domains whose time has come; returns whether what runs on p must go,
     which may be known already [sched_balance_domains].

@@ -22,7 +22,7 @@ from ple_gym.sim.host.cfs_rq import (
     virtual,
 )
 from ple_gym.sim.host.fair_nodes import PER_VCPU, group_of, grouped, queue_of, root_of
-from ple_gym.sim.jit import apart, inlined
+from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.state import GUEST, INF, NOISE, NONE
 
 # --- levels -----------------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def share_of(s, g):
     return max(LEAST, 4 * s.vmp[m].weight * s.host_vcpu[g].nr // max(1, s.host_vm[m].nr))
 
 
-@apart
+@called
 def update_shares(s, p, g, t):
     """Give group g on p its weight; returns whether what runs must go [update_cfs_group]."""
     weight = share_of(s, g)
@@ -87,7 +87,7 @@ def update_shares(s, p, g, t):
 # --- coming and going -------------------------------------------------------------------------------------------------
 
 
-@apart
+@called
 def enqueue(s, p, v, t, wakes):
     """v comes into p's queues; returns whether what runs there must go [enqueue_task_fair]."""
     q, root = queue_of(s, p, v), root_of(s, p)
@@ -109,7 +109,7 @@ def enqueue(s, p, v, t, wakes):
     return over
 
 
-@apart
+@called
 def dequeue_task(s, p, v, t, sleeps):
     """v leaves p's queues, or its dequeue is delayed; returns whether what runs must go [dequeue_task_fair]."""
     own, q = s.host_par[0], queue_of(s, p, v)
@@ -122,7 +122,7 @@ def dequeue_task(s, p, v, t, sleeps):
     return take_out(s, p, v, t, sleeps) or over
 
 
-@apart
+@called
 def take_out(s, p, v, t, sleeps):
     """v leaves p's queues, and so does its group if v was the last in it."""
     version, q, root = s.host_par[0].version, queue_of(s, p, v), root_of(s, p)
@@ -154,7 +154,7 @@ def take_group_out(s, root, g):
     queue.curr = NONE if queue.curr == g else queue.curr
 
 
-@apart
+@called
 def move(s, v, q, t):
     """v leaves its pCPU's queues for q's; pCPUs whose current vCPU's turn is over are asked to reschedule."""
     p = s.vcpu[v].pcpu
@@ -173,7 +173,7 @@ def renormalise(s, v, p, q):
         s.host_vcpu[v].vruntime += there - here
 
 
-@apart
+@called
 def check_preempt_wakeup(s, p, v, t):
     """Whether v, which has been queued on p, preempts who runs there: at the level where their ways part."""
     if s.pcpu[p].mode != GUEST or s.pcpu[p].resched_at != INF:

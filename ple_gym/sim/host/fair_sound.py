@@ -6,14 +6,14 @@ import numpy as np
 
 from ple_gym.sim.host.cfs_rq import LEAST, NICE_0, key
 from ple_gym.sim.host.fair_nodes import PER_VCPU, count, group_of, grouped, queue_of, root_of
-from ple_gym.sim.jit import apart, inlined
+from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.memory import scratch
 from ple_gym.sim.state import BLOCKED, DONE, INT32, NONE, POLLING
 
 FAR = np.int64(1) << np.int64(60)  # virtual time; sums and differences of two such fit in 64 bits
 
 
-@apart
+@called
 def sound(s):
     """Whether its records can be those of a run: all entities are in their queues, once, and nothing can overflow."""
     par = s.par[0]
@@ -79,7 +79,7 @@ def belongs(s, p, q, x):
     return grouped(s) and q == root_of(s, p) and first <= np.int64(x) and np.int64(x) < first + par.vms
 
 
-@apart
+@called
 def whole(s, p, q, seen):
     """Whether a queue's chain has its entities, each once, and those that it knows apart are some of them."""
     queue = s.host_vcpu[q]
