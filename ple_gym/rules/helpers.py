@@ -30,7 +30,7 @@ def sibling(see, v):
 @helper
 def runnable_sibling(see, v):
     """Whether v belongs to the asker's VM and can be run here."""
-    return may_run(see, v) and sibling(see, v)
+    return may_run(see, v) & sibling(see, v)  # not `and`: so the asker's VM is looked up once for all v
 
 
 @helper
