@@ -11,8 +11,8 @@ from typing import Any
 from ple_gym.files import write_whole
 
 DPI = 90
-PALETTE = 32  # colours of a chart; enough for the shades of blurred edges
-VCPU_PALETTE = 128  # colours of a timeline, which has one per vCPU
+PALETTE = 24  # colours of a chart; enough for the shades of blurred edges
+VCPU_PALETTE = 48  # colours of a timeline, which has hues for its vCPUs
 COLOURS = ("#1f4e79", "#c0504d", "#4f8a4c", "#8064a2", "#d28a1d", "#4aa3b5", "#7f7f7f", "#b0437d")
 
 
