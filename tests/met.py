@@ -101,6 +101,7 @@ FEATURES: Features = {
     **words("host.groups", "fair"),
     **words("host.placement", "fair"),
     **words("host.load_balance", "fair"),
+    **words("host.debooster", "fair"),
     **words("ple.kind"),
     **words("decision.actuator"),
     **words("guest.lock_kind"),

@@ -253,6 +253,13 @@ class Noted(Fair):
         super().sleeps(p, v)
         self.happened.add("noise ends a poll" if p.mode is Mode.POLLING and p.noise_at <= self.world.now else "")
 
+    def deboost(self, p: Pcpu, v: Vcpu) -> None:
+        y = p.current
+        before = self.threads[y].d if y is not None else 0
+        super().deboost(p, v)
+        fell = y is not None and self.threads[y].d > before
+        self.happened.add(f"a yielder falls back ({self.world.parameters.debooster})" if fell else "")
+
     def adapt_poll(self, thread: Thread) -> None:
         poll = thread.poll
         super().adapt_poll(thread)
@@ -267,7 +274,7 @@ NOTED = {
     "a buddy is taken", "a buddy is passed over", "a yielder is passed over",
     "a wake-up preempts", "a wake-up waits", "a CFS slice ends", "a hot vCPU stays",
     "a wake-up ends a poll", "a poll is in vain", "a task ends a poll", "noise ends a poll",
-    "a poll grows", "a poll shrinks",
+    "a poll grows", "a poll shrinks", "a yielder falls back (ishiguro)", "a yielder falls back (li)",
 }  # fmt: skip
 
 

@@ -252,3 +252,42 @@ def test_where_every_vcpu_has_a_pcpu_there_is_nobody_to_yield_to(linux: str) -> 
     assert on["exits"] > 0 == off["exits"]
     assert on["hints"] == on["hints_won"] == 0 and on["switches"] == off["switches"] == 8
     assert on["now"] == pytest.approx(off["now"], rel=0.01)
+
+
+# --- deboosters (15.13) -----------------------------------------------------------------------------------------------
+
+
+def fallen(linux: str, vcpus: int, since_fall_us: int = 10**6, answers_us: int = 10**6) -> float:
+    """Slices by which A falls back that hints at B, of so many vCPUs, after the last fall here, and B's hint at A."""
+    stage = alone(linux, [0] * vcpus, **{"host.debooster": "li"})
+    a, b = stage.cast[:2]
+    pcpu, now, before = stage.host_pcpu[0], int(stage.world["now"]), int(stage.host_vcpu["vruntime"][a])
+    pcpu["fell_back_at"] = now - since_fall_us * US
+    pcpu["yielder"], pcpu["yielded_to"], pcpu["yielded_at"] = b, a, now - answers_us * US
+    stage.step(b)
+    return (int(stage.host_vcpu["vruntime"][a]) - before) / (stage.scenario.host.base_slice_us * US)
+
+
+@pytest.mark.parametrize("linux", VERSIONS)
+def test_lis_debooster_takes_slices_from_who_yields_the_fewer_the_more_there_are(linux: str) -> None:
+    assert [fallen(linux, vcpus) for vcpus in (2, 3, 7, 12, 13)] == [6, 5.5, 3.5, 1, 1]
+    assert [fallen(linux, 2, answers_us=us) for us in (600, 601)] == [1, 6]
+
+
+@pytest.mark.parametrize("linux", [CFS, "6.6", "6.18"])
+def test_lis_debooster_rests(linux: str) -> None:
+    assert [fallen(linux, 2, since_fall_us=us) for us in (5999, 6000)] == [0, 6]
+
+
+def test_with_ishiguros_debooster_cfs_takes_a_hint_that_it_would_not_take() -> None:
+    def starts(debooster: str) -> str:
+        stage = alone(CFS, [0, 20_000], **{"host.debooster": debooster})
+        return stage.after(stage.cast[1])
+
+    assert starts("off").startswith("B@16000")
+    assert starts("ishiguro").startswith("B@1000 A@")
+
+
+@pytest.mark.parametrize("debooster", ["ishiguro", "li"])
+def test_a_debooster_does_nothing_to_who_runs_where_the_hint_comes_from_elsewhere(debooster: str) -> None:
+    assert hinted(CFS, [0, 5001], 1, **{"host.debooster": debooster}) == hinted(CFS, [0, 5001], 1)

@@ -104,10 +104,11 @@ pollers = st.integers(1, 256).flatmap(
         tick_jitter_cycles=st.integers(0, 10_000),
         load_balance=st.booleans(),
         halt_poll_us=st.integers(0, 1_000_000),
+        debooster=st.sampled_from(["off", "ishiguro", "li"]),
         migration_cost_us=st.integers(0, 100_000),
     )
 )
-hosts = pollers.map(lambda host: host if host.scheduler == "fair" else replace(host, halt_poll_us=0))
+hosts = pollers.map(lambda host: host if host.scheduler == "fair" else replace(host, halt_poll_us=0, debooster="off"))
 noises = st.builds(
     Noise,
     rate_hz=st.integers(0, 10**6),

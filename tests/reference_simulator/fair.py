@@ -27,6 +27,8 @@ class Runqueue:
         self.tasks = 0
         self.due = 0  # 15.9
         self.seq = 0
+        self.last_yield: tuple[Vcpu, Vcpu, int] | None = None  # 15.13
+        self.fell_back: int | None = None
 
     def number(self, x: Entity) -> None:
         """x has a new seq."""
@@ -469,7 +471,33 @@ class Fair(Host):
             rq.root.next = rq.groups[v.vm]
         if q is not p:
             self.request(q)
+        else:
+            self.deboost(p, v)
         return True
+
+    # 15.13 Deboosters
+
+    def deboost(self, p: Pcpu, v: Vcpu) -> None:
+        y, rq, kind = p.current, self.runqueues[p], self.world.parameters.debooster
+        if kind == "off" or y is None or y.vm is not v.vm:
+            return
+        self.charge(p)
+        q, mine, theirs = rq.place_of(y), self.threads[y], self.threads[v]
+        back = max(0, theirs.v - mine.v) if kind == "ishiguro" else self.penalty(rq, q, y, v)
+        if back > 0:
+            mine.v += back
+            mine.d += back
+            q.lowest()
+
+    def penalty(self, rq: Runqueue, q: Queue, y: Vcpu, v: Vcpu) -> int:
+        now, cycles = self.world.now, self.world.parameters.cycles
+        last, rq.last_yield = rq.last_yield, (y, v, now)
+        if rq.fell_back is not None and now - rq.fell_back < cycles(6000):
+            return 0
+        rq.fell_back = now
+        answers = last is not None and last[:2] == (v, y) and now - last[2] <= cycles(600)
+        tenths = 10 if answers else max(10, 70 - 5 * len(q.entities))
+        return self.threads[y].vt(self.slice) * tenths // 10
 
     # 15.7 Wake
 

@@ -66,6 +66,7 @@ PARAMETERS = np.dtype(
         ("lag", "i8"), ("migration_cost", "i8"),  # largest lag; who has run so recently is hot
         ("balance", "i8"), ("millisecond", "i8"),  # whether there is periodic balancing; cycles
         ("halt_poll", "i8"), ("first_poll", "i8"),  # cycles: the longest poll for a vCPU that sleeps, the first one
+        ("debooster", "i8"), ("rest", "i8"), ("answer", "i8"),  # 15.13; cycles
         ("farthest", "i8"),  # bound of differences of virtual times in sums
     ]
 )  # fmt: skip
@@ -79,9 +80,14 @@ PCPU = np.dtype(
         # of its domains, socket and machine: the tick of the last attempt to balance; how many have failed; whether the
         # last one found all in balance
         ("balanced", "i8", (2,)), ("failed", "i8", (2,)), ("relaxed", "i8", (2,)),
+        # of the last directed yield between siblings here: who, to whom, when; when a yielder has fallen back (15.13)
+        ("yielder", "u4"), ("yielded_to", "u4"), ("yielded_at", "i8"), ("fell_back_at", "i8"),
     ],
     align=True,
 )  # fmt: skip
+
+OFF, ISHIGURO, LI = np.arange(3)  # deboosters
+REST_US, ANSWER_US = 6000, 600  # Li's: between two of a pCPU; a yield back within so long is an answer
 
 CLOCK_DRAW = np.int64(1) << np.int64(20)  # of the host's stream: of the ticks; those of each tick follow
 
@@ -91,6 +97,7 @@ FIRST_POLL_US = 10  # halt_poll_ns_grow_start
 
 _VERSIONS = ("5.15", "6.6", "6.12", "6.14", "6.18", "6.18.2")
 _GROUPS = ("flat", "vm", "vcpu")
+_DEBOOSTERS = ("off", "ishiguro", "li")
 
 
 def describe(scenario):
@@ -120,6 +127,9 @@ def describe(scenario):
         "millisecond": host.tsc_hz // 1000,
         "halt_poll": cycles(host.halt_poll_us),
         "first_poll": cycles(FIRST_POLL_US),
+        "debooster": _DEBOOSTERS.index(host.debooster),
+        "rest": cycles(REST_US),
+        "answer": cycles(ANSWER_US),
         "farthest": 2**61 // heaviest,
     }
 
@@ -163,6 +173,7 @@ def start(s, key):
     for i in range(par.pcpus):
         p = np.uint32(i)
         set_tick(s, p, first + own.skew * i)
+        s.host_pcpu[p].fell_back_at = -INF
         for j in range(np.int64(s.pcpu[p].queued)):
             fork(s, p, np.uint32(s.queue[p, j]))
     for i in range(par.vcpus + par.pcpus, count(s)):
@@ -322,7 +333,37 @@ def yield_to(s, p, q, v, t):
     set_next_buddy(s, q, v)
     if q != p:
         request(s, q, t)
+    elif s.host_par[0].debooster != OFF and s.vcpu[v].vm == s.vcpu[s.pcpu[p].current].vm:
+        deboost(s, p, v, t)
     return True
+
+
+@called
+def deboost(s, p, v, t):
+    """p's vCPU, which yields to its sibling v in the same queue, falls back there, so that v may be taken (15.13)."""
+    own, y = s.host_par[0], s.pcpu[p].current
+    charge(s, p, t)
+    q, e = queue_of(s, p, y), s.host_vcpu[y]
+    back = penalty(s, p, y, v, t) if own.debooster == LI else s.host_vcpu[v].vruntime - e.vruntime
+    if back > 0:
+        advance(own, s.host_vcpu, q, y, back)
+        e.deadline += back
+        update_min_vruntime(s.host_vcpu, q)
+
+
+@inlined
+def penalty(s, p, y, v, t):
+    """How far y falls back that yields to v: less the longer the queue, and in answer to a yield of v's; at times 0."""
+    own, pcpu = s.host_par[0], s.host_pcpu[p]
+    answers = pcpu.yielder == v and pcpu.yielded_to == y and t - pcpu.yielded_at <= own.answer
+    pcpu.yielder = y
+    pcpu.yielded_to = v
+    pcpu.yielded_at = t
+    if t - pcpu.fell_back_at < own.rest:
+        return np.int64(0)
+    pcpu.fell_back_at = t
+    tenths = 10 if answers else max(10, 70 - 5 * s.host_vcpu[queue_of(s, p, y)].nr)
+    return virtual(own.slice, s.host_vcpu[y]) * tenths // 10
 
 
 @inlined
