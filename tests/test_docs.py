@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -145,6 +146,15 @@ def test_relative_links_resolve(document: Path) -> None:
 @pytest.mark.parametrize("document", BY_HAND, ids=lambda document: document.relative_to(ROOT).as_posix())
 def test_lines_are_short(document: Path) -> None:
     assert too_long(document) == []
+
+
+@pytest.mark.parametrize("picture", sorted(ROOT.glob("docs/**/*.svg")), ids=lambda picture: picture.name)
+def test_a_drawn_picture_is_small_titled_and_on_white(picture: Path) -> None:
+    root = ElementTree.parse(picture).getroot()
+    first, ground = root[0], root[1]
+    assert first.tag.endswith("title") and first.text and ground.get("fill") == "#fff"
+    assert [ground.get(side) for side in ("width", "height")] == [root.get("width"), root.get("height")]
+    assert picture.stat().st_size <= 2500
 
 
 @pytest.mark.parametrize("document", WITH_EXAMPLES, ids=lambda document: document.relative_to(ROOT).as_posix())
