@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -116,6 +117,22 @@ def shell_script(text: str) -> str:
     return "\n".join(line for line, info in split_fences(text) if info == "sh")
 
 
+#: Made by `ple-gym rules`, or from the texts beside their writers.
+GENERATED = {
+    "rules.md",
+    *(text.name.replace(".in.md", ".md").replace("_", "-") for text in ROOT.glob("experiments/pages/*.in.md")),
+}
+BY_HAND = [page for page in sorted(ROOT.glob("docs/**/*.md")) if page.name not in GENERATED]
+MODEL = ROOT / "docs" / "model.md"
+
+
+def too_long(document: Path) -> list[int]:
+    """Numbers of the lines of more than 120 characters, but for rows of tables; code counts in the model only."""
+    lines = document.read_text(encoding="utf-8").splitlines() if document == MODEL else prose(document)
+    left_out = "|" if document == MODEL else ("|", "    ")
+    return [n for n, line in enumerate(lines, start=1) if len(line) > 120 and not line.startswith(left_out)]
+
+
 WITH_PYTHON = [page for page in DOCUMENTS if python_script(page.read_text(encoding="utf-8")).strip()]
 WITH_SHELL = [page for page in DOCUMENTS if shell_script(page.read_text(encoding="utf-8")).strip()]
 WITH_EXAMPLES = sorted({*WITH_PYTHON, *WITH_SHELL})
@@ -124,6 +141,20 @@ WITH_EXAMPLES = sorted({*WITH_PYTHON, *WITH_SHELL})
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.relative_to(ROOT).as_posix())
 def test_relative_links_resolve(document: Path) -> None:
     assert broken_links(document) == []
+
+
+@pytest.mark.parametrize("document", BY_HAND, ids=lambda document: document.relative_to(ROOT).as_posix())
+def test_lines_are_short(document: Path) -> None:
+    assert too_long(document) == []
+
+
+@pytest.mark.parametrize("picture", sorted(ROOT.glob("docs/**/*.svg")), ids=lambda picture: picture.name)
+def test_a_drawn_picture_is_small_titled_and_on_white(picture: Path) -> None:
+    root = ElementTree.parse(picture).getroot()
+    first, ground = root[0], root[1]
+    assert first.tag.endswith("title") and first.text and ground.get("fill") == "#fff"
+    assert [ground.get(side) for side in ("width", "height")] == [root.get("width"), root.get("height")]
+    assert picture.stat().st_size <= 2500
 
 
 @pytest.mark.parametrize("document", WITH_EXAMPLES, ids=lambda document: document.relative_to(ROOT).as_posix())
@@ -240,6 +271,14 @@ def test_a_broken_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "page.md:8",
         "page.md:9",
     ]
+
+
+def test_a_long_line_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document, long = tmp_path / "page.md", "x" * 121
+    document.write_text(f"{long}\n| {long} |\n```\n{long}\n```\n- {long[3:]}\n- {long[2:]}\n", encoding="utf-8")
+    assert too_long(document) == [1, 7] and MODEL in BY_HAND and ROOT / "docs" / "findings.md" not in BY_HAND
+    monkeypatch.setattr(sys.modules[__name__], "MODEL", document)
+    assert too_long(document) == [1, 4, 7]
 
 
 def test_only_python_blocks_run_and_lines_keep_their_numbers() -> None:

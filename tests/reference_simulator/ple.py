@@ -85,7 +85,7 @@ def shrink(parameters: Parameters, v: Vcpu) -> None:
 
 
 def note_exit(parameters: Parameters, v: Vcpu, t: int, notified: bool) -> None:
-    """8.3, step 2: what the hypervisor remembers of an exit."""
+    """8.3: what the hypervisor remembers of an exit."""
     if v.ples == 0 or v.cpu_time - v.cpu_at_ple > 2 * estimate(parameters, v):
         v.ples = 0
         v.first_ple = t
