@@ -10,12 +10,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from experiments.lab import MAX_TABLE_BYTES, Experiment, Table, TableError, Task, seeds, tasks
+from experiments.lab import MAX_TABLE_BYTES, Experiment, Table, TableError, Task, seeds, tasks, totals
 from experiments.lab.folders import PROFILES
 from experiments.lab.pictures import picture
 from experiments.lab.report import FITTED, Check
 from experiments.paper import figure2
-from experiments.paper.figure2 import HZ, PCPUS
 from experiments.paper.fit import EXPLANATIONS, misses
 from experiments.paper.slope import storm
 from ple_gym.files import read_text, reading
@@ -63,9 +62,7 @@ def apart(table: Table, world: str) -> list[Check]:
     if not len(heavy):
         return []
     cycles, mode = storm(table)
-    elsewhere = heavy["now"] * PCPUS - heavy["own"]
-    usually = calm["now"] * PCPUS - calm["own"]
-    gain = (elsewhere.mean() - usually.mean()) / HZ
+    gain = (heavy["others_us"].mean() - calm["others_us"].mean()) / 1e6
     n = figure2.statistics(table)
     return [
         Check("apart", f"`{world}`: cycles from PLE to PLE of a vCPU that waits", f"{cycles:,.0f}"),
@@ -88,12 +85,10 @@ def parameters() -> dict[str, str]:
 
 
 def measure(task: Task) -> dict[str, int]:
-    """`totals`, and `own`: pCPU time that the benchmark's VM used, exits and switches on its behalf included."""
-    from experiments.lab import totals
-
+    """As `figure2`; `others_us`: pCPU time that the benchmark's VM did not use, with what is idle or stolen."""
     run = totals(task)
     others = run["stolen"] + run["idle"] + run.get("used_1", 0)
-    return run | {"own": run["now"] * PCPUS - others}
+    return figure2.measure(task) | {"others_us": figure2.microseconds(others)}
 
 
 def draw(table: Table, path: Path) -> None:
@@ -106,5 +101,5 @@ def draw(table: Table, path: Path) -> None:
         axes[2].set_ylabel(None)
 
 
-COLUMNS = ("finished", "now", "exits", "spin", "exit", "own", "dispatch_exits_mode")
+COLUMNS = ("finished", "now_us", "exits", "lost_us", "others_us", "dispatch_exits_mode")
 EXPERIMENT = Experiment("calibration", __doc__, COLUMNS, run, checks, draw, measure)

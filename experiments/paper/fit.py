@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from experiments.lab import Table, TableError, seeds, tasks, totals, world
+from experiments.lab import Table, TableError, seeds, tasks, world
 from experiments.lab.digests import digest_of
 from experiments.lab.executors import Where, run_batches
 from experiments.paper import figure2
@@ -158,13 +158,12 @@ def loss(n: Mapping[str, float], judged_by_figure3: bool) -> float:
 
 def simulate(explanation: Explanation, parameters: Mapping[str, float], where: Where, runs: int) -> dict[str, float]:
     """Statistics of a parameter set on the first calibration seeds."""
-    columns = ("finished", "now", "exits", "spin", "exit", "dispatch_exits_mode")
     wanted = tasks(explanation.world, figure2.POLICY, seeds.CALIBRATION[:runs], overrides(parameters))
     batches = [wanted[i : i + 20] for i in range(0, runs, 20)]
     rows = {}
-    for number, batch in run_batches(totals, columns, batches, where):
+    for number, batch in run_batches(figure2.measure, figure2.COLUMNS, batches, where):
         rows.update(zip(batches[number], batch, strict=True))
-    return figure2.statistics(Table.of(columns, {task: rows[task] for task in wanted}))
+    return figure2.statistics(Table.of(figure2.COLUMNS, {task: rows[task] for task in wanted}))
 
 
 def fit(trials: int, runs: int, where: Where, scratch: Path, folder: Path, say: Callable[[str], None]) -> None:
