@@ -150,6 +150,9 @@ class NotedGuest(Guest):
             self.happened.add("one halts early")
         elif v is v.lock.waiters[0]:
             self.happened.add("a head halts")
+        before = v.lock.waiters[: v.lock.waiters.index(v)][-1:] if v in v.lock.waiters else []
+        if any(u.away and u.node is not Node.PARKED for u in before):
+            self.happened.add("one halts behind one that is off its pCPU")
         super().halt(v)
 
 
@@ -165,7 +168,7 @@ def test_random_worlds_of_pv_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     settings(max_examples=EXAMPLES // 2)(given(with_pv_locks(), rules, seeds)(run))()
     if JIT_ENABLED:
-        assert len(happened) == 8 and min(happened.values()) >= 5, happened
+        assert len(happened) == 9 and min(happened.values()) >= 5, happened
 
 
 class NotedBalancer(Balancer):

@@ -277,8 +277,12 @@ def contended_scenarios(draw: st.DrawFn) -> Scenario:
 def with_pv_locks(draw: st.DrawFn) -> Scenario:
     """A contended world whose guest has PV queued spinlocks; most of its waiters halt sooner or later."""
     scenario = draw(contended_scenarios())
-    halts = draw(st.randoms(use_true_random=True)).choice([0, 200, 600, 600, 1000])
-    return replace(scenario, guest=fitted(scenario.guest, lock_kind="pv", notify_after=0, pv_spin_threshold=halts))
+    choice = draw(st.randoms(use_true_random=True)).choice
+    halts, early = choice([0, 200, 600, 600, 1000]), choice([False, False, True])
+    return replace(
+        scenario,
+        guest=fitted(scenario.guest, lock_kind="pv", notify_after=0, pv_spin_threshold=halts, pv_early_wait=early),
+    )
 
 
 @st.composite
@@ -520,6 +524,7 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
         yield {f"{vm}.locks": 1, f"{vm}.lock_kind": "ticket", name: value}
         yield {f"{vm}.pv_spin_threshold": 0, f"{vm}.notify_after": 0, name: value}
         yield {f"{vm}.pv_spin_threshold": 0, f"{vm}.spin_in_user_mode": False, name: value}
+        yield {f"{vm}.lock_kind": "pv", f"{vm}.program": "", f"{vm}.notify_after": 0, name: value}
         yield {f"{vm}.start": "fresh", name: value}
         yield {f"{vm}.start": "fresh", f"{vm}.locks": MAX_HELD, f"{vm}.threads": 0, name: value}
         yield {f"{vm}.program": "", name: value}

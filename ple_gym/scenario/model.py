@@ -254,6 +254,9 @@ class Vm(Group):
     pv_spin_threshold: Annotated[
         int, whole(1, 10**9, zero="never"), f"loop iterations before a waiter halts ({HALTING} only)"
     ] = 0
+    pv_early_wait: Annotated[
+        bool, FLAG, "a waiter halts behind one that is off its pCPU, too: Linux 4.11 to 5.3 (pv only)"
+    ] = False
     overtake_after: Annotated[
         int, whole(1, 10**9), "loop iterations, per waiter before it, until one may overtake (preemptable-ticket)"
     ] = 64
@@ -602,6 +605,10 @@ def _check_together(scenario: Scenario) -> None:
             raise ScenarioError(
                 f"{name}.pv_spin_threshold = {vm.pv_spin_threshold}: must be 0 (never) with "
                 f"{name}.lock_kind = {vm.lock_kind!r}; waiters halt on {HALTING} locks only"
+            )
+        if vm.pv_early_wait and vm.lock_kind != "pv":
+            raise ScenarioError(
+                f"{name}.pv_early_wait = true: must be false with {name}.lock_kind = {vm.lock_kind!r}; only 'pv' has it"
             )
         if vm.notify_after and vm.pv_spin_threshold:
             raise ScenarioError(

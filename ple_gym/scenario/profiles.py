@@ -41,7 +41,7 @@ DIFFERENCES: Mapping[str, Overrides] = {
     "zen-kvm-6.18": {**_ZEN, **_KVM, **_AMD, "host.linux": "6.18.2"},
 }
 
-_SPINS: Overrides = {"pv_spin_threshold": 0, "notify_after": 0}
+_SPINS: Overrides = {"pv_spin_threshold": 0, "pv_early_wait": False, "notify_after": 0}
 
 #: Guest kernels by name: the parameters of a VM that say how it waits for its locks. All else stays the scenario's.
 GUESTS: Mapping[str, Overrides] = {
@@ -50,6 +50,7 @@ GUESTS: Mapping[str, Overrides] = {
     "linux-tas": {**_SPINS, "lock_kind": "tas"},
     "linux-queued": {**_SPINS, "lock_kind": "mcs"},
     "linux-pv": {**_SPINS, "lock_kind": "pv", "pv_spin_threshold": 2**15},
+    "linux-pv-4.15": {**_SPINS, "lock_kind": "pv", "pv_spin_threshold": 2**15, "pv_early_wait": True},
     "windows": {**_SPINS, "lock_kind": "mcs", "notify_after": 8191},
     "windows-xen": {**_SPINS, "lock_kind": "mcs", "notify_after": 2047},
 }

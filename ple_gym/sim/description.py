@@ -245,6 +245,7 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
             "spin_period": vm.spin_period,
             "halt": _patience(vm),
             "stolen": kind.stolen,
+            "early_wait": vm.pv_early_wait,
             "overtake": vm.overtake_after * vm.spin_period if kind.overtakes else 0,
             "notifies": vm.notify_after > 0,
             "reach": _reach(ple, vm),

@@ -6,6 +6,7 @@ import numpy as np
 
 from ple_gym.sim.calendar import refresh_host
 from ple_gym.sim.guest.held import holds_a_lock
+from ple_gym.sim.guest.locks import note_away
 from ple_gym.sim.guest.running import run_on
 from ple_gym.sim.guest.waits import available, waits_in_line
 from ple_gym.sim.jit import called, inlined
@@ -79,8 +80,10 @@ def leave(s, p, v, t, why):
         pcpu.dispatch_exits = 0
     if holds_a_lock(s, v) and not asleep:
         world.lhp_events += 1
-    if waits_in_line(s, v) and available(s, v):
-        world.lwp_events += 1
+    if waits_in_line(s, v):
+        world.lwp_events += available(s, v)
+        if s.program[vcpu.vm].early_wait:
+            note_away(s, v, t, True)
     if phase < 0:
         world.ipi_events += 1
     note(s, t, STOPPED, p, v, NONE)
@@ -145,6 +148,8 @@ def switch(s, p, v, t):
     vcpu.dispatches += 1
     shrink_window(s, vcpu)
     note(s, t, RAN, p, v, NONE)
+    if s.guest[v].away != 0:
+        note_away(s, v, t, False)
 
 
 @inlined

@@ -185,6 +185,7 @@ def join_convoy(s, v):
     else:
         vcpu.left_by = PLE_YIELD
         vcpu.ples = 1
+        s.guest[v].away = program.early_wait
         # They came in ticket order, one window and exit apart, before time 0.
         vcpu.first_ple = (np.int64(v) - vmp.first - vmp.vcpus) * (s.par[0].window + s.par[0].exit)
         vcpu.last_ple = vcpu.first_ple

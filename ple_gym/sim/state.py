@@ -133,6 +133,7 @@ PROGRAM = np.dtype(
         ("spin_period", "i8"), ("halt", "i8"),  # cycles; halt: of spinning, until a waiter halts or notifies, 0: never
         ("reach", "i8"),  # cycles from the start of a PAUSE loop to its exit (8.1, 8.2)
         ("stolen", "i8"),  # whether the lock can be stolen while the head of its line does not spin (7.7)
+        ("early_wait", "i8"),  # whether a waiter halts early behind one that is off its pCPU (7.7)
         ("overtake", "i8"),  # cycles of spinning for each one before it, until a waiter may overtake (7.8); 0: never
         ("notifies", "i8"),  # whether a waiter whose patience ends notifies the hypervisor (8.5), instead of halting
         ("first_thread", "i8"), ("threads", "i8"),  # first_thread .. first_thread + threads - 1; 0: one per vCPU (7.6)
@@ -267,6 +268,7 @@ VCPU_GUEST = np.dtype(
         ("halt_left", "i8"), ("wake_at", "i8"),
         ("held", "i8"),  # the locks that it holds (guest/held.py)
         ("executed", "u4"),  # steps of the transaction so far
+        ("away", "u1"),  # whether it stands in line and is off its pCPU, where others halt for that (7.7)
     ],
     align=True,
 )  # fmt: skip

@@ -469,7 +469,8 @@ class Guest:
             if v not in v.lock.waiters:
                 return INF
             place = v.lock.waiters.index(v)
-            if place > 0 and v.lock.waiters[place - 1].node is Node.PARKED:
+            before = v.lock.waiters[place - 1]
+            if place > 0 and (before.node is Node.PARKED or before.away):
                 return v.halt_left % (256 * v.vm.spin_period)
         return max(0, v.halt_left)
 
@@ -499,6 +500,13 @@ class Guest:
                 self.world.settle(w.pcpu, self.world.now)
                 w.halt_left = w.vm.halt
                 w.attempt_at = INF
+                self.rearm(w)
+
+    def note_away(self, v: Vcpu, away: bool) -> None:
+        """v has left its pCPU, or runs again."""
+        if v.vm.early_wait and v.lock is not None and v in v.lock.waiters:
+            v.away = away
+            for w in v.lock.waiters[v.lock.waiters.index(v) + 1 :][:1]:
                 self.rearm(w)
 
     def rearm(self, w: Vcpu) -> None:

@@ -46,6 +46,7 @@ class Host:
             count.lhp_events += 1
         if v.phase is Phase.SPIN and waits_in_line(v) and self.world.guest.available(v):
             count.lwp_events += 1
+        self.world.guest.note_away(v, True)
         if v.unanswered:
             count.ipi_events += 1
 
@@ -154,6 +155,7 @@ class Host:
         p.dispatched_at = t
         p.slice_end = self.begins(p)
         p.entry = t + hv + parameters.switch
+        self.world.guest.note_away(chosen, False)
         self.world.guest.enter(p)
         self.switched(p)
 

@@ -62,6 +62,7 @@ class Vcpu:
     allowed: frozenset[int] = frozenset()  # pCPUs
     # Hidden in the guest.
     phase: Phase = Phase.USER
+    away: bool = False  # 7.7
     remaining: int = 0
     cold: int = 0
     transaction: int = 0
@@ -168,6 +169,7 @@ class Vm:
         self.block_threshold = threshold(fields["block_probability"])
         self.spin_period = int(fields["spin_period"])
         self.spin_in_user_mode = bool(fields["spin_in_user_mode"])
+        self.early_wait = bool(fields.get("pv_early_wait"))
         retries = int(fields.get("notify_after", 0))
         self.notifies = retries > 0
         patience = retries + 1 if self.notifies else int(fields["pv_spin_threshold"])

@@ -110,6 +110,7 @@ class World:
             self.guest.acquire(v)
         else:
             v.left_by = LeftBy.PLE
+            self.guest.note_away(v, True)
             v.ples = 1
             v.first_ple = v.last_ple = (v.number - v.vm.vcpu_count) * (self.parameters.W + self.parameters.exit)
 

@@ -49,7 +49,7 @@ def until_halt(s, v):
     if program.stolen:
         if guest.node == ASIDE or guest.node == KICKED:
             return INF
-        if guest.node == QUEUEING and s.guest[guest.ahead].node == PARKED:
+        if guest.node == QUEUEING and (s.guest[guest.ahead].node == PARKED or s.guest[guest.ahead].away != 0):
             return left % (LOOK * program.spin_period)
     return left
 
@@ -214,6 +214,13 @@ def tell_behind(s, v, t):
     if w != NONE and s.vcpu[w].state == RUNNING:
         settle(s, s.vcpu[w].pcpu, t)
         spins_otherwise(s, w, t)
+
+
+@called
+def note_away(s, v, t, away):
+    """v, which stands in line, has left its pCPU, or runs again: that changes how long the one behind it spins."""
+    s.guest[v].away = away
+    tell_behind(s, v, t)
 
 
 @inlined
