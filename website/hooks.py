@@ -23,10 +23,10 @@ def on_files(files: Files, config: Any) -> Files:
     """Add what stands elsewhere in the repository, what is generated, and pictures from other folders."""
     for place, content in pages.generated().items():
         files.append(File.generated(config, place, content=content))
-    for place, source in pages.copied(ROOT).items():
-        files.append(File.generated(config, place, abs_src_path=str(ROOT / source)))
-    for page, file in tutorials.PAGES.items():
-        for place, content in tutorials.site(page, file.read_text("utf-8")).items():
+    for place, file in pages.copied(ROOT).items():
+        files.append(File.generated(config, place, abs_src_path=str(ROOT / file)))
+    for page, kept in tutorials.PAGES.items():
+        for place, content in tutorials.site(page, kept.read_text("utf-8")).items():
             files.append(File.generated(config, place, content=content))
     return files
 

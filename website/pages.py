@@ -31,5 +31,5 @@ def copied(root: Path) -> dict[str, str]:
 
 
 def source_of(place: str) -> str | None:
-    """The file of a page, from the root of the repository; None of one that is generated, or a tutorial."""
+    """The file of a page, from the root of the repository; None of one that is generated or run."""
     return None if place in generated() or place in tutorials.PAGES else ELSEWHERE.get(place, f"docs/{place}")

@@ -1,4 +1,4 @@
-"""The tutorials: notebooks in jupytext's percent format, run when the site is built, as pages and to be downloaded."""
+"""The tutorials: notebooks in jupytext's percent format, run whenever the site is built."""
 
 from __future__ import annotations
 
@@ -23,36 +23,37 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Page of the site -> file.
 PAGES = {f"tutorials/{file.stem}.md": file for file in sorted(ROOT.glob("docs/tutorials/*.py"))}
 
-CELL_S = 300  # that a cell may take, with the simulator not compiled yet
-SHELL = "%%bash\n"
+CELL_S = 300  # for a cell; one may compile the simulator
 NOTE = "*Run when this site was built. Download it as a notebook: [{0}.ipynb]({0}.ipynb).*"
 
 
 def read(kept: str) -> Any:
-    """The notebook of what is kept, without outputs."""
     notebook = jupytext.reads(kept, "py:percent")
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     return notebook
 
 
 def execute(notebook: Any) -> Any:
-    """The notebook with its outputs, run in an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
             "COLUMNS": "88",
-            **dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"), f"{folder}/.jupyter"),  # no traces elsewhere
+            "IPYTHONDIR": f"{folder}/.ipython",
         }
-        config = Config(KernelManager={"transport_encryption": "auto"})
-        options = {"timeout": CELL_S, "record_timing": False, "coalesce_streams": True, "config": config}
         with patch.dict(os.environ, environment):
-            return NotebookClient(notebook, resources={"metadata": {"path": folder}}, **options).execute()
+            return NotebookClient(
+                notebook,
+                timeout=CELL_S,
+                record_timing=False,
+                coalesce_streams=True,
+                config=Config(KernelManager={"transport_encryption": "auto"}),
+            ).execute(cwd=folder)
 
 
 @cache
 def site(page: str, kept: str) -> dict[str, str | bytes]:
-    """Place in the site -> content, of all that becomes of a tutorial when it is run."""
+    """Place in the site -> content, of all that becomes of a tutorial."""
     notebook = execute(read(kept))
     if wrong := unsaid(notebook):
         raise ValueError(f"{page}: bold, but not in the outputs: {', '.join(wrong)}")
@@ -62,14 +63,12 @@ def site(page: str, kept: str) -> dict[str, str | bytes]:
 
 def shown(page: str, notebook: Any, pictures: dict[str, bytes]) -> str:
     """A notebook as Markdown; its pictures are added by place."""
-    parts: list[str] = []
+    parts = []
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            parts.append(cell.source)
-            continue
-        language = "sh" if cell.source.startswith(SHELL) else "python"
-        parts.append(f"```{language}\n{cell.source.removeprefix(SHELL)}\n```")
-        for output in cell.outputs:
+        code = cell.source.removeprefix("%%bash\n")
+        language = "python" if code == cell.source else "sh"
+        parts.append(code if cell.cell_type == "markdown" else f"```{language}\n{code}\n```")
+        for output in cell.get("outputs", ()):
             data = output.get("data", {})
             if "image/png" in data:
                 place = f"{page[:-3]}-{len(pictures)}.png"
@@ -82,14 +81,14 @@ def shown(page: str, notebook: Any, pictures: dict[str, bytes]) -> str:
 
 
 def told(output: Any) -> str:
-    """What an output says, as HTML or text, without colours; nothing of what goes to stderr."""
+    """What an output says on stdout, as HTML or as text without colours."""
     data = {"text/plain": output.get("text", ""), **output.get("data", {})}
     said = data.get("text/html", data["text/plain"])
     return "" if output.get("name") == "stderr" else re.sub(r"\x1b\[[\d;]*m", "", said).rstrip()
 
 
 def unsaid(notebook: Any) -> list[str]:
-    """The numbers that its texts have in bold, and no output has: a page must not say what is not so."""
+    """The numbers that stand in bold and in no output: a page must not say what is not so."""
     said = " ".join(told(output) for cell in notebook.cells for output in cell.get("outputs", ()))
     there = re.findall(r"[+-]?\d[\d.,]*\b", re.sub("<[^>]*>", " ", said))
     bold = re.findall(r"\*\*([+-]?\d[\d.,]*)\*\*", " ".join(cell.source for cell in notebook.cells))

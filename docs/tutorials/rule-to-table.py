@@ -14,7 +14,7 @@ from ple_gym.rules import helper, rule, seems_to_spin, siblings
 
 @helper
 def older(see, asker):
-    for v in siblings(see):  # those of the asker's VM that can be run here
+    for v in siblings(see):  # who can be run here
         if seems_to_spin(see, v) and see.vcpu[v].first_ple < see.vcpu[asker].first_ple:
             asker = v
     return asker
@@ -30,14 +30,14 @@ comparison = ple_gym.compare("Storm", ["xen-4.8", "kvm", oldest])
 comparison
 
 # %% [markdown]
-# All **20** runs of our rule are *capped*, cut off after 100 ms. Why? Runs count in which case their exits were made:
+# All **20** runs of our rule are *capped*, cut off after 100 ms. Why? A run says when its exits were made:
 
 # %%
 run = comparison.runs["oldest"][0]
-print(run["ple_exits"], "exits,", run["exits_holder_off"], "while the holder is off its pCPU")
+print(f"{run['exits_holder_off'] / run['ple_exits']:.0%} of {run['ple_exits']:,} while the holder is off its pCPU")
 
 # %% [markdown]
-# All of **193450**: the oldest spinners have the pCPUs, and the holder never runs.
+# **100**%: the oldest spinners have the pCPUs, and the holder never runs.
 #
 # ## Mend it
 #
@@ -59,12 +59,12 @@ ple_gym.compare("Storm", ["xen-4.8", "kvm", holder_first, "oracle"], range(100))
 # %% [markdown]
 # With **10.86** ms it is as good as the oracle, which knows the holder. In brackets are 95 % intervals; `~` marks
 # those that [rest on few worlds](../intervals.md). That of *vs first*, percent against the first row and *paired* by
-# world, says who is faster. [First run](../start/first-run.md#a-comparison) explains other columns.
+# world, says who is faster ([other columns](../start/first-run.md#a-comparison)).
 #
 # ## Try it elsewhere
 #
 # `pull` runs any vCPU here and now, which no hypervisor can. The paper's proposal takes one of the same queue
-# (`local`), and KVM asks its scheduler to prefer one (`hint`):
+# (`local`), KVM only hints at one (`hint`):
 
 # %%
 for actuator in ("pull", "local", "hint"):

@@ -25,9 +25,8 @@ assert rows[2].log_ratio.high < 0 and abs(rows[2].best_ratio.mean) < 0.1
 #
 # ## Explain
 #
-# `ask` says what any policy would do in the decision that is due. Count where agent and rule agree. And where the
-# agent runs another vCPU, which share of those that it could run has less of a feature? (50 %: it makes no
-# difference.)
+# `ask` says what any policy would do now. Count where agent and rule agree. And where the agent runs another vCPU,
+# which share of those that it could run has less of a feature (50 %: no difference)?
 
 # %%
 import numpy as np
@@ -51,10 +50,9 @@ for place in np.argsort(-abs(share - 0.5))[:4]:
 assert share.argmax() == ple_gym.VCPU_FEATURES.index("spin_age")
 
 # %% [markdown]
-# They often differ, and yet are about as fast: where actions are about as good, it hardly matters which is taken. The
-# agent picks those that have spun longest (`spin_age`), as [our rule](rule-to-table.md) does. With seeds 0 to 5
-# makespans ended 0.4 to 4.3 % above the rule's, and `spin_age` came first in all. That goes along with the choice;
-# [another page](../best-policy.md) asks what causes it.
+# They often differ, and yet are about as fast: some actions are about as good as others. The agent picks those that
+# have spun longest (`spin_age`), as [a rule of ours](rule-to-table.md) does. Seeds 0 to 5 ended 0.4 to 4.3 % above
+# that rule, all with `spin_age` first. [Another page](../best-policy.md) asks what causes the choice.
 #
 # ## Where to go next
 #

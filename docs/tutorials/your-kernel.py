@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The same locks on your kernel
 #
-# This page compares the simulator with a real Linux kernel: with a run that is kept and, if there is a C compiler,
-# with yours. It needs a checkout and the extra `viz`.
+# This page compares the simulator with a real Linux kernel: with a run that is kept, and with yours. It needs a
+# checkout and the extra `viz`.
 #
 # ## A kept run
 #
@@ -31,19 +31,18 @@ Image("kept.png", alt="Predicted against measured, for eight settings")
 
 # %% [markdown]
 # *ticket* is a fair lock, *tas* an unfair one. Eight threads that spin on for a fair lock get it **230** times a
-# second (**170** predicted), and threads that yield get an unfair one **79,021** times (**80,274** predicted). Where a
-# mark is hollow, repetitions differ: a convoy forms by chance, or none.
+# second (**170** predicted), and threads that yield get an unfair one **79,021** times (**80,274** predicted). A mark
+# is hollow where repetitions differ by more than 10 %.
 #
 # ## Your kernel
 #
-# The machine that built this page, much too shortly for a result: for one, use `--quick` alone.
+# The machine that built this page, too shortly for a result: for one, use `--quick` alone.
 
 # %% language="bash"
 # ple-gym reality --quick --repetitions 1 --seconds 0.1 --seeds 2 2>&1 || true
 
 # %% [markdown]
-# If the threads had less than 97 % of the CPUs, as may well be where pages are built, other work ran, and the numbers
-# say little.
+# If the threads had less than 97 % of the CPUs, other work ran, and the numbers say little.
 #
 # ## Where to go next
 #
