@@ -21,7 +21,7 @@ from ple_gym.lanes import INFORMATION
 from ple_gym.scenario import describe_parameters
 from ple_gym.scenario.builtin import SCENARIOS
 from ple_gym.view.features import table_of
-from website import cards, files, markdown, pages, python
+from website import cards, files, markdown, pages, python, tutorials
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -51,14 +51,16 @@ MAP = list(leaves(yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), L
 
 
 def text_of(page: str) -> str:
-    """The Markdown of a page of the site, wherever it is from."""
+    """The Markdown of a page of the site, wherever it is from; of a tutorial without outputs."""
+    if page in tutorials.PAGES:
+        return tutorials.shown(page, tutorials.read(tutorials.PAGES[page].read_text("utf-8")), {})
     source = pages.source_of(page)
     return pages.generated()[page] if source is None else (ROOT / source).read_text(encoding="utf-8")
 
 
 def test_the_map_holds_every_page_once() -> None:
     written = {file.relative_to(DOCS).as_posix() for file in DOCS.rglob("*.md")}
-    assert sorted(MAP) == sorted(written | set(pages.generated()) | set(pages.ELSEWHERE))
+    assert sorted(MAP) == sorted(written | set(pages.generated()) | set(pages.ELSEWHERE) | set(tutorials.PAGES))
 
 
 @pytest.mark.parametrize("page", [page for page in MAP if page not in OTHERS])

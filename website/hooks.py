@@ -13,7 +13,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # MkDocs loads this file alone
 
-from website import pages  # noqa: E402
+from website import pages, tutorials  # noqa: E402
 from website.markdown import relinked, spaced  # noqa: E402
 
 LOG = logging.getLogger("mkdocs.hooks")
@@ -25,6 +25,9 @@ def on_files(files: Files, config: Any) -> Files:
         files.append(File.generated(config, place, content=content))
     for place, file in pages.copied(ROOT).items():
         files.append(File.generated(config, place, abs_src_path=str(ROOT / file)))
+    for page, kept in tutorials.PAGES.items():
+        for place, content in tutorials.site(page, kept.read_text("utf-8")).items():
+            files.append(File.generated(config, place, content=content))
     return files
 
 

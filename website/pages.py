@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from website import cards, commands, files, python
+from website import cards, commands, files, python, tutorials
 
 #: Page of the site -> file of the repository.
 ELSEWHERE = {
@@ -31,5 +31,5 @@ def copied(root: Path) -> dict[str, str]:
 
 
 def source_of(place: str) -> str | None:
-    """The file of a page, from the root of the repository; None of one that is generated."""
-    return None if place in generated() else ELSEWHERE.get(place, f"docs/{place}")
+    """The file of a page, from the root of the repository; None of one that is generated or run."""
+    return None if place in generated() or place in tutorials.PAGES else ELSEWHERE.get(place, f"docs/{place}")
