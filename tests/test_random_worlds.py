@@ -25,12 +25,14 @@ from worlds import (
     scenarios,
     sleepers_under_fair,
     under_fair,
+    with_locks,
     with_remedies,
 )
 
 from ple_gym.rules import RULES
 from ple_gym.scenario import Limit, Scenario
 from ple_gym.scenario.schedulers import SCHEDULERS
+from ple_gym.sim.guest.kinds import LOCK_KINDS
 from ple_gym.sim.jit import JIT_ENABLED
 
 WORLDS = 460 if EXPLORING else 28 if JIT_ENABLED else 3  # of each rule
@@ -52,6 +54,8 @@ def worlds(draw: st.DrawFn, rule: str) -> Scenario:
     choice: Callable = draw(st.randoms(use_true_random=True)).choice
     scheduler = RULES[rule].scheduler or choice(sorted(SCHEDULERS))
     scenario = draw(choice(FAIR if scheduler == "fair" else CREDIT if scheduler == "credit" else OTHERS))
+    if choice([True, False]):  # Hypothesis draws some kinds much more often than others
+        scenario = with_locks(scenario, choice(list(LOCK_KINDS)), choice([True, False]))
     limit = Limit(simulated_s=scenario.limit.simulated_s * choice(LONGER))
     return replace(scenario, host=replace(scenario.host, scheduler=scheduler), limit=limit)
 

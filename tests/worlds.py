@@ -177,7 +177,18 @@ def fitted(vm: Vm, **fields: object) -> Vm:
         fields.get("vcpus", vm.vcpus) < fewest or fields.get("lock_kind", vm.lock_kind) not in INTERRUPTIBLE
     ):
         fields = {"program": "", **fields}
+    if fields.get("lock_kind", vm.lock_kind) != "pv":
+        fields = {"pv_early_wait": False, **fields}
     return replace(vm, **fields)
+
+
+def with_locks(scenario: Scenario, kind: str, early: bool) -> Scenario:
+    """The world with a guest whose locks are of this kind; `early`: where PV waiters have an early halt, with it."""
+    guest, locks = scenario.guest, LOCK_KINDS[kind]
+    halts, notify = guest.pv_spin_threshold * locks.halts, guest.notify_after * (not locks.overtakes)
+    early &= kind == "pv"
+    settings = {"lock_kind": kind, "pv_spin_threshold": halts, "notify_after": notify, "pv_early_wait": early}
+    return replace(scenario, guest=fitted(guest, **settings))
 
 
 @st.composite
@@ -522,7 +533,7 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
     vm = name.rpartition(".")[0]
     if vm in scenario.tables():
         yield {f"{vm}.locks": 1, f"{vm}.lock_kind": "ticket", name: value}
-        yield {f"{vm}.pv_spin_threshold": 0, f"{vm}.notify_after": 0, name: value}
+        yield {f"{vm}.pv_spin_threshold": 0, f"{vm}.pv_early_wait": False, f"{vm}.notify_after": 0, name: value}
         yield {f"{vm}.pv_spin_threshold": 0, f"{vm}.spin_in_user_mode": False, name: value}
         yield {f"{vm}.lock_kind": "pv", f"{vm}.program": "", f"{vm}.notify_after": 0, name: value}
         yield {f"{vm}.start": "fresh", name: value}
