@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo train test test-floor test-rllib test-clients test-cluster explore reproduce reproduce-quick format lint type site docs docs-serve bench boundscheck nojit wheel clean
+.PHONY: help setup demo train test test-floor test-rllib test-clients test-cluster explore reproduce reproduce-quick format lint type site docs docs-serve bench boundscheck nojit wheel jobs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -109,6 +109,9 @@ wheel: ## Build and check what is published, install it into an environment of i
 	.venv-wheel/bin/python -m twine check --strict dist/*
 	.venv-wheel/bin/python -m pip install -q -c $(CONSTRAINTS) "$$(echo dist/*.whl)[viz,agents,experiments]"
 	PLE_WHEEL_PYTHON=$(CURDIR)/.venv-wheel/bin/python .venv-wheel/bin/python -m pytest tests/test_wheel.py
+
+jobs: $(VENV)/.dev-stamp ## Do the jobs of new users with the pages and a wheel alone (three minutes)
+	PLE_JOBS=1 $(BIN)/python -m pytest tests/test_jobs.py
 
 clean: ## Remove .venv, caches and build products
 	rm -rf $(VENV) .venv-floor .venv-rllib .venv-clients .venv-wheel build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache demo-timeline.png

@@ -212,7 +212,8 @@ def run_export(command: Export) -> None:
     with writing(path, AgentError):
         make_folder(path.parent)
         write_network(path, policy)
-    run_it = f"ple-gym compare Storm --policies xen-4.8 {PREFIX}{command.name}"
+    name = command.name if path.parent == FOLDER else shlex.quote(shown_path(path))
+    run_it = f"ple-gym compare Storm --policies xen-4.8 {PREFIX}{name}"
     print(f"{shown_path(path)}: {describe(policy)}; run it: {run_it}")
 
 

@@ -547,6 +547,7 @@ def test_a_trained_policy_is_exported_and_compared(tmp_path: Path, capsys: pytes
     options = cem.Options(**TINY, folder=str(tmp_path / "run"), steps=500, population=6, elite=2, worlds=2)
     path = cem.train(options)
     assert command.main(["export", str(path.parent), "--name", "mine", "--to", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("/mine.npz\n")  # the command that runs it, as it can be typed
     copy = read_network(tmp_path / "mine.npz")
     assert copy.card["learner"] == "cem" and copy.card["command"]
     assert (
