@@ -5,19 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from ple_gym_main import ended_at_once
+
+INTERRUPTED = "experiments: interrupted; the same command goes on from here"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     try:
-        from experiments.lab.commands import execute
-
+        with ended_at_once(INTERRUPTED):
+            from experiments.lab.commands import execute
         return execute(argv)
     except ModuleNotFoundError as error:
         from ple_gym.cli.process import missing_library, mistake
 
         return mistake("experiments", missing_library(error))
     except KeyboardInterrupt:
-        print("experiments: interrupted; the same command goes on from here", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
 
 

@@ -16,7 +16,7 @@ from ple_gym.sim.guest.kinds import LOCK_KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
-TOPS = ("ple_gym", "agents", "experiments")
+TOPS = ("ple_gym", "ple_gym_main", "agents", "experiments")
 TYPES, NAMED = "for types only", "by name"  # kinds of imports; others are plain
 
 
@@ -43,6 +43,7 @@ UPWARD = {
 
 #: Who reaches into host and guest from outside, beside those that ask `guest.waits` or `guest.held`, which anybody may.
 MEETINGS = {
+    Import("ple_gym.sim.dispatch", "ple_gym.sim.guest.locks"): "who stands in line and leaves, or is back, is seen",
     Import("ple_gym.sim.dispatch", "ple_gym.sim.guest.running"): "a vCPU that enters goes on with its work",
     Import("ple_gym.sim.kernel", "ple_gym.sim.guest.locks"): "the event loop serves the guests' events",
     Import("ple_gym.sim.kernel", "ple_gym.sim.guest.program"): "at time 0 each vCPU takes work",

@@ -27,7 +27,12 @@ import os, signal, sys
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == {module!r}:
-            os.kill(os.getpid(), signal.SIGINT)
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                if name == "sb3_contrib":  # the training imports it
+                    raise
+                raise ImportError("a bad installation")  # what numpy makes of it while it imports what it needs
 
 sys.meta_path.insert(0, Finder())
 """
