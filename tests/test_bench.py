@@ -69,7 +69,10 @@ def test_everything_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     if find_spec("envpool") is None:
         left_out.add("batched, Storm : EnvPool CartPole-v1, one core")
     assert {name for name, value in values.items() if value is None} == left_out
-    assert all(value > 0 for value in values.values() if value is not None)
+    # What a call costs is the difference of two loops, either of which may be the faster one by chance.
+    positive = {name: value for name, value in values.items() if not name.endswith("called by its address : inlined")}
+    assert len(positive) == len(values) - 1
+    assert all(value > 0 for value in positive.values() if value is not None)
     assert len(values) == len(measured["rows"]), "no two rows have the same name"
 
 
