@@ -34,9 +34,7 @@ FAIR = 2
 SEES_WHO_RUNS = "with a pCPU for each vCPU nobody is queued, and a rule sees that: there is nothing to pass over"
 NOT_KNOWN = "why is not known (docs/field-cases.md, F4)"
 NO_FADING = "at 2x KVM's own choice leaves nothing to gain here, 97 % of the pCPUs' time is useful; at 4x half of it is"
-FEW_BESIDE = (
-    "it acts where a hint is at a sibling on the asker's own pCPU: at 2x 9 % are when spread, 25 % when stacked"
-)
+FEW_BESIDE = "it acts where a hint is at a sibling on the asker's own pCPU: few are"
 WIDE = "the mean is above 0; runs differ by more than that"
 EXITS_FIRST = "few waiters halt: one looks after 12,800 cycles of spinning, and exits after 4,096"
 THE_LOAD = "it is the load: with fewer locks, taken more often, it comes out (heavy)"

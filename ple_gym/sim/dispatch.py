@@ -90,12 +90,6 @@ def leave(s, p, v, t, why):
 
 
 @inlined
-def go_on(s, p, t, handler):
-    """p's vCPU goes on after `handler` cycles of an exit."""
-    run(s, p, s.pcpu[p].current, t, handler, True)
-
-
-@inlined
 def run(s, p, v, t, handler, stays):
     """p runs v from now on, after `handler` cycles of a PLE exit: v `stays` there, or a context switch comes first.
 
@@ -174,7 +168,7 @@ def defers(s, p, t):
         return False
     pcpu.resched_at = pcpu.deferred_until
     pcpu.slice_end = INF
-    go_on(s, p, t, np.int64(0))
+    run(s, p, v, t, np.int64(0), True)
     return True
 
 
