@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 
 from agents import sb3, set_ppo
-from ple_gym.view.features import names_at
+from ple_gym.view.features import names_at, seen_in
+from ple_gym.view.record import ORACLE
 
 NAME = "bc"
 FEATURES = names_at("oracle")
@@ -76,7 +77,7 @@ def experience(options: Options) -> tuple[dict[str, torch.Tensor], torch.Tensor,
     """Observations (vcpus [B, V, F], host [B, G]), masks and targets [B, V + 1] of lanes that the oracle drives."""
     envs = sb3.make_envs(options, observation="tokens", information="oracle")
     envs.seed(options.first_world())
-    observation, features = envs.reset(), names_at("oracle", options.load_scenario().host.scheduler)
+    observation, features = envs.reset(), seen_in(options.load_scenario()).vcpu_names(ORACLE)
     kept: list[tuple[Any, ...]] = []
     for _ in range(max(1, options.expert_decisions // options.lanes)):
         masks = envs.action_masks()

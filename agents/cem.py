@@ -19,12 +19,12 @@ from agents.common import AgentError, Run, Validation, percent
 from ple_gym.files import read_bytes, reading, seal_json, unseal_json
 from ple_gym.lanes import Lanes
 from ple_gym.learned.cards import list_of
-from ple_gym.learned.file import Network
+from ple_gym.learned.file import LEVELS, Network, for_hosts_like
 from ple_gym.learned.network import RANKS
 from ple_gym.progress import bar
+from ple_gym.scenario import Scenario
 from ple_gym.scenario.parameters import check, number
-from ple_gym.view import credit
-from ple_gym.view.features import names_at, table_of
+from ple_gym.view.features import seen_in
 
 NAME = "cem"
 STATE = "state of cem, format 1"
@@ -53,14 +53,15 @@ class Options(common.Options):
     """runs at the same time"""
 
 
-def sizes(options: Options, scheduler: str) -> tuple[int, int]:
+def sizes(options: Options, scenario: Scenario) -> tuple[int, int]:
     """How many features, ranks included, a vCPU and the host have."""
-    return len(names_at(options.information, scheduler)) + RANKS, len(table_of(scheduler).host)
+    shown = seen_in(scenario)
+    return len(shown.of_vcpu(LEVELS[options.information])) + RANKS, len(shown.host)
 
 
-def linear(theta: npt.NDArray[np.float64], options: Options, scheduler: str = credit.NAME) -> Network:
+def linear(theta: npt.NDArray[np.float64], options: Options, scenario: Scenario) -> Network:
     """The scorer with weights theta: of the vCPU's features and ranks, of the host's, and of deferring."""
-    features, host = sizes(options, scheduler)
+    features, host = sizes(options, scenario)
     values = theta.astype(np.float32)
     weights = {
         "vcpu": values[None, :features],
@@ -68,7 +69,8 @@ def linear(theta: npt.NDArray[np.float64], options: Options, scheduler: str = cr
         "defer": values[features : features + host, None],
         "defer_bias": values[None, -1:],
     }
-    return Network("linear", options.information, 0, 0, weights, {}, options.temperature, scheduler)
+    host_kind = for_hosts_like(scenario)
+    return Network("linear", options.information, 0, 0, weights, {}, options.temperature, **host_kind)
 
 
 class Search:
@@ -83,14 +85,14 @@ class Search:
         self.ideal = totals["cycles"]["useful"] / scenario.host.pcpus
         limit = min(options.limit_ideals * self.ideal / scenario.host.tsc_hz, scenario.limit.simulated_s)
         self.scenario = scenario.with_overrides({"limit.simulated_s": limit})
-        self.mean = np.zeros(sum(sizes(options, scenario.host.scheduler)) + 1)
+        self.mean = np.zeros(sum(sizes(options, scenario)) + 1)
         self.deviation = np.ones_like(self.mean)
         self.generation = self.decisions = 0
         self.cycles = 0.0
 
     def policy(self, theta: npt.NDArray[np.float64]) -> Network:
         """The scorer with weights theta."""
-        return linear(theta, self.options, self.scenario.host.scheduler)
+        return linear(theta, self.options, self.scenario)
 
     def cost(self, theta: npt.NDArray[np.float64], seeds: range, allowance: float) -> tuple[float, int, int]:
         """Return mean log(makespan / ideal) on some worlds, decisions and simulated cycles. A run that was cut off

@@ -14,8 +14,8 @@ from sb3_contrib import MaskablePPO
 
 from agents import ppo, sb3
 from agents.set_network import SetPolicy
-from ple_gym.learned.file import LEVELS, Network
-from ple_gym.view.features import names_at
+from ple_gym.learned.file import LEVELS, Network, for_hosts_like
+from ple_gym.view.features import seen_in
 
 NAME = "set-ppo"
 
@@ -34,16 +34,18 @@ def build(options: Options) -> Any:
     """The model, with its lanes."""
     level = "oracle" if options.privileged_critic else options.information
     envs = sb3.make_envs(options, observation="tokens", information=level)
-    scheduler = envs.envs.interface.scenario.host.scheduler
-    settings = {"actor_features": len(names_at(options.information, scheduler)), "hidden": options.hidden}
-    return ppo.build(MaskablePPO, SetPolicy, envs, options, settings | {"scheduler": scheduler})
+    scenario = envs.envs.interface.scenario
+    features = len(seen_in(scenario).of_vcpu(LEVELS[options.information]))
+    settings = {"actor_features": features, "hidden": options.hidden, "scheduler": scenario.host.scheduler}
+    return ppo.build(MaskablePPO, SetPolicy, envs, options, settings)
 
 
 def network(model: Any) -> Network:
     """The actor as the kernel runs it."""
-    actor, scheduler = model.policy.actor, model.get_env().envs.interface.scenario.host.scheduler
-    level = next(level for level in LEVELS if len(names_at(level, scheduler)) == actor.pool.features)
-    return Network("set", level, 0, actor.vcpu2.out_features, actor.weights(), {}, scheduler=scheduler)
+    actor, scenario = model.policy.actor, model.get_env().envs.interface.scenario
+    shown = seen_in(scenario)
+    level = next(level for level, code in LEVELS.items() if len(shown.of_vcpu(code)) == actor.pool.features)
+    return Network("set", level, 0, actor.vcpu2.out_features, actor.weights(), {}, **for_hosts_like(scenario))
 
 
 def train(options: Options) -> Path:

@@ -30,6 +30,7 @@ from ple_gym.learned.file import (
     check_weights,
     decode,
     fitted,
+    for_hosts_like,
     network_of,
     told_in,
 )
@@ -65,20 +66,21 @@ class TorchPolicy:
     card: Mapping[str, Any]
     temperature: float = 0.0
     scheduler: str = credit.NAME
+    interrupts: bool = False
 
     @classmethod
     def of(cls, model: Any) -> TorchPolicy:
         """The policy of an SB3 model whose lanes are those of `make_sb3`."""
         interface = model.get_env().envs.interface
         kind = KINDS[hasattr(model.policy, "lstm_actor")]
-        hidden, scheduler = model.policy.action_net.in_features, interface.scenario.host.scheduler
-        weights = actor_weights(model.policy)
-        return cls(kind, interface.information, interface.vcpus, hidden, weights, {}, scheduler=scheduler)
+        hidden, scenario = model.policy.action_net.in_features, interface.scenario
+        weights, host = actor_weights(model.policy), for_hosts_like(scenario)
+        return cls(kind, interface.information, interface.vcpus, hidden, weights, {}, **host)
 
     @property
     def inputs(self) -> Inputs:
         """Names of what it reads, in the order of its weights: all that is shown at its level."""
-        return inputs_of(self.information, self.scheduler)
+        return inputs_of(self.information, self.scheduler, self.interrupts)
 
     def check(self) -> None:
         """Raise PolicyError unless the numbers are in their ranges, and the weights of their shapes and finite."""
@@ -96,7 +98,7 @@ class TorchPolicy:
         from stable_baselines3.common.policies import ActorCriticPolicy
 
         self.check()
-        length = table_of(self.scheduler).length(INFORMATION[self.information], self.vcpus)
+        length = table_of(self.scheduler, self.interrupts).length(INFORMATION[self.information], self.vcpus)
         network = RecurrentActorCriticPolicy if self.kind == "torch-lstm" else ActorCriticPolicy
         policy: Any = network(
             spaces.Box(-np.inf, np.inf, (length,), np.float32),
@@ -124,11 +126,13 @@ class TorchPolicy:
             seeds.
 
         Raises:
-            PolicyError: it is for another number of vCPUs.
+            PolicyError: it is for another number of vCPUs, or another host.
         """
         import torch
 
         check_fits(self, scenario)
+        if scenario.sees_interrupts and not self.interrupts:
+            raise PolicyError("the learned policy does not read interrupts, which the scenario's host sees")
         numbers = list(seeds)
         # Where nothing is to be decided, all policies are alike, and an environment has no such runs.
         runs = {run["seed"]: run for run in evaluate.simulate(scenario, "host", numbers, threads=1)}
@@ -180,9 +184,9 @@ def actor_weights(policy: Any) -> dict[str, npt.NDArray[np.float32]]:
     return {name: tensor.detach().numpy().copy() for name, tensor in state.items() if not name.startswith(CRITIC)}
 
 
-def inputs_of(information: str, scheduler: str = credit.NAME) -> Inputs:
+def inputs_of(information: str, scheduler: str = credit.NAME, interrupts: bool = False) -> Inputs:
     """Names of what such a policy reads, in the kernel's order."""
-    return Inputs.shown(table_of(scheduler), INFORMATION[information], ranks=False)
+    return Inputs.shown(table_of(scheduler, interrupts), INFORMATION[information], ranks=False)
 
 
 def letters_of(kind: str) -> dict[str, tuple[str, ...]]:

@@ -149,14 +149,16 @@ class Lanes:
         self.scenario, self.count = self.policy.world(scenario) if self.policy else scenario, count
         self.pcpus, self.vcpus = scenario.host.pcpus, scenario.vcpus
         self.level = level = INFORMATION[network.information if network else information]
-        length = table_of(scenario.host.scheduler).length(level, self.vcpus)
+        interrupts = network.interrupts if network else scenario.sees_interrupts
+        length = table_of(scenario.host.scheduler, interrupts).length(level, self.vcpus)
         dtype = DTYPES["float32" if network else observation_dtype]
         if network:
             network.check_fits(scenario)
             length += network.room(self.vcpus)
         memory = self.policy.words if self.policy else Memory()
         self._host = host_of(scenario.host.scheduler)
-        self.description = describe(self.scenario, self._host, memory, view_of(scenario, level, REWARDS[reward]))
+        view = view_of(scenario, level, interrupts, REWARDS[reward])
+        self.description = describe(self.scenario, self._host, memory, view)
         self.layout = _parameters(self.description)
         self.rows = np.zeros((count, int(self.layout["row_bytes"])), np.uint8)
         self.histogram = np.zeros((count, state.HISTOGRAMS, state.HISTOGRAM_BINS), np.int32)

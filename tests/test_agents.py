@@ -495,6 +495,16 @@ def test_torch_s_files_are_refused_in_one_line_when_damaged(tmp_path: Path) -> N
         policy.simulate(load("Storm"), [0])
 
 
+def test_torch_reads_interrupts_where_it_learned_to_and_nowhere_else() -> None:
+    policy = TorchPolicy.of(recurrent_ppo.build(recurrent_ppo.Options(scenario="KvmEbizzy", hidden=4)))
+    assert policy.interrupts and policy.inputs.vcpu[-1] == "interrupt_age"
+    blind = load("KvmEbizzy").with_overrides({"host.ipi_visible": False})
+    with pytest.raises(PolicyError, match="reads interrupts, and the scenario's host sees none"):
+        policy.simulate(blind, range(1))
+    with pytest.raises(PolicyError, match="does not read interrupts, which the scenario's host sees"):
+        replace(policy, interrupts=False).simulate(load("KvmEbizzy"), range(1))
+
+
 def test_damaged_and_foreign_states_are_refused_in_one_line(tmp_path: Path) -> None:
     options = maskable_ppo.Options(**TINY, folder=str(tmp_path / "run"), steps=500)
     common.Run.open(maskable_ppo.NAME, options)
@@ -769,7 +779,7 @@ def test_hostile_arguments_are_refused_in_one_short_line(
     arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    weights = cem.linear(np.zeros(35), cem.Options()).weights
+    weights = cem.linear(np.zeros(35), cem.Options(), load("Tiny")).weights
     write_network(Path("sound.npz"), Network("linear", "hypervisor", 0, 0, weights, {}))
     assert command.main(arguments) == 2
     printed = capsys.readouterr()
@@ -800,7 +810,7 @@ def test_control_characters_of_a_stranger_s_card_never_reach_the_terminal(
             assert (printed.out + printed.err).replace("\n", "").isprintable() and printed.err.count("\n") == 1
     write_network(
         tmp_path / "bare.npz",
-        Network("linear", "hypervisor", 0, 0, cem.linear(np.zeros(35), cem.Options()).weights, {}),
+        Network("linear", "hypervisor", 0, 0, cem.linear(np.zeros(35), cem.Options(), load("Tiny")).weights, {}),
     )
     assert command.main(["export", str(tmp_path / "bare.npz"), "--name", "x", "--to", str(tmp_path)]) == 0
     assert "best after 0 decisions" in capsys.readouterr().out

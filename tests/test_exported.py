@@ -43,22 +43,24 @@ from ple_gym.sim import state
 from ple_gym.view import features as observe
 
 
-def random_network(kind: str, vcpus: int, hidden: int = 8, level: str = "hypervisor", seed: int = 0) -> Network:
+def random_network(
+    kind: str, vcpus: int, hidden: int = 8, level: str = "hypervisor", seed: int = 0, interrupts: bool = False
+) -> Network:
     """Weights that nobody trained."""
     rng = np.random.default_rng(seed)
     vcpus = vcpus if kind == "mlp" else 0
     weights = {
         name: rng.normal(size=shape).astype(np.float32)
-        for name, shape in shapes_of(kind, vcpus, hidden, inputs_of(kind, level)).items()
+        for name, shape in shapes_of(kind, vcpus, hidden, inputs_of(kind, level, interrupts=interrupts)).items()
     }
-    return Network(kind, level, vcpus, hidden, weights, {"scenario": "none"})
+    return Network(kind, level, vcpus, hidden, weights, {"scenario": "none"}, interrupts=interrupts)
 
 
 def scores(policy: Network, flat: np.ndarray, asker: int) -> np.ndarray:
     """What the kernel computes, in NumPy: float64 [V + 1]."""
     w = {name: array.astype(np.float64) for name, array in policy.weights.items()}
     flat = flat.astype(np.float64)
-    names = observe.names_at(policy.information)
+    names = observe.names_at(policy.information, interrupts=policy.interrupts)
     x, host = flat[: -len(observe.HOST_FEATURES)].reshape(len(names), -1).T, flat[-len(observe.HOST_FEATURES) :]
     if policy.kind != "mlp":  # waited and spin_age also come as ranks
         more = x[np.newaxis] > x[:, np.newaxis]
@@ -87,7 +89,8 @@ def test_the_kernel_takes_the_legal_action_with_the_highest_score(
     temperature of 0 scores have Gumbel noise.
     """
     vcpus = scenario.vcpus
-    policy = replace(random_network(kind, vcpus, level=level, seed=seed), temperature=temperature)
+    policy = random_network(kind, vcpus, level=level, seed=seed, interrupts=scenario.sees_interrupts)
+    policy = replace(policy, temperature=temperature)
     outside, inside = Lanes(scenario, 1, information=level), Lanes(scenario, 1, policy=policy)
     for lanes in (outside, inside):
         lanes.world["seed"], lanes.world["index"] = seed, MAX_REPLACEMENTS
@@ -106,6 +109,24 @@ def test_the_kernel_takes_the_legal_action_with_the_highest_score(
     if decisions < 200:
         inside.drive(0, 1, RESET, decides=True)
         assert inside.totals(0) == outside.totals(0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_that_reads_interrupts_needs_a_host_that_sees_them(kind: str, tmp_path: Path) -> None:
+    """And one that does not read them sees the same on any host."""
+    seeing = load("KvmEbizzy").with_overrides({"host.scheduler": "credit", "host.pcpus": 4, "guest.vcpus": 4})
+    blind = seeing.with_overrides({"host.ipi_visible": False})
+    reads, does_not = (random_network(kind, 8, interrupts=interrupts) for interrupts in (True, False))
+    write_network(tmp_path / "reads.npz", reads)
+    assert read_network(tmp_path / "reads.npz").inputs == reads.inputs
+    assert set(reads.inputs.vcpu) - set(does_not.inputs.vcpu) == {one.name for one in observe.INTERRUPTS}
+    with pytest.raises(PolicyError, match=r"reads interrupts, and the scenario's host sees none \(host.ipi_visible\)"):
+        Lanes(blind, 1, policy=reads)
+    Lanes(seeing, 1, policy=reads).run(0, 3)
+    runs = [Lanes(scenario, 1, policy=does_not) for scenario in (seeing, blind)]
+    for lanes in runs:
+        lanes.run(0, 3)
+    assert runs[0].totals(0) == runs[1].totals(0) and runs[0].totals(0)["exits"] > 100
 
 
 def gumbel(key: int, decision: int, actions: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from ple_gym.lanes import INFORMATION, Lanes
 from ple_gym.scenario import Scenario
 from ple_gym.sim.state import DECIDE
 from ple_gym.view import codes, credit
-from ple_gym.view.features import NEUTRAL_HOST, NEUTRAL_VCPU, OWN, feature_table, table_of
+from ple_gym.view.features import INTERRUPTS, NEUTRAL_HOST, NEUTRAL_VCPU, OWN, feature_table, seen_in, table_of
 from ple_gym.view.observation import writers_of
 from ple_gym.view.record import HYPERVISOR, INTROSPECTION, ORACLE
 from ple_gym.view.rows import FLAG, Feature, Table, joined, names
@@ -66,6 +66,16 @@ def test_what_belongs_to_a_scheduler_is_not_among_the_neutral_features() -> None
     for without, table in ((neutral.vcpu, TABLE.vcpu), (neutral.host, TABLE.host)):
         assert names(without) == tuple(name for name in names(table) if name not in own)
     assert writers_of(neutral).own == 0 and writers_of(TABLE).own == 2
+
+
+def test_features_of_interrupts_follow_those_of_their_level() -> None:
+    more = names(INTERRUPTS)
+    for scheduler in OWN:
+        without, table = table_of(scheduler), table_of(scheduler, interrupts=True)
+        seen = without.vcpu_names(HYPERVISOR)
+        assert table.vcpu_names(HYPERVISOR) == (*seen, *more)
+        assert names(table.vcpu) == (*seen, *more, *names(without.vcpu)[len(seen) :])
+        assert table.host == without.host
 
 
 def test_each_scheduler_adds_its_own_to_the_same_neutral_features() -> None:
@@ -130,10 +140,11 @@ def test_every_type_shows_what_float32_shows(scenario: Scenario, level: str, dec
         one.observation[:], one.mask[:] = 7, 7
         one.drive(0, 1, OBSERVE)
     plain = lanes["float32"].observation[0]
-    vcpu = [one for one in TABLE.of_vcpu(INFORMATION[level]) for _ in range(lanes["uint8"].vcpus)]
-    assert len(plain) == TABLE.length(INFORMATION[level], lanes["uint8"].vcpus)
+    table = seen_in(scenario)
+    vcpu = [one for one in table.of_vcpu(INFORMATION[level]) for _ in range(lanes["uint8"].vcpus)]
+    assert len(plain) == table.length(INFORMATION[level], lanes["uint8"].vcpus)
     assert lanes["float16"].observation[0].tobytes() == plain.astype(np.float16).tobytes()
-    assert lanes["uint8"].observation[0].tobytes() == codes.encode(plain, [*vcpu, *TABLE.host]).tobytes()
+    assert lanes["uint8"].observation[0].tobytes() == codes.encode(plain, [*vcpu, *table.host]).tobytes()
     assert all((one.mask == lanes["float32"].mask).all() for one in lanes.values())
 
 

@@ -126,7 +126,7 @@ def test_a_hundred_vms_with_knots_of_their_own_do_not_take_seconds() -> None:
 
     began = time.process_time()
     scenario = Scenario.from_toml(Scenario(neighbours=tuple(vm(number) for number in range(100))).to_toml())
-    describe(scenario, host_of("credit"), Memory(), view_of(scenario, 0, 0))
+    describe(scenario, host_of("credit"), Memory(), view_of(scenario, 0, False, 0))
     assert time.process_time() - began < 3
 
 

@@ -150,7 +150,7 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
     par, world, vms = m.lanes.layout, m.world, [*m.scenario.vms().values()]
     now, p = int(world["now"]), m.here
     pcpu, y = m.pcpu[p], m.asker
-    table = observe.table_of(m.scenario.host.scheduler)
+    table = observe.seen_in(m.scenario)
     names = table.vcpu_names(level)
     if y == state.NONE:
         return np.zeros((m.lanes.vcpus, len(names)), F), np.zeros(len(table.host), F)
@@ -218,6 +218,12 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
             "same_lock": seems_to_wait(v),
             "line_guess": TOP,
         }
+        if m.scenario.sees_interrupts:
+            ipi, first = m.lanes.section("ipi")[0], min(u for u in everybody if m.vcpu["vm"][u] == m.vcpu["vm"][y])
+            senders = int(ipi["senders"][v])
+            found["interrupted"] = senders != 0
+            found["interrupted_by_asker"] = found["sibling"] and bool(senders >> (y - first) % 62 & 1)
+            found["interrupt_age"] = time(now - int(ipi["pending_since"][v])) if senders else 0
         if own:
             found["credit"] = max(F(-1), min(F(1), F(h["credit"]) * per_slice))
             found["priority"] = int(h["priority"]) + 1
@@ -282,7 +288,7 @@ MET: set[str] = set()
 
 def nonzero(m: Machine) -> set[str]:
     """Names of the features that are not 0 here."""
-    table, (vcpus, host) = observe.table_of(m.scenario.host.scheduler), plain(m, record.HYPERVISOR)
+    table, (vcpus, host) = observe.seen_in(m.scenario), plain(m, record.HYPERVISOR)
     shown = zip((*table.vcpu_names(record.HYPERVISOR), *table.host_names), (*vcpus.T, *host), strict=True)
     return {name for name, values in shown if np.any(values)}
 
@@ -373,6 +379,30 @@ def test_every_host_can_be_seen(scheduler: str, information: str) -> None:
     for _ in range(200):
         m.step(choice.choice(m.legal_actions()))
         check(m)
+
+
+@pytest.mark.parametrize("information", SEEN)
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_interrupts_where_the_host_sees_them(scheduler: str, information: str) -> None:
+    """And nothing of them where it does not: the observation is shorter by their features, and else the same."""
+    shown, met = [one.name for one in observe.INTERRUPTS], set()
+    settings = {"host.scheduler": scheduler, "host.pcpus": 4, "guest.vcpus": 4, "limit.simulated_s": 0.1}
+    scenario = load("KvmEbizzy").with_overrides(settings)
+    blind = scenario.with_overrides({"host.ipi_visible": False})
+    m, other = (Machine(each, 3, Lanes(each, 1, information=information)) for each in (scenario, blind))
+    names = observe.seen_in(scenario).vcpu_names(m.lanes.level)
+    assert tuple(name for name in names if name not in shown) == observe.seen_in(blind).vcpu_names(m.lanes.level)
+    common = [name not in shown for name in names for _ in range(m.lanes.vcpus)]
+    common += [True] * (m.lanes.observation.shape[1] - len(common))
+    choice = random.Random(3)
+    for _ in range(300):
+        check(m)
+        met |= nonzero(m)
+        assert m.lanes.observation[0][common].tobytes() == other.lanes.observation[0].tobytes()
+        action = choice.choice(m.legal_actions())
+        m.step(action)
+        other.step(action)
+    assert met >= set(shown)
 
 
 def test_spinners_that_began_further_apart_than_32_bits_tell() -> None:

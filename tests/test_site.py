@@ -20,7 +20,7 @@ from ple_gym.evaluate.comparison import Comparison
 from ple_gym.lanes import INFORMATION
 from ple_gym.scenario import describe_parameters
 from ple_gym.scenario.builtin import SCENARIOS
-from ple_gym.view.features import table_of
+from ple_gym.view.features import seen_in
 from website import cards, files, markdown, pages, python, tutorials
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,7 +93,7 @@ def test_a_card_says_what_the_environment_says(name: str) -> None:
     assert f"float32 [{env.observation_space.shape[0]}]" in card
     tokens = ple_gym.PleEnv(name, observation="tokens").observation_space
     assert f"vcpus [{', '.join(map(str, tokens['vcpus'].shape))}], host [{tokens['host'].shape[0]}]" in card
-    table = table_of(env.scenario.host.scheduler)
+    table = seen_in(env.scenario)
     features = [one.name for one in (*table.of_vcpu(INFORMATION["oracle"]), *table.host)]
     assert [feature for feature in features if f"\n| `{feature}` | " not in card] == []
 

@@ -15,7 +15,7 @@ from ple_gym.evaluate import Comparison, Row
 from ple_gym.lanes import INFORMATION
 from ple_gym.scenario import Scenario
 from ple_gym.scenario.builtin import SCENARIOS, SUITES
-from ple_gym.view.features import table_of
+from ple_gym.view.features import seen_in
 from ple_gym.view.rows import Feature
 
 SUITE = {
@@ -78,7 +78,7 @@ def _picture(name: str) -> list[str]:
 def _summary(name: str, scenario: Scenario) -> str:
     interface = Interface(scenario)
     (length,) = interface.observation_space().shape or ()
-    tokens = f"vcpus [{scenario.vcpus}, {interface.features}], host [{len(table_of(scenario.host.scheduler).host)}]"
+    tokens = f"vcpus [{scenario.vcpus}, {interface.features}], host [{len(seen_in(scenario).host)}]"
     rows = {
         "id": f"`{environment_id(name)}`",
         "suite": f"`{SUITES[name]}`: {SUITE[SUITES[name]]}",
@@ -124,7 +124,7 @@ def _actions(scenario: Scenario) -> str:
 
 
 def _observations(scenario: Scenario) -> str:
-    table, levels = table_of(scenario.host.scheduler), {code: name for name, code in INFORMATION.items()}
+    table, levels = seen_in(scenario), {code: name for name, code in INFORMATION.items()}
     vcpu = table.of_vcpu(max(INFORMATION[level] for level in LEVELS))
     flat = (
         f"The flat vector holds each feature for all {scenario.vcpus} vCPUs, feature by feature, and then the host's. "

@@ -29,7 +29,7 @@ from ple_gym.scenario.model import Scenario
 from ple_gym.scenario.parameters import unknown
 from ple_gym.traces.events import Ints, unrolled
 from ple_gym.view import codes
-from ple_gym.view.features import table_of
+from ple_gym.view.features import seen_in
 from ple_gym.view.rows import Feature
 
 OBSERVATIONS = ("flat", "tokens")
@@ -116,7 +116,7 @@ class Interface:
 
     def _tables(self) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
         """Features of a vCPU and of the host at this information level."""
-        table = table_of(self.scenario.host.scheduler)
+        table = seen_in(self.scenario)
         return table.of_vcpu(INFORMATION[self.information]), table.host
 
     def _bounds(self, features: tuple[Feature, ...]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

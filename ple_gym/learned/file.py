@@ -27,7 +27,7 @@ from ple_gym.learned.cards import check_card
 from ple_gym.learned.inputs import Inputs, rearranged
 from ple_gym.messages import show
 from ple_gym.scenario.model import Scenario
-from ple_gym.scenario.parameters import check, choice, number, unknown, whole
+from ple_gym.scenario.parameters import FLAG, check, choice, number, unknown, whole
 from ple_gym.scenario.schedulers import SCHEDULERS
 from ple_gym.view import credit
 from ple_gym.view.features import table_of
@@ -44,7 +44,8 @@ MAX_HIDDEN = 1024
 MAX_TEMPERATURE = 1000
 WHAT = "a learned policy"
 
-HEAD = ("kind", "information", "vcpus", "hidden", "temperature", "scheduler")  # of a `Network`, in the file's card
+#: What the head of a file tells of a `Network`.
+HEAD = ("kind", "information", "vcpus", "hidden", "temperature", "scheduler", "interrupts")
 KINDS = {"linear": network.LINEAR, "mlp": network.MLP, "set": network.SET}
 LEVELS = {"hypervisor": 1, "introspection": 2, "oracle": 3}  # codes in `sim/state.py`
 #: Weights by kind, in the order in which the kernel reads them.
@@ -78,6 +79,7 @@ class Network:
             policy that was trained to draw needs it: the best action of a near-tie, taken always, may let all spin.
         scheduler: of the hosts it is for: what it reads, some of which only that scheduler has. A file that names none
             is from the time when there was no other than `credit`.
+        interrupts: whether it reads features of interrupts, which only hosts that see them show.
 
     Raises:
         PolicyError: a number out of its range; weights that are missing, unknown, of another shape, or not finite.
@@ -91,6 +93,7 @@ class Network:
     card: Mapping[str, Any]
     temperature: float = 0.0
     scheduler: str = credit.NAME
+    interrupts: bool = False
 
     def __post_init__(self) -> None:
         check_head(self, KINDS, least_vcpus=int(self.kind == "mlp"), least_hidden=0)
@@ -99,7 +102,7 @@ class Network:
     @property
     def inputs(self) -> Inputs:
         """Names of what it reads, in the order of its weights: all that is shown at its level."""
-        return inputs_of(self.kind, self.information, self.scheduler)
+        return inputs_of(self.kind, self.information, self.scheduler, self.interrupts)
 
     @property
     def code(self) -> int:
@@ -125,6 +128,11 @@ class Network:
         check_fits(self, scenario)
 
 
+def for_hosts_like(scenario: Scenario) -> dict[str, Any]:
+    """The attributes of a policy that say for which hosts it is, if it was made on this scenario."""
+    return {"scheduler": scenario.host.scheduler, "interrupts": scenario.sees_interrupts}
+
+
 def check_fits(policy: Any, scenario: Scenario) -> None:
     """Raise PolicyError unless a policy is for a scenario's number of vCPUs and its host's scheduler."""
     if policy.vcpus not in (0, scenario.vcpus):
@@ -134,6 +142,8 @@ def check_fits(policy: Any, scenario: Scenario) -> None:
             f"the learned policy is for host.scheduler = {policy.scheduler}, the scenario's is "
             f"{scenario.host.scheduler}: it reads what that host does not have"
         )
+    if policy.interrupts and not scenario.sees_interrupts:
+        raise PolicyError("the learned policy reads interrupts, and the scenario's host sees none (host.ipi_visible)")
 
 
 def check_head(policy: Any, kinds: Iterable[str], least_vcpus: int, least_hidden: int) -> None:
@@ -143,13 +153,14 @@ def check_head(policy: Any, kinds: Iterable[str], least_vcpus: int, least_hidden
     check("vcpus", whole(least_vcpus, MAX_VCPUS), policy.vcpus, PolicyError)
     check("hidden", whole(least_hidden, MAX_HIDDEN), policy.hidden, PolicyError)
     check("scheduler", choice(*SCHEDULERS), policy.scheduler, PolicyError)
+    check("interrupts", FLAG, policy.interrupts, PolicyError)
     check_temperature(policy.temperature)
     check_card(policy.card, PolicyError)
 
 
-def inputs_of(kind: str, information: str, scheduler: str = credit.NAME) -> Inputs:
+def inputs_of(kind: str, information: str, scheduler: str = credit.NAME, interrupts: bool = False) -> Inputs:
     """Names of what such a network reads, in the kernel's order."""
-    return Inputs.shown(table_of(scheduler), LEVELS[information], ranks=kind != "mlp")
+    return Inputs.shown(table_of(scheduler, interrupts), LEVELS[information], ranks=kind != "mlp")
 
 
 def shapes_of(kind: str, vcpus: int, hidden: int, inputs: Inputs) -> dict[str, tuple[int, ...]]:
@@ -274,14 +285,15 @@ def network_of(head: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]])
     """
     told = told_in(head)
     check_head(told, KINDS, least_vcpus=int(told.kind == "mlp"), least_hidden=0)
-    shown = inputs_of(told.kind, told.information, told.scheduler)
+    shown = inputs_of(told.kind, told.information, told.scheduler, told.interrupts)
     weights = fitted(head, weights, SHAPES[told.kind], shown, shapes_of)
     return Network(**vars(told), weights=weights)
 
 
 def told_in(head: Mapping[str, Any]) -> SimpleNamespace:
     """What the head of a file tells, unchecked."""
-    return SimpleNamespace(**{name: {"scheduler": credit.NAME, **head}[name] for name in (*HEAD, "card")})
+    told = {"scheduler": credit.NAME, "interrupts": False, **head}
+    return SimpleNamespace(**{name: told[name] for name in (*HEAD, "card")})
 
 
 def fitted(

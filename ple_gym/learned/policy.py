@@ -51,7 +51,8 @@ class LearnedPolicy:
     def block(self) -> npt.NDArray[np.uint8]:
         """Sizes and weights, as the compiled networks read them."""
         record: Any = np.zeros(1, NETWORK)
-        network, shown = self.network, table_of(self.network.scheduler)
+        network = self.network
+        shown = table_of(network.scheduler, network.interrupts)
         record["kind"], record["hidden"] = network.code, network.hidden
         record["features"], record["host"] = len(shown.of_vcpu(LEVELS[self.information])), len(shown.host)
         record["waited"], record["spin_age"] = ranked_at(network.scheduler)

@@ -46,9 +46,14 @@ _COMPUTING = Vm(
 
 
 def _on(profile: str, scenario: Scenario, kernel: str = "") -> Scenario:
-    """The scenario on a machine of `profiles.py`, its guest with a kernel of there; it may last two seconds."""
+    """The scenario on a machine of `profiles.py`, its guest with a kernel of there; it may last two seconds.
+
+    What the scenario itself says of its machine, it keeps.
+    """
+    usual = Scenario().parameters()
+    own = {name: value for name, value in scenario.parameters().items() if value != usual.get(name, value)}
     waits = {f"guest.{name}": value for name, value in GUESTS[kernel].items()} if kernel else {}
-    return scenario.with_overrides({**PROFILES[profile], **waits, "limit.simulated_s": 2.0})
+    return scenario.with_overrides({**PROFILES[profile], **own, **waits, "limit.simulated_s": 2.0})
 
 
 DEPLOYMENTS = (

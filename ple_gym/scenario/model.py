@@ -380,6 +380,11 @@ class Scenario:
         return not any(vm.transactions for vm in self.tables().values())
 
     @property
+    def sees_interrupts(self) -> bool:
+        """Whether the hypervisor sees interrupts among siblings: some VM sends them, and they are visible."""
+        return self.host.ipi_visible and any(vm.sends_interrupts for vm in self.tables().values())
+
+    @property
     def actuator(self) -> str:
         """What a decision does: `decision.actuator`, or where that is `default`, the host's own, or else `pull`."""
         if self.decision.actuator != DEFAULT:

@@ -294,7 +294,7 @@ def _senders(scenario: Scenario) -> int:
 
 def _ipis_seen(scenario: Scenario) -> int:
     """vCPUs whose interrupts the hypervisor sees."""
-    return scenario.vcpus if scenario.host.ipi_visible and _senders(scenario) else 0
+    return scenario.vcpus if scenario.sees_interrupts else 0
 
 
 def _reach(ple: Ple, vm: Vm) -> int:

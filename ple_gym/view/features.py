@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
+from ple_gym.scenario.model import Scenario
 from ple_gym.sim.state import BLOCKED, PLE_YIELD, QUEUED, RUNNING
 from ple_gym.view import credit, credit2, fair
 from ple_gym.view.record import HYPERVISOR, INTROSPECTION, ORACLE
@@ -125,6 +126,22 @@ NEUTRAL_VCPU = (
     ),
 )  # fmt: skip
 
+#: Of every vCPU, where the hypervisor sees interrupts (`Scenario.sees_interrupts`); behind all others of their level.
+INTERRUPTS = (
+    Feature(
+        "interrupted", HYPERVISOR, "has interrupts of siblings to serve", FLAG,
+        lambda pending: pending,
+    ),
+    Feature(
+        "interrupted_by_asker", HYPERVISOR, "and one of them is the asker's", FLAG,
+        lambda by_asker: by_asker,
+    ),
+    Feature(
+        "interrupt_age", HYPERVISOR, "L(time since the first of them came); 0 if it has none", LOGARITHM,
+        lambda pending, age: FLOAT32(pending) * age,
+    ),
+)  # fmt: skip
+
 #: Of the host and the asker, whatever the scheduler.
 NEUTRAL_HOST = (
     Feature(
@@ -178,9 +195,15 @@ OWN: Mapping[str, Table] = {one.NAME: one.OWN for one in (credit, credit2, fair)
 
 
 @cache
-def table_of(scheduler: str) -> Table:
-    """What is seen of a host with this scheduler."""
-    return joined(NEUTRAL_VCPU, NEUTRAL_HOST, OWN.get(scheduler, Table((), ())))
+def table_of(scheduler: str, interrupts: bool = False) -> Table:
+    """What is seen of a host with this scheduler; interrupts: that sees these, too."""
+    table = joined(NEUTRAL_VCPU, NEUTRAL_HOST, OWN.get(scheduler, Table((), ())))
+    return table.with_more(INTERRUPTS) if interrupts else table
+
+
+def seen_in(scenario: Scenario) -> Table:
+    """What is seen of a scenario."""
+    return table_of(scenario.host.scheduler, scenario.sees_interrupts)
 
 
 VCPU_FEATURES = table_of(credit.NAME).vcpu_names(HYPERVISOR)
@@ -206,23 +229,30 @@ Examples:
 """
 
 
-def names_at(information: str, scheduler: str = credit.NAME) -> tuple[str, ...]:
-    """Names of the features of a vCPU at an information level: `hypervisor`, `introspection` or `oracle`; in order."""
+def names_at(information: str, scheduler: str = credit.NAME, interrupts: bool = False) -> tuple[str, ...]:
+    """Names of the features of a vCPU at an information level: `hypervisor`, `introspection` or `oracle`; in order.
+
+    interrupts: of a host that sees them (`Scenario.sees_interrupts`).
+    """
     levels = {"hypervisor": HYPERVISOR, "introspection": INTROSPECTION, "oracle": ORACLE}
-    return table_of(scheduler).vcpu_names(levels[information])
+    return table_of(scheduler, interrupts).vcpu_names(levels[information])
+
+
+def _where(feature: Feature) -> str:
+    return "sees interrupts" if feature in INTERRUPTS else feature.scheduler or "any"
 
 
 def feature_table() -> str:
     """All features as two Markdown tables, for docs/observation.md."""
     levels = {HYPERVISOR: "hypervisor", INTROSPECTION: "introspection", ORACLE: "oracle"}
-    vcpu = merged(NEUTRAL_VCPU, (feature for own in OWN.values() for feature in own.vcpu))
+    vcpu = Table(merged(NEUTRAL_VCPU, (one for own in OWN.values() for one in own.vcpu)), ()).with_more(INTERRUPTS).vcpu
     host = merged(NEUTRAL_HOST, (feature for own in OWN.values() for feature in own.host))
     parts = []
     for whose, features in (("of every vCPU", vcpu), ("of the host and the asker", host)):
         rows = [
-            f"| `{one.name}` | {levels[one.level]} | {one.range[0]:g}..{one.range[1]:g} | {one.scheduler or 'any'} "
+            f"| `{one.name}` | {levels[one.level]} | {one.range[0]:g}..{one.range[1]:g} | {_where(one)} "
             f"| {one.meaning} |"
             for one in features
         ]
-        parts.append("\n".join([f"| {whose} | level | range | scheduler | meaning |", "|---|---|---|---|---|", *rows]))
+        parts.append("\n".join([f"| {whose} | level | range | host | meaning |", "|---|---|---|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"

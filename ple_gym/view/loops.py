@@ -28,8 +28,8 @@ Words = Mapping[str, str]  # what a writer may ask for -> how it is written in t
 FORMS = {"float32": "{value}", "float16": "halved({value})", "uint8": "coded({value}, low_{place}, step_{place})"}
 
 
-def columns(features: Sequence[Feature], first: int, words: Words, dtype: str) -> Any:
-    """write(flat, vcpus, rows, here): columns of all vCPUs, from number `first` on, four in each loop.
+def columns(features: Sequence[Feature], words: Words, dtype: str) -> Any:
+    """write(flat, vcpus, first, rows, here): columns of all vCPUs, from number `first` on, four in each loop.
 
     What belongs to the host's scheduler has been kept already, in `rows.own`.
     """
@@ -40,8 +40,8 @@ def columns(features: Sequence[Feature], first: int, words: Words, dtype: str) -
             lines.append("for i in range(vcpus):")
         value = f"rows.own[0, {own.index(feature)} * vcpus + i]" if feature in own else _call(feature, place, words)
         value = FORMS[dtype].format(value=value, place=place)
-        lines.append(f"    flat[0, {first + place} * vcpus + i] = {value}")
-    return pasted(_function("write(flat, vcpus, rows, here)", lines, features))
+        lines.append(f"    flat[0, (first + {place}) * vcpus + i] = {value}")
+    return pasted(_function("write(flat, vcpus, first, rows, here)", lines, features))
 
 
 def kept(features: Sequence[Feature], words: Words, look: Callable[..., Any]) -> Any:

@@ -34,6 +34,7 @@ from ple_gym.sim.state import (
     NOISE,
     NONE,
     QUEUED,
+    SENDER_BITS,
     SPIN,
     UINT16,
 )
@@ -97,6 +98,14 @@ class Seen(NamedTuple):
     own: Any  # float32: features of the host's scheduler, each of all vCPUs, one after the other
 
 
+class Interrupts(NamedTuple):
+    """What a hypervisor that sees interrupts sees of them, a row [1, V] of each word."""
+
+    pending: Any  # int32, 0 or 1: has some to serve
+    by_asker: Any  # int32, 0 or 1: and one of the asker
+    age: Any  # float32: L(time) since the first came, also if it has none
+
+
 class Guessed(NamedTuple):
     """What a hypervisor could read from its guests' registers, a row [1, V] of each word."""
 
@@ -132,6 +141,7 @@ WORDS = {
     INTROSPECTION: _rows(Guessed),
     ORACLE: _rows(Known),
 }
+OF_INTERRUPTS = _rows(Interrupts)
 OF_A_RECORD = {name: name for name in ("own", "host_par", "see")} | {"asker": "np.uint32(here.asker)"}
 OF_THE_HOST = _HERE | {name: f"count.{name}" for name in Count._fields}
 OF_THE_HOST |= {"asking": "asking", "see": "see", "host_par": "see.host_par[0]"}
@@ -150,10 +160,7 @@ def writers_of(table: Table, dtype: str = "float32") -> Writers:
     """Turn a table of features into compiled functions that write observations of this type."""
     own = [feature for feature in table.vcpu if feature.scheduler]
     return Writers(
-        {
-            level: loops.columns(table.added(level), len(table.of_vcpu(level - 1)), words, dtype)
-            for level, words in WORDS.items()
-        },
+        {level: loops.columns(table.added(level), words, dtype) for level, words in WORDS.items()},
         loops.kept(own, OF_A_RECORD, table.look),
         loops.numbers(table.host, OF_THE_HOST, dtype),
         len(own),
@@ -232,6 +239,21 @@ def look_at_all(see, here, rows, own, keep, mask):
         if other.current != NONE:
             spinning += rows.suspected[0, np.int64(other.current)]
     return Count(INT32(idle), INT32(noisy), INT32(spinning), INT32(queued), INT32(asleep), INT32(queued_spinners))
+
+
+@inlined
+def look_at_interrupts(see, here, rows):
+    """Fill `rows` with what is seen of interrupts."""
+    asker = np.uint32(here.asker)
+    ours = see.vmp[see.vcpu[asker].vm]
+    sender = (np.int64(here.asker) - ours.first) % SENDER_BITS
+    for i in range(see.par[0].vcpus):
+        ipi = see.ipi[i]
+        rows.pending[0, i] = INT32(ipi.senders != 0)
+        rows.by_asker[0, i] = INT32(0)
+        rows.age[0, i] = scaled(here.later - ipi.pending_since, here.low, here.factor)
+    for i in range(ours.first, ours.first + ours.vcpus):
+        rows.by_asker[0, i] = INT32((see.ipi[i].senders >> sender) & 1)
 
 
 @inlined
@@ -336,8 +358,9 @@ def nothing(features: Sequence[Feature], dtype: str) -> Any:
     return codes.encode(zeros, features)[0] if dtype == "uint8" else zeros[0].astype(NUMBERS[dtype][1])
 
 
-def show_of(table: Table, dtype: str) -> Callable[..., None]:
-    """The compiled function show(s, view, mask, observation) for a table of features and a type of observations.
+def show_of(table: Table, interrupts: tuple[Feature, ...], dtype: str) -> Callable[..., None]:
+    """The compiled function show(s, view, mask, observation) for a table of features and a type of observations;
+    interrupts: features that are shown besides where the view says so.
 
     It writes the decision that is due to two addresses: its legal actions, int8 [V + 1], and its observation, [length
     of the table]. When there is nothing to decide, all actions are legal. When the run has ended, the view is from the
@@ -346,15 +369,27 @@ def show_of(table: Table, dtype: str) -> Callable[..., None]:
     columns, keep, write_host, own = writers_of(table, dtype)
     write_seen, write_guessed, write_known = (columns[level] for level in (HYPERVISOR, INTROSPECTION, ORACLE))
     size, numbers = NUMBERS[dtype]
-    host_length, lengths = len(table.host), np.array([len(table.of_vcpu(level)) for level in range(ORACLE + 1)])
-    no_vcpu, no_host = nothing(table.vcpu, dtype), nothing(table.host, dtype)
+    write_interrupts = loops.columns(interrupts, OF_INTERRUPTS, dtype)
+    host_length, more = len(table.host), len(interrupts)
+    lengths = np.array([len(table.of_vcpu(level)) for level in range(ORACLE + 1)])
+    no_host, no_vcpu = nothing(table.host, dtype), np.zeros((2, len(table.vcpu) + more), NUMBERS[dtype][1])
+    no_vcpu[0, : len(table.vcpu)] = nothing(table.vcpu, dtype)
+    no_vcpu[1] = nothing(table.with_more(interrupts).vcpu, dtype)
 
     @called
-    def write_nothing(flat, vcpus, begin, end):
-        """Zeros for features begin..end-1 of all vCPUs."""
+    def write_nothing(flat, vcpus, sees, begin, end):
+        """Zeros for features begin..end-1 of all vCPUs; sees: 1 if features of interrupts are among them."""
         for k in range(begin, end):
             for i in range(vcpus):
-                flat[0, k * vcpus + i] = no_vcpu[k]
+                flat[0, k * vcpus + i] = no_vcpu[sees, k]
+
+    @called
+    def write_interrupted(see, view, p, now, decided_at, flat):
+        """What is seen of interrupts."""
+        vcpus, here = see.par[0].vcpus, here_of(see, view, p, now, decided_at)
+        rows = Interrupts(scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(FLOATS, vcpus))
+        look_at_interrupts(see, here, rows)
+        write_interrupts(flat, vcpus, lengths[HYPERVISOR], rows, here)
 
     @inlined
     def write_visible(see, view, p, now, decided_at, mask, flat):
@@ -375,8 +410,11 @@ def show_of(table: Table, dtype: str) -> Callable[..., None]:
             scratch(FLOATS, vcpus * own),
         )
         count = look_at_all(see, here, rows, own, keep, mask)
-        write_seen(flat, vcpus, rows, here)
-        write_host(flat, vcpus * lengths[view.information], here, count, see.pcpu[p], see)
+        write_seen(flat, vcpus, 0, rows, here)
+        features = lengths[view.information] + view.interrupts * more
+        write_host(flat, vcpus * features, here, count, see.pcpu[p], see)
+        if view.interrupts != 0:
+            write_interrupted(see, view, p, now, decided_at, flat)
 
     @called
     def write_introspection(s, view, p, flat):
@@ -384,7 +422,8 @@ def show_of(table: Table, dtype: str) -> Callable[..., None]:
         vcpus, world = s.par[0].vcpus, s.world[0]
         rows = Guessed(scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus))
         guess_of_all(s, rows, scratch(TIMES, vcpus + 3), scratch(INTS, vcpus + 3))
-        write_guessed(flat, vcpus, rows, here_of(sight_of(s), view, p, world.now, world.decided_at))
+        first = lengths[HYPERVISOR] + view.interrupts * more
+        write_guessed(flat, vcpus, first, rows, here_of(sight_of(s), view, p, world.now, world.decided_at))
 
     @called
     def write_hidden(s, view, p, flat):
@@ -394,18 +433,20 @@ def show_of(table: Table, dtype: str) -> Callable[..., None]:
             scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus)
         )
         know_of_all(s, rows)
-        write_known(flat, vcpus, rows, here_of(sight_of(s), view, p, world.now, world.decided_at))
+        first = lengths[INTROSPECTION] + view.interrupts * more
+        write_known(flat, vcpus, first, rows, here_of(sight_of(s), view, p, world.now, world.decided_at))
 
     @inlined
     def show(s, description, mask, observation):
         """Write mask and observation of the decision that is due, at these addresses."""
         par, world = s.par[0], s.world[0]
         view = records(description, par.view_at, par.view_at + VIEW_BYTES, VIEW)[0]
-        features, p = lengths[view.information], world.deciding
+        added = view.interrupts * more
+        features, p = lengths[view.information] + added, world.deciding
         actions = grid(mask, 0, INT8, 1, 1, par.vcpus + 1)
         flat = grid(observation, 0, numbers, size, 1, par.vcpus * features + host_length)
         if world.status == ADVANCING or s.pcpu[p].current == NONE:
-            write_nothing(flat, par.vcpus, 0, features)
+            write_nothing(flat, par.vcpus, view.interrupts, 0, features)
             for k in range(host_length):
                 flat[0, par.vcpus * features + k] = no_host[k]
         else:
@@ -416,7 +457,7 @@ def show_of(table: Table, dtype: str) -> Callable[..., None]:
                 if par.locks > 0 or s.guest[s.pcpu[p].current].phase == ACKS:
                     write_hidden(s, view, p, flat)
                 else:
-                    write_nothing(flat, par.vcpus, lengths[INTROSPECTION], features)
+                    write_nothing(flat, par.vcpus, view.interrupts, lengths[INTROSPECTION] + added, features)
         if world.status != DECIDE:
             for i in range(par.vcpus + 1):
                 actions[0, i] = 1

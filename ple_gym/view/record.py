@@ -13,7 +13,7 @@ WASTE, TIME, FAIR = 0, 1, 2
 
 VIEW = np.dtype(
     [
-        ("information", "i8"), ("reward", "i8"),
+        ("information", "i8"), ("interrupts", "i8"), ("reward", "i8"),  # interrupts: 1 if features of them are shown
         # scale of times: the PLE window, cycles; bits of it as float32; 1 / range of bits
         ("window", "i8"), ("low", "f8"), ("factor", "f8"),
     ]
@@ -26,9 +26,9 @@ def float_bits(x: float) -> int:
     return int(np.float32(x).view(np.int32))
 
 
-def view_of(scenario: Scenario, information: int, reward: int) -> np.ndarray:
+def view_of(scenario: Scenario, information: int, interrupts: bool, reward: int) -> np.ndarray:
     """A scenario as it is seen: VIEW [1]. Times are scaled to 0 for none and 1 for 100 ms (`scales.py`)."""
     window = scenario.ple.window
     low = float_bits(window)
     factor = 1.0 / (float_bits(window + scenario.host.tsc_hz // 10) - low)
-    return np.array([(information, reward, window, low, factor)], VIEW)
+    return np.array([(information, interrupts, reward, window, low, factor)], VIEW)

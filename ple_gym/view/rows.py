@@ -7,7 +7,7 @@ A row names a feature, says who may see it, what it means, where it lies, and ho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from ple_gym.view.record import HYPERVISOR, NOTHING
@@ -64,6 +64,12 @@ class Table:
     vcpu: tuple[Feature, ...]
     host: tuple[Feature, ...]
     look: Callable[..., Any] = its_record
+
+    def with_more(self, more: tuple[Feature, ...]) -> Table:
+        """This table with more features of a vCPU, behind those of their level."""
+        (level,) = {one.level for one in more}
+        below = len(self.of_vcpu(level))
+        return replace(self, vcpu=(*self.vcpu[:below], *more, *self.vcpu[below:]))
 
     def of_vcpu(self, level: int) -> tuple[Feature, ...]:
         """What is shown of each vCPU at an information level; a higher level only adds features at the end."""

@@ -7,14 +7,14 @@ from functools import cache
 from ple_gym.sim.seam import Host
 from ple_gym.sim.state import open_lane
 from ple_gym.sim.units import Unit, sources
-from ple_gym.view.features import table_of
+from ple_gym.view.features import INTERRUPTS, table_of
 from ple_gym.view.observation import show_of
 
 
 @cache
 def view(host: Host, dtype: str) -> Unit:
     """What writes them under a host's scheduler; dtype: `float32`, `float16` or `uint8`."""
-    show = show_of(table_of(host.name), dtype)
+    show = show_of(table_of(host.name), INTERRUPTS, dtype)
 
     def entry(description, row, mask, observation):
         """Arguments are addresses. mask: int8 [V + 1]; observation: as `features.py` and `codes.py` say."""
