@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.answer.answer import IN_LINE, WORLDS
-from experiments.answer.rules import COLUMNS, HZ, compare
+from experiments.answer.rules import COLUMNS, compare
 from experiments.lab import Experiment, Table, Task, overrides_text, seeds, tasks
 from experiments.lab.pictures import COLOURS, picture
 from experiments.lab.report import Check
@@ -55,7 +55,7 @@ def draw(table: Table, path: Path) -> None:
                 rows = [part(table, world, us).where(policy=rule) for us in LIMITS_US]
                 x = [us / 1000 for us in LIMITS_US]
                 axes[0, column].plot(
-                    x, np.array([one["now"].mean() / HZ * 1000 for one in rows]), "o-", color=colour, label=rule
+                    x, np.array([one["now_us"].mean() / 1000 for one in rows]), "o-", color=colour, label=rule
                 )
                 axes[1, column].plot(x, [one["exits"].mean() for one in rows], "o-", color=colour)
             axes[0, column].set(title=f"{world}, started in line", ylabel="makespan, ms")

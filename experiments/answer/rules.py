@@ -26,7 +26,7 @@ BASE = "xen-4.5"
 PAIRED = "paired"  # the policy of a task whose measure runs several rules
 PROPOSAL = "paper"
 RULES = (BASE, "xen-4.8", PROPOSAL, "kvm", "spin-age", "spin-age-self", "longest-waiting", "oracle")
-COLUMNS = ("finished", "now", "exits", "wait_p99", "waits_1ms")
+COLUMNS = ("finished", "now_us", "exits", "wait_p99", "waits_1ms")
 HZ = 2_670_000_000
 WHY_NOT = (
     "as shipped a spinner takes the place of whom the rule brings from another pCPU, as neither Xen nor the paper has "
@@ -69,7 +69,7 @@ def paired(task: Task, rules: Sequence[str]) -> dict[str, int]:
     the limit, which is their time.
     """
     runs = {rule: totals(task._replace(policy=rule)) for rule in rules}
-    us = {rule: run["now"] * 1_000_000 // HZ for rule, run in runs.items()}
+    us = {rule: run["now_us"] for rule, run in runs.items()}
     base, *others = rules
     found = {base: us[base], **{rule: us[rule] - us[base] for rule in others}}
     pcpus = world(task.scenario, task.overrides).host.pcpus
@@ -120,8 +120,8 @@ def compare(table: Table, rule: str, base: str = BASE) -> Comparison:
     """One rule on the rows of one world; the geometric mean of the paired makespan ratios, as a change in percent."""
     own, other = table.where(policy=rule), table.where(policy=base)
     assert (own["seed"] == other["seed"]).all(), "the rules were run on different seeds"
-    took = own["now"] / HZ
-    logs = ratio(np.log(own["now"] / other["now"]))
+    took = own["now_us"] / 1e6
+    logs = ratio(np.log(own["now_us"] / other["now_us"]))
     waits = 1e3 / HZ
     return Comparison(
         rule=rule,

@@ -141,7 +141,7 @@ def of_figure4(table: Table) -> Numbers:
 
 
 def of_lock_kinds(table: Table) -> Numbers:
-    makespans = {kind: lock_kinds.of(table, kind)["now"].mean() / lock_kinds.HZ for kind in lock_kinds.KINDS}
+    makespans = {kind: lock_kinds.of(table, kind)["now_us"].mean() / 1e6 for kind in lock_kinds.KINDS}
     unfair = lock_kinds.of(table, "tas")
     return {
         "free_ticket": f"{lock_kinds.shares(table, 'ticket')['exits_lock_free']:.1f} %",

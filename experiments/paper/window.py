@@ -84,7 +84,7 @@ def stalls(trace: tr.Ints, lock: int) -> list[tuple[int, int]]:
 
 def makespans(table: Table, window: int, change: dict[str, object] | None = None) -> np.ndarray:
     """Seconds per seed on Paper8."""
-    return part(table, window, change)["now"] / HZ
+    return part(table, window, change)["now_us"] / 1e6
 
 
 def part(table: Table, window: int, change: dict[str, object] | None = None, scenario: str = LOAD) -> Table:
@@ -167,5 +167,5 @@ def draw(table: Table, path: Path) -> None:
         right.set_ylabel(f"makespan above that with {best:,}, ms")
 
 
-COLUMNS = ("now", "exits", "exits_holder_running", "delay")
+COLUMNS = ("now_us", "exits", "exits_holder_running", "delay")
 EXPERIMENT = Experiment("window", __doc__, COLUMNS, run, checks, draw, measure)
