@@ -24,15 +24,16 @@ from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
 
 FROM_STORM = " from a storm"  # behind a scenario's name: counted from its first storm under the host's own rule
-COLUMNS = ("finished", "cycles", "useful", "exits", "waste_us")
+COLUMNS = ("finished", "took_100ns", "useful_100ns", "exits", "waste_us")
 
 Totals = Mapping[str, Any]
 
 
 def measure(task: Task) -> dict[str, int]:
-    """What happened from the start on: time and useful pCPU time, in cycles; pCPU time lost in spin and exit, in us.
+    """What happened from the start on: time, useful pCPU time, and what was lost in spin and exit.
 
-    What was lost is rounded, as it is only looked at: in cycles it would take twice the bytes.
+    Tables keep them in units of 100 ns, and what is only looked at in microseconds: in cycles they would be half as
+    large again.
     """
     scenario = world(task.scenario.removesuffix(FROM_STORM), task.overrides)
     storm = task.scenario.endswith(FROM_STORM)
@@ -47,13 +48,19 @@ def measure(task: Task) -> dict[str, int]:
 def since(before: Totals, after: Totals, tsc_hz: int) -> dict[str, int]:
     """What happened between two totals: the integers of `COLUMNS`."""
     spent = {name: after["cycles"][name] - before["cycles"][name] for name in ("useful", "spin", "exit")}
+    took, waste = after["now"] - before["now"], spent["spin"] + spent["exit"]
     return {
         "finished": int(after["finished"]),
-        "cycles": after["now"] - before["now"],
-        "useful": spent["useful"],
         "exits": after["exits"] - before["exits"],
-        "waste_us": ((spent["spin"] + spent["exit"]) * 1_000_000 + tsc_hz // 2) // tsc_hz,
+        "took_100ns": in_units(took, 10_000_000, tsc_hz),
+        "useful_100ns": in_units(spent["useful"], 10_000_000, tsc_hz),
+        "waste_us": in_units(waste, 1_000_000, tsc_hz),
     }
+
+
+def in_units(cycles: int, a_second: int, tsc_hz: int) -> int:
+    """A time in units of which a second has so many, to the nearest."""
+    return (cycles * a_second + tsc_hz // 2) // tsc_hz
 
 
 NOTHING: Totals = {"now": 0, "exits": 0, "cycles": {"useful": 0, "spin": 0, "exit": 0}}
@@ -74,14 +81,13 @@ def comparison(table: Table, place: str, overrides: str, members: Mapping[str, S
     """The rows of one place as `ple_gym compare` would have them; `members`: row -> policies."""
     part = table.where(scenario=place, overrides=overrides)
     scenario = world(place.removesuffix(FROM_STORM), overrides)
-    hz, pcpus = scenario.host.tsc_hz, scenario.host.pcpus
+    per_us, pcpus = scenario.host.tsc_hz / 1e6, scenario.host.pcpus
     runs: dict[str, list[dict[str, Any]]] = {}
     columns = [part[name].tolist() for name in ("policy", "seed", *COLUMNS)]
-    for policy, seed, finished, cycles, useful, exits, waste_us in zip(*columns, strict=True):
-        waste = waste_us * hz // 1_000_000
-        rest = cycles * pcpus - waste
-        run = {"seed": seed, "finished": bool(finished), "simulated_s": cycles / hz, "ideal_s": useful / (pcpus * hz)}
-        run |= {"ple_exits": exits, "cycles": {"spin": waste, "exit": 0, "rest": rest}}
+    for policy, seed, finished, took, useful, exits, waste in zip(*columns, strict=True):
+        run = {"seed": seed, "finished": bool(finished), "simulated_s": took / 1e7, "ideal_s": useful / (pcpus * 1e7)}
+        cycles = {"spin": round(waste * per_us), "exit": 0, "rest": round((took / 10 * pcpus - waste) * per_us)}
+        run |= {"ple_exits": exits, "cycles": cycles}
         runs.setdefault(policy, []).append(run)
     kept = {name: tuple(policies) for name, policies in members.items() if all(one in runs for one in policies)}
     seeds = tuple(run["seed"] for run in next(iter(runs.values())))
