@@ -7,7 +7,7 @@ import pytest
 from experiments.answer import published
 from experiments.answer.field import change as change_of_throughput
 from experiments.answer.field import sides
-from experiments.answer.remedies import BALLOONING, NONE, STRICT, WORLDS, Cell
+from experiments.answer.remedies import BALLOONING, LATER, NONE, SHORT, STRICT, Cell
 from experiments.lab.tables import committed
 from experiments.pages import findings_on_guests
 from ple_gym.evaluate.statistics import Estimate
@@ -22,16 +22,32 @@ def change(place: str, remedy: str, rule: str = "host") -> Estimate:
     return Cell(place, remedy, rule).change(committed("remedies"))
 
 
-@pytest.mark.parametrize("place", WORLDS)
+#: Worlds whose vCPUs never sleep, and spin on locks.
+SPINNING = ("Busy8", "Busy4 twice", "Paper8")
+
+
+@pytest.mark.parametrize("place", SPINNING)
 @pytest.mark.parametrize(
-    "remedy", ["preemptable ticket locks", "balance scheduling", "relaxed co-scheduling, 3 ms", BALLOONING]
+    "remedy", ["preemptable ticket locks", "balance scheduling", "relaxed co-scheduling, 3 ms", SHORT, BALLOONING]
 )
 def test_these_shorten_the_work(place: str, remedy: str) -> None:
     high = change(place, remedy).high
     assert high is not None and high < 0
 
 
-@pytest.mark.parametrize("place", WORLDS)
+def test_what_leaves_small_vms_pcpus_idle_harms_them_and_so_do_short_slices() -> None:
+    for remedy, least in ((STRICT, 400), (BALLOONING, 5), (SHORT, 20)):
+        low = change("Consolidated", remedy).low
+        assert low is not None and low > least, remedy
+    assert change("Consolidated", SHORT, "spin-age-self").mean < change("Consolidated", NONE, "spin-age-self").mean
+
+
+def test_who_waits_for_answers_needs_fewer_vcpus_and_no_later_preemption() -> None:
+    low, high = change("KvmEbizzy", LATER).low, change("KvmEbizzy", BALLOONING).high
+    assert low is not None and low > 20 and high is not None and high < -40
+
+
+@pytest.mark.parametrize("place", SPINNING)
 def test_balance_scheduling_mends_less_than_co_scheduling(place: str) -> None:
     together = STRICT if place == "Busy4 twice" else "relaxed co-scheduling, 3 ms"
     assert change(place, "balance scheduling").mean > change(place, together).mean
@@ -66,6 +82,6 @@ def test_strict_boost_avoids_exits(every_us: int, least: float) -> None:
 
 @pytest.mark.parametrize("place", ["Busy8", "Busy4 twice"])
 def test_later_preemption_does_not_mend_what_waiters_cause(place: str) -> None:
-    own = change(place, "preemption up to 1 ms later")
+    own = change(place, LATER)
     assert own.low is not None and own.high is not None and own.low < 0 < own.high
     assert change(place, NONE, "spin-age-self").mean < -20

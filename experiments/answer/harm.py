@@ -15,7 +15,7 @@ from pathlib import Path
 
 from experiments.answer.answer import IN_LINE
 from experiments.answer.rules import BASE, COLUMNS, PROPOSAL, compare, percent
-from experiments.lab import Experiment, Table, Task, overrides_text, seeds, tasks
+from experiments.lab import Experiment, Table, Task, overrides_text, seeds, tasks, totals
 from experiments.lab.pictures import COLOURS, picture
 from experiments.lab.report import Check
 
@@ -48,6 +48,12 @@ def run(quick: bool) -> list[Task]:
     """Every condition under every rule."""
     own = seeds.ANSWER[: 4 if quick else 100]
     return [task for world, changes in CONDITIONS.values() for task in tasks(world, RULES, own, changes)]
+
+
+def measure(task: Task) -> dict[str, int]:
+    """The totals; what happens at the PLE is kept where nothing is changed, and 0 elsewhere."""
+    unchanged = (task.scenario, task.overrides) == ("Busy8", "")
+    return totals(task) | ({} if unchanged else dict.fromkeys(WHY, 0))
 
 
 def part(table: Table, condition: str) -> Table:
@@ -102,4 +108,4 @@ def draw(table: Table, path: Path) -> None:
         axes.legend(frameon=False, fontsize="small", loc="lower right")
 
 
-EXPERIMENT = Experiment("harm", __doc__, (*COLUMNS, *WHY), run, checks, draw)
+EXPERIMENT = Experiment("harm", __doc__, (*COLUMNS, *WHY), run, checks, draw, measure)
