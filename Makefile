@@ -75,9 +75,10 @@ format: $(VENV)/.dev-stamp ## Format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-lint: $(VENV)/.dev-stamp ## Check style and formatting
+lint: $(VENV)/.dev-stamp ## Check style, formatting and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell *.md *.toml Makefile docs ple_gym agents experiments tests website
 
 type: $(VENV)/.dev-stamp ## Check types
 	$(BIN)/mypy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 
 import ple_gym
 from ple_gym import cli, evaluate
+from ple_gym.cli import commands
 from ple_gym.envs.interface import LEVELS
 from ple_gym.evaluate import Comparison, Estimate, tables
 from ple_gym.learned.file import learned_names
@@ -332,6 +334,32 @@ def test_warmup_says_where_the_cache_is(capsys: pytest.CaptureFixture[str]) -> N
 def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "--help"]) == 0
     assert f"Example: ple-gym {command}" in capsys.readouterr().out
+
+
+EXAMPLES = re.findall(r"Example: ple-gym (.*?)(?: > .*)?\n", Path(commands.__file__).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("example", [one for one in EXAMPLES if not one.startswith(("bench", "reality"))])  # minutes
+def test_the_examples_work(example: str) -> None:
+    """On one seed."""
+    assert cli.main(shlex.split(re.sub(r"--seeds 0:\d+", "--seeds 0:1", example))) == 0
+
+
+@pytest.mark.parametrize("asked", [("compare", "Tiny"), ("sweep", "Tiny", "--sweep", "host.timeslice_ms=10,30")])
+def test_all_rules_are_those_that_suit_the_scheduler(
+    asked: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rules(*more: str) -> tuple[list[str], str]:
+        assert cli.main([*asked, "--seeds", "0:1", "--csv", "-", *more]) == 0
+        out, err = capsys.readouterr()
+        return [row["policy"] for row in csv.DictReader(line for line in out.splitlines() if line[0] != "#")], err
+
+    everywhere, told = rules()
+    assert "paper" in everywhere and "left out" not in told
+    linux, told = rules("--set", "host.scheduler=fair")
+    assert (
+        set(everywhere) - set(linux) == {"paper"} and "left out what reads another scheduler's records: paper" in told
+    )
 
 
 # --- completions ------------------------------------------------------------------------------------------------------

@@ -637,33 +637,49 @@ def _changes(overrides: Sequence[Sequence[str]], option: str = "--set", form: st
     return changes
 
 
-def _policies(names: Sequence[str], timeline: str = "") -> list[tuple[str, Compiled | Agent]]:
-    """The policies of these names, or all rules; for a timeline one of them must be compiled."""
-    policies = [(name, evaluate.load_policy(name)) for name in names or RULES]
+#: By their names; None: all rules that suit the scenario.
+Chosen: TypeAlias = Sequence[tuple[str, Compiled | Agent]] | None
+
+
+def _policies(names: Sequence[str], timeline: str = "") -> Chosen:
+    """The policies of these names, if there are any; for a timeline one of them must be compiled."""
+    if not names:
+        return None
+    policies = [(name, evaluate.load_policy(name)) for name in names]
     if timeline and all(isinstance(policy, Agent) for _, policy in policies):
         raise UsageError("--timeline: one policy must be a rule or a learned one, as no agent's run is drawn")
     return policies
 
 
-def _compare(
-    scenarios: Sequence[Scenario], policies: Sequence[tuple[str, Compiled | Agent]], seeds: str, threads: int
-) -> list[Comparison]:
+def _compare(scenarios: Sequence[Scenario], policies: Chosen, seeds: str, threads: int) -> list[Comparison]:
     """Run everything with a bar; what the results warn of goes to stderr."""
     numbers = evaluate.parse_seeds(seeds)
     comparisons = evaluate.compare_all(scenarios, policies, numbers, progress=True, threads=_workers(threads))
     for comparison in comparisons:
         for warning in evaluate.doubts(comparison):
             _warn(warning)
+    _tell_left_out(policies, comparisons)
     return comparisons
 
 
+def _tell_left_out(policies: Chosen, comparisons: Sequence[Comparison]) -> None:
+    """Which rules are missing where all were asked for."""
+    for comparison in comparisons if policies is None else ():
+        missing = [name for name in RULES if name not in comparison.members]
+        if missing:
+            names = ", ".join(missing)
+            _warn(f"{comparison.scenario.name}: left out what reads another scheduler's records: {names}")
+
+
 def _run_configurations(
-    run: Callable[[Sequence[tuple[str, Compiled | Agent]], range, int | None], Configurations],
+    run: Callable[[Chosen, range, int | None], Configurations],
     asked: Compare | Sweep,
     argv: Sequence[str],
 ) -> Configurations:
     """Run several configurations with a bar, print their table, and write what is asked for."""
-    result = run(_policies(asked.policies), evaluate.parse_seeds(asked.seeds), _workers(asked.threads))
+    policies = _policies(asked.policies)
+    result = run(policies, evaluate.parse_seeds(asked.seeds), _workers(asked.threads))
+    _tell_left_out(policies, result.comparisons[:1])
     warnings = [text for one in result.comparisons for text in (*one.scenario.warnings(), *evaluate.doubts(one))]
     for warning in dict.fromkeys(warnings):
         _warn(warning)

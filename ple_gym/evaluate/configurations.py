@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from ple_gym.errors import ArgumentError, ScenarioError
 from ple_gym.evaluate.comparison import Comparison, Outcome
 from ple_gym.evaluate.policies import Policy
-from ple_gym.evaluate.runs import Group, Progress, Seeds, compare_all
+from ple_gym.evaluate.runs import Group, Progress, Seeds, compare_all, suiting
 from ple_gym.evaluate.tabular import FlatRecord, Tabular, flat_records
 from ple_gym.messages import plain, show
 from ple_gym.scenario.builtin import load
@@ -124,7 +124,8 @@ def _compared(
         if world.endless != worlds[0].endless:
             told = show(_text(next(iter(setting.values()))))
             raise ScenarioError(f"configuration {told}: a run must have an end in all configurations, or in none")
-    return Configurations(tuple(settings), tuple(compare_all(worlds, policies, seeds, None, progress, threads)))
+    chosen = suiting(*worlds) if policies is None else policies
+    return Configurations(tuple(settings), tuple(compare_all(worlds, chosen, seeds, None, progress, threads)))
 
 
 def _text(value: object) -> str:

@@ -317,7 +317,7 @@ def compare(
     progress: Progress | bool = False,
     threads: int | None = None,
 ) -> Comparison:
-    """Run a scenario under several policies (all rules if None) on equal seeds.
+    """Run a scenario under several policies (all rules that suit it if None) on equal seeds.
 
     Several trained policies of one learner are one row if they come as a `Group`. Other arguments and errors are as in
     `simulate`, with one difference: a tuple stands for several policies here, so that a pair (name, agent) must be in a
@@ -348,17 +348,25 @@ def compare_all(
     members = {name: tuple(own) for name, own in rows.items()}
     named = {name: policy for own in rows.values() for name, policy in own.items()}
     loaded = {name: load_policy(policy) for name, policy in named.items()}
+    asked_for = [suiting(world) if policies is None else list(rows) for world in worlds]
     numbers = _checked(seeds)
-    tasks = [_Task(world, policy, numbers) for world in worlds for policy in loaded.values()]
+    run_in = [list(dict.fromkeys(name for row in own for name in members[row])) for own in asked_for]
+    tasks = [_Task(world, loaded[name], numbers) for world, own in zip(worlds, run_in, strict=True) for name in own]
     results = iter(_run_all(tasks, progress, threads))
     comparisons = []
-    for world in worlds:
-        found = {name: next(results) for name in loaded}
+    for world, names, own in zip(worlds, asked_for, run_in, strict=True):
+        found = {name: next(results) for name in own}
         runs = {name: result.runs for name, result in found.items()}
         wall = {name: result.seconds for name, result in found.items()}
         asked = {name: result.asked for name, result in found.items() if result.asked}
-        comparisons.append(Comparison(world, tuple(numbers), runs, wall, members, asked))
+        kept = {row: members[row] for row in names}
+        comparisons.append(Comparison(world, tuple(numbers), runs, wall, kept, asked))
     return comparisons
+
+
+def suiting(*scenarios: Scenario) -> list[str]:
+    """The rules that can decide in all of these scenarios: the others read what another scheduler keeps."""
+    return [name for name, rule in RULES.items() if all(rule.suits(scenario) for scenario in scenarios)]
 
 
 def doubts(comparison: Comparison) -> list[str]:

@@ -275,7 +275,7 @@ def comparison_note(comparison: Comparison) -> str:
 
 def ideal_table(comparisons: Sequence[Comparison]) -> Grid:
     """Rules down, scenarios across: percent above the ideal."""
-    policies = list(comparisons[0].members)
+    policies = list(dict.fromkeys(name for comparison in comparisons for name in comparison.members))
     columns = [
         Column(comparison.scenario.name, [_ideal_cell(comparison, policy) for policy in policies], right=True)
         for comparison in comparisons
@@ -413,6 +413,8 @@ def _beats_oracle(comparison: Comparison, policy: str) -> bool:
 
 
 def _ideal_cell(comparison: Comparison, policy: str) -> str:
+    if policy not in comparison.members:
+        return "-"
     capped = comparison.capped(policy)
     better = "<" if _beats_oracle(comparison, policy) else ""
     return f"{better}{percent(comparison.ideal_percent(policy))}" + (f" *{capped}" if capped else "")

@@ -146,13 +146,17 @@ class Rule:
         """File and line of its function."""
         return where(self.function)
 
+    def suits(self, scenario: Scenario) -> bool:
+        """Whether it can decide there: it reads no other scheduler's records."""
+        return self.scheduler in ("", scenario.host.scheduler)
+
     def world(self, scenario: Scenario) -> Scenario:
         """The scenario that it runs in: with its settings of the host.
 
         Raises:
             PolicyError: it reads another scheduler's records.
         """
-        if self.scheduler and self.scheduler != scenario.host.scheduler:
+        if not self.suits(scenario):
             raise PolicyError(
                 f"policy {self.name}: it reads what host.scheduler = {self.scheduler} keeps, "
                 f"and {scenario.name} has host.scheduler = {scenario.host.scheduler}"
