@@ -8,11 +8,12 @@ from functools import cache
 import numpy as np
 
 from experiments.lab.tables import committed
-from experiments.learning import leaderboard
+from experiments.learning import leaderboard, typical
 from ple_gym.envs.interface import LEVELS, Interface
 from ple_gym.envs.registration import MAX_EPISODE_STEPS, environment_id
 from ple_gym.evaluate import Comparison, Row
 from ple_gym.lanes import INFORMATION
+from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
 from ple_gym.scenario.builtin import SCENARIOS, SUITES
 from ple_gym.view.features import seen_in
@@ -162,24 +163,29 @@ def _course(name: str, scenario: Scenario) -> str:
 
 @cache
 def _compared(name: str) -> Comparison:
-    return leaderboard.compared(committed("leaderboard"), name)
+    source = leaderboard if name in leaderboard.SCENARIOS else typical
+    return source.compared(committed(source.EXPERIMENT.name), name)
 
 
 def _scores(name: str) -> str:
-    if name not in leaderboard.SCENARIOS:
-        return f"None are kept for this small world. `ple-gym compare {environment_id(name)}` prints them in seconds."
     here = _compared(name)
     rows = {row.policy: row for row in here.rows()}
-    learned = [row for row in rows.values() if row.policy not in leaderboard.RULES]
-    best = min(learned, key=lambda row: row.makespan_s.mean).policy
-    wanted = {"random": "random", "host": "the host itself", str(here.best_rule): "best rule", best: "best learner"}
-    wanted["oracle"] = "knows the locks"
-    lines = [(f"{what}: `{policy}`", *_numbers(rows[policy])) for policy, what in wanted.items()]
+    learned = [row for row in rows.values() if row.policy not in RULES]
+    wanted = [("random", "random"), ("the host itself", "host"), ("spins on", "continue")]
+    wanted.append(("best rule" if learned else f"best of {len(here.members)} rules", str(here.best_rule)))
+    if learned:
+        wanted.append(("best learner", min(learned, key=lambda row: row.makespan_s.mean).policy))
+    wanted.append(("knows the locks", "oracle"))
+    lines = [(f"{what}: `{policy}`", *_numbers(rows[policy])) for what, policy in wanted if policy in rows]
     lines.append(("ideal, out of reach", f"{1e3 * _ideal(here):,.4g}", "-", "1"))
     note = (
         f"Means over {len(here.seeds)} test worlds, from the committed results. *Score* is 0 for the host and 1 for "
-        "the ideal. [The leaderboard](../leaderboard.md) has all rows and their intervals."
+        "the ideal. "
     )
+    if learned:
+        note += "[The leaderboard](../leaderboard.md) has all rows and their intervals."
+    else:
+        note += f"Nothing is trained on it yet. `ple-gym compare {environment_id(name)}` compares all rules."
     return note + "\n\n" + _table(("policy", "makespan, ms", "exits", "score"), lines)
 
 
