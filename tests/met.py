@@ -102,6 +102,7 @@ FEATURES: Features = {
     **words("host.placement", "fair"),
     **words("host.load_balance", "fair"),
     **words("host.debooster", "fair"),
+    **words("host.kick_yields", "fair"),
     **words("ple.kind"),
     **words("decision.actuator"),
     **words("guest.lock_kind"),
@@ -119,6 +120,7 @@ FEATURES: Features = {
     "more threads than vCPUs": lambda met: any(vm.threads > vm.vcpus for vm in met.scenario.vms().values()),
     "as many pCPUs as vCPUs": lambda met: met.scenario.host.pcpus >= met.scenario.vcpus,
     "windows grow": lambda met: met.scenario.ple.window_grow > 1 and met.totals["exits"] > 0,
+    "kicks that yield": lambda met: "a kick yields" in met.noted,
     "hints take locks": lambda met: met.scenario.cost.yield_to > 0 and met.totals["hints"] > 0,
 }
 

@@ -263,6 +263,11 @@ class Noted(Fair):
         fell = y is not None and self.threads[y].d > before
         self.happened.add(f"a yielder falls back ({self.world.parameters.debooster})" if fell else "")
 
+    def kicked(self, p: Pcpu, v: Vcpu) -> bool:
+        yields = super().kicked(p, v)
+        self.happened.add("a kick yields" if yields else "")
+        return yields
+
     def adapt_poll(self, thread: Thread) -> None:
         poll = thread.poll
         super().adapt_poll(thread)
@@ -278,6 +283,7 @@ NOTED = {
     "a wake-up preempts", "a wake-up waits", "a CFS slice ends", "a hot vCPU stays",
     "a wake-up ends a poll", "a poll is in vain", "a task ends a poll", "noise ends a poll",
     "a poll grows", "a poll shrinks", "a yielder falls back (ishiguro)", "a yielder falls back (li)",
+    "a kick yields",
 }  # fmt: skip
 
 

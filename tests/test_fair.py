@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from machine import Machine, totals
+from worlds import contended_scenarios, under_fair
 
 from ple_gym.drive import STEP
 from ple_gym.scenario import Scenario, load
@@ -291,3 +294,29 @@ def test_with_ishiguros_debooster_cfs_takes_a_hint_that_it_would_not_take() -> N
 @pytest.mark.parametrize("debooster", ["ishiguro", "li"])
 def test_a_debooster_does_nothing_to_who_runs_where_the_hint_comes_from_elsewhere(debooster: str) -> None:
     assert hinted(CFS, [0, 5001], 1, **{"host.debooster": debooster}) == hinted(CFS, [0, 5001], 1)
+
+
+# --- a kick that yields (15.14) ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("linux", VERSIONS)
+def test_who_kicks_a_waiter_on_its_own_pcpu_makes_room_for_it_at_once(linux: str) -> None:
+    """A halts at 2000. B, alone from then on, gives up the lock at 21000, and kicks A."""
+
+    def run(yields: bool) -> tuple[str, list[int]]:
+        sleeper = {"guest.pv_spin_threshold": 2000 * US, "guest.hold": f"constant {19000 * US}"}
+        stage = alone(linux, [0, 1], 500, **sleeper, **{"host.kick_yields": yields})
+        starts = " ".join(stage.after(stage.asker).split()[:2])
+        return starts, [int(stage.world[f"hints{outcome}"]) for outcome in ("", "_won", "_ignored", "_failed")]
+
+    assert run(False) == ("B@2000 A@21000" if linux == CFS else "B@2000 A@24000", [0, 0, 0, 0])
+    if linux == "6.6":  # A slept ahead of B, and is not eligible: B has only put off its own deadline
+        assert run(True) == ("B@2000 A@28000", [1, 0, 1, 0])
+    else:
+        assert run(True) == ("B@2000 A@21000", [1, 1, 0, 0])
+
+
+@given(under_fair(contended_scenarios()), st.integers(0, 2**63 - 1))
+def test_where_nobody_halts_nobody_is_kicked(scenario: Scenario, seed: int) -> None:
+    off, on = (totals(scenario.with_overrides({"host.kick_yields": on}), "kvm-5.4", seed) for on in (False, True))
+    assert on == off or off["halts"] > 0

@@ -105,10 +105,12 @@ pollers = st.integers(1, 256).flatmap(
         load_balance=st.booleans(),
         halt_poll_us=st.integers(0, 1_000_000),
         debooster=st.sampled_from(["off", "ishiguro", "li"]),
+        kick_yields=st.booleans(),
         migration_cost_us=st.integers(0, 100_000),
     )
 )
-hosts = pollers.map(lambda host: host if host.scheduler == "fair" else replace(host, halt_poll_us=0, debooster="off"))
+OFF = {"halt_poll_us": 0, "debooster": "off", "kick_yields": False}
+hosts = pollers.map(lambda host: host if host.scheduler == "fair" else replace(host, **OFF))
 noises = st.builds(
     Noise,
     rate_hz=st.integers(0, 10**6),

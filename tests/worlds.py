@@ -346,6 +346,7 @@ def under_fair(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario
         migration_cost_us=choice([0, 1, 50, 500]),
         load_balance=choice([True, True, False]),
         halt_poll_us=choice([0, 20, 200, 1000]),
+        kick_yields=choice([False, True, True]),
         debooster=choice(["off", "off", "ishiguro", "li"]),
     )
     cost = replace(scenario.cost, ipi=choice([0, 260, 5000]))
@@ -529,7 +530,8 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
     yield {"host.tick_us": 100_000, "host.tsc_hz": 10**10, name: value}
     yield {"host.tick_jitter_cycles": 0, name: value}
     yield {**{f"{vm}.threads": 0 for vm in scenario.tables()}, name: value}
-    yield {"host.halt_poll_us": 0, "host.debooster": "off", name: value}  # only the fair scheduler has these
+    off: dict[str, object] = {"host.halt_poll_us": 0, "host.debooster": "off", "host.kick_yields": False}
+    yield {**off, name: value}  # only the fair scheduler has these
     vm = name.rpartition(".")[0]
     if vm in scenario.tables():
         yield {f"{vm}.locks": 1, f"{vm}.lock_kind": "ticket", name: value}

@@ -151,6 +151,7 @@ class Host(Group):
     debooster: Annotated[
         str, choice("off", "ishiguro", "li"), "who hints at a sibling on its own pCPU falls back behind it (fair)"
     ] = "off"
+    kick_yields: Annotated[bool, FLAG, "an unlock that kicks a halted waiter yields to it; KVM: true (fair)"] = False
     # Posted interrupts, and those that the hardware delivers on its own, are seen by nobody.
     ipi_visible: Annotated[bool, FLAG, "the hypervisor sees which vCPUs have interrupts to serve"] = False
 
@@ -658,7 +659,7 @@ def _check_together(scenario: Scenario) -> None:
 
 def _check_remedies(host: Host, vms: Mapping[str, Vm]) -> None:
     """Raise ScenarioError if a remedy is asked for where there is none."""
-    only = {"balance_siblings": "credit", "coscheduling": "credit", "debooster": "fair"}
+    only = {"balance_siblings": "credit", "coscheduling": "credit", "debooster": "fair", "kick_yields": "fair"}
     for name, scheduler in only.items():
         value, off = (getattr(part, name) for part in (host, Host()))
         if value != off and host.scheduler != scheduler:

@@ -87,13 +87,18 @@ def exit_cost(s, p, t, action):
     cost = (par.notify if s.pcpu[p].notified else par.exit) + par.exit_per_candidate * looked_at(s, y, action)
     s.pcpu[p].notified = 0
     if par.yield_to > 0 and action < par.vcpus and action != np.int64(y):
-        here = s.pcpu[s.host.queue_of(s, p)]
-        there = s.pcpu[s.host.queue_of(s, s.vcpu[np.uint32(action)].pcpu)]
-        done = max(t + cost, max(here.locked_until, there.locked_until)) + par.yield_to
-        here.locked_until = done
-        there.locked_until = done
-        cost = done - t
+        cost = under_locks(s, p, s.vcpu[np.uint32(action)].pcpu, t + cost) - t
     return cost
+
+
+@inlined
+def under_locks(s, p, q, t):
+    """When it is done that a vCPU of q is favoured from p, by who comes for the two runqueues' locks at t."""
+    here, there = s.pcpu[s.host.queue_of(s, p)], s.pcpu[s.host.queue_of(s, q)]
+    done = max(t, max(here.locked_until, there.locked_until)) + s.par[0].yield_to
+    here.locked_until = done
+    there.locked_until = done
+    return done
 
 
 @inlined
@@ -102,6 +107,27 @@ def note_hint(s, q, v):
     answer_hint(s, q, NONE)
     s.pcpu[q].hinted = v
     s.vcpu[v].hint = HINT_PENDING
+
+
+@inlined
+def hint(s, p, v, t):
+    """p's vCPU yields to v as far as the host can; returns whether p must choose anew, or else it is resumed."""
+    q = s.vcpu[v].pcpu
+    if s.host.yield_to(s, p, q, v, t):
+        note_hint(s, q, v)
+        s.host.yield_now(s, p, s.pcpu[p].current)
+        return True
+    s.vcpu[v].hint = HINT_FAILED
+    return False
+
+
+@called
+def kick(s, p, v, t):
+    """An unlock on p has woken v: the host may yield to it, too (15.14). Returns whether p must choose anew."""
+    if not s.host.kick_yields(s, p, v, t):
+        return False
+    s.pcpu[p].exit_until = under_locks(s, p, s.vcpu[v].pcpu, t)
+    return hint(s, p, v, t)
 
 
 @inlined
@@ -121,11 +147,8 @@ def yields(s, p, t, action):
         v = np.uint32(action)
         q = s.vcpu[v].pcpu
         if par.actuator == HINT:
-            if s.host.yield_to(s, p, q, v, t):
-                note_hint(s, q, v)
-                s.host.yield_now(s, p, y)
+            if hint(s, p, v, t):
                 return True
-            s.vcpu[v].hint = HINT_FAILED
             v = y
         else:
             stays = False

@@ -174,7 +174,7 @@ def defers(s, p, t):
 
 @inlined
 def schedule(s, p, t, cause):
-    """Let the host choose who runs on p now; `cause`: BY_TIMER, or BY_EXIT, whose cost is in `exit_until`."""
+    """Let the host choose who runs on p now; `cause`: BY_TIMER; BY_EXIT or BY_KICK, whose cost is in `exit_until`."""
     pcpu = s.pcpu[p]
     if pcpu.noise_state == BURSTING:
         return
@@ -182,7 +182,7 @@ def schedule(s, p, t, cause):
         if cause == BY_TIMER and defers(s, p, t):
             return
         pcpu.deferred_until = 0
-    handler = pcpu.exit_until - t if cause == BY_EXIT else np.int64(0)
+    handler = pcpu.exit_until - t if cause != BY_TIMER else np.int64(0)
     current = pcpu.current
     upcoming = current
     stays = holds = moves = False

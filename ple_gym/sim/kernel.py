@@ -7,6 +7,7 @@ import numpy as np
 from ple_gym.sim import rng
 from ple_gym.sim.affinity import holds_pcpu, listed
 from ple_gym.sim.calendar import earliest, find_next_wake, refresh, refresh_host
+from ple_gym.sim.decisions import kick
 from ple_gym.sim.dispatch import noise_event, noise_gap, schedule, wake
 from ple_gym.sim.guest.locks import lose_attempt, out_of_patience, park, try_lock
 from ple_gym.sim.guest.program import draw_section, take_transaction
@@ -19,8 +20,10 @@ from ple_gym.sim.metrics import note, settle
 from ple_gym.sim.pause_loop import record_exit
 from ple_gym.sim.sampling import sample
 from ple_gym.sim.state import (
+    ACKS,
     ADVANCING,
     BLOCKED,
+    BY_KICK,
     BY_TIMER,
     DECIDE,
     EXITED,
@@ -31,6 +34,7 @@ from ple_gym.sim.state import (
     MAX_EVENTS,
     NEVER_RAN,
     NONE,
+    NOT_CALLED,
     ON_VCPU,
     PLE_YIELD,
     PREEMPTED,
@@ -235,7 +239,7 @@ def notify(s, p, v, t):
 
 @inlined
 def guest_event(s, p, t):
-    """The next event of p's guest (7.4). Returns whether p must reschedule; sets status DECIDE for a spin's exit."""
+    """The next event of p's guest (7.4). Returns why p must reschedule; sets status DECIDE for a spin's exit."""
     v = s.pcpu[p].current
     guest = s.guest[v]
     if guest.phase < SPIN:
@@ -243,14 +247,14 @@ def guest_event(s, p, t):
     elif guest.attempt_at <= t:
         if guest.phase == SPIN and not available(s, v):  # a poller: somebody was faster
             lose_attempt(s, p, v, t)
-            return False
+            return NOT_CALLED
         kicked = spin_ends(s, v, t)
     elif not out_of_patience(s, v, t):
         leave_spin(s, p, v, t, False)
-        return False
+        return NOT_CALLED
     elif s.program[s.vcpu[v].vm].notifies:
         notify(s, p, v, t)
-        return False
+        return NOT_CALLED
     else:
         guest.halted = 1
         guest.wake_at = INF
@@ -259,14 +263,16 @@ def guest_event(s, p, t):
         if s.program[s.vcpu[v].vm].stolen:
             park(s, v, t)
         note(s, t, SLEPT, p, v, guest.lock)
-        return True
+        return BY_TIMER
     while kicked != NONE:
         wake(s, kicked, t)
+        if guest.phase != ACKS and s.vcpu[v].state == RUNNING and kick(s, p, kicked, t):
+            return BY_KICK
         kicked = next_steps(s, v, t)
     if s.vcpu[v].state != RUNNING or (s.pcpu[p].deferred_until != 0 and guest.phase == USER):
-        return True
+        return BY_TIMER
     run_on(s, p, v, t)
-    return False
+    return NOT_CALLED
 
 
 @inlined
@@ -297,13 +303,13 @@ def advance(s, most):
             continue
         settle(s, p, t)
         by_host = s.clock[p].host_at <= t
-        reschedule = host_event(s, p, t) if by_host else guest_event(s, p, t)
+        cause = (BY_TIMER if host_event(s, p, t) else NOT_CALLED) if by_host else guest_event(s, p, t)
         if s.par[0].finite_vms == world.finished_vms and world.finished_vms > 0:
             finish(s, t, FINISHED)
             break
-        if reschedule:
-            schedule(s, p, t, BY_TIMER)
-        if reschedule or by_host:
+        if cause != NOT_CALLED:
+            schedule(s, p, t, cause)
+        if cause != NOT_CALLED or by_host:
             refresh_host(s, p)
         else:
             refresh(s, p)

@@ -42,7 +42,7 @@ def _nothing(s, p, t):
 
 @inlined
 def _never(s, p, v, t):
-    """Who sleeps leaves."""
+    """Who sleeps leaves; who has kicked goes on."""
     return False
 
 
@@ -78,6 +78,7 @@ class Host:
     dequeue: Callable[..., Any] = _missing
     yield_now: Callable[..., Any] = _missing
     yield_to: Callable[..., Any] = _missing
+    kick_yields: Callable[..., Any] = _never
     wake: Callable[..., Any] = _missing
     migrate: Callable[..., Any] = _missing
     tick: Callable[..., Any] = _missing

@@ -49,8 +49,8 @@ ON_VCPU, READY, SLEEPING, THREAD_DONE = np.arange(4)
 NEVER_RAN, PREEMPTED, PLE_YIELD, WENT_TO_SLEEP = np.arange(4)
 # what the last hint at a vCPU did; HINT_PENDING: its pCPU has not chosen since
 NEVER_HINTED, HINT_FAILED, HINT_PENDING, HINT_IGNORED, HINT_WON = np.arange(5)
-# why schedule() is called
-BY_TIMER, BY_EXIT = np.arange(2)
+# why schedule() is called, if it is
+NOT_CALLED, BY_TIMER, BY_EXIT, BY_KICK = np.arange(4)
 # PLE kinds
 PLE_WINDOW, PLE_COUNT = 0, 1
 # actuators

@@ -330,10 +330,10 @@ class Fair(Host):
 
     # 15.5 schedule
 
-    def schedule(self, p: Pcpu, for_exit: bool = False) -> None:
-        if p.noise_state is NoiseState.RUNNING or self.defers(p, for_exit):
+    def schedule(self, p: Pcpu, for_exit: bool = False, for_kick: bool = False) -> None:
+        if p.noise_state is NoiseState.RUNNING or self.defers(p, for_exit or for_kick):
             return
-        hv = p.exit_until - self.world.now if for_exit else 0
+        hv = p.exit_until - self.world.now if for_exit or for_kick else 0
         cur = p.current
         why = LeftBy.PLE if for_exit else LeftBy.PREEMPTED
         if cur is not None:
@@ -498,6 +498,16 @@ class Fair(Host):
         answers = last is not None and last[:2] == (v, y) and now - last[2] <= cycles(600)
         tenths = 10 if answers else max(10, 70 - 5 * len(q.entities))
         return self.threads[y].vt(self.slice) * tenths // 10
+
+    # 15.14 A kick that yields
+
+    def kicked(self, p: Pcpu, v: Vcpu) -> bool:
+        if not self.world.parameters.kick_yields or v.state is not State.QUEUED or self.running(p) == 1:
+            return False
+        p.exit_until = self.world.now + self.world.under_locks(p, v.pcpu, 0)
+        assert p.current is not None and self.world.hint(p, v)
+        self.yields(p.current)
+        return True
 
     # 15.7 Wake
 

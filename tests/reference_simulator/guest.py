@@ -96,6 +96,7 @@ def check_order(lock: Lock) -> None:
 class Guest:
     def __init__(self, world: World) -> None:
         self.world = world
+        self.yields = False  # 15.14: whoever has kicked last yields
 
     # 7.1 Work
 
@@ -241,7 +242,10 @@ class Guest:
             elif step.verb == "unlock":
                 sleeper = self.give_up(v, next(lock for lock in v.held if lock.number in step.locks))
                 if sleeper is not None:
-                    self.world.host.wake(sleeper)
+                    v.phase = Phase.HOLD if v.held else Phase.KERNEL
+                    self.kick(v, sleeper)
+                    if self.yields:
+                        return
             elif low(x) < step.below and (step.target >= v.step or v.executed <= ENOUGH):
                 v.step = step.target
 
@@ -372,7 +376,11 @@ class Guest:
         sleeper = self.give_up(v, v.lock)
         self.next_section(v)
         if sleeper is not None:
-            self.world.host.wake(sleeper)
+            self.kick(v, sleeper)
+
+    def kick(self, v: Vcpu, sleeper: Vcpu) -> None:
+        self.world.host.wake(sleeper)
+        self.yields = v.state is State.RUNNING and self.world.host.kicked(v.pcpu, sleeper)
 
     def give_up(self, v: Vcpu, lock: Lock) -> Vcpu | None:
         """The lock is free for others; returns who must be woken for it."""
@@ -557,6 +565,7 @@ class Guest:
     def event(self, p: Pcpu) -> None:
         v = p.current
         assert v is not None and v.state is State.RUNNING
+        self.yields = False
         if v.unanswered:
             self.handler_ends(v)
         elif v.phase in (Phase.SPIN, Phase.ACKS):
@@ -576,7 +585,9 @@ class Guest:
                 self.halt(v)
         else:
             self.compute_ends(v)
-        if v.state is State.RUNNING and p.deferred_until > 0 and self.world.host.is_safe(p):
+        if self.yields:
+            self.world.host.schedule(p, for_kick=True)
+        elif v.state is State.RUNNING and p.deferred_until > 0 and self.world.host.is_safe(p):
             self.world.host.schedule(p)
         elif v.state is State.RUNNING:
             p.guest_at = self.next_event(v, self.world.now)

@@ -52,7 +52,7 @@ class Host:
 
     # 9.4 schedule
 
-    def schedule(self, p: Pcpu, for_exit: bool = False) -> None:
+    def schedule(self, p: Pcpu, for_exit: bool = False, for_kick: bool = False) -> None:
         t = self.world.now
         hv = p.exit_until - t if for_exit else 0
         if p.noise_state is NoiseState.RUNNING:  # 1
@@ -212,6 +212,10 @@ class Host:
     def favour(self, p: Pcpu, v: Vcpu) -> bool:
         """p's vCPU yields to v, which is queued; returns whether it may, or else it is resumed."""
         raise NotImplementedError
+
+    def kicked(self, p: Pcpu, v: Vcpu) -> bool:
+        """p's vCPU has woken v, a halted waiter; returns whether it yields to it."""
+        return False
 
     def woken(self, v: Vcpu) -> None:
         """v, which can run again, is queued, and pCPUs are asked to reschedule."""

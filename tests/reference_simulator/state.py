@@ -228,6 +228,7 @@ class Parameters:
         self.tick = self.cycles(host.get("tick_us", 4000))
         self.skew_tick = bool(host.get("skew_tick"))
         self.load_balance = bool(host.get("load_balance", True))
+        self.kick_yields = bool(host.get("kick_yields"))
         self.debooster = str(host.get("debooster", "off"))
         self.jitter = int(host.get("tick_jitter_cycles", 0))
         self.migration_cost = self.cycles(host.get("migration_cost_us", 500))

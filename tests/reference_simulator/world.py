@@ -276,12 +276,16 @@ class World:
         parameters = self.parameters
         cost = exit + parameters.exit_per_candidate * self.looked_at(y, action)
         if parameters.yield_to > 0 and action not in (y.index, len(self.vcpus)):
-            locked = [self.host.queue_of(q) for q in (p, self.vcpus[action].pcpu)]
-            begun = max(self.now + cost, *(q.locked_until for q in locked))
-            for q in locked:
-                q.locked_until = begun + parameters.yield_to
-            cost = locked[0].locked_until - self.now
+            cost = self.under_locks(p, self.vcpus[action].pcpu, cost)
         return cost
+
+    def under_locks(self, p: Pcpu, q: Pcpu, cost: int) -> int:
+        """The cost of what is done under the locks of both queues, if so much comes before it."""
+        locked = [self.host.queue_of(one) for one in (p, q)]
+        begun = max(self.now + cost, *(one.locked_until for one in locked))
+        for one in locked:
+            one.locked_until = begun + self.parameters.yield_to
+        return locked[0].locked_until - self.now
 
     def decide(self, p: Pcpu, y: Vcpu, action: int) -> None:
         if action == len(self.vcpus):
@@ -297,14 +301,20 @@ class World:
         if actuator != "hint":
             self.pull(p, y, v)
             return
-        q = v.pcpu
-        if self.host.favour(p, v):
-            self.host.answer_hint(q, None)
-            q.hinted, v.hint = v, Hint.PENDING
+        if self.hint(p, v):
             self.defer(p, y)
         else:
-            v.hint = Hint.FAILED
             self.resume(p)
+
+    def hint(self, p: Pcpu, v: Vcpu) -> bool:
+        """p's vCPU asks for v; returns whether it may, and then must yield."""
+        q = v.pcpu
+        if not self.host.favour(p, v):
+            v.hint = Hint.FAILED
+            return False
+        self.host.answer_hint(q, None)
+        q.hinted, v.hint = v, Hint.PENDING
+        return True
 
     def defer(self, p: Pcpu, y: Vcpu) -> None:
         self.host.yields(y)

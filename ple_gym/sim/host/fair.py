@@ -56,7 +56,7 @@ from ple_gym.sim.host.fair_sound import sound
 from ple_gym.sim.host.runqueue import note_queued, put, remove
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.seam import Host
-from ple_gym.sim.state import GUEST, IDLE, INF, NONE, POLLING
+from ple_gym.sim.state import GUEST, IDLE, INF, NONE, POLLING, QUEUED
 
 PARAMETERS = np.dtype(
     [
@@ -66,6 +66,7 @@ PARAMETERS = np.dtype(
         ("lag", "i8"), ("migration_cost", "i8"),  # largest lag; who has run so recently is hot
         ("balance", "i8"), ("millisecond", "i8"),  # whether there is periodic balancing; cycles
         ("halt_poll", "i8"), ("first_poll", "i8"),  # cycles: the longest poll for a vCPU that sleeps, the first one
+        ("kick_yields", "i8"),  # 15.14
         ("debooster", "i8"), ("rest", "i8"), ("answer", "i8"),  # 15.13; cycles
         ("farthest", "i8"),  # bound of differences of virtual times in sums
     ]
@@ -127,6 +128,7 @@ def describe(scenario):
         "millisecond": host.tsc_hz // 1000,
         "halt_poll": cycles(host.halt_poll_us),
         "first_poll": cycles(FIRST_POLL_US),
+        "kick_yields": host.kick_yields,
         "debooster": _DEBOOSTERS.index(host.debooster),
         "rest": cycles(REST_US),
         "answer": cycles(ANSWER_US),
@@ -338,6 +340,12 @@ def yield_to(s, p, q, v, t):
     return True
 
 
+@inlined
+def kick_yields(s, p, v, t):
+    """p's vCPU yields to v, which waits for a pCPU, if anybody else is here at all [kvm_sched_yield]."""
+    return s.host_par[0].kick_yields != 0 and s.vcpu[v].state == QUEUED and nr_running(s, p) > 1
+
+
 @called
 def deboost(s, p, v, t):
     """p's vCPU, which yields to its sibling v in the same queue, falls back there, so that v may be taken (15.13)."""
@@ -513,6 +521,7 @@ HOST = Host(
     dequeue=remove,
     yield_now=yield_now,
     yield_to=yield_to,
+    kick_yields=kick_yields,
     wake=wake,
     migrate=migrate,
     tick=tick,
