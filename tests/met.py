@@ -102,7 +102,6 @@ FEATURES: Features = {
     **words("host.placement", "fair"),
     **words("host.load_balance", "fair"),
     **words("host.debooster", "fair"),
-    **words("host.kick_yields", "fair"),
     **words("ple.kind"),
     **words("decision.actuator"),
     **words("guest.lock_kind"),

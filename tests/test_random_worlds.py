@@ -20,6 +20,7 @@ from worlds import (
     EXPLORING,
     affordable,
     contended_scenarios,
+    kicks_under_fair,
     long_under_fair,
     one_to_one_under_fair,
     scenarios,
@@ -41,7 +42,8 @@ LONGER = [1, 4, 16] if JIT_ENABLED else [1]
 #: Kinds of worlds under the fair scheduler and under the others, as often as they stand here.
 FAIR = [
     *[under_fair(contended_scenarios())] * 12,
-    *[one_to_one_under_fair()] * 9,
+    *[one_to_one_under_fair()] * 12,
+    *[kicks_under_fair()] * 5,
     *(under_fair(scenarios()), long_under_fair(), sleepers_under_fair()),
 ]
 OTHERS = [contended_scenarios()] * 14 + [scenarios()] * 2

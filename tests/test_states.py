@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import Machine
-from worlds import MORE, contended_scenarios, one_to_one_under_fair, scenarios
+from worlds import MORE, contended_scenarios, kicks_under_fair, one_to_one_under_fair, scenarios
 
 from ple_gym.drive import CHECK, GO_ON, STEP
 from ple_gym.envs.vector import PleVectorEnv
@@ -108,7 +108,7 @@ def forge(lanes: Lanes, generator: np.random.Generator) -> np.ndarray:
 @pytest.mark.kernel
 @settings(max_examples=(100 if JIT_ENABLED else 10) * MORE)
 @given(
-    contended_scenarios() | scenarios() | one_to_one_under_fair(),
+    contended_scenarios() | scenarios() | one_to_one_under_fair() | kicks_under_fair(),
     st.integers(0, 2**63 - 1),
     st.sampled_from(sorted(name for name, rule in RULES.items() if not rule.scheduler)),
 )

@@ -346,7 +346,7 @@ def under_fair(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario
         migration_cost_us=choice([0, 1, 50, 500]),
         load_balance=choice([True, True, False]),
         halt_poll_us=choice([0, 20, 200, 1000]),
-        kick_yields=choice([False, True, True]),
+        kick_yields=choice([False, True]),
         debooster=choice(["off", "off", "ishiguro", "li"]),
     )
     cost = replace(scenario.cost, ipi=choice([0, 260, 5000]))
@@ -359,6 +359,15 @@ def under_fair(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario
         guest, *neighbours = (replace(vm, affinity=choice(affinities)) for vm in (guest, *neighbours))
     guest = replace(guest, block_probability=choice([0.0, 0.0, 0.05, 0.2]))
     return replace(scenario, host=host, cost=cost, decision=decision, guest=guest, neighbours=tuple(neighbours))
+
+
+@st.composite
+def kicks_under_fair(draw: st.DrawFn) -> Scenario:
+    """A world under Linux's fair scheduler in which waiters soon halt, and kicks yield."""
+    scenario = draw(under_fair(with_pv_locks()))
+    guest = replace(scenario.guest, affinity="any", pv_spin_threshold=5)
+    host = replace(scenario.host, pcpus=min(2, scenario.host.pcpus), sockets=1, halt_poll_us=0, kick_yields=True)
+    return replace(scenario, host=host, guest=guest, neighbours=())
 
 
 @st.composite

@@ -151,7 +151,7 @@ class Host(Group):
     debooster: Annotated[
         str, choice("off", "ishiguro", "li"), "who hints at a sibling on its own pCPU falls back behind it (fair)"
     ] = "off"
-    kick_yields: Annotated[bool, FLAG, "an unlock that kicks a halted waiter yields to it; KVM: true (fair)"] = False
+    kick_yields: Annotated[bool, FLAG, "a kick of a halted waiter yields to it; KVM: true (fair)"] = False
     # Posted interrupts, and those that the hardware delivers on its own, are seen by nobody.
     ipi_visible: Annotated[bool, FLAG, "the hypervisor sees which vCPUs have interrupts to serve"] = False
 

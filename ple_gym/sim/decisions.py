@@ -93,7 +93,7 @@ def exit_cost(s, p, t, action):
 
 @inlined
 def under_locks(s, p, q, t):
-    """When it is done that a vCPU of q is favoured from p, by who comes for the two runqueues' locks at t."""
+    """When it is done that a vCPU of q is favoured from p, by who comes for both queues' locks at t."""
     here, there = s.pcpu[s.host.queue_of(s, p)], s.pcpu[s.host.queue_of(s, q)]
     done = max(t, max(here.locked_until, there.locked_until)) + s.par[0].yield_to
     here.locked_until = done
@@ -111,7 +111,7 @@ def note_hint(s, q, v):
 
 @inlined
 def hint(s, p, v, t):
-    """p's vCPU yields to v as far as the host can; returns whether p must choose anew, or else it is resumed."""
+    """p's vCPU yields to v if the host can; returns whether p must choose anew."""
     q = s.vcpu[v].pcpu
     if s.host.yield_to(s, p, q, v, t):
         note_hint(s, q, v)
@@ -123,7 +123,7 @@ def hint(s, p, v, t):
 
 @called
 def kick(s, p, v, t):
-    """An unlock on p has woken v: the host may yield to it, too (15.14). Returns whether p must choose anew."""
+    """p's vCPU has kicked v, and may yield to it (15.14). Returns whether p must choose anew."""
     if not s.host.kick_yields(s, p, v, t):
         return False
     s.pcpu[p].exit_until = under_locks(s, p, s.vcpu[v].pcpu, t)

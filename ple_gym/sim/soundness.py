@@ -453,6 +453,6 @@ def holds_wrongly(s, v):
     step = s.step[program.first_step + np.int64(guest.step) - 1]
     if below in (SPIN, ACKS):
         return places != step.held or step.kind != (TAKE if below == SPIN else SEND)
-    if step.kind == UNLOCK:  # it has kicked, and lost its pCPU (15.14)
+    if step.kind == UNLOCK:  # it has kicked (15.14)
         return places != step.held & ~(1 << step.place)
     return places != step.held or (step.kind != COMPUTE and step.kind != BLOCK)

@@ -96,7 +96,7 @@ def check_order(lock: Lock) -> None:
 class Guest:
     def __init__(self, world: World) -> None:
         self.world = world
-        self.yields = False  # 15.14: whoever has kicked last yields
+        self.yields = False  # 15.14
 
     # 7.1 Work
 

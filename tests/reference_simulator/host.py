@@ -214,7 +214,7 @@ class Host:
         raise NotImplementedError
 
     def kicked(self, p: Pcpu, v: Vcpu) -> bool:
-        """p's vCPU has woken v, a halted waiter; returns whether it yields to it."""
+        """p's vCPU has kicked v; returns whether it yields."""
         return False
 
     def woken(self, v: Vcpu) -> None:

@@ -280,7 +280,7 @@ class World:
         return cost
 
     def under_locks(self, p: Pcpu, q: Pcpu, cost: int) -> int:
-        """The cost of what is done under the locks of both queues, if so much comes before it."""
+        """10.1: the cost, with the wait for two locks."""
         locked = [self.host.queue_of(one) for one in (p, q)]
         begun = max(self.now + cost, *(one.locked_until for one in locked))
         for one in locked:
@@ -307,7 +307,6 @@ class World:
             self.resume(p)
 
     def hint(self, p: Pcpu, v: Vcpu) -> bool:
-        """p's vCPU asks for v; returns whether it may, and then must yield."""
         q = v.pcpu
         if not self.host.favour(p, v):
             v.hint = Hint.FAILED

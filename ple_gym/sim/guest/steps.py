@@ -81,7 +81,7 @@ def take_steps(s, v, t):
             let_go(s, v, step.place)
             kicked = release(s, v, lock, t)
             if kicked != NONE:
-                guest.phase = HOLD if guest.held != 0 else KERNEL  # it may lose its pCPU here
+                guest.phase = HOLD if guest.held != 0 else KERNEL
                 return kicked
         elif step.kind == SEND:
             send(s, v, step.count, bits, t)

@@ -20,8 +20,7 @@ which calls the hooks. `s` is the lane, `p` and `q` are pCPUs, `v` is a vCPU, `t
 * `yield_now(s, p, v)`: note that v, which runs on p, yields; `put_prev` or `holds` follows. [Linux: yield_task]
 * `yield_to(s, p, q, v, t)`: favour v, which is queued on q, because p's vCPU yields to it, and say whether it may: if
   so, `yield_now` follows, else p's vCPU is resumed. [Linux: yield_to_task]
-* `kick_yields(s, p, v, t)`: say whether p's vCPU, whose unlock has woken v, now yields to it. Most never do. [Linux:
-  kvm_sched_yield]
+* `kick_yields(s, p, v, t)`: say whether p's vCPU, which has kicked v, yields to it; most never do. [kvm_sched_yield]
 * `wake(s, v, t)`: queue v, which has become runnable, and ask pCPUs to reschedule. [Linux: select_task_rq,
   wakeup_preempt]
 * `migrate(s, v, t)`: queue v elsewhere, which was marked `moving` and has left its pCPU. [Linux: active balancing]

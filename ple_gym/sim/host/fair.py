@@ -342,7 +342,7 @@ def yield_to(s, p, q, v, t):
 
 @inlined
 def kick_yields(s, p, v, t):
-    """p's vCPU yields to v, which waits for a pCPU, if anybody else is here at all [kvm_sched_yield]."""
+    """p's vCPU yields to v, which waits, if it is not alone here [kvm_sched_yield]."""
     return s.host_par[0].kick_yields != 0 and s.vcpu[v].state == QUEUED and nr_running(s, p) > 1
 
 
