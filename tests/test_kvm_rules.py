@@ -8,7 +8,7 @@ from machine import Machine
 from ple_gym.scenario import Scenario
 from ple_gym.sim import state
 
-VERSIONS = ["kvm-5.4", "kvm-5.13", "kvm-6.13", "kvm-6.18"]
+VERSIONS = ["kvm-5.2", "kvm-5.4", "kvm-5.13", "kvm-6.13", "kvm-6.18"]
 
 
 class Scan(Machine):

@@ -1,7 +1,7 @@
 """What did people see who run hypervisors? Contrasts from commits and reports, run on the hosts of today.
 
 Each case contrasts two settings of one machine on the same seeds. Measured is the throughput: pCPUs that do useful
-work, of all VMs. F13 has an end, so there it is the time taken over the time that somebody held the lock.
+work, of all VMs. F13 and F15 end: there it is the time taken, in F13 over the time that somebody held the lock.
 docs/field-cases.md says what was seen in the field, and what that means here.
 """
 
@@ -116,6 +116,17 @@ def _halting() -> list[Contrast]:
     ]
 
 
+def _flushing() -> list[Contrast]:
+    steps = {"woken": ("Lock", ("kvm-5.2", "kvm-5.4")), "interrupted": ("", ("kvm-5.4", "kvm-5.13"))}
+    host = linux("5.15", "vm", **{"host.ipi_visible": True})
+    found = [
+        Contrast("F6", f"{whom}, {vms}x", f"FieldEbizzy{under}{vms}", host, {}, rules, runs)
+        for whom, (under, rules) in steps.items() for vms, runs in ((1, 2), (2, FEW), (3, FEW))
+    ]  # fmt: skip
+    xen, call = {"profile": "xen-4.20-credit2"}, {"guest.ipi_to": "running"}
+    return found + [Contrast("F15", f"{vms}x", f"FieldShim{vms}", xen, call, runs=FEW) for vms in (1, 2)]
+
+
 def _unfair() -> list[Contrast]:
     name = "FieldTicket8"
     unfair, halts = every(name, lock_kind="tas"), every(name, pv_spin_threshold=2048)
@@ -169,7 +180,7 @@ def _web() -> list[Contrast]:
 
 
 CONTRASTS = (
-    *_build(), *_filter(), *_limit(), *_candidates(), *_halting(), *_unfair(), *_one_to_one(), *_web()
+    *_build(), *_filter(), *_limit(), *_candidates(), *_halting(), *_unfair(), *_one_to_one(), *_web(), *_flushing()
 )  # fmt: skip
 
 XEN: Mapping[str, Settings] = {
@@ -243,8 +254,8 @@ def throughput(side: Table) -> Floats:
 
 
 def change(table: Table, one: Contrast) -> Estimate:
-    """Of the throughput, in percent."""
-    first, second = (throughput(side) for side in sides(table, one))
+    """Of the throughput, in percent; in F15, of the time until all is done, or the run was cut off."""
+    first, second = (side["now_us"] if one.case == "F15" else throughput(side) for side in sides(table, one))
     return in_percent(ratio(np.log(second / first)))
 
 

@@ -25,10 +25,11 @@ def preempted(see, v):
 
 
 @helper
-def boostable(see, v, served):
-    """Whether v was preempted in kernel mode, or woken; or, with `served`, has an interrupt to serve."""
-    vcpu = see.vcpu[v]
-    return vcpu.left_kernel == 1 or (served and has_interrupt(see, v)) or not preempted(see, v)
+def boostable(see, v, woken, served):
+    """Whether v was preempted in kernel mode; or, with `woken`, woken; or, with `served`, has an interrupt to serve."""
+    if not preempted(see, v):
+        return woken
+    return see.vcpu[v].left_kernel == 1 or (served and has_interrupt(see, v))
 
 
 @helper
@@ -57,11 +58,11 @@ def around(number, n):
 
 
 @helper
-def scan(see, asker, memory, tries, counts, served):
+def scan(see, asker, memory, tries, counts, woken, served):
     """The first candidate from where the last scan of this VM ended; the asker if there is none.
 
     `tries`: a yield may fail; if all did, the last of them is the answer. `counts`: the next scan starts as many vCPUs
-    after the first as this one has passed over. `served`: see `eligible`.
+    after the first as this one has passed over. `woken`, `served`: see `boostable`.
     """
     m = see.vcpu[asker].vm
     first, n = see.vm[m].first, see.vm[m].vcpus
@@ -71,7 +72,7 @@ def scan(see, asker, memory, tries, counts, served):
     for i in range(n):
         number = around(start + i, n)
         v = first + number
-        if v == asker or not may_run(see, v) or not boostable(see, v, served) or not eligible(see, v, memory):
+        if v == asker or not may_run(see, v) or not boostable(see, v, woken, served) or not eligible(see, v, memory):
             continue
         if tries and fails(see, v):
             failed = v
@@ -98,7 +99,7 @@ def kvm(see, asker, memory):
     The next sibling preempted in kernel mode; one that left by a PLE exit only every other time (`eligible`, which
     holds from one dispatch of that vCPU to the next).
     """
-    return scan(see, asker, memory, False, False, False)
+    return scan(see, asker, memory, False, False, True, False)
 
 
 @rule("kvm-2012", reads="-", actuator="hint", source="217ece6129f2, RFC of 2012-07-10", settled=False)
@@ -114,28 +115,34 @@ def kvm_2012(see, asker):
     return asker
 
 
+@rule("kvm-5.2", reads=_READS, actuator="hint", source="before d73eb57b80b9", memory=_MEMORY, settled=False)
+def kvm_5_2(see, asker, memory):
+    """KVM 5.2: `kvm-5.4`, but who slept, and was woken, is passed over."""
+    return scan(see, asker, memory, True, False, False, False)
+
+
 @rule("kvm-5.4", reads=_READS, actuator="hint", source="kvm_vcpu_on_spin, 5.4", memory=_MEMORY, settled=False)
 def kvm_5_4(see, asker, memory):
     """KVM 5.4: `kvm`, and a yield that would find no other task on either pCPU fails; it gives up after three."""
-    return scan(see, asker, memory, True, False, False)
+    return scan(see, asker, memory, True, False, True, False)
 
 
 @rule("kvm-5.13", reads=_READS, actuator="hint", source="52acd22faa1a", memory=_MEMORY, settled=False)
 def kvm_5_13(see, asker, memory):
     """KVM 5.13 to 6.12: also who has an interrupt to serve, where the hypervisor sees that."""
-    return scan(see, asker, memory, True, False, True)
+    return scan(see, asker, memory, True, False, True, True)
 
 
 @rule("kvm-6.13", reads=_READS, actuator="hint", source="7e513617da71", memory=_MEMORY, settled=False)
 def kvm_6_13(see, asker, memory):
     """KVM 6.13 to 6.18.0: it remembers how far it looked instead of whom it found, and starts there."""
-    return scan(see, asker, memory, True, True, True)
+    return scan(see, asker, memory, True, True, True, True)
 
 
 @rule("kvm-6.18", reads=_READS, actuator="hint", source="32bd348be3fa", memory=_MEMORY, settled=False)
 def kvm_6_18(see, asker, memory):
     """KVM since 6.19, and later 6.18: it remembers whom it found again, as `kvm-5.13` does."""
-    return scan(see, asker, memory, True, False, True)
+    return scan(see, asker, memory, True, False, True, True)
 
 
 @helper

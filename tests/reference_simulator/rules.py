@@ -97,11 +97,13 @@ def ring_of(y: Vcpu) -> list[Vcpu]:
     return y.vm.vcpus[start:] + y.vm.vcpus[:start]
 
 
-def boostable(world: World, p: Pcpu, y: Vcpu, v: Vcpu, served: bool = False) -> bool:
+def boostable(world: World, p: Pcpu, y: Vcpu, v: Vcpu, served: bool = False, woken: bool = True) -> bool:
     """KVM's filters; they toggle `dy_eligible`. `served`: an interrupt that is to be served counts as kernel mode."""
     if v not in siblings(world, p, y):
         return False
-    if v.left_by in (LeftBy.PREEMPTED, LeftBy.PLE) and not v.left_kernel and not (served and v.unanswered):
+    if v.left_by not in (LeftBy.PREEMPTED, LeftBy.PLE):
+        return woken
+    if not v.left_kernel and not (served and v.unanswered):
         return False
     if v.left_by is LeftBy.PLE:
         v.dy_eligible = not v.dy_eligible
@@ -118,12 +120,14 @@ def kvm(world: World, p: Pcpu, y: Vcpu) -> int:
     return y.index
 
 
-def kvm_that_fails(world: World, p: Pcpu, y: Vcpu, stores_the_turn: bool = False, served: bool = False) -> int:
+def kvm_that_fails(
+    world: World, p: Pcpu, y: Vcpu, stores_the_turn: bool = False, served: bool = False, woken: bool = True
+) -> int:
     """kvm, when a yield fails between two pCPUs that have one vCPU each."""
     y.dy_eligible = False
     tries, failed = 3, y
     for i, v in enumerate(ring_of(y)):
-        if not boostable(world, p, y, v, served):
+        if not boostable(world, p, y, v, served, woken):
             continue
         if not p.queue and v.pcpu.mode is Mode.IDLE and v.pcpu.queue == [v]:
             failed = v
@@ -134,6 +138,10 @@ def kvm_that_fails(world: World, p: Pcpu, y: Vcpu, stores_the_turn: bool = False
             y.vm.last_boosted = i if stores_the_turn else v.number
             return v.index
     return failed.index
+
+
+def kvm_5_2(world: World, p: Pcpu, y: Vcpu) -> int:
+    return kvm_that_fails(world, p, y, woken=False)
 
 
 def kvm_6_13(world: World, p: Pcpu, y: Vcpu) -> int:
@@ -284,6 +292,7 @@ RULES: dict[str, Rule] = {
     "paper-ban": paper_ban,
     "kvm": kvm,
     "kvm-2012": kvm_2012,
+    "kvm-5.2": kvm_5_2,
     "kvm-5.4": kvm_that_fails,
     "kvm-5.13": kvm_5_13,
     "kvm-6.13": kvm_6_13,
