@@ -194,7 +194,10 @@ def test_there_is_one_version() -> None:
     assert "version" not in settings["project"] and settings["project"]["dynamic"] == ["version"]
     source = (ROOT / settings["tool"]["hatch"]["version"]["path"]).read_text(encoding="utf-8")
     assert re.findall(r'^__version__ = "(.+?)"', source, re.MULTILINE) == [version]
-    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {version}\n" in citation
+    days = re.findall(r"^## (\S+) \(([0-9-]{10})\)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert (version, *re.findall(r"^date-released: (\S+)$", citation, re.MULTILINE)) == days[0]
     assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
