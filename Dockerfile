@@ -8,6 +8,8 @@ RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev &
 RUN useradd --create-home scheduler
 WORKDIR /home/scheduler/ple_gym
 COPY --chown=scheduler . .
+# torch without CUDA
+ENV PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 RUN pip install --no-cache-dir -c constraints/lock.txt -e '.[viz,agents,experiments]'
 USER scheduler
 RUN ple-gym warmup

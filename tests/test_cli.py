@@ -389,9 +389,9 @@ def test_zsh_is_given_a_script_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(command in script for command in COMMANDS) and "--policies" in script
 
 
-def test_the_readme_says_how_to_install_completions() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(f"ple-gym --tyro-write-completion {shell} " in readme for shell in ("bash", "zsh"))
+def test_a_page_says_how_to_install_completions() -> None:
+    page = (ROOT / "docs" / "start" / "install.md").read_text(encoding="utf-8")
+    assert all(f"ple-gym --tyro-write-completion {shell} " in page for shell in ("bash", "zsh"))
 
 
 def test_a_completion_that_cannot_be_written_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ ANSWERS = {
     "start/install.md": {
         "Without a checkout?": "A wheel does without a checkout",
         "Which extra?": "## Extras",
-        "How long does it compile?": "a quarter of a minute",
+        "How long does it compile?": "takes about half a minute",
         "Which versions?": "## The same versions again",
     },
     "start/demo.md": {"What is the score?": "*score* is 0 for the first row and 1"},
@@ -96,7 +96,7 @@ class Job:
         path = [part for part in os.environ["PATH"].split(os.pathsep) if not Path(part).is_relative_to(ROOT)]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {
             "PATH": os.pathsep.join([f"{sys.base_prefix}/bin", *path]),
-            "PIP_CONSTRAINT": str(ROOT / "constraints" / "ci.txt"),  # torch without CUDA
+            "PIP_CONSTRAINT": str(ROOT / "constraints" / "ci.txt"),
             "COLUMNS": "160",
         }
         done = subprocess.run(
