@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -103,6 +104,17 @@ def broken_links(document: Path) -> list[str]:
     return broken
 
 
+def unmarked_commands(text: str) -> list[str]:
+    """First lines of blocks of commands that nothing runs, as they have no language or are indented, not fenced."""
+    begins = re.compile(r" *(ple-gym|python -m|make) ")
+    lines = [("", None), *split_fences(text)]
+    return [
+        line
+        for (before, _), (line, info) in pairwise(lines)
+        if not before and begins.match(line) and (info == "" or (info is None and line.startswith("    ")))
+    ]
+
+
 def python_script(text: str) -> str:
     """Join a document's ```python blocks into one script in which every line keeps its number.
 
@@ -143,6 +155,11 @@ def test_relative_links_resolve(document: Path) -> None:
     assert broken_links(document) == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.relative_to(ROOT).as_posix())
+def test_commands_are_marked_as_such(document: Path) -> None:
+    assert unmarked_commands(document.read_text(encoding="utf-8")) == []
+
+
 @pytest.mark.parametrize("document", BY_HAND, ids=lambda document: document.relative_to(ROOT).as_posix())
 def test_lines_are_short(document: Path) -> None:
     assert too_long(document) == []
@@ -160,6 +177,8 @@ def test_a_drawn_picture_is_small_titled_and_on_white(picture: Path) -> None:
 @pytest.mark.parametrize("document", WITH_EXAMPLES, ids=lambda document: document.relative_to(ROOT).as_posix())
 def test_examples_run(document: Path, tmp_path: Path) -> None:
     text = document.read_text(encoding="utf-8")
+    if re.search("sb3|torch|agents train", python_script(text) + shell_script(text)):
+        pytest.importorskip("sb3_contrib")
     script = tmp_path / f"{document.stem}.py"  # a traceback's line numbers are the document's
     script.write_text(python_script(text), encoding="utf-8")
     for command in (["bash", "-euo", "pipefail", "-c", shell_script(text)], [sys.executable, script]):
@@ -253,6 +272,11 @@ def test_examples_are_found() -> None:
 def test_only_sh_blocks_run() -> None:
     text = "```sh\ntrue\n```\n```\nexit 3\n```\n```sh\nfalse\ntrue\n```\n"
     assert shell_script(text) == "true\nfalse\ntrue"
+
+
+def test_unmarked_commands_are_found() -> None:
+    text = "```\nmake a\nmake b\n```\n\n    ple-gym c\n    make d\n```sh\nmake e\n```\n```text\n\nmake f\n```\nmake g\n"
+    assert unmarked_commands(text) == ["make a", "    ple-gym c"]
 
 
 def test_a_broken_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

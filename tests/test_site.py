@@ -23,6 +23,7 @@ from ple_gym.scenario.builtin import SCENARIOS
 from ple_gym.view.features import seen_in
 from website import cards, files, markdown, pages, python, tutorials
 
+pytest.importorskip("sb3_contrib", reason="the page of commands shows the help of learners")
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 #: Their form is their own: the specification, what commands write, and what the repository's forge looks for.

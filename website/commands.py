@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import get_args
 
@@ -54,4 +55,12 @@ def _help(execute: Callable[[Sequence[str]], int], command: list[str]) -> str:
         for name, value in kept.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
     assert code == 0, f"{command}: --help ends with {code}"
-    return told.getvalue().rstrip() + "\n"
+    return "\n".join(map(_wrapped, told.getvalue().rstrip().splitlines())) + "\n"
+
+
+def _wrapped(line: str) -> str:
+    """A line of at most 100 characters, or several; examples stay whole, to be copied."""
+    if len(line) <= 100 or line.startswith("Example:"):
+        return line
+    indent = "  " if line.startswith("usage:") else ""
+    return textwrap.fill(line, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
