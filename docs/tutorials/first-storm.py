@@ -56,7 +56,8 @@ for rule in ("xen-4.5", "oracle"):
     print(f"{rule:8}{exits:7,} exits: holder off {off / exits:.1%}, lock free {free / exits:.1%}")
 
 # %% [markdown]
-# On the paper's machine **98.7**% are made while the lock is free. The oracle runs the head: few exits are left.
+# In these 20 runs of the paper's machine **98.7**% are made while the lock is free. The oracle runs the head: few exits
+# are left.
 #
 # ## Where to go next
 #
