@@ -55,7 +55,8 @@ def _help(execute: Callable[[Sequence[str]], int], command: list[str]) -> str:
         for name, value in kept.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
     assert code == 0, f"{command}: --help ends with {code}"
-    return "\n".join(map(_wrapped, told.getvalue().rstrip().splitlines())) + "\n"
+    text = told.getvalue().replace(f"{os.getcwd()}/", "").rstrip()  # a default may be a folder of who builds the site
+    return "\n".join(map(_wrapped, text.splitlines())) + "\n"
 
 
 def _wrapped(line: str) -> str:

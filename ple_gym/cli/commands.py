@@ -70,7 +70,7 @@ from ple_gym.traces.writers import WRITERS, writer_of
 PROGRAM = "ple-gym"
 DESCRIPTION = (
     "Hypervisor vCPU scheduling at pause-loop exits: simulate, compare, measure. Version: ple-gym --version. "
-    "Training: ple-gym agents. Results of the project again: ple-gym experiments"
+    "ple-gym agents trains learners, ple-gym experiments reproduces the results"
 )
 
 
