@@ -8,7 +8,7 @@ PIP_INSTALL = $(BIN)/python -m pip install -q -c $(CONSTRAINTS)
 
 # Every test by default. A quick turn: make test PYTEST_ARGS="-n 2 -m 'not slow'"
 PYTEST_ARGS ?= -n 2
-DEMO_SCENARIO ?= PLE/Paper8-v0
+DEMO_SCENARIO ?= PLE/Paper8-v1
 DEMO_FLAGS ?= --policies xen-4.5 xen-4.8 paper kvm spin-age-self oracle --seeds 0:400 --timeline demo-timeline.png
 TRAIN_LEARNER ?= set-ppo
 TRAIN_FLAGS ?=
@@ -31,8 +31,8 @@ demo: $(VENV)/.core-stamp ## Compare the schedulers on one scenario (small insta
 	$(BIN)/ple-gym compare $(DEMO_SCENARIO) $(DEMO_FLAGS)
 
 train: $(VENV)/.dev-stamp ## Train a scheduler on Storm and compare it with the rules
-	$(BIN)/python -m agents train $(TRAIN_LEARNER) --scenario PLE/Storm-v0 --folder runs/quick-start $(TRAIN_FLAGS)
-	$(BIN)/python -m agents evaluate PLE/Storm-v0 runs/quick-start
+	$(BIN)/python -m agents train $(TRAIN_LEARNER) --scenario PLE/Storm-v1 --folder runs/quick-start $(TRAIN_FLAGS)
+	$(BIN)/python -m agents evaluate PLE/Storm-v1 runs/quick-start
 
 test: $(VENV)/.dev-stamp ## Run all tests
 	@# Compile once first, or both workers would compile the same code at the same time.

@@ -1,6 +1,6 @@
 """PPO in one file, in the style of CleanRL, on native lanes: masks, and what `NextStep` autoreset means for learning.
 
-    python -m agents.cleanrl_ppo --env-id PLE/Storm-v0 --num-envs 64 --total-timesteps 1_000_000
+    python -m agents.cleanrl_ppo --env-id PLE/Storm-v1 --num-envs 64 --total-timesteps 1_000_000
 
 With `NextStep` autoreset the step that ends an episode returns its true last observation, and the step after it only
 resets the lane: its action is ignored. So a truncated episode is bootstrapped from the observation at hand, and the
@@ -27,7 +27,7 @@ import ple_gym  # noqa: F401  registers the ids
 class Args:
     """Masked PPO on native lanes."""
 
-    env_id: str = "PLE/Storm-v0"
+    env_id: str = "PLE/Storm-v1"
     """id of the environment; its observations must be flat"""
     total_timesteps: int = 1_000_000
     """decisions in all lanes together"""

@@ -54,7 +54,7 @@ class Options:
     """What every training has."""
 
     scenario: str = "Storm"
-    """name, id (PLE/Storm-v0), or .toml or .json file of the scenario to train on"""
+    """name, id (PLE/Storm-v1), or .toml or .json file of the scenario to train on"""
     overrides: tuple[str, ...] = ()
     """parameters of the scenario to change: host.ratelimit_us=500"""
     seed: int = 0
@@ -198,7 +198,7 @@ class Run:
         Raises:
             AgentError: it holds another training, what it holds is damaged, or it cannot be written.
         """
-        scenario = Path(options.scenario.removeprefix("PLE/").removesuffix("-v0")).stem
+        scenario = Path(options.scenario.removeprefix("PLE/")).stem
         run = cls(learner, options, Path(options.folder or f"runs/{learner}-{scenario}-{options.seed}"))
         if not str(run.path).isprintable():
             raise AgentError(f"--folder {shown_path(run.path)}: must have a name that can be printed")

@@ -21,6 +21,7 @@ import ple_gym
 from ple_gym import cli, evaluate
 from ple_gym.cli import commands
 from ple_gym.envs.interface import LEVELS
+from ple_gym.envs.registration import environment_id
 from ple_gym.evaluate import Comparison, Estimate, tables
 from ple_gym.learned.file import learned_names
 from ple_gym.policies import load_compiled
@@ -70,7 +71,7 @@ def run_process(*argv: str) -> subprocess.CompletedProcess[str]:
 def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     listed = document(capsys, "list", "--json", "-")
     assert set(listed) == {"scenarios", "policies"}
-    assert [one["id"] for one in listed["scenarios"]] == [f"PLE/{name}-v0" for name in SCENARIOS]
+    assert [one["id"] for one in listed["scenarios"]] == [environment_id(name) for name in SCENARIOS]
     assert [one["name"] for one in listed["policies"]] == [*RULES, *learned_names()]
     assert {one["information"] for one in listed["policies"]} <= set(LEVELS)
     described = {"id", "suite", "pcpus", "vcpus", "description"}
@@ -86,7 +87,7 @@ def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert policies["kvm"]["parameters"] == []
     storm_entry = listed["scenarios"][3]
     assert {**storm_entry, "description": ""} == {
-        "id": "PLE/Storm-v0", "suite": "train", "pcpus": 4, "vcpus": 32, "description": "",
+        "id": "PLE/Storm-v1", "suite": "train", "pcpus": 4, "vcpus": 32, "description": "",
     }  # fmt: skip
 
 
@@ -604,7 +605,7 @@ def test_a_process_without_its_streams_ends_in_order(streams: str) -> None:
     closed = streams.startswith(">&-")
     assert done.returncode == (2 if closed else 0)
     assert done.stderr == ("ple-gym: error: stdout: is closed\n" if streams == ">&-" else "")
-    assert ("PLE/Storm-v0" in done.stdout) != closed
+    assert ("PLE/Storm-v1" in done.stdout) != closed
 
 
 @pytest.mark.slow

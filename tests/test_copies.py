@@ -67,7 +67,7 @@ SINGLES: dict[str, Callable[[], gym.Env]] = {
     "subclass": lambda: Costly(0.25, information="introspection"),
     "made": lambda: gym.make("PLE/Tiny-v0", max_episode_steps=70, render_mode="rgb_array"),
     "wrapped": lambda: RecordEpisodeStatistics(
-        OrderEnforcing(mask_in_observation(gym.make("PLE/Storm-v0", overrides=SHORT)))
+        OrderEnforcing(mask_in_observation(gym.make("PLE/Storm-v1", overrides=SHORT)))
     ),
 }  # fmt: skip
 
@@ -170,7 +170,7 @@ LANES: dict[str, Callable[[AutoresetMode], VectorEnv]] = {
     ),
     "subclass": lambda mode: CostlyLanes(0.5, mode),
     "made": lambda mode: VectorStatistics(
-        gym.make_vec("PLE/TicketOrder-v0", num_envs=3, autoreset_mode=mode, observation="tokens", max_episode_steps=40)
+        gym.make_vec("PLE/TicketOrder-v1", num_envs=3, autoreset_mode=mode, observation="tokens", max_episode_steps=40)
     ),
 }  # fmt: skip
 
@@ -195,7 +195,7 @@ def test_twin_lanes_go_on_as_the_original_ones(
 
 def test_a_twin_in_another_process() -> None:
     """Where every address is another one."""
-    env = gym.make("PLE/Storm-v0", max_episode_steps=300)
+    env = gym.make("PLE/Storm-v1", max_episode_steps=300)
     env.action_space.seed(4)
     env.reset(seed=4)
     walk(env, 50)

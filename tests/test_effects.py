@@ -512,7 +512,8 @@ def stormy_makespan(name: str, rule: str) -> float:
     return float(paired(name, rule)["makespan"][stormy].mean())
 
 
-MACHINES = pytest.mark.parametrize("name", ["Paper8", "Paper32"])
+#: Version 0 of the first was calibrated; with the credits of six pCPUs signs are others.
+MACHINES = pytest.mark.parametrize("name", ["Paper8-v0", "Paper32"])
 
 
 @pytest.mark.slow
@@ -535,6 +536,12 @@ def test_xen_48_is_faster_in_a_storm(name: str) -> None:
 
 
 @pytest.mark.slow
+def test_with_the_credits_of_six_pcpus_nobody_is_stolen_and_giving_way_at_once_wastes_more() -> None:
+    assert waste("Paper8", "xen-4.8") > waste("Paper8", "xen-4.5")
+    assert stormy_makespan("Paper8", "xen-4.8") > stormy_makespan("Paper8", "xen-4.5")
+
+
+@pytest.mark.slow
 @MACHINES
 def test_the_oracle_is_fastest_in_a_storm(name: str) -> None:
     others = [stormy_makespan(name, rule) for rule in ("paper", "xen-4.8", "xen-4.5")]
@@ -550,7 +557,7 @@ def test_the_papers_rule_is_faster_in_a_storm(name: str) -> None:
 @pytest.mark.slow
 def test_the_order_is_the_same_in_a_storm_of_one_vm_with_32_vcpus() -> None:
     """Set C of the calibration: all 32 vCPUs are the benchmark's, and a vCPU takes a given lock every 72 ms."""
-    scenario = load("Paper8").with_overrides({"guest.vcpus": 32, "guest.locks": 200})
+    scenario = load("Paper8-v0").with_overrides({"guest.vcpus": 32, "guest.locks": 200})
     runs = {rule: runs_of(scenario, rule) for rule in ("xen-4.5", "xen-4.8", "paper", "oracle")}
     stormy = runs["xen-4.5"]["exits"] > 30_000
     assert stormy.sum() >= 10

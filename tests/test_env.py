@@ -64,7 +64,7 @@ def test_sb3s_checker_passes(name: str) -> None:
 
 def test_two_environments_are_the_same_world() -> None:
     check_environments_match(
-        gym.make("PLE/Storm-v0"), gym.make("ple_gym:PLE/Storm-v0"), num_steps=300, seed=7, skip_render=True
+        gym.make("PLE/Storm-v1"), gym.make("ple_gym:PLE/Storm-v1"), num_steps=300, seed=7, skip_render=True
     )
 
 
@@ -88,7 +88,7 @@ def test_close_twice_and_pickle() -> None:
 
 
 def test_seed_names_the_world_that_simulate_runs() -> None:
-    env = gym.make("PLE/Storm-v0").unwrapped
+    env = gym.make("PLE/Storm-v1").unwrapped
     _, info = env.reset(seed=3)
     assert (info["seed"], info["index"]) == (3, 0)
     lanes = Lanes(env.scenario, 1, policy="longest-waiting")
@@ -105,7 +105,7 @@ def test_seed_names_the_world_that_simulate_runs() -> None:
 
 
 def test_worlds_without_a_decision_are_replaced_and_counted() -> None:
-    env = gym.make("PLE/Paper32-v0", overrides={"guest.transactions": 2000}).unwrapped
+    env = gym.make("PLE/Paper32-v1", overrides={"guest.transactions": 2000}).unwrapped
     _, info = env.reset(seed=0)
     assert info["seed"] == 0
     index = info["index"]
@@ -426,19 +426,18 @@ def test_every_id_ends_within_its_step_limit() -> None:
             *_, terminated, truncated, _ = env.step(env.unwrapped.action_space.n - 1)
             steps, over = steps + 1, terminated or truncated
         assert steps <= limit
-        assert truncated == (steps == limit) == (name in ("TicketOrder", "Tiny", "Storm", "Busy8", "Paper8"))
+        assert truncated == (steps == limit) == (name in ("TicketOrder", "Tiny", "Storm", "Busy8"))
     assert set(MAX_EPISODE_STEPS) == set(ple_gym.SCENARIOS)
     assert registered_limit(ple_gym.SCENARIOS["Storm"]) is registered_limit("storm.toml") is None
 
 
 @pytest.mark.parametrize("rule", ["random", "longest-waiting", "kvm", "spin-age", "two-patience", "oracle"])
-def test_no_rule_that_names_a_vcpu_reaches_a_tenth_of_the_step_limit(rule: str) -> None:
-    """In most worlds; docs/vector.md has the numbers of 300."""
+def test_a_rule_that_names_a_vcpu_ends_far_within_the_step_limit(rule: str) -> None:
     for name, limit in MAX_EPISODE_STEPS.items():
         lanes = Lanes(ple_gym.SCENARIOS[name], 1, policy=rule)
         for seed in range(3):
             before = lanes.run_from_start(0, seed)["exits"]
-            assert 10 * (lanes.totals(0)["exits"] - before + 1) <= limit
+            assert 8 * (lanes.totals(0)["exits"] - before + 1) <= limit
 
 
 def test_the_step_limit_can_be_chosen() -> None:
@@ -544,7 +543,7 @@ def test_damaged_and_foreign_states_are_refused() -> None:
 
 def test_render_modes() -> None:
     for mode, kind in (("ansi", str), ("rgb_array", np.ndarray)):
-        env = gym.make("PLE/Storm-v0", render_mode=mode)
+        env = gym.make("PLE/Storm-v1", render_mode=mode)
         env.reset(seed=0)
         assert isinstance(env.render(), kind)
         for _ in range(200):

@@ -204,8 +204,8 @@ def test_codes_decode_to_what_float32_shows(observation: str) -> None:
 
 def test_registered_ids_and_sb3_take_the_type_too() -> None:
     pytest.importorskip("stable_baselines3", reason="an extra")
-    assert gym.make("PLE/TicketOrder-v0", observation_dtype="uint8").reset(seed=0)[0].dtype == np.uint8
-    assert gym.make_vec("PLE/TicketOrder-v0", 2, observation_dtype="float16").reset(seed=0)[0].dtype == np.float16
+    assert gym.make("PLE/TicketOrder-v1", observation_dtype="uint8").reset(seed=0)[0].dtype == np.uint8
+    assert gym.make_vec("PLE/TicketOrder-v1", 2, observation_dtype="float16").reset(seed=0)[0].dtype == np.float16
     assert make_sb3("TicketOrder", 2, observation_dtype="uint8").reset().dtype == np.uint8
     with pytest.raises(ArgumentError, match=r"^unknown observation_dtype 'float64'; .*known: float32, float16, uint8$"):
         PleEnv("Tiny", observation_dtype="float64")

@@ -37,7 +37,7 @@ ANSWERS = {
         "What is the reward?": "minus the pCPU time since",
         "What is in info?": '`info["ple_episode"]` holds makespan, exits',
         "Which values have options?": '`information` ("hypervisor", "introspection", "oracle")',
-        "Is 0.0123 s good?": "random: `random` | 12.54",
+        "Is 0.0123 s good?": "random: `random` | 12.53",
     },
     "howto/train.md": {"Which learner?": "a good policy, soon | our `set-ppo`"},
     AGENT: {"Is 9 % above the ideal good?": "about 8 % above it", "Publish?": "## Publish it"},

@@ -91,10 +91,10 @@ class Deferring:
         return np.full(len(observation), 6), state
 
 
-@pytest.mark.parametrize("name", ["PLE/TicketOrder-v0", "TicketOrder"])
+@pytest.mark.parametrize("name", ["PLE/TicketOrder-v1", "TicketOrder"])
 def test_the_evaluation_of_a_policy_that_defers_always_ends_at_the_step_limit_of_the_id(name: str) -> None:
     lanes = VecMonitor(make_sb3(name, 2, seed=0))
-    singles = DummyVecEnv([lambda: Monitor(gym.make("PLE/TicketOrder-v0"))])
+    singles = DummyVecEnv([lambda: Monitor(gym.make("PLE/TicketOrder-v1"))])
     for envs in (lanes, singles):
         _, lengths = evaluate_policy(Deferring(), envs, n_eval_episodes=2, return_episode_rewards=True)
         assert lengths == [2000, 2000]
@@ -181,7 +181,7 @@ def test_returned_arrays_are_the_callers() -> None:
 # ------------------------------------------------------------------------------------------------------ the interface
 
 
-@pytest.mark.parametrize("scenario", ["PLE/Storm-v0", "Storm", SCENARIOS["Storm"]], ids=["id", "name", "object"])
+@pytest.mark.parametrize("scenario", ["PLE/Storm-v1", "Storm", SCENARIOS["Storm"]], ids=["id", "name", "object"])
 def test_scenarios_are_named_in_every_way(scenario: Any) -> None:
     envs = ple_gym.make_sb3(scenario, num_envs=2, overrides={"guest.vcpus": 5}, seed=4)
     assert isinstance(envs, PleVecEnv) and envs.num_envs == 2 and envs.action_space.n == 6

@@ -27,7 +27,7 @@ from ple_gym.scenario import (
     Vm,
     describe_parameters,
 )
-from ple_gym.scenario.builtin import SCENARIOS, load
+from ple_gym.scenario.builtin import SCENARIOS, VERSIONS, load
 from ple_gym.scenario.distributions import QUANTILES, parse, quantile_table
 from ple_gym.scenario.model import AS_IN_XEN, XEN
 from ple_gym.scenario.profiles import GUESTS
@@ -584,7 +584,7 @@ def test_what_works_gives_no_warning(overrides):
 # --- quantile tables --------------------------------------------------------------------------------------------------
 
 LEVEL_18 = Noise().level
-LEVEL_16 = SCENARIOS["Paper8"].noise.level
+LEVEL_16 = load("Paper8-v0").noise.level
 
 
 def mean(table):
@@ -683,7 +683,7 @@ def test_tables_do_not_depend_on_the_decimal_context():
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_built_in_scenarios(name):
     scenario = load(name)
-    assert scenario is load(f"PLE/{name}-v0") is SCENARIOS[name]
+    assert scenario is load(f"PLE/{name}-v{VERSIONS[name]}") is SCENARIOS[name]
     assert scenario.name == name
     assert scenario.description
     assert scenario.warnings() == ()
@@ -712,7 +712,7 @@ def test_time_between_two_takings_of_one_lock(name, milliseconds):
     assert between / SCENARIOS[name].host.tsc_hz == pytest.approx(milliseconds / 1000, rel=0.01)
 
 
-@pytest.mark.parametrize("name", ["paper8", "Papper8", "PLE/Paper8-v1", "ple/Paper8-v0"])
+@pytest.mark.parametrize("name", ["paper8", "Papper8", "PLE/Paper8-v2", "ple/Paper8-v1"])
 def test_an_unknown_scenario_is_corrected(name):
     message = error_of(load, name)
     assert message.startswith(f"unknown scenario {name!r}; did you mean 'Paper8'?")

@@ -15,11 +15,14 @@ import pytest
 import yaml
 
 import ple_gym
+from experiments.lab.tables import committed
+from experiments.learning import typical
 from ple_gym.cli.commands import Command
+from ple_gym.envs.registration import MAX_EPISODE_STEPS
 from ple_gym.evaluate.comparison import Comparison
 from ple_gym.lanes import INFORMATION
 from ple_gym.scenario import describe_parameters
-from ple_gym.scenario.builtin import SCENARIOS
+from ple_gym.scenario.builtin import SCENARIOS, VERSIONS
 from ple_gym.view.features import seen_in
 from website import cards, files, markdown, pages, python, tutorials
 
@@ -100,11 +103,23 @@ def test_a_card_says_what_the_environment_says(name: str) -> None:
     assert [feature for feature in features if f"\n| `{feature}` | " not in card] == []
 
 
-def test_the_scores_of_a_card_are_those_of_the_leaderboard() -> None:
-    for name in ("Storm", "Paper8"):
-        board = (DOCS / "leaderboard.md").read_text(encoding="utf-8").split(f"\n## {name}\n")[1].split("\n## ")[0]
-        for policy, makespan in re.findall(r": `([\w-]+)` \| ([\d.,]+)", cards.card(name)):
-            assert re.search(rf"`{policy}`[^|]*\|[^|]*\| {re.escape(makespan)}\b", board), policy
+def test_a_step_limit_is_far_beyond_usual_runs() -> None:
+    """As docs/vector.md says: 10 times the longest run at random, 8 times that of a rule which names a vCPU."""
+    table = committed("typical")
+    for one in typical.IDS:
+        limit = MAX_EPISODE_STEPS[one.split("-v")[0]]
+        longest = {rule: table.where(scenario=one, policy=rule)["exits"].max(initial=0) for rule in typical.RULES}
+        assert 0 < 10 * longest["random"] <= limit, one
+        assert all(8 * longest[rule] <= limit for rule in set(longest) - {"host", "continue", "paper"}), one
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_card_tells_the_history_of_its_id(name: str) -> None:
+    history = cards.card(name).split("## Version history\n")[1].split("\n## ")[0]
+    versions = [int(number) for number in re.findall(r"^- `v(\d)`: ", history, re.M)]
+    assert versions == [*reversed(range(VERSIONS[name] + 1))]
+    for rule in typical.BOTH if versions[0] else ():
+        assert re.search(rf"`{rule}` [+-][\d.]+ \[[+-][\d.]+, [+-][\d.]+\]~? %", history), rule
 
 
 def test_typical_scores_name_the_best_rule_and_the_best_learner(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def test_ours_passes(mode: AutoresetMode, threads: int, options: dict[str, Any])
 
 def test_ours_passes_with_a_step_limit() -> None:
     report = check_vector_env(
-        lambda: gym.make_vec("PLE/Storm-v0", num_envs=3, max_episode_steps=7),
+        lambda: gym.make_vec("PLE/Storm-v1", num_envs=3, max_episode_steps=7),
         steps=40,
     )
     assert report.not_applicable.keys() == {ENDS[SAME_STEP], ENDS[DISABLED], "lanes_are_singles"}

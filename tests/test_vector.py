@@ -410,8 +410,8 @@ def test_lanes_take_every_option_of_a_single_environment() -> None:
         "start": "storm", "illegal": "raise", "infos": "uniform", "overrides": SHORT, "render_mode": "ansi",
     }  # fmt: skip
     assert set(options) == set(single) - {"scenario"}
-    gym.make("PLE/Storm-v0", **options).reset(seed=0)
-    gym.make_vec("PLE/Storm-v0", num_envs=2, **options).reset(seed=0)
+    gym.make("PLE/Storm-v1", **options).reset(seed=0)
+    gym.make_vec("PLE/Storm-v1", num_envs=2, **options).reset(seed=0)
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
@@ -448,10 +448,10 @@ def test_an_illegal_action_stops_all_lanes_if_it_is_to_raise(mode: AutoresetMode
 
 def test_make_vec_makes_it() -> None:
     metadata = copy.deepcopy(VectorEnv.metadata)
-    envs = gym.make_vec("PLE/TicketOrder-v0", num_envs=3, information="oracle", autoreset_mode="SameStep")
+    envs = gym.make_vec("PLE/TicketOrder-v1", num_envs=3, information="oracle", autoreset_mode="SameStep")
     assert isinstance(envs, PleVectorEnv) and envs.scenario.name == "TicketOrder"
     assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
-    other = gym.make_vec("ple_gym:PLE/Storm-v0", num_envs=2, max_episode_steps=5)
+    other = gym.make_vec("ple_gym:PLE/Storm-v1", num_envs=2, max_episode_steps=5)
     assert other.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP and other.max_episode_steps == 5
     assert VectorEnv.metadata == metadata
 

@@ -7,15 +7,16 @@ from functools import cache
 
 import numpy as np
 
-from experiments.lab.tables import committed
-from experiments.learning import leaderboard, typical
+from experiments.lab.tables import Table, committed
+from experiments.learning import trained, typical
 from ple_gym.envs.interface import LEVELS, Interface
 from ple_gym.envs.registration import MAX_EPISODE_STEPS, environment_id
 from ple_gym.evaluate import Comparison, Row
+from ple_gym.evaluate.tables import FEW
 from ple_gym.lanes import INFORMATION
 from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
-from ple_gym.scenario.builtin import SCENARIOS, SUITES
+from ple_gym.scenario.builtin import SCENARIOS, SUITES, VERSIONS
 from ple_gym.view.features import seen_in
 from ple_gym.view.rows import Feature
 
@@ -31,11 +32,13 @@ PICTURES = {
     "HolderPreempted": ("../understand/holder.png", "HolderPreempted under Xen 4.5's rule: 484 exits."),
     "TicketOrder": ("../understand/order.png", "TicketOrder under Xen 4.8's rule."),
 }
-#: What a change of a scenario's dynamics has made of its id.
-HISTORY = (
-    "`v0`: the first version. A change of what the scenario computes raises it, and stands in the "
-    "[changelog](../project/changelog.md).",
+#: What version 1 changed, of all that have one and of some.
+STAYS = (
+    "who asks keeps its place in its queue when a vCPU is pulled from another one (`decision.pull_swaps` is off), as "
+    "under Xen and in the paper"
 )
+_SIX = "all six pCPUs of the paper's machine earn credit, dom0's two as well (`host.credit_pcpus` is 6)"
+MORE = {"Busy8": (_SIX,), "Paper8": (_SIX, "dom0 takes no time of the guest's pCPUs (`noise.rate_hz` is 0)")}
 
 
 def pages() -> dict[str, str]:
@@ -61,7 +64,7 @@ def card(name: str) -> str:
         "## Typical scores",
         _scores(name),
         "## Version history",
-        *(f"- {line}" for line in HISTORY),
+        _history(name),
         "## Where to go next",
         "[First agent](../start/first-agent.md) · [All options](../reference/python.md#ple_gym.PleEnv) · "
         "[Thousands of lanes](../vector.md) · [Scenarios in a file](../howto/describe-your-machine.md)",
@@ -87,7 +90,7 @@ def _summary(name: str, scenario: Scenario) -> str:
         f"{_count(len(scenario.vms()), 'VM')}, scheduler `{scenario.host.scheduler}`",
         "action space": f"`Discrete({scenario.vcpus + 1})`",
         "observation space": f'`Box`, float32 [{length}] (with `observation="tokens"`: {tokens})',
-        "step limit": f"{MAX_EPISODE_STEPS[name]:,} decisions",
+        "step limit": f"{MAX_EPISODE_STEPS[name]:,} decisions; longest of {typical.SEEDS} runs: {_longest(name)}",
         "parameters": f"`ple-gym show {environment_id(name)}` prints all of them",
     }
     return _table(("this id", ""), rows.items())
@@ -162,9 +165,13 @@ def _course(name: str, scenario: Scenario) -> str:
 
 
 @cache
+def _runs() -> Table:
+    return committed(typical.EXPERIMENT.name)
+
+
+@cache
 def _compared(name: str) -> Comparison:
-    source = leaderboard if name in leaderboard.SCENARIOS else typical
-    return source.compared(committed(source.EXPERIMENT.name), name)
+    return typical.compared(_runs(), _version(name))
 
 
 def _scores(name: str) -> str:
@@ -183,10 +190,35 @@ def _scores(name: str) -> str:
         "the ideal. "
     )
     if learned:
-        note += "[The leaderboard](../leaderboard.md) has all rows and their intervals."
+        note += "Learners were trained on version 0, whose rows and intervals [the leaderboard](../leaderboard.md) has."
     else:
         note += f"Nothing is trained on it yet. `ple-gym compare {environment_id(name)}` compares all rules."
     return note + "\n\n" + _table(("policy", "makespan, ms", "exits", "score"), lines)
+
+
+def _longest(name: str) -> str:
+    here = _compared(name)
+    longest = {one: max(run["ple_exits"] for run in here.runs[one]) for one in ("random", "host", str(here.best_rule))}
+    return ", ".join(f"{exits:,} (`{one}`)" for one, exits in longest.items())
+
+
+def _version(name: str) -> str:
+    return environment_id(name).removeprefix("PLE/")
+
+
+def _history(name: str) -> str:
+    """A line per version, the newest first."""
+    first = f"`v0`: the first version. `ple-gym show PLE/{name}-v0` prints it."
+    raised = "A change of what the scenario computes raises the version ([changelog](../project/changelog.md))."
+    if not VERSIONS[name]:
+        return f"- {first} {raised}"
+    here = typical.changes(_runs(), _version(name))
+    effects = ", ".join(f"`{rule}` {trained.percent(change)}" for rule, change in here.items())
+    worlds = len(typical.both_seeds(_version(name)))
+    return (
+        f"- `v1`: {'; '.join((STAYS, *MORE.get(name, ())))}. Makespans against those of v0, in the same {worlds} "
+        f"worlds, with 95 % intervals ({FEW}: of few that differ): {effects}.\n- {first}\n\n{raised}"
+    )
 
 
 def _numbers(row: Row) -> tuple[str, str, str]:

@@ -57,7 +57,7 @@ def holder_first(see, asker):
 ple_gym.compare("Storm", ["xen-4.8", "kvm", holder_first, "oracle"], range(100))
 
 # %% [markdown]
-# With **10.86** ms it is as good as the oracle, which knows the holder. In brackets are 95 % intervals; `~` marks
+# With **10.78** ms it is as good as the oracle, which knows the holder. In brackets are 95 % intervals; `~` marks
 # those that [rest on few worlds](../intervals.md). That of *vs first*, percent against the first row and *paired* by
 # world, says who is faster ([other columns](../start/first-run.md#a-comparison)).
 #
@@ -73,7 +73,7 @@ for actuator in ("pull", "local", "hint"):
     print(f"{actuator:6} log ratio to xen-4.8 {ratio.mean:+.2f} [{ratio.low:+.2f}, {ratio.high:+.2f}]")
 
 # %% [markdown]
-# The sign depends on it: **-0.56**, nothing clear, and **+1.32**, where the scheduler may refuse. Say which one you
+# The sign depends on it: **-0.57**, nothing clear, and **+1.32**, where the scheduler may refuse. Say which one you
 # used.
 #
 # ## Where to go next

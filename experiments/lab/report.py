@@ -97,6 +97,7 @@ def results_page(sections: Sequence[tuple[str, str, str, Sequence[Check]]], whol
         "any number of its table. The command that writes this page also writes the tables as CSV files, and every",
         "picture, to `runs/experiments/tables/`. R1 to R18 are the claims of the reproduction matrix, with the paper's",
         "section in brackets. Numbers that are no claim's and have no band are in the page of that folder alone.",
+        "Built-in worlds are meant in version 0 (`Paper8-v0`) where no other is named.",
         "",
         "## The matrix",
         "",

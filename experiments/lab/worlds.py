@@ -1,4 +1,8 @@
-"""The worlds that experiments run besides the built-in scenarios, by name."""
+"""The worlds that experiments run, by name: the built-in scenarios and others.
+
+A built-in scenario's name means its first version here, of which the committed results are and for which the committed
+policies were trained; `Storm-v1` names another.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,17 @@ from dataclasses import replace
 from experiments.lab.field import FIELD
 from experiments.lab.folders import PROFILES
 from ple_gym.scenario import Host, Limit, Scenario, Vm
-from ple_gym.scenario.builtin import load
+from ple_gym.scenario.builtin import VERSIONS, load
 
 WORLDS: Mapping[str, Scenario] = {
     # Figure 2 without the busy neighbour: the benchmark's VM has all 32 vCPUs.
     "Paper32Alone": replace(
-        load("Paper32"), name="Paper32Alone", guest=replace(load("Paper32").guest, vcpus=32), neighbours=()
+        load("Paper32-v0"), name="Paper32Alone", guest=replace(load("Paper32-v0").guest, vcpus=32), neighbours=()
     ),
     # The same beside a VM that only computes.
-    "Busy8Hog": replace(load("Busy8"), name="Busy8Hog", neighbours=(replace(load("Paper32").neighbours[0], vcpus=4),)),
+    "Busy8Hog": replace(
+        load("Busy8-v0"), name="Busy8Hog", neighbours=(replace(load("Paper32-v0").neighbours[0], vcpus=4),)
+    ),
     # Figure 1. Each vCPU computes 20 ms or so, then perhaps takes the lock, which it holds for 10 ms: the holder may
     # well lose its pCPU at the end of a time slice. One section each.
     "ThreeVcpus": Scenario(
@@ -63,4 +69,6 @@ def load_world(name: str) -> Scenario:
     profile = PROFILES / f"{name}.toml"
     if name in WORLDS:
         return WORLDS[name]
-    return load(str(profile) if profile.exists() else name)
+    if profile.exists():
+        return load(str(profile))
+    return load(f"{name}-v0" if name in VERSIONS else name)

@@ -1,41 +1,83 @@
-"""What do some policies typically get on the ids that have no leaderboard? The scores of their cards.
+"""What do some policies typically get on each id, and what has its newest version changed? The scores of the cards.
 
-Nothing is trained on them yet, so there are rules only, whole runs on test seeds of the leaderboard.
+Learners are those of the leaderboard, which were trained on version 0. All runs are whole, on the leaderboard's test
+seeds. Between versions they are paired by seed.
 """
 
 from __future__ import annotations
 
-from experiments.lab import Experiment, Table, Task, seeds, tasks
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from experiments.lab import Experiment, Table, Task, seeds, tasks, world
 from experiments.lab.report import Check
-from experiments.learning import trained
+from experiments.learning import leaderboard, trained
 from experiments.learning.trained import COLUMNS
 from ple_gym.evaluate import Comparison
+from ple_gym.evaluate.statistics import Ratio, ratio
+from ple_gym.rules import RULES as ALL_RULES
 
-#: By name, so that neither a new id nor a new rule makes the committed table incomplete.
-SCENARIOS = (
-    "Tiny", "HolderPreempted", "Busy8", "KvmEbizzy", "KvmShootdown", "KvmDbench", "KvmWindows", "XcpWindows",
-    "Consolidated",
+#: By name, so that neither a new id, a new version nor a new rule makes the committed table incomplete.
+IDS = (
+    "Tiny-v0", "HolderPreempted-v0", "TicketOrder-v1", "Storm-v1", "Busy8-v1", "Paper8-v1", "Paper32-v1",
+    "KvmEbizzy-v0", "KvmShootdown-v0", "KvmDbench-v0", "KvmWindows-v0", "XcpWindows-v1", "Consolidated-v1",
 )  # fmt: skip
 RULES = (
-    "host", "continue", "random", "longest-waiting", "kvm-5.13", "ipi-aware", "spin-age-self", "two-patience", "oracle",
+    "host", "continue", "random", "longest-waiting", "paper", "kvm-5.13", "ipi-aware", "spin-age-self", "two-patience",
+    "oracle",
 )  # fmt: skip
-SEEDS = 20
+CHANGED = {one: one.replace("-v1", "-v0") for one in IDS if one.endswith("-v1")}  # newest version -> the one before
+BOTH = ("host", "paper", "kvm-5.13", "longest-waiting", "oracle")  # what runs on both versions
+SEEDS, MORE_SEEDS = 20, 100
+
+
+def members(one: str) -> dict[str, Sequence[str]]:
+    """Row -> policies, of one id."""
+    scenario = one.split("-v")[0]
+    rules: dict[str, Sequence[str]] = {rule: [rule] for rule in RULES if ALL_RULES[rule].suits(world(one, ""))}
+    if scenario not in leaderboard.SCENARIOS:
+        return rules
+    return rules | {row: own for row, own in leaderboard.members(scenario).items() if row not in ALL_RULES}
 
 
 def run(quick: bool) -> list[Task]:
-    """Every id under every rule."""
+    """Every id under every policy, and both versions of the changed ones."""
     own = seeds.LEADERBOARD[: 1 if quick else SEEDS]
-    return [task for scenario in SCENARIOS for task in tasks(scenario, RULES, own)]
+    wanted = [task for one in IDS for row in members(one).values() for task in tasks(one, row, own)]
+    for new, old in CHANGED.items():
+        wanted += [task for one in (new, old) for task in tasks(one, BOTH, both_seeds(new, quick))]
+    return list(dict.fromkeys(wanted))
 
 
-def compared(table: Table, scenario: str) -> Comparison:
+def both_seeds(one: str, quick: bool = False) -> range:
+    """Fewer of the worlds whose runs all differ, and are long."""
+    return seeds.LEADERBOARD[: 1 if quick else MORE_SEEDS if world(one, "").host.pcpus <= 4 else SEEDS]
+
+
+def compared(table: Table, one: str) -> Comparison:
     """What the rows of one id say."""
-    return trained.comparison(table, scenario, "", {rule: [rule] for rule in RULES})
+    first = table.select(table["seed"] < seeds.LEADERBOARD[SEEDS])
+    return trained.comparison(first, one, "", members(one))
+
+
+def changes(table: Table, one: str) -> Mapping[str, Ratio]:
+    """Rule -> logarithm of the makespan over that of the version before, on the same seeds."""
+    makespans = [
+        {rule: np.log(table.where(scenario=version, policy=rule)["took_100ns"]) for rule in BOTH}
+        for version in (one, CHANGED[one])
+    ]
+    return {rule: ratio(makespans[0][rule] - makespans[1][rule]) for rule in BOTH}
 
 
 def checks(table: Table) -> list[Check]:
-    """Every rule on every id."""
-    return [check for scenario in SCENARIOS for check in trained.checks("typical", scenario, compared(table, scenario))]
+    """Every row of every id, and what its newest version changed."""
+    found = [check for one in IDS for check in trained.checks("typical", one, compared(table, one))]
+    return found + [
+        Check("typical", f"{one} against {CHANGED[one]}: `{rule}`", trained.percent(change))
+        for one in CHANGED
+        for rule, change in changes(table, one).items()
+    ]
 
 
 EXPERIMENT = Experiment("typical", __doc__, COLUMNS, run, checks, measure=trained.measure)

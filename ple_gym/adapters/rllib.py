@@ -1,6 +1,6 @@
 """RLlib (new API stack): the environment with masks, and a PPO module that cannot choose what they forbid.
 
-    config = PPOConfig().environment(rllib.MASKED, env_config={"id": "PLE/Storm-v0"})
+    config = PPOConfig().environment(rllib.MASKED, env_config={"id": "PLE/Storm-v1"})
     config.env_runners(gym_env_vectorize_mode="vector_entry_point", num_envs_per_env_runner=64)
     config.rl_module(rl_module_spec=rllib.masked_module())
 

@@ -1,7 +1,7 @@
 """Stable-Baselines3: native lanes as a `VecEnv`, so that its learners step a thousand lanes by one call.
 
 from sb3_contrib import MaskablePPO
-model = MaskablePPO("MlpPolicy", ple_gym.make_sb3("PLE/Storm-v0", num_envs=64))
+model = MaskablePPO("MlpPolicy", ple_gym.make_sb3("PLE/Storm-v1", num_envs=64))
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def _names(metavar: str) -> PrimitiveConstructorSpec[tuple[str, ...]]:
 
 
 ScenarioName: TypeAlias = Annotated[
-    str, Positional, arg(metavar="SCENARIO", help="name, id (PLE/Storm-v0), or .toml or .json file of a scenario")
+    str, Positional, arg(metavar="SCENARIO", help="name, id (PLE/Storm-v1), or .toml or .json file of a scenario")
 ]
 Policies: TypeAlias = Annotated[
     tuple[str, ...],
@@ -188,7 +188,7 @@ class Parameters:
 class Show:
     """Print a scenario as a TOML file to edit: every parameter, what it is and what is allowed.
 
-    Example: ple-gym show PLE/Paper8-v0 > mine.toml
+    Example: ple-gym show PLE/Paper8-v1 > mine.toml
     """
 
     scenario: ScenarioName
@@ -233,7 +233,7 @@ class New:
 class Simulate:
     """Run a scenario under one policy, once per seed.
 
-    Example: ple-gym simulate PLE/Paper8-v0 --policy xen-4.5 --seeds 0:16 --set host.ratelimit_us=500 --json runs.json
+    Example: ple-gym simulate PLE/Paper8-v1 --policy xen-4.5 --seeds 0:16 --set host.ratelimit_us=500 --json runs.json
     """
 
     scenario: ScenarioName
@@ -277,7 +277,7 @@ class Simulate:
 class Compare:
     """Compare policies on one scenario, or also several scenarios with each other, on the same seeds.
 
-    Example: ple-gym compare PLE/Paper8-v0 --policies xen-4.5 paper oracle --seeds 0:20 --timeline timeline.png
+    Example: ple-gym compare PLE/Paper8-v1 --policies xen-4.5 paper oracle --seeds 0:20 --timeline timeline.png
     """
 
     scenarios: Annotated[
@@ -425,7 +425,7 @@ class Tabulate:
 class Trace:
     """Write what happened in one run to a file for other tools: ftrace text, CSV, or Chrome JSON, by the name's end.
 
-    Example: ple-gym trace PLE/Paper8-v0 --policy xen-4.5 --seed 3 --window 10:15 --out run.ftrace
+    Example: ple-gym trace PLE/Paper8-v1 --policy xen-4.5 --seed 3 --window 10:15 --out run.ftrace
     """
 
     scenario: ScenarioName

@@ -1,15 +1,19 @@
-"""Gymnasium ids: `PLE/<scenario>-v0` for every built-in scenario; a change of dynamics raises the version."""
+"""Gymnasium ids: `PLE/<scenario>-v<version>` for every version of every built-in scenario.
+
+A change of dynamics raises the version. Gymnasium says at each `make` of an earlier one that there is a later.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
 import gymnasium as gym
 
-from ple_gym.scenario.builtin import SCENARIOS
+from ple_gym.scenario.builtin import EARLIER, SCENARIOS, VERSIONS
 
-#: Decisions after which an episode of a registered id is cut off, so that evaluating a policy always comes to an end:
+#: Decisions after which an episode of an id, of any version, is cut off, so that evaluating a policy always ends:
 #: whoever resumes at every exit makes up to ten million. The limits are at least seven times as long as the longest of
 #: 300 runs in which actions were drawn among the legal ones, and so long that who is cut off has lost more than others
 #: lose in the whole of a usual run, so that it does not pay (docs/vector.md, "Step limits", has the numbers).
@@ -33,14 +37,15 @@ MAX_EPISODE_STEPS: Mapping[str, int] = MappingProxyType(
 
 
 def environment_id(scenario: str) -> str:
-    """Id of a built-in scenario."""
-    return f"PLE/{scenario}-v0"
+    """Id of a built-in scenario, called `Storm` (the newest version) or `Storm-v0`."""
+    return f"PLE/{scenario}-v{VERSIONS[scenario]}" if scenario in VERSIONS else f"PLE/{scenario}"
 
 
 def registered_limit(scenario: object) -> int | None:
-    """The step limit of a built-in scenario's id, which is called by name or id; None for anything else."""
-    limits = {environment_id(name): limit for name, limit in MAX_EPISODE_STEPS.items()} | dict(MAX_EPISODE_STEPS)
-    return limits.get(scenario) if isinstance(scenario, str) else None
+    """The step limit of a built-in scenario, which is called as `load` may call it; None for anything else."""
+    if not isinstance(scenario, str):
+        return None
+    return MAX_EPISODE_STEPS.get(re.sub(r"-v\d+$", "", scenario.removeprefix("PLE/")))
 
 
 def register_environments() -> None:
@@ -49,13 +54,13 @@ def register_environments() -> None:
     Gymnasium's wrappers for the order of calls and for checks are left out, which makes a step a sixth cheaper: the
     environment itself refuses a step before a reset, and its tests run Gymnasium's checker on every id.
     """
-    for name in SCENARIOS:
+    for name in (*SCENARIOS, *EARLIER):
         if environment_id(name) not in gym.registry:
             gym.register(
                 environment_id(name),
                 entry_point="ple_gym.envs.env:PleEnv",
                 vector_entry_point="ple_gym.envs.vector:PleVectorEnv",
-                max_episode_steps=MAX_EPISODE_STEPS[name],
+                max_episode_steps=registered_limit(name),
                 kwargs={"scenario": name},
                 order_enforce=False,
                 disable_env_checker=True,

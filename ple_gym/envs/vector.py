@@ -60,7 +60,7 @@ _BOUND = ("lanes", "_pool", "_buffers")
 
 
 class PleVectorEnv(VectorEnv[Any, Any, Any]):
-    """`num_envs` environments that are stepped together; `gymnasium.make_vec("PLE/Storm-v0", num_envs=1024)`.
+    """`num_envs` environments that are stepped together; `gymnasium.make_vec("PLE/Storm-v1", num_envs=1024)`.
 
     Actions, observations, rewards and information levels are those of `PleEnv`, one row per lane. `infos` holds
     `action_mask` (int8 [N, V + 1]) and `elapsed_cycles` (int64 [N]) for every lane at every step, `illegal_action` only

@@ -100,7 +100,7 @@ def simulate(
     Examples:
         >>> runs = ple_gym.simulate("TicketOrder", "kvm", seeds=range(2), overrides={"guest.transactions": 12})
         >>> [run["ple_exits"] for run in runs]
-        [57, 57]
+        [64, 64]
     """
     task = _Task(_resolve(scenario, overrides), load_policy(policy), _checked(seeds))
     return _run_all([task], progress, threads)[0].runs

@@ -216,7 +216,7 @@ class Decision(Group):
         choice(DEFAULT, "hint", "yield", "local", "pull"),
         "favour a vCPU, yield or go on, run one queued here, or run any (hypothetical); default: fair: hint, else pull",
     ] = DEFAULT
-    pull_swaps: Annotated[bool, FLAG, "the vCPU that exited takes the pulled one's place in its queue"] = True
+    pull_swaps: Annotated[bool, FLAG, "the vCPU that exited takes the pulled one's place in its queue"] = False
 
 
 @dataclass(frozen=True, slots=True)

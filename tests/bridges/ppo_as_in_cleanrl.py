@@ -20,7 +20,7 @@ import ple_gym  # noqa: F401  the one line that is added
 
 @dataclass
 class Args:
-    env_id: str = "PLE/Storm-v0"
+    env_id: str = "PLE/Storm-v1"
     seed: int = 1
     capture_video: bool = False
     video_folder: str = "videos"

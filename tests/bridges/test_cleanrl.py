@@ -48,13 +48,13 @@ def test_a_script_of_cleanrl_needs_one_import(name: str, tmp_path: Path) -> None
 def test_it_records_videos_too(tmp_path: Path) -> None:
     pytest.importorskip("moviepy")
     script = str(Path(__file__).with_name("ppo_as_in_cleanrl.py"))
-    run(script, "--env-id", "PLE/TicketOrder-v0", "--capture-video", cwd=tmp_path)
+    run(script, "--env-id", "PLE/TicketOrder-v1", "--capture-video", cwd=tmp_path)
     assert list((tmp_path / "videos").glob("*.mp4"))
 
 
 @pytest.mark.slow
 def test_our_script_runs_from_the_command_line(tmp_path: Path) -> None:
-    options = "--env-id PLE/Storm-v0 --num-envs 8 --num-steps 32 --total-timesteps 512 --max-episode-steps 20"
+    options = "--env-id PLE/Storm-v1 --num-envs 8 --num-steps 32 --total-timesteps 512 --max-episode-steps 20"
     output = run("-m", "agents.cleanrl_ppo", *options.split(), "--log-dir", str(tmp_path / "log"), cwd=tmp_path)
     assert output.count("illegal_actions 0") == 2
     assert list((tmp_path / "log").glob("events.out.tfevents.*"))
@@ -62,7 +62,7 @@ def test_our_script_runs_from_the_command_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_it_learns_what_the_oracle_does() -> None:
-    env_id = "PLE/TicketOrder-v0"
+    env_id = "PLE/TicketOrder-v1"
     agent = train(Args(env_id, total_timesteps=60_000, num_envs=16, num_steps=32, learning_rate=2e-3, ent_coef=0.0))
     oracle, kvm = (ple_gym.simulate(env_id, rule, [5])[0]["makespan_s"] for rule in ("oracle", "kvm"))
     env = gym.make(env_id)

@@ -21,7 +21,7 @@ OLD = tuple(int(part) for part in gym.__version__.split(".")[:2]) < (1, 3)
 
 
 def lanes(mode: AutoresetMode = AutoresetMode.NEXT_STEP, **options: Any) -> VectorEnv:
-    return gym.make_vec("PLE/TicketOrder-v0", num_envs=3, autoreset_mode=mode, max_episode_steps=40, **options)
+    return gym.make_vec("PLE/TicketOrder-v1", num_envs=3, autoreset_mode=mode, max_episode_steps=40, **options)
 
 
 def walk(envs: VectorEnv, steps: int) -> Iterator[tuple[Any, Any, Any, Any, Any]]:
@@ -117,7 +117,7 @@ def clips(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[np.ndarray]]:
 
 
 def test_record_video_of_one(tmp_path: Path, clips: dict[str, list[np.ndarray]]) -> None:
-    env = gym.make("PLE/TicketOrder-v0", render_mode="rgb_array", max_episode_steps=15)
+    env = gym.make("PLE/TicketOrder-v1", render_mode="rgb_array", max_episode_steps=15)
     env = gym.wrappers.RecordVideo(env, str(tmp_path / "videos"), episode_trigger=lambda episode: episode == 1)
     for _ in range(2):
         _, info = env.reset(seed=0)

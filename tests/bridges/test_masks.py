@@ -28,8 +28,8 @@ def unmasked(observation: Any, mask: Any) -> Any:
 
 @pytest.mark.parametrize("observation", ["flat", "tokens"])
 def test_a_single_environment_is_the_same_but_for_the_mask(observation: str) -> None:
-    bare = gym.make("PLE/TicketOrder-v0", observation=observation)
-    masked = mask_in_observation(gym.make("PLE/TicketOrder-v0", observation=observation))
+    bare = gym.make("PLE/TicketOrder-v1", observation=observation)
+    masked = mask_in_observation(gym.make("PLE/TicketOrder-v1", observation=observation))
     rng = np.random.default_rng(0)
     seen, info = bare.reset(seed=3)
     found, same_info = masked.reset(seed=3)
@@ -48,13 +48,13 @@ def test_a_single_environment_is_the_same_but_for_the_mask(observation: str) -> 
 
 @pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version.*")
 def test_gymnasium_accepts_the_masked_environment() -> None:
-    check_env(mask_in_observation(gym.make("PLE/TicketOrder-v0")), skip_render_check=True)
+    check_env(mask_in_observation(gym.make("PLE/TicketOrder-v1")), skip_render_check=True)
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 def test_lanes_are_the_same_but_for_the_masks(mode: AutoresetMode) -> None:
     options = {"num_envs": 3, "autoreset_mode": mode, "max_episode_steps": 25}
-    bare, inner = gym.make_vec("PLE/Storm-v0", **options), gym.make_vec("PLE/Storm-v0", **options)
+    bare, inner = gym.make_vec("PLE/Storm-v1", **options), gym.make_vec("PLE/Storm-v1", **options)
     masked = mask_in_observation(inner)
     rng = np.random.default_rng(0)
     seen, infos = bare.reset(seed=3)
@@ -88,6 +88,6 @@ def test_what_has_no_mask_is_refused() -> None:
     with pytest.raises(TypeError, match="Discrete"):
         mask_in_observation(gym.make("Pendulum-v1"))
     with pytest.raises(TypeError, match="str is no Gymnasium environment"):
-        mask_in_observation("PLE/Storm-v0")  # type: ignore[call-overload]
+        mask_in_observation("PLE/Storm-v1")  # type: ignore[call-overload]
     with pytest.raises(KeyError, match="action_mask"):
         mask_in_observation(gym.make("CartPole-v1")).reset()

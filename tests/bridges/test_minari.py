@@ -45,7 +45,7 @@ class Random:
 @pytest.mark.parametrize("options", [{}, {"observation": "tokens", "information": "oracle", "max_episode_steps": 30}])
 def test_episodes_come_back_and_replay(options: dict[str, Any]) -> None:
     done: list[int] = []
-    export_minari(ID, "PLE/TicketOrder-v0", Random(), SEEDS, num_envs=2, env_options=options, progress=done.append)
+    export_minari(ID, "PLE/TicketOrder-v1", Random(), SEEDS, num_envs=2, env_options=options, progress=done.append)
     assert done == [1, 2, 3, 4, 5]
     dataset = minari.load_dataset(ID)
     env = dataset.recover_environment()
@@ -71,7 +71,7 @@ def test_episodes_come_back_and_replay(options: dict[str, Any]) -> None:
 
 def test_what_the_policy_saw_and_did_is_what_is_written() -> None:
     policy = Random()
-    dataset = export_minari(ID, "PLE/TicketOrder-v0", policy, [1, 2], num_envs=2)
+    dataset = export_minari(ID, "PLE/TicketOrder-v1", policy, [1, 2], num_envs=2)
     for lane, episode in enumerate(dataset.iterate_episodes()):
         for t in range(len(episode)):
             observations, mask, elapsed, actions = policy.seen[t]
@@ -101,7 +101,7 @@ def test_nothing_is_run_for_a_data_set_that_is_there_already() -> None:
 
 
 def test_the_environment_of_a_data_set_is_the_one_it_came_from() -> None:
-    export_minari(ID, "PLE/TicketOrder-v0", Random(), [1], env_options={"overrides": {"host.pcpus": 3}})
+    export_minari(ID, "PLE/TicketOrder-v1", Random(), [1], env_options={"overrides": {"host.pcpus": 3}})
     env = minari.load_dataset(ID).recover_environment()
     assert isinstance(env, gym.Env) and env.unwrapped.scenario.host.pcpus == 3
 

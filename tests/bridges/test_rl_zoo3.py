@@ -17,7 +17,7 @@ pytestmark = [
 
 #: Illegal actions would raise; episodes are short.
 OPTIONS = ("--env-kwargs", "illegal:'raise'", "max_episode_steps:40")
-COMMON = ("--env", "PLE/Storm-v0", "--gym-packages", "ple_gym", "--conf-file", "storm.yml", "--log-folder", "logs")
+COMMON = ("--env", "PLE/Storm-v1", "--gym-packages", "ple_gym", "--conf-file", "storm.yml", "--log-folder", "logs")
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_maskable_ppo_trains_and_does_nothing_illegal(folder: Path) -> None:
     run(folder, "zoo.py", "--algo", "maskable_ppo", *COMMON, "-n", "512", "--eval-freq", "-1", "--seed", "1", *OPTIONS)
-    logs = folder / "logs" / "maskable_ppo" / "PLE-Storm-v0_1"
-    assert (logs / "PLE-Storm-v0.zip").exists()
+    logs = folder / "logs" / "maskable_ppo" / "PLE-Storm-v1_1"
+    assert (logs / "PLE-Storm-v1.zip").exists()
     lengths = [line.split(",")[1] for line in (logs / "0.monitor.csv").read_text().splitlines()[2:]]
     assert lengths and set(lengths) == {"40"}
 
@@ -39,7 +39,7 @@ def test_maskable_ppo_trains_and_does_nothing_illegal(folder: Path) -> None:
 def test_ppo_trains_in_processes_and_its_evaluation_ends_at_the_step_limit(folder: Path) -> None:
     command = ("-m", "rl_zoo3.train", "--algo", "ppo", *COMMON, "--vec-env", "subproc", "-n", "512", "--seed", "1")
     run(folder, *command, "--eval-freq", "256", "--eval-episodes", "2", "--env-kwargs", "max_episode_steps:300")
-    found = np.load(folder / "logs" / "ppo" / "PLE-Storm-v0_1" / "evaluations.npz")
+    found = np.load(folder / "logs" / "ppo" / "PLE-Storm-v1_1" / "evaluations.npz")
     assert found["ep_lengths"].shape == (2, 2) and found["ep_lengths"].max() == 300
 
 

@@ -43,7 +43,7 @@ def config(lanes: int) -> PPOConfig:
 
 
 def masked(lanes: int, **options: Any) -> PPOConfig:
-    env_config = {"id": "PLE/Storm-v0", "max_episode_steps": EPISODE, **options}
+    env_config = {"id": "PLE/Storm-v1", "max_episode_steps": EPISODE, **options}
     spec = rllib.masked_module(hiddens=[16, 16])
     return config(lanes).environment(rllib.MASKED, env_config=env_config).rl_module(rl_module_spec=spec)
 
@@ -99,7 +99,7 @@ def test_the_example_of_the_page_runs() -> None:
 
 
 def test_unmasked_ppo_takes_plain_ids_and_acts_illegally() -> None:
-    plain = config(8).environment("ple_gym:PLE/Storm-v0", env_config={"max_episode_steps": EPISODE})
+    plain = config(8).environment("ple_gym:PLE/Storm-v1", env_config={"max_episode_steps": EPISODE})
     algorithm, _, illegal = trained(plain)
     assert isinstance(algorithm.env_runner.env.unwrapped, PleVectorEnv)
     assert sum(illegal) > 0  # so that the tests above could have failed
@@ -108,7 +108,7 @@ def test_unmasked_ppo_takes_plain_ids_and_acts_illegally() -> None:
 
 def test_the_module_gives_what_is_illegal_no_probability() -> None:
     torch = pytest.importorskip("torch")
-    env = rllib.make_masked({"id": "PLE/Storm-v0", "num_envs": 4})
+    env = rllib.make_masked({"id": "PLE/Storm-v1", "num_envs": 4})
     module = rllib.masked_module().module_class(
         observation_space=env.single_observation_space,
         action_space=env.single_action_space,

@@ -56,7 +56,7 @@ class Value(DeterministicMixin, Part):
 
 
 def test_ppo_trains_and_does_nothing_illegal(tmp_path: Path) -> None:
-    lanes = gym.make_vec("PLE/Storm-v0", num_envs=8, autoreset_mode="SameStep", max_episode_steps=20)
+    lanes = gym.make_vec("PLE/Storm-v1", num_envs=8, autoreset_mode="SameStep", max_episode_steps=20)
     referee = Referee(lanes)
     env = wrap_env(mask_in_observation(referee), verbose=False)
     policy = Policy(env)

@@ -24,7 +24,7 @@ def in_torchrl(env: Any) -> TransformedEnv:
 
 
 def lanes(**options: Any) -> gym.vector.VectorEnv:
-    return gym.make_vec("PLE/Storm-v0", num_envs=4, autoreset_mode="Disabled", **options)
+    return gym.make_vec("PLE/Storm-v1", num_envs=4, autoreset_mode="Disabled", **options)
 
 
 def legal(rollout: Any) -> bool:
@@ -34,7 +34,7 @@ def legal(rollout: Any) -> bool:
 
 @pytest.mark.parametrize("kind", ["single", "lanes"])
 def test_specs_are_what_the_environment_gives(kind: str) -> None:
-    env = in_torchrl(gym.make("PLE/Storm-v0") if kind == "single" else lanes())
+    env = in_torchrl(gym.make("PLE/Storm-v1") if kind == "single" else lanes())
     check_env_specs(env)
     assert env.observation_spec["action_mask"].dtype == torch.bool
 
@@ -42,7 +42,7 @@ def test_specs_are_what_the_environment_gives(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["single", "lanes"])
 def test_random_actions_are_legal_through_many_episodes(kind: str) -> None:
     options = {"max_episode_steps": 20}
-    env = in_torchrl(gym.make("PLE/Storm-v0", **options) if kind == "single" else lanes(**options))
+    env = in_torchrl(gym.make("PLE/Storm-v1", **options) if kind == "single" else lanes(**options))
     rollout = env.rollout(65, break_when_any_done=False)
     assert legal(rollout)
     assert (rollout["next", "truncated"].squeeze(-1).sum(-1) == 3).all()
@@ -96,9 +96,9 @@ def test_lanes_that_are_reset_in_the_step_of_their_end_need_uniform_infos() -> N
 @pytest.mark.parametrize("many", [False, True], ids=["single", "many"])
 def test_a_rollout_of_a_policy_that_defers_always_ends_at_the_step_limit_of_the_id(many: bool) -> None:
     if many:
-        made = gym.make_vec("PLE/TicketOrder-v0", num_envs=2, autoreset_mode="Disabled")
+        made = gym.make_vec("PLE/TicketOrder-v1", num_envs=2, autoreset_mode="Disabled")
     else:
-        made = gym.make("PLE/TicketOrder-v0")
+        made = gym.make("PLE/TicketOrder-v1")
     env = GymWrapper(made, categorical_action_encoding=True)
     policy = TensorDictModule(lambda seen: torch.full(seen.shape[:-1], 6), ["observation"], ["action"])
     rollout = env.rollout(5000, policy)
