@@ -88,10 +88,9 @@ class Cell:
         found = self.measured["acquisitions"]
         return 0 < found.high <= STABLE * found.low
 
-    @property
-    def overlaps(self) -> bool:
-        """Whether the ranges of acquisitions have something in common."""
-        found, said = self.measured["acquisitions"], self.predicted["acquisitions"]
+    def overlaps(self, quantity: str = "acquisitions") -> bool:
+        """Whether the measured and the predicted range have something in common."""
+        found, said = self.measured[quantity], self.predicted[quantity]
         return found.low <= said.high and said.low <= found.high
 
     @property
@@ -141,10 +140,13 @@ class Check:
             cell for cell in self.cells if not cell.stable and len(cell.measured["acquisitions"].all) >= REPETITIONS
         ]
 
-    def errors(self, quantity: str = "acquisitions") -> list[float]:
-        """How far off each stable setting is, as shares without sign; of counts, those that are large enough."""
-        enough = 0 if quantity == "acquisitions" else ENOUGH
-        errors = [cell.error(quantity) for cell in self.stable if cell.measured[quantity].least >= enough]
+    def counted(self, quantity: str) -> list[Cell]:
+        """The stable settings of which enough windows, or switches, were counted in each repetition."""
+        return [cell for cell in self.stable if cell.measured[quantity].least >= ENOUGH]
+
+    def errors(self) -> list[float]:
+        """How far off the acquisitions of each stable setting are, as shares without sign."""
+        errors = [cell.error() for cell in self.stable]
         return [abs(error) for error in errors if error is not None]
 
     @property
@@ -160,7 +162,7 @@ class Check:
             "host": asdict(self.host),
             "settings": [
                 asdict(cell)
-                | {"stable": cell.stable, "overlaps": cell.overlaps, "error": cell.error()}
+                | {"stable": cell.stable, "overlaps": cell.overlaps(), "error": cell.error()}
                 | {"apart": cell.apart, "apart_by_chance": cell.apart_by_chance}
                 for cell in self.cells
             ],

@@ -102,7 +102,7 @@ def check_lines(check: Check) -> Iterator[str]:
             f"{_within(errors, 0.1)} within 10 %, the worst {worst.error() or 0:+.1%} ({setting_name(worst.setting)})."
         )
     if unstable := [cell for cell in check.cells if not cell.stable]:
-        yield f"{len(unstable)} are not: of {sum(cell.overlaps for cell in unstable)} the ranges overlap."
+        yield f"{len(unstable)} are not: of {sum(cell.overlaps() for cell in unstable)} the ranges overlap."
     if often := check.distributed:
         exactly, nearly = (sum(cell.apart[i] <= cell.apart_by_chance for cell in often) for i in (0, 1))
         yield (
@@ -110,8 +110,13 @@ def check_lines(check: Check) -> Iterator[str]:
             f"of {nearly} if {STABLE - 1:.0%} off counts as the same."
         )
     for quantity, what in (("windows", "ended windows"), ("switches", "context switches")):
-        if errors := check.errors(quantity):
-            yield f"{what} of stable settings with {ENOUGH} at least: {_within(errors, 0.2)} within 20 %."
+        if cells := check.counted(quantity):
+            others = [cell for cell in cells if abs(cell.error(quantity) or 0) > 0.2]
+            overlap = sum(cell.overlaps(quantity) for cell in others)
+            yield (
+                f"{what} of stable settings with {ENOUGH} at least: {len(cells) - len(others)} of {len(cells)} within "
+                f"20 %; of {len(others)} others the ranges of {overlap} overlap."
+            )
     steal = max(cell.steal_ms for cell in check.cells)
     yield f"Steal time of a run: at most {steal} ms. The threads had at least {_least_share(check):.0%} of the CPUs."
     if check.busy:
