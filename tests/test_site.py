@@ -24,7 +24,7 @@ from ple_gym.lanes import INFORMATION
 from ple_gym.scenario import describe_parameters
 from ple_gym.scenario.builtin import SCENARIOS, VERSIONS
 from ple_gym.view.features import seen_in
-from website import cards, files, markdown, pages, python, tutorials
+from website import cards, files, markdown, pages, pictures, python, tutorials
 
 pytest.importorskip("sb3_contrib", reason="the page of commands shows the help of learners")
 ROOT = Path(__file__).resolve().parents[1]
@@ -120,6 +120,13 @@ def test_a_card_tells_the_history_of_its_id(name: str) -> None:
     assert versions == [*reversed(range(VERSIONS[name] + 1))]
     for rule in typical.BOTH if versions[0] else ():
         assert re.search(rf"`{rule}` [+-][\d.]+ \[[+-][\d.]+, [+-][\d.]+\]~? %", history), rule
+
+
+def test_every_card_has_a_picture_and_those_that_are_drawn_show_exits() -> None:
+    assert set(cards.PICTURES) == set(SCENARIOS) and set(cards.DRAWN) == set(pictures.CARDS)
+    for name, shown in pictures.CARDS.items():
+        marks = pictures.figure(name, *shown).axes[-1].collections
+        assert max(len(one.get_offsets()) for one in marks) > 20, name
 
 
 def test_typical_scores_name_the_best_rule_and_the_best_learner(monkeypatch: pytest.MonkeyPatch) -> None:

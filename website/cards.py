@@ -26,11 +26,24 @@ SUITE = {
     "repro": "the paper's experiments",
     "deploy": "hosts and guests that people run",
 }
+#: What is seen in a picture that is drawn with the site (website/pictures.py).
+DRAWN = {
+    "Tiny": "The lock is free, but whose turn it is waits off the only pCPU; who has that spins for a millisecond.",
+    "Busy8": "vCPUs that spin (coloured lines) fill all pCPUs; whose turn it is waits for one.",
+    "Paper8": "A storm in Paper8: each coloured line is a burst of exits of one waiter.",
+    "Paper32": "Most of the benchmark's vCPUs that get a pCPU spin for a millisecond (coloured lines).",
+    "KvmEbizzy": "Circles in a row: a vCPU spins until all its siblings have flushed. Some have no pCPU (no grey).",
+    "KvmShootdown": "vCPUs spin until siblings without a pCPU have flushed, and yield after a few exits.",
+    "KvmDbench": "From red to green a vCPU waits for a lock: it spins, yields, and has its pCPU back.",
+    "KvmWindows": "A red bar is a lock's holder that lost its pCPU: its siblings spin until it is back.",
+    "XcpWindows": "Waiters exit again and again; a yield hands the pCPU from one to the next (stripes above).",
+    "Consolidated": "A VM whose lock is free: its vCPUs spin for a millisecond, and whose turn it is has no pCPU.",
+}
 PICTURES = {
-    "Paper8": ("../timeline.png", "A storm in Paper8: each coloured line is a burst of exits of one waiter."),
     "Storm": ("../results/storm_before.png", "The first two milliseconds of a Storm under Xen 4.8's rule."),
     "HolderPreempted": ("../understand/holder.png", "HolderPreempted under Xen 4.5's rule: 484 exits."),
     "TicketOrder": ("../understand/order.png", "TicketOrder under Xen 4.8's rule."),
+    **{name: (f"{name}.png", text) for name, text in DRAWN.items()},
 }
 #: What version 1 changed, of all that have one and of some.
 STAYS = (

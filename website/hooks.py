@@ -13,18 +13,20 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # MkDocs loads this file alone
 
-from website import pages, tutorials  # noqa: E402
+from website import pages, pictures, tutorials  # noqa: E402
 from website.markdown import relinked, spaced  # noqa: E402
 
 LOG = logging.getLogger("mkdocs.hooks")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add what stands elsewhere in the repository, what is generated, and pictures from other folders."""
+    """Add what stands elsewhere in the repository, what is generated, and pictures."""
     for place, content in pages.generated().items():
         files.append(File.generated(config, place, content=content))
     for place, file in pages.copied(ROOT).items():
         files.append(File.generated(config, place, abs_src_path=str(ROOT / file)))
+    for place, drawn in pictures.drawn().items():
+        files.append(File.generated(config, place, content=drawn))
     for page, kept in tutorials.PAGES.items():
         for place, content in tutorials.site(page, kept.read_text("utf-8")).items():
             files.append(File.generated(config, place, content=content))
