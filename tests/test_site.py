@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from PIL import Image, ImageSequence
 
 import ple_gym
 from experiments.lab.tables import committed
@@ -127,6 +128,13 @@ def test_every_card_has_a_picture_and_those_that_are_drawn_show_exits() -> None:
     for name, shown in pictures.CARDS.items():
         marks = pictures.figure(name, *shown).axes[-1].collections
         assert max(len(one.get_offsets()) for one in marks) > 20, name
+
+
+def test_the_moving_picture_is_short_and_small() -> None:
+    file = DOCS / "storm.gif"
+    with Image.open(file) as gif:
+        ms = [frame.info["duration"] for frame in ImageSequence.Iterator(gif)]
+        assert (gif.width, len(ms)) == (803, pictures.FRAMES + 1) and sum(ms) <= 10_000 and file.stat().st_size < 60_000
 
 
 def test_typical_scores_name_the_best_rule_and_the_best_learner(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,7 @@ def few(made: Figure, height: float) -> Image.Image:
     """The figure, 803 pixels wide, in its commonest colours: a drawing has flat ones, and the shades of its letters."""
     made.set_size_inches(11, height)
     made.set_dpi(DPI)
+    made.axes[-1].xaxis.set_visible(False)  # cycles: the time stands above
     drawn = Image.open(png(made)).convert("RGB")
     commonest = sorted(drawn.getcolors(1 << 20), reverse=True)[:COLOURS]
     palette = Image.new("P", (1, 1))
