@@ -37,6 +37,12 @@ OTHERS = {
     "project/security.md", "results/claims.md", "rules.md",
 }  # fmt: skip
 
+#: Prose: tests look at its links, commands and form, and none reads what it says.
+UNREAD = {
+    "agents.md", "glossary.md", "hosts/credit.md", "howto/add-a-rule.md", "howto/run-the-reality-check.md",
+    "project/conduct.md", "project/security.md", "reality.md", "speed.md",
+}  # fmt: skip
+
 
 class Loader(yaml.SafeLoader):
     """Reads mkdocs.yml without calling what it names."""
@@ -66,6 +72,21 @@ def text_of(page: str) -> str:
 def test_the_map_holds_every_page_once() -> None:
     written = {file.relative_to(DOCS).as_posix() for file in DOCS.rglob("*.md")}
     assert sorted(MAP) == sorted(written | set(pages.generated()) | set(pages.ELSEWHERE) | set(tutorials.PAGES))
+
+
+def owners(page: str) -> list[str]:
+    """The tests that make a page, run its examples, or read it by its name or its writer's."""
+    if page in pages.generated() or page in tutorials.PAGES:
+        return ["test_site.py" if page in pages.generated() else "test_tutorials.py"]
+    found = ["test_docs.py"] if re.search(r"^```(?:python|sh)$", text_of(page), re.MULTILINE) else []
+    name = Path(pages.source_of(page) or "").name
+    read = re.compile(rf'[/"]{name}"|"{page}"|\b{name[:-3].replace("-", "_")}(_page)?\.PAGE\b')
+    tests = [file for file in (ROOT / "tests").rglob("test_*.py") if file != Path(__file__)]
+    return found + [file.name for file in tests if read.search(file.read_text(encoding="utf-8"))]
+
+
+def test_every_page_has_a_test_that_reads_it_or_is_known_to_have_none() -> None:
+    assert {page for page in MAP if not owners(page)} == UNREAD
 
 
 @pytest.mark.parametrize("page", [page for page in MAP if page not in OTHERS])
