@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo train test test-floor test-rllib test-clients test-cluster explore reproduce reproduce-quick format lint type site docs docs-serve bench boundscheck nojit wheel jobs clean
+.PHONY: help setup demo train test test-floor test-rllib test-clients test-cluster explore reproduce reproduce-quick format lint type site docs docs-serve bench boundscheck nojit wheel jobs links clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -113,6 +113,9 @@ wheel: ## Build and check what is published, install it into an environment of i
 
 jobs: $(VENV)/.dev-stamp ## Do the jobs of new users with the pages and a wheel alone (three minutes)
 	PLE_JOBS=1 $(BIN)/python -m pytest tests/test_jobs.py
+
+links: $(VENV)/.dev-stamp ## Ask whether the addresses of other hosts in the documents answer
+	PLE_LINKS=1 $(BIN)/python -m pytest tests/test_docs.py -k address_answers
 
 clean: ## Remove .venv, caches and build products
 	rm -rf $(VENV) .venv-floor .venv-rllib .venv-clients .venv-wheel build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache demo-timeline.png

@@ -4,10 +4,12 @@ import os
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
+from urllib.request import Request, urlopen
 from xml.etree import ElementTree
 
 import pytest
@@ -145,6 +147,15 @@ def too_long(document: Path) -> list[int]:
     return [n for n, line in enumerate(lines, start=1) if len(line) > 120 and not line.startswith(left_out)]
 
 
+#: Addresses of other hosts; files of the repository are looked for here.
+OUTSIDE = sorted(
+    {
+        address
+        for document in DOCUMENTS
+        for address in re.findall(r"https?://[^\s)>`]+", "\n".join(prose(document)))
+        if "/ple-gym/" not in address
+    }
+)
 WITH_PYTHON = [page for page in DOCUMENTS if python_script(page.read_text(encoding="utf-8")).strip()]
 WITH_SHELL = [page for page in DOCUMENTS if shell_script(page.read_text(encoding="utf-8")).strip()]
 WITH_EXAMPLES = sorted({*WITH_PYTHON, *WITH_SHELL})
@@ -198,6 +209,19 @@ def test_examples_run(document: Path, tmp_path: Path) -> None:
             timeout=600,
         )
         assert result.returncode == 0, f"the examples of {document.name} failed:\n{result.stderr}"
+
+
+@pytest.mark.skipif("PLE_LINKS" not in os.environ, reason="asks other hosts: make links")
+@pytest.mark.parametrize("address", OUTSIDE)
+def test_an_address_answers(address: str) -> None:
+    for wait_s in (5, 30, 0):
+        try:
+            urlopen(Request(address, headers={"User-Agent": "ple-gym"}), timeout=30).close()
+            break
+        except OSError:
+            if not wait_s:
+                raise
+            time.sleep(wait_s)
 
 
 def test_package_page_is_the_readme() -> None:
