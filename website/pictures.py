@@ -17,7 +17,7 @@ from ple_gym.traces.recording import find_busiest, record_window
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 ROWS = 24  # vCPUs that one can tell apart: of more than these, the VM with most exits is shown
-DPI, COLOURS, FRAMES = 73, 22, 20
+DPI, COLOURS, FIRST, FRAMES = 73, 22, 5, 20  # who sees the first frame alone sees something
 SMALL = (0, 138, 60, 255, 216, 0)  # green and yellow, of marks
 #: Scenario -> policy, seed, and how many milliseconds its card shows: those with most exits.
 CARDS = {
@@ -91,7 +91,7 @@ def unfolding(made: Figure, whole: Image.Image) -> list[Image.Image]:
     """Pictures in which the figure's panels fill from the left."""
     pixels, frames = np.array(whole), []
     boxes = [axes.get_window_extent().extents.round().astype(int) for axes in made.axes]
-    for frame in range(FRAMES + 1):
+    for frame in range(FIRST, FRAMES + 1):
         shown = pixels.copy()
         for left, bottom, right, top in boxes:
             now = left + 1 + (right - left - 1) * frame // FRAMES
@@ -106,7 +106,7 @@ def main() -> None:
         few(figure(*shown), height).save(DOCS / file, optimize=True)
     made = figure("Paper8", *CARDS["Paper8"])
     first, *others = unfolding(made, few(made, 6))
-    first.save(DOCS / "storm.gif", save_all=True, append_images=others, duration=[200] * FRAMES + [5000], loop=0)
+    first.save(DOCS / "storm.gif", save_all=True, append_images=others, duration=[250] * len(others) + [5000], loop=0)
 
 
 if __name__ == "__main__":
