@@ -29,8 +29,8 @@ SUITE = {
 #: What is seen in a picture that is drawn with the site (website/pictures.py).
 DRAWN = {
     "Tiny": "The lock is free, but whose turn it is waits off the only pCPU; who has that spins for a millisecond.",
-    "Busy8": "vCPUs that spin (coloured lines) fill all pCPUs; whose turn it is waits for one.",
-    "Paper8": "A storm in Paper8: each coloured line is a burst of exits of one waiter.",
+    "Busy8": "vCPUs that spin (coloured lines) have most of the time; whose turn it is waits for a pCPU.",
+    "Paper8": "vCPU 2 is next in line behind vCPU 6, which computes; the others spin, 484 exits in a coloured line.",
     "Paper32": "Most of the benchmark's vCPUs that get a pCPU spin for a millisecond (coloured lines).",
     "KvmEbizzy": "Circles in a row: a vCPU spins until all its siblings have flushed. Some have no pCPU (no grey).",
     "KvmShootdown": "vCPUs spin until siblings without a pCPU have flushed, and yield after a few exits.",

@@ -23,7 +23,7 @@ SMALL = (0, 138, 60, 255, 216, 0)  # green and yellow, of marks
 CARDS = {
     "Tiny": ("host", 0, 2.5),
     "Busy8": ("host", 0, 2),
-    "Paper8": ("xen-4.5", 7, 5),
+    "Paper8": ("xen-4.5", 5, 5),
     "Paper32": ("host", 5, 5),
     "KvmEbizzy": ("kvm-5.13", 0, 1),
     "KvmShootdown": ("kvm-5.13", 0, 0.5),

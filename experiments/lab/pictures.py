@@ -39,11 +39,13 @@ def picture(path: Path, width: float = 8.0, height: float = 4.5, **subplots: Any
 
 
 def shrink(path: Path, colours: int = PALETTE) -> None:
-    """Give a PNG file a palette: it keeps a third of its bytes, for drawings have few colours."""
+    """Give a PNG file its commonest colours alone: it keeps a third of its bytes, for drawings have few."""
     from PIL import Image
 
-    content = io.BytesIO()
-    with Image.open(path) as image:
-        flat = image.convert("RGB").quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    flat.save(content, "png", optimize=True)
+    content, palette = io.BytesIO(), Image.new("P", (1, 1))
+    with Image.open(path) as file:
+        image = file.convert("RGB")
+    commonest = sorted(image.getcolors(1 << 24) or (), reverse=True)[:colours]
+    palette.putpalette([value for _, colour in commonest for value in colour])
+    image.quantize(palette=palette, dither=Image.Dither.NONE).save(content, "png", optimize=True)
     write_whole(path, content.getvalue())

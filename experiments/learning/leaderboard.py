@@ -28,7 +28,7 @@ RULES = (
     "spin-age-self", "two-patience", "oracle",
 )  # fmt: skip
 RARE = ("Paper8", "Paper32")  # whole runs of which few have a storm
-TICKS = (0, 10, 100, 10_000)  # percent
+TICKS, FAR_TICKS = (0, 10, 100), (0, 100, 10_000)  # percent
 TO_BEAT = ("xen-4.8", "paper", "kvm")  # by the quick start, in eight of ten trainings
 FOR_ALL = trainings.QUICK_START
 GENERAL = f"{FOR_ALL.learner}, trained on Storm"  # its row elsewhere
@@ -87,7 +87,7 @@ def checks(table: Table) -> list[Check]:
 
 def draw(table: Table, path: Path) -> None:
     """Against the best rule, per place."""
-    with picture(path, 15, 11, nrows=2, ncols=4) as (_, axes):
+    with picture(path, 12, 10, nrows=2, ncols=4) as (_, axes):
         for axis, place in zip(axes.flat, PLACES, strict=True):
             here = compared(table, place)
             rows = sorted(here.rows(), key=lambda row: -row.makespan_s.mean)
@@ -101,7 +101,8 @@ def draw(table: Table, path: Path) -> None:
             axis.set_yticks(range(len(rows)), [row.policy for row in rows], fontsize="small")
             axis.set_xscale("symlog", linthresh=10, subs=None)
             axis.set_xlim(left=-10)
-            within_sight = [tick for tick in TICKS if tick <= axis.get_xlim()[1]]
+            right = axis.get_xlim()[1]
+            within_sight = [tick for tick in (TICKS if right < FAR_TICKS[-1] else FAR_TICKS) if tick <= right]
             axis.set_xticks(within_sight, [f"{tick:,}" for tick in within_sight])
             axis.axvline(0, color="0.5", linewidth=0.8)
             axis.set_title(place, fontsize="medium")

@@ -24,7 +24,7 @@ from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
 
 FROM_STORM = " from a storm"  # behind a scenario's name: counted from its first storm under the host's own rule
-COLUMNS = ("finished", "took_100ns", "useful_100ns", "exits", "waste_us")
+COLUMNS = ("finished", "took_100ns", "useful_100ns", "exits", "waste_10us")
 
 Totals = Mapping[str, Any]
 
@@ -32,8 +32,8 @@ Totals = Mapping[str, Any]
 def measure(task: Task) -> dict[str, int]:
     """What happened from the start on: time, useful pCPU time, and what was lost in spin and exit.
 
-    Tables keep them in units of 100 ns, and what is only looked at in microseconds: in cycles they would be half as
-    large again.
+    Tables keep them in units of 100 ns, and what is only looked at in whole tens of microseconds: in cycles they would
+    be half as large again.
     """
     scenario = world(task.scenario.removesuffix(FROM_STORM), task.overrides)
     storm = task.scenario.endswith(FROM_STORM)
@@ -54,7 +54,7 @@ def since(before: Totals, after: Totals, tsc_hz: int) -> dict[str, int]:
         "exits": after["exits"] - before["exits"],
         "took_100ns": in_units(took, 10_000_000, tsc_hz),
         "useful_100ns": in_units(spent["useful"], 10_000_000, tsc_hz),
-        "waste_us": in_units(waste, 1_000_000, tsc_hz),
+        "waste_10us": in_units(waste, 1_000_000, tsc_hz) // 10,
     }
 
 
@@ -86,7 +86,8 @@ def comparison(table: Table, place: str, overrides: str, members: Mapping[str, S
     columns = [part[name].tolist() for name in ("policy", "seed", *COLUMNS)]
     for policy, seed, finished, took, useful, exits, waste in zip(*columns, strict=True):
         run = {"seed": seed, "finished": bool(finished), "simulated_s": took / 1e7, "ideal_s": useful / (pcpus * 1e7)}
-        cycles = {"spin": round(waste * per_us), "exit": 0, "rest": round((took / 10 * pcpus - waste) * per_us)}
+        lost = 10 * waste + 5 * (waste > 0)  # the middle of what it may be
+        cycles = {"spin": round(lost * per_us), "exit": 0, "rest": round((took / 10 * pcpus - lost) * per_us)}
         run |= {"ple_exits": exits, "cycles": cycles}
         runs.setdefault(policy, []).append(run)
     kept = {name: tuple(policies) for name, policies in members.items() if all(one in runs for one in policies)}

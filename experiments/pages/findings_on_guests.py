@@ -44,7 +44,7 @@ def _cell(table: Table, cell: Cell) -> tuple[str, str, str]:
     rows = cell.rows(table)
     is_base = (cell.remedy, cell.rule) == (NONE, "host")
     change = number(mean(rows, "now_us", 1e-3).mean) + " ms" if is_base else percent(cell.change(table))
-    return change.removesuffix(" %"), count(mean(rows, "exits").mean), number(mean(rows, "steal_us", 1e-3).mean)
+    return change.removesuffix(" %"), count(mean(rows, "exits").mean), number(mean(rows, "steal_10us", 1e-2).mean)
 
 
 def _table(lines: Sequence[Sequence[str]]) -> str:
