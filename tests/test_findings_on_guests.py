@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.answer import published
+from experiments.answer import assumed, published
 from experiments.answer.field import change as change_of_throughput
 from experiments.answer.field import sides
 from experiments.answer.remedies import BALLOONING, LATER, NONE, SHORT, STRICT, Cell
@@ -14,7 +14,7 @@ from ple_gym.evaluate.statistics import Estimate
 
 
 def test_the_page_is_made_from_the_table() -> None:
-    page = findings_on_guests.page(committed("remedies"))
+    page = findings_on_guests.page(committed("assumed"), committed("remedies"))
     assert page == findings_on_guests.PAGE.read_text(encoding="utf-8"), "run python -m experiments results"
 
 
@@ -85,3 +85,19 @@ def test_later_preemption_does_not_mend_what_waiters_cause(place: str) -> None:
     own = change(place, LATER)
     assert own.low is not None and own.high is not None and own.low < 0 < own.high
     assert change(place, NONE, "spin-age-self").mean < -20
+
+
+def test_the_machines_own_rule_stands_under_kvm_and_not_under_xen() -> None:
+    table = committed("assumed")
+
+    def sooner(name: str, rule: str) -> list[bool]:
+        changes = [assumed.change(table, setting, rule) for setting in assumed.settings() if setting[0] == name]
+        return [one.high is not None and one.high < 0 and not one.few for one in changes]
+
+    often = {(name, rule) for name in assumed.VARIED for rule in assumed.OTHERS if sum(sooner(name, rule)) > 1}
+    assert {pair for pair in often if pair[0].startswith("Kvm")} == {("KvmDbench-v0", "continue")}
+    for name in ("XcpWindows-v1", "Consolidated-v1"):
+        for setting in (one for one in assumed.settings() if one[0] == name):
+            high = assumed.change(table, setting, "two-patience").high
+            nothing_at_stake = abs(assumed.change(table, setting, "continue").mean) < 1
+            assert nothing_at_stake or (high is not None and high < 0), setting

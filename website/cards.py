@@ -203,7 +203,9 @@ def _scores(name: str) -> str:
         "the ideal. "
     )
     if learned:
-        note += "Learners were trained on version 0, whose rows and intervals [the leaderboard](../leaderboard.md) has."
+        note += (
+            "Learners, two trainings each, were trained on version 0; [the leaderboard](../leaderboard.md) is of it."
+        )
     else:
         note += f"Nothing is trained on it yet. `ple-gym compare {environment_id(name)}` compares all rules."
     return note + "\n\n" + _table(("policy", "makespan, ms", "exits", "score"), lines)

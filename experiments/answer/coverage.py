@@ -381,7 +381,7 @@ def held(one: Cell) -> str:
 
 def draw(table: Table, path: Path) -> None:
     """What each method holds, by number of seeds, where seldom anything differs."""
-    with picture(path, 11, 6, nrows=2, ncols=4, sharex=True, sharey=True) as (_, axes):
+    with picture(path, 9, 5, nrows=2, ncols=4, sharex=True, sharey=True) as (_, axes):
         if len(part(table, "Paper8")) < max(SIZES):
             return
         for line, population in zip(axes, RARE, strict=True):

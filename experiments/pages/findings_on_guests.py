@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from experiments.answer import assumed
 from experiments.answer.remedies import NONE, REMEDIES, RULES, WORLDS, Cell, applies, mean
 from experiments.answer.rules import percent
 from experiments.lab import Table
@@ -17,13 +18,36 @@ from ple_gym.files import write_whole
 
 TEXT = Path(__file__).with_name("findings_on_guests.in.md")
 PAGE = DOCS / "findings-on-guests.md"
-NEEDS = ("remedies",)
+NEEDS = ("assumed", "remedies")
 
 
-def page(table: Table) -> str:
-    """The page's text from the table of `remedies`."""
-    seeds = len(table.distinct("seed"))
-    return TEXT.read_text(encoding="utf-8").format(seeds=seeds, tables="\n\n".join(_tables(table)))
+def page(worlds: Table, table: Table) -> str:
+    """The page's text from the tables of `assumed` and `remedies`."""
+    return TEXT.read_text(encoding="utf-8").format(
+        seeds=len(table.distinct("seed")),
+        tables="\n\n".join(_tables(table)),
+        assumed=_assumed(worlds),
+        assumed_seeds=len(worlds.distinct("seed")),
+    )
+
+
+def _assumed(table: Table) -> str:
+    """How each rule does in the settings of each world: in how many clearly sooner, unclear and clearly later."""
+    rules = (assumed.YIELD, *assumed.OTHERS)
+    lines: list[Sequence[str]] = [("world", "settings", *(f"`{rule}`" for rule in rules))]
+    for name in assumed.VARIED:
+        here = [setting for setting in assumed.settings() if setting[0] == name]
+        cells = ["its own" if rule == assumed.own(name) else _spread(table, here, rule) for rule in rules]
+        lines.append((f"`{name}`", str(len(here)), *cells))
+    return _table(lines)
+
+
+def _spread(table: Table, settings: Sequence[tuple[str, str]], rule: str) -> str:
+    changes = [assumed.change(table, setting, rule) for setting in settings]
+    sooner = sum(not one.few and one.high is not None and one.high < 0 for one in changes)
+    later = sum(not one.few and one.low is not None and one.low > 0 for one in changes)
+    means = [one.mean for one in changes]
+    return f"{sooner}, {len(changes) - sooner - later}, {later}: {min(means):+.0f} to {max(means):+,.0f} %"
 
 
 def _tables(table: Table) -> Iterator[str]:
@@ -54,4 +78,4 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
 
 def write(tables: Mapping[str, Table]) -> None:
     """Write the page."""
-    write_whole(PAGE, page(tables["remedies"]).encode())
+    write_whole(PAGE, page(tables["assumed"], tables["remedies"]).encode())

@@ -121,7 +121,7 @@ def draw(table: Table, path: Path) -> None:
         (f"Figure 5: vCPU {best['holder']} holds the lock and is off its pCPU", best["off_from"], best["off_to"]),
         ("Figure 6: nobody holds the lock, and exits go on", best["free_from"], best["free_to"]),
     )
-    with picture(path, 11, 12, nrows=3, height_ratios=[1.2, 1, 1]) as (figure, axes):
+    with picture(path, 9.5, 10, nrows=3, height_ratios=[1.2, 1, 1]) as (figure, axes):
         for axis, (title, start, stop) in zip(axes, panels, strict=True):
             margin = (stop - start) // 20
             plot_vcpus(axis, trace, scenario.guest.vcpus, start - margin, stop + margin)
