@@ -36,7 +36,7 @@ FEATURES = (*ROWS, *HOST, DRAWING)
 
 
 def best() -> str:
-    """The best policy on validation worlds of what `make train` trains."""
+    """The best policy on validation worlds of the ten of the quick start."""
     found = trainings.finished(trainings.QUICK_START)
     if not found:
         raise PolicyError("agents/checkpoints.tar.xz: no policy of set-ppo on Storm; run: python -m experiments train")

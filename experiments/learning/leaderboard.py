@@ -37,7 +37,7 @@ GENERAL = f"{FOR_ALL.learner}, trained on Storm"  # its row elsewhere
 def members(place: str) -> dict[str, Sequence[str]]:
     """Row -> policies, of one place."""
     scenario = place.removesuffix(FROM_STORM)
-    own = {row.learner: row for row in trainings.LEADERBOARD if row.options["scenario"] == scenario}
+    own = {row.learner: row for row in trainings.LEADERBOARD if row.world == scenario}
     general = {} if scenario == "Storm" else {GENERAL: FOR_ALL}
     return trained.rules_and(own | general, RULES)
 

@@ -26,6 +26,7 @@ from ple_gym.learned.file import MAX_BYTES, read_card
 from ple_gym.scenario.builtin import load
 
 KEPT = Archive(CHECKPOINTS)
+VERSION = "-v0"  # of the scenarios that all were trained on
 LEARNERS = ("maskable-ppo", "set-ppo", "dqn", "ppo-unmasked", "recurrent-ppo", "bc", "cem")
 
 #: The paper's machines with all vCPUs in line for one lock and a fiftieth of the work: every run begins with a storm.
@@ -41,6 +42,11 @@ class Training:
     learner: str
     options: Mapping[str, Any]
     seeds: int = 5
+
+    @property
+    def world(self) -> str:
+        """What experiments call the scenario that its policies are trained on."""
+        return str(self.options["scenario"]).removesuffix(VERSION)
 
     @property
     def information(self) -> str:
@@ -64,14 +70,14 @@ def _each_learner(scenario: str, steps: int, cem_steps: int, **options: Any) -> 
         Training(
             f"{learner}-{scenario}",
             learner,
-            {"scenario": scenario, "steps": cem_steps if learner == "cem" else steps, **options},
+            {"scenario": scenario + VERSION, "steps": cem_steps if learner == "cem" else steps, **options},
         )
         for learner in LEARNERS
     ]
 
 
-#: What `make train` does, ten times.
-QUICK_START = Training("set-ppo-Storm", "set-ppo", {"scenario": "Storm", "steps": 100_000}, seeds=10)
+#: What `make train` did ten times, when there was no later version.
+QUICK_START = Training("set-ppo-Storm", "set-ppo", {"scenario": "Storm" + VERSION, "steps": 100_000}, seeds=10)
 #: Learners on the scenarios of the leaderboard.
 LEADERBOARD = [
     QUICK_START,
@@ -82,11 +88,15 @@ LEADERBOARD = [
 ]
 #: The set policy on smaller machines than it is then run on, and with more to see.
 SMALLER = [
-    Training(f"set-ppo-Storm-{vcpus}vcpus", "set-ppo", {"scenario": "Storm", "overrides": (f"guest.vcpus={vcpus}",)})
+    Training(
+        f"set-ppo-Storm-{vcpus}vcpus",
+        "set-ppo",
+        {"scenario": "Storm" + VERSION, "overrides": (f"guest.vcpus={vcpus}",)},
+    )
     for vcpus in (8, 16)
 ]
 KNOWING = [
-    Training(f"set-ppo-Storm-{level}", "set-ppo", {"scenario": "Storm", "information": level})
+    Training(f"set-ppo-Storm-{level}", "set-ppo", {"scenario": "Storm" + VERSION, "information": level})
     for level in ("introspection", "oracle")
 ]
 ALL = [*LEADERBOARD, *SMALLER, *KNOWING]

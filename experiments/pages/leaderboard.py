@@ -43,7 +43,7 @@ def page(tables: Mapping[str, Table]) -> str:
     lines = [introduction.format(winners=winners, seeds=short, rare=rare, first=f"{min(board['seed']):,}")]
     lines += ["![Every row against the best rule](../experiments/results/leaderboard.png)", ""]
     quick = leaderboard.checks(board)[0]
-    lines += [f"Quick start (`make train`): {quick.metric}: **{quick.value}**; wanted: {quick.band}.", ""]
+    lines += [f"Quick start: {quick.metric}: **{quick.value}**; wanted: {quick.band}.", ""]
     for place in leaderboard.PLACES:
         lines += [f"## {place}", "", *_table(leaderboard.compared(board, place)), "", *_absent(place)]
     lines += ["## Other sizes than it was trained on", "", _first(transfer.__doc__), ""]
@@ -104,7 +104,7 @@ def _verdict(ratio: Estimate | None) -> str:
 def _absent(place: str) -> list[str]:
     """Says which learners have no row at a place, and why."""
     scenario = place.removesuffix(trained.FROM_STORM)
-    rows = [row for row in trainings.LEADERBOARD if row.options["scenario"] == scenario and not trainings.finished(row)]
+    rows = [row for row in trainings.LEADERBOARD if row.world == scenario and not trainings.finished(row)]
     why: dict[str, list[str]] = {}
     for row in rows:
         scores = [card["validation"]["above_ideal_percent"] for card in trainings.cards(row)]
