@@ -14,9 +14,9 @@ import gymnasium as gym
 from ple_gym.scenario.builtin import EARLIER, SCENARIOS, VERSIONS
 
 #: Decisions after which an episode of an id, of any version, is cut off, so that evaluating a policy always ends:
-#: whoever resumes at every exit makes up to ten million. The limits are at least seven times as long as the longest of
-#: 300 runs in which actions were drawn among the legal ones, and so long that who is cut off has lost more than others
-#: lose in the whole of a usual run, so that it does not pay (docs/vector.md, "Step limits", has the numbers).
+#: whoever resumes at every exit makes up to ten million. A limit is at least ten times the longest of 20 runs with
+#: actions drawn among the legal ones, and so long that who is cut off has lost more than others lose in the whole of a
+#: usual run, so that it does not pay (docs/vector.md, "Step limits").
 MAX_EPISODE_STEPS: Mapping[str, int] = MappingProxyType(
     {
         "Tiny": 20_000,

@@ -154,7 +154,9 @@ _ALL = (
 )
 
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType({scenario.name: scenario for scenario in _ALL})
-"""The built-in scenarios by name, in a mapping that cannot be changed, each in its newest version (`VERSIONS`).
+"""The built-in scenarios by name, in a mapping that cannot be changed, each in its newest version.
+
+`load("Storm-v0")` returns an earlier one.
 
 Raises:
     KeyError: there is no such name.
