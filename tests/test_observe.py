@@ -108,6 +108,8 @@ class FairSight:
         base = ple.window if ple.kind == "window" else ple.count
         displaces = m.vcpu["state"][v] == state.QUEUED and runs not in (state.NONE, self.y)
         hint = m.vcpu["hint"][v]
+        asleep = m.vcpu["state"][v] in (state.BLOCKED, state.DONE)
+        does_the_last_work = m.vcpu["state"][v] == state.DONE and v in m.pcpu["current"]  # nothing is dequeued after it
         return {
             "lag": ratio(lag, self.slice),
             "eligible": not self.cfs and mine["on_rq"] and mine["vruntime"] <= now,
@@ -116,7 +118,7 @@ class FairSight:
             "group_eligible": not self.cfs and in_root and group_lag >= 0,
             "buddy": its["next"] == v,
             "group_buddy": self.grouped and nodes["next"][self.root(p)] == q,
-            "delayed": mine["on_rq"] and m.vcpu["state"][v] in (state.BLOCKED, state.DONE),
+            "delayed": mine["on_rq"] and asleep and not does_the_last_work,
             "window_growth": counted(max(0, min(2**30, int(m.vcpu["window"][v]) // max(1, base)) - 1)),
             "hint_failed": hint == state.HINT_FAILED,
             "hint_ignored": hint == state.HINT_IGNORED,
