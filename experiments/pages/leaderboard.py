@@ -45,7 +45,9 @@ def page(tables: Mapping[str, Table]) -> str:
     quick = leaderboard.checks(board)[0]
     lines += [f"Quick start: {quick.metric}: **{quick.value}**; wanted: {quick.band}.", ""]
     for place in leaderboard.PLACES:
-        lines += [f"## {place}", "", *_table(leaderboard.compared(board, place)), "", *_absent(place)]
+        name, space, rest = place.partition(" ")
+        lines += [f"## {name}{trainings.VERSION}{space}{rest}", ""]
+        lines += [*_table(leaderboard.compared(board, place)), "", *_absent(place)]
     lines += ["## Other sizes than it was trained on", "", _first(transfer.__doc__), ""]
     lines += ["![Above the ideal by number of vCPUs](../experiments/results/transfer.png)", ""]
     for vcpus in transfer.SIZES:
