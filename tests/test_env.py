@@ -23,6 +23,7 @@ from ple_gym.envs.registration import MAX_EPISODE_STEPS, environment_id, registe
 from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.lanes import Lanes
 from ple_gym.scenario import never_decides
+from ple_gym.scenario.builtin import EARLIER
 from ple_gym.view import features as observe
 
 IDS = [environment_id(name) for name in ple_gym.SCENARIOS]
@@ -438,6 +439,16 @@ def test_a_rule_that_names_a_vcpu_ends_far_within_the_step_limit(rule: str) -> N
         for seed in range(3):
             before = lanes.run_from_start(0, seed)["exits"]
             assert 8 * (lanes.totals(0)["exits"] - before + 1) <= limit
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_an_earlier_version_stays_and_says_that_there_is_a_later(name: str) -> None:
+    newest = name.split("-v")[0]
+    with pytest.warns(DeprecationWarning, match="out of date"):
+        env = gym.make(f"PLE/{name}").unwrapped
+    assert env.scenario == EARLIER[name] and env.scenario.decision.pull_swaps
+    assert registered_limit(name) == MAX_EPISODE_STEPS[newest]
+    assert not ple_gym.SCENARIOS[newest].decision.pull_swaps
 
 
 def test_the_step_limit_can_be_chosen() -> None:

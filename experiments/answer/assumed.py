@@ -57,9 +57,9 @@ def measure(task: Task) -> dict[str, int]:
 
 
 def makespans(table: Table, setting: tuple[str, str], rule: str) -> np.ndarray:
-    """Of every seed, ms."""
+    """Of every seed, microseconds."""
     rows = table.where(scenario=setting[0], overrides=setting[1])
-    return (rows[YIELD] + (0 if rule == YIELD else rows[rule])) / 1000
+    return rows[YIELD] + (0 if rule == YIELD else rows[rule])
 
 
 def change(table: Table, setting: tuple[str, str], rule: str) -> Estimate:
