@@ -43,6 +43,10 @@ UPWARD = {
 
 #: Who reaches into host and guest from outside, beside those that ask `guest.waits` or `guest.held`, which anybody may.
 MEETINGS = {
+    Import(
+        "ple_gym.sim.dispatch", "ple_gym.sim.guest.interrupts"
+    ): "who leaves has interrupts to serve; who wakes, ticks",
+    Import("ple_gym.sim.kernel", "ple_gym.sim.guest.interrupts"): "a guest's timer is one of its pCPU's",
     Import("ple_gym.sim.dispatch", "ple_gym.sim.guest.locks"): "who stands in line and leaves, or is back, is seen",
     Import("ple_gym.sim.dispatch", "ple_gym.sim.guest.running"): "a vCPU that enters goes on with its work",
     Import("ple_gym.sim.kernel", "ple_gym.sim.guest.locks"): "the event loop serves the guests' events",

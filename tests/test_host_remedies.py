@@ -112,3 +112,29 @@ def test_a_holder_is_preempted_with_those_that_wait_for_it() -> None:
         simulate(world(Host(pcpus=4, coscheduling=kind), busy, busy), "host", range(5)) for kind in ("off", "strict")
     )
     assert sum(run["cycles"]["spin"] for run in strict) < 0.5 * sum(run["cycles"]["spin"] for run in off)
+
+
+# --- micro-slices (9.14), which every scheduler has -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("listed", "short"), [("all", True), ("locks", True), ("answers", False)])
+def test_who_exits_in_listed_code_comes_back_for_a_short_slice(listed: str, short: bool) -> None:
+    """Two VMs: in one all fight for a lock, and spin on; the other computes."""
+    spinners = replace(HOG, locks=1, lock_probability=1.0, compute="constant 1000", hold=f"constant {20 * MS}")
+
+    def switches(micro_slice_us: int) -> int:
+        host = Host(pcpus=2, ratelimit_us=0, micro_slice_us=micro_slice_us, micro_slice_for=listed)
+        return int(simulate(world(host, spinners, HOG), "continue", [0])[0]["switches"])
+
+    assert (switches(50) > 10 * switches(0)) == short
+    assert short or switches(50) == switches(0)
+
+
+def test_linux_runs_on_whom_it_would_choose_again() -> None:
+    """A short slice does not change who has the least virtual time, or whose deadline comes first."""
+    spinners = replace(HOG, locks=1, lock_probability=1.0, compute="constant 1000", hold=f"constant {20 * MS}")
+    found = [
+        simulate(world(Host(pcpus=2, scheduler="fair", micro_slice_us=us), spinners, HOG), "host", [0])[0]["switches"]
+        for us in (0, 50)
+    ]
+    assert found[0] == found[1]

@@ -50,6 +50,9 @@ hosts = st.builds(
     yield_bypasses_ratelimit=st.sampled_from([AS_IN_XEN, AS_IN_XEN, False, True]),
     fresh_ratelimit_slice=st.sampled_from([AS_IN_XEN, AS_IN_XEN, False, True]),
     defer_preemption_us=st.sampled_from([0, 0, 30, 1000]),
+    micro_slice_us=st.sampled_from([0, 0, 10, 100]),
+    micro_slice_for=st.sampled_from(["all", "locks", "answers"]),
+    balloon_us=st.sampled_from([100, 300, 10_000]),
     ipi_visible=st.booleans(),
 )
 noises = st.builds(
@@ -177,8 +180,13 @@ def fitted(vm: Vm, **fields: object) -> Vm:
         fields.get("vcpus", vm.vcpus) < fewest or fields.get("lock_kind", vm.lock_kind) not in INTERRUPTIBLE
     ):
         fields = {"program": "", **fields}
-    if fields.get("lock_kind", vm.lock_kind) != "pv":
+    kind = fields.get("lock_kind", vm.lock_kind)
+    if kind != "pv":
         fields = {"pv_early_wait": False, **fields}
+    if kind not in INTERRUPTIBLE:
+        fields = {"tick_us": 0, **fields}
+    if any(fields.get(name, getattr(vm, name)) for name in ("threads", "program")):
+        fields = {"balloon": False, **fields}
     return replace(vm, **fields)
 
 
@@ -200,6 +208,7 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
     halts *= LOCK_KINDS[kind].halts
     vcpus = draw(st.integers(1, 7))
     program = draw(programs(locks, vcpus - 1 if kind in INTERRUPTIBLE else 0))
+    several = 0 if program else draw(threads(vcpus))
     return Vm(
         vcpus=vcpus,
         weight=draw(st.sampled_from([64, 256, 1000])),
@@ -221,12 +230,15 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
         notify_after=0 if user or halts or LOCK_KINDS[kind].overtakes else draw(st.sampled_from([0, 0, 1, 20, 200])),
         pc_classes=draw(st.integers(1, 3)),
         start=draw(st.sampled_from(["fresh", "convoy"])) if locks and not program else "fresh",
-        threads=0 if program else draw(threads(vcpus)),
+        threads=several,
         thread_switch=draw(st.sampled_from([0, 300])),
         count=draw(st.sampled_from([1, 1, 1, 1, 1, 2, 3])),
         program=program,
         ipi_handler=draw(st.sampled_from([1, 300, 2000, 50_000])),
         ipi_to=draw(st.sampled_from(["all", "all", "awake", "running"])),
+        tick_us=draw(st.sampled_from([0, 0, 100, 400])) if kind in INTERRUPTIBLE else 0,
+        tick_handler=draw(st.sampled_from([1, 300, 3000])),
+        balloon=not (program or several) and draw(st.booleans()),
     )
 
 
@@ -263,7 +275,7 @@ def contended_scenarios(draw: st.DrawFn) -> Scenario:
     halts = scenario.guest.pv_spin_threshold
     vcpus, locks = draw(st.integers(4, 7)), draw(st.integers(1, 3))
     siblings = vcpus - 1 if scenario.guest.lock_kind in INTERRUPTIBLE else 0
-    guest = replace(
+    guest = fitted(
         scenario.guest,
         vcpus=vcpus,
         threads=0 if scenario.guest.program else draw(threads(vcpus)),

@@ -98,7 +98,8 @@ class SimpyModel:
             or guest.lock_kind != "ticket" or guest.block_probability or guest.pv_spin_threshold
             or guest.spin_in_user_mode or not guest.transactions or rule not in BYPASSES
             or host.scheduler != "credit" or host.xen != "4.5" or host.placement != "spread" or guest.affinity != "any"
-            or guest.threads or guest.program or guest.notify_after or host.defer_preemption_us
+            or guest.threads or guest.program or guest.notify_after or guest.tick_us or guest.balloon
+            or host.defer_preemption_us or host.micro_slice_us
             or scenario.ple.window_grow or scenario.cost.exit_per_candidate or scenario.cost.yield_to
         ):  # fmt: skip
             raise ValueError(f"{scenario.name} under {rule}: there is more in it than in this model")

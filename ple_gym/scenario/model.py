@@ -133,6 +133,16 @@ class Host(Group):
     defer_preemption_us: Annotated[
         int, whole(1, 100_000, zero="off"), "a vCPU in kernel mode is preempted when it leaves it, or so much later"
     ] = 0
+    # Another one: whoever spins in critical code of the guest is to be back soon, and holds nobody up for long.
+    micro_slice_us: Annotated[
+        int, whole(10, 100_000, zero="off"), "slice of a vCPU whose last exit was in micro_slice_for, until it goes on"
+    ] = 0
+    micro_slice_for: Annotated[
+        str, choice("all", "locks", "answers"), "waits in which a vCPU's exit makes its next slice short"
+    ] = "all"
+    balloon_us: Annotated[
+        int, whole(100, 1_000_000), "time from one count of the VMs' shares to the next (guest.balloon)"
+    ] = 10_000
     # Remedies of the same kind, made for one scheduler: no credit scheduler that ships has them.
     balance_siblings: Annotated[bool, FLAG, "a vCPU wakes and is stolen where fewest siblings are (credit)"] = False
     coscheduling: Annotated[
@@ -277,6 +287,10 @@ class Vm(Group):
     ipi_to: Annotated[
         str, choice("all", "awake", "running"), "whom ipi steps interrupt: all, none that sleeps, who is on a pCPU"
     ] = "all"
+    tick_us: Annotated[int, whole(100, 100_000, zero="none"), "time between two ticks of an awake vCPU's timer"] = 0
+    tick_handler: Annotated[int, whole(1, 10**8), "time that serving a timer tick takes; cycles"] = 5000
+    # A remedy in guest and host: as many vCPUs as can run, so that none of them waits for a pCPU.
+    balloon: Annotated[bool, FLAG, "between transactions vCPUs beyond the VM's share of the pCPUs go to sleep"] = False
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -287,6 +301,11 @@ class Vm(Group):
     def sends_interrupts(self) -> bool:
         """Whether a step of its program interrupts siblings."""
         return any(step.verb == "ipi" for step in self.steps)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether its vCPUs have interrupts to serve."""
+        return self.sends_interrupts or self.tick_us > 0
 
     @property
     def takes_locks(self) -> bool:
@@ -635,6 +654,7 @@ def _check_together(scenario: Scenario) -> None:
         if vm.start == "convoy" and not vm.locks:
             raise ScenarioError(f"{name}.start = 'convoy': must be fresh with {name}.locks = 0, there is no lock 0")
         _check_program(name, vm)
+        _check_interrupts(name, vm, host)
     # The accounting multiplies credits by weights; this bounds every product and keeps it in 64 bits.
     timeslice = host.timeslice_ms * host.tsc_hz // 1000
     most = 2**62 // (((host.credit_pcpus or host.pcpus) + vcpus) * timeslice)
@@ -690,10 +710,6 @@ def _check_program(name: str, vm: Vm) -> None:
         raise ScenarioError(f"{name}.threads = {vm.threads}: must be 0 with {name}.program")
     if vm.program and vm.start == "convoy":
         raise ScenarioError(f"{name}.start = 'convoy': must be fresh with {name}.program, which begins at step 0")
-    if vm.sends_interrupts and vm.lock_kind not in INTERRUPTIBLE:
-        raise ScenarioError(
-            f"{name}.lock_kind = {vm.lock_kind!r}: must be {' or '.join(INTERRUPTIBLE)} with ipi steps in its program"
-        )
     for i, step in enumerate(vm.steps):
         if step.verb == "ipi" and step.siblings >= vm.vcpus:
             raise ScenarioError(
@@ -703,6 +719,22 @@ def _check_program(name: str, vm: Vm) -> None:
         if step.verb == "lock" and last >= vm.locks:
             allowed = f"below {name}.locks = {vm.locks}" if vm.locks else f"none with {name}.locks = 0"
             raise ScenarioError(f"{name}.program: step {i}, {show(step.text(0))}: its lock must be {allowed}")
+
+
+def _check_interrupts(name: str, vm: Vm, host: Host) -> None:
+    """Raise ScenarioError if a VM's interrupts do not fit its locks, or its ticks and its balloon the rest."""
+    if vm.is_interrupted and vm.lock_kind not in INTERRUPTIBLE:
+        by = "ipi steps in its program" if vm.sends_interrupts else f"{name}.tick_us = {vm.tick_us}"
+        raise ScenarioError(f"{name}.lock_kind = {vm.lock_kind!r}: must be {' or '.join(INTERRUPTIBLE)} with {by}")
+    tick = vm.tick_us * host.tsc_hz // 10**6
+    if vm.tick_us and vm.tick_handler >= tick:
+        raise ScenarioError(
+            f"{name}.tick_handler = {vm.tick_handler}: must be below a tick, {name}.tick_us = {vm.tick_us} "
+            f"({tick} cycles)"
+        )
+    if vm.balloon and (vm.program or vm.threads):
+        other = "program" if vm.program else f"threads = {vm.threads}"
+        raise ScenarioError(f"{name}.balloon = true: must be false with {name}.{other}")
 
 
 def _doubts(scenario: Scenario) -> Iterable[str]:

@@ -17,7 +17,7 @@ def refresh_host(s, p):
     pcpu = s.pcpu[p]
     clock = s.clock[p]
     timer = min(min(clock.noise_at, pcpu.resched_at), min(pcpu.tick_at, pcpu.slice_end))
-    clock.host_at = max(timer, pcpu.entry)
+    clock.host_at = max(min(timer, clock.timer_at), pcpu.entry)
     refresh(s, p)
 
 
@@ -25,6 +25,13 @@ def refresh_host(s, p):
 def refresh(s, p):
     """Bring p's entry in the calendar up to date; only the guest's next event has changed."""
     s.clock[p].event_at = min(s.clock[p].host_at, s.clock[p].guest_at)
+
+
+@inlined
+def quiet(s, p):
+    """No guest runs on p: nothing of one is next there."""
+    s.clock[p].guest_at = INF
+    s.clock[p].timer_at = INF
 
 
 @inlined

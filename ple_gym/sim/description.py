@@ -16,6 +16,9 @@ from ple_gym.sim.state import (
     BLOCK,
     CLOCK,
     COMPUTE,
+    FOR_ALL,
+    FOR_ANSWERS,
+    FOR_LOCKS,
     HINT,
     INT64,
     INTERRUPTS,
@@ -54,6 +57,7 @@ _PLE_KINDS = {"window": PLE_WINDOW, "count": PLE_COUNT}
 _ACTUATORS = {"pull": PULL, "local": LOCAL, "hint": HINT, "yield": YIELD_ONLY}
 _STEPS = {"compute": COMPUTE, "lock": TAKE, "unlock": UNLOCK, "block": BLOCK, "jump": JUMP, "ipi": SEND}
 _RECEIVERS = {"all": TO_ALL, "awake": TO_AWAKE, "running": TO_RUNNING}
+_CRITICAL = {"all": FOR_ALL, "locks": FOR_LOCKS, "answers": FOR_ANSWERS}
 _UNIT_EXPONENTIAL = "exponential 65536"  # sampling.UNIT is its row
 _CACHE_LINE = 64
 
@@ -81,7 +85,7 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
     """
     tables = _Tables()
     vms = tuple(scenario.vms().values())
-    vm_parameters, programs = _vm_parameters(scenario, vms), _programs(vms, scenario.ple, tables)
+    vm_parameters, programs = _vm_parameters(scenario, vms), _programs(vms, scenario, tables)
     steps = _steps(vms, tables)
     parameters = np.zeros(1, PARAMETERS)
     host, cost, ple, noise = scenario.host, scenario.cost, scenario.ple, scenario.noise
@@ -105,6 +109,9 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "line": cost.line,
         "notify": cost.notify or cost.exit,
         "defer_preemption": host.defer_preemption_us * hz // 10**6,
+        "micro_slice": host.micro_slice_us * hz // 10**6,
+        "micro_for": _CRITICAL[host.micro_slice_for],
+        "balloon": host.balloon_us * hz // 10**6,
         "ple_kind": _PLE_KINDS[ple.kind],
         "gap": ple.gap,
         "window": ple.window,
@@ -127,6 +134,7 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "threads": sum(vm.threads for vm in vms),
         "senders": _senders(scenario),
         "ipis_seen": _ipis_seen(scenario),
+        "ticks": any(vm.tick_us for vm in vms),
     }
     own = np.zeros(1, scheduler.PARAMETERS)
     for name, value in scheduler.describe(scenario).items():
@@ -218,7 +226,7 @@ def _words(text: str) -> list[int]:
     return [word - (word >> 63 << 64) for word in words]
 
 
-def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
+def _programs(vms: tuple[Vm, ...], scenario: Scenario, tables: _Tables) -> np.ndarray:
     rows = np.zeros(len(vms), PROGRAM)
     first_lock = first_thread = first_step = 0
     for row, vm in zip(rows, vms, strict=True):
@@ -248,7 +256,7 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
             "early_wait": vm.pv_early_wait,
             "overtake": vm.overtake_after * vm.spin_period if kind.overtakes else 0,
             "notifies": vm.notify_after > 0,
-            "reach": _reach(ple, vm),
+            "reach": _reach(scenario.ple, vm),
             "first_thread": first_thread,
             "threads": vm.threads,
             "thread_switch": vm.thread_switch,
@@ -256,6 +264,9 @@ def _programs(vms: tuple[Vm, ...], ple: Ple, tables: _Tables) -> np.ndarray:
             "steps": len(vm.steps),
             "handler": vm.ipi_handler if vm.sends_interrupts else 0,
             "ipi_to": _RECEIVERS[vm.ipi_to],
+            "tick": vm.tick_us * scenario.host.tsc_hz // 10**6,
+            "tick_handler": vm.tick_handler,
+            "balloon": vm.balloon,
         }
         for name, value in values.items():
             row[name] = value
@@ -288,8 +299,8 @@ def _steps(vms: tuple[Vm, ...], tables: _Tables) -> np.ndarray:
 
 
 def _senders(scenario: Scenario) -> int:
-    """Words of a set of vCPUs of one VM, if one sends interrupts; else 0."""
-    return max((-(-vm.vcpus // 64) for vm in scenario.vms().values() if vm.sends_interrupts), default=0)
+    """Words of a set of vCPUs of one VM, if one is interrupted; else 0."""
+    return max((-(-vm.vcpus // 64) for vm in scenario.vms().values() if vm.is_interrupted), default=0)
 
 
 def _ipis_seen(scenario: Scenario) -> int:

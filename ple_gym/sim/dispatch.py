@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ple_gym.sim.calendar import refresh_host
+from ple_gym.sim.calendar import quiet, refresh_host
 from ple_gym.sim.guest.held import holds_a_lock
+from ple_gym.sim.guest.interrupts import next_sender, next_tick
 from ple_gym.sim.guest.locks import note_away
 from ple_gym.sim.guest.running import run_on
 from ple_gym.sim.guest.waits import available, waits_in_line
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.metrics import note, settle
-from ple_gym.sim.pause_loop import shrink_window
+from ple_gym.sim.pause_loop import shrink_window, suspected_spinner
 from ple_gym.sim.rng import draw, high, low
 from ple_gym.sim.sampling import UNIT, sample
 from ple_gym.sim.state import (
@@ -21,6 +22,8 @@ from ple_gym.sim.state import (
     BY_TIMER,
     DISPATCH_EXITS,
     DONE,
+    FOR_ALL,
+    FOR_ANSWERS,
     GUEST,
     HINT_IGNORED,
     HINT_WON,
@@ -58,6 +61,8 @@ def enter(s, p, t):
     v = s.pcpu[p].current
     s.guest[v].ple_last = -INF
     s.guest[v].ple_used = 0
+    if s.par[0].ticks:
+        s.clock[p].timer_at = s.interrupts[v].timer_at
     run_on(s, p, v, max(t, s.pcpu[p].entry))
 
 
@@ -84,7 +89,7 @@ def leave(s, p, v, t, why):
         world.lwp_events += available(s, v)
         if s.program[vcpu.vm].early_wait:
             note_away(s, v, t, True)
-    if phase < 0:
+    if phase < 0 and next_sender(s, v) != NONE:
         world.ipi_events += 1
     note(s, t, STOPPED, p, v, NONE)
 
@@ -102,7 +107,7 @@ def run(s, p, v, t, handler, stays):
         pcpu.mode = IDLE
         pcpu.current = NONE
         pcpu.slice_end = INF
-        s.clock[p].guest_at = INF
+        quiet(s, p)
     else:
         if not stays:
             switch(s, p, v, t)
@@ -132,6 +137,8 @@ def switch(s, p, v, t):
     pcpu.last_vcpu = v
     pcpu.dispatched_at = t
     pcpu.slice_end = s.host.set_next(s, p, v, t)
+    if par.micro_slice > 0 and is_critical(s, v):
+        pcpu.slice_end = min(pcpu.slice_end, t + par.micro_slice)
     pcpu.entry += par.switch
     vm = s.vm[vcpu.vm]
     if t - vcpu.queued_since > vm.longest_steal:
@@ -144,6 +151,15 @@ def switch(s, p, v, t):
     note(s, t, RAN, p, v, NONE)
     if s.guest[v].away != 0:
         note_away(s, v, t, False)
+
+
+@called
+def is_critical(s, v):
+    """Whether v, as far as the hypervisor can tell, spins where slices are to be short (9.14)."""
+    vcpu, who = s.vcpu[v], s.par[0].micro_for
+    answers = vcpu.pc_class == s.program[vcpu.vm].pc_classes
+    listed = who == FOR_ALL or (who == FOR_ANSWERS) == answers
+    return listed and suspected_spinner(s.vmp, s.vcpu, v)
 
 
 @inlined
@@ -196,7 +212,7 @@ def schedule(s, p, t, cause):
             why = WENT_TO_SLEEP
         if vcpu.state == BLOCKED and s.host.polls(s, p, current, t):
             pcpu.mode = POLLING
-            s.clock[p].guest_at = INF
+            quiet(s, p)
             return
         holds = stays and s.host.holds(s, p, t)
         if not holds:
@@ -240,6 +256,8 @@ def wake(s, v, t):
     if guest.halted:
         guest.halted = 0
         guest.halt_left = s.program[s.vcpu[v].vm].halt
+    if s.par[0].ticks and s.interrupts[v].timer_at <= t:
+        s.interrupts[v].timer_at = next_tick(s, s.vcpu[v].vm, t)
     p = s.vcpu[v].pcpu
     note(s, t, WOKE, p, v, NONE)
     if s.pcpu[p].mode == POLLING and s.pcpu[p].current == v:
@@ -276,7 +294,7 @@ def begin_burst(s, p, t, handler):
     pcpu.exit_until = t + handler
     pcpu.entry = t + handler
     s.clock[p].noise_at = t + length
-    s.clock[p].guest_at = INF
+    quiet(s, p)
     note(s, t, NOISE_BEGAN, p, NONE, NONE)
     s.host.switched(s, p, t)
 

@@ -6,11 +6,12 @@ import numpy as np
 
 from ple_gym.sim import rng
 from ple_gym.sim.affinity import holds_pcpu, listed
-from ple_gym.sim.calendar import earliest, find_next_wake, refresh, refresh_host
+from ple_gym.sim.calendar import earliest, find_next_wake, quiet, refresh, refresh_host
 from ple_gym.sim.decisions import kick
 from ple_gym.sim.dispatch import noise_event, noise_gap, schedule, wake
+from ple_gym.sim.guest.interrupts import next_tick, tick
 from ple_gym.sim.guest.locks import lose_attempt, out_of_patience, park, try_lock
-from ple_gym.sim.guest.program import draw_section, take_transaction
+from ple_gym.sim.guest.program import draw_section, take_transaction, thaw
 from ple_gym.sim.guest.running import begin_transaction, next_steps, run_on, spin_ends, work_ends
 from ple_gym.sim.guest.threads import end_of_sleep, keep, line_up
 from ple_gym.sim.guest.waits import available, must_answer
@@ -76,6 +77,7 @@ def start_world(s):
         vm = s.vm[m]
         vm.work_key = rng.stream_key(key, rng.STREAM_WORK + np.uint64(m))
         vm.finish = INF
+        vm.share = s.vmp[m].vcpus
         for i in range(s.program[m].locks):
             s.lock[np.uint32(s.program[m].first_lock + i)].vm = m
         start_threads(s, m)
@@ -90,6 +92,8 @@ def start_world(s):
             s.guest[v].wake_at = INF
             s.guest[v].ple_last = -INF
             s.guest[v].next_waiter = NONE
+            if s.par[0].senders > 0:
+                s.interrupts[v].timer_at = next_tick(s, m, np.int64(0))
             if take_transaction(s, v, np.int64(0)):
                 if s.program[m].convoy:
                     join_convoy(s, v)
@@ -111,7 +115,7 @@ def start_world(s):
         pcpu.resched_at = INF
         pcpu.slice_end = INF
         pcpu.tick_at = INF
-        s.clock[p].guest_at = INF
+        quiet(s, p)
         s.clock[p].noise_at = noise_gap(s, p) if par.noise_rate_hz > 0 else INF
     s.host.start(s, host)
     for i in range(par.pcpus):
@@ -327,22 +331,26 @@ def host_event(s, p, t):
         return True
     if pcpu.tick_at <= t:
         return s.host.tick(s, p, t)
-    return True  # the slice has ended
+    if s.clock[p].timer_at <= t:
+        tick(s, p, t)
+        return False
+    pcpu.slice_end = INF
+    return True
 
 
 @inlined
 def wake_earliest(s, t):
     """End the first wait that is due: a blocked vCPU is woken, or a thread is ready again."""
+    v = NONE
     if s.par[0].threads > 0:
         v = end_of_sleep(s, t)
-        if v != NONE:
-            wake(s, v, t)
     else:
         for i in range(s.par[0].vcpus):
-            v = np.uint32(i)
-            if s.guest[v].wake_at <= t:
-                wake(s, v, t)
+            if s.guest[np.uint32(i)].wake_at <= t:
+                v = np.uint32(i)
                 break
+    if v != NONE and (s.guest[v].frozen == 0 or thaw(s, v, t)):
+        wake(s, v, t)
     find_next_wake(s)
 
 

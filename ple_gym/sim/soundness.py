@@ -35,6 +35,7 @@ from ple_gym.sim.state import (
     KERNEL,
     MAX_EVENTS,
     MOST_STEPS,
+    NO_TICK,
     NOISE,
     NONE,
     ON_VCPU,
@@ -49,6 +50,8 @@ from ple_gym.sim.state import (
     STORM,
     TAKE,
     THREAD_DONE,
+    TICK_PENDING,
+    TICK_SERVED,
     UNLOCK,
     USER,
     WENT_TO_SLEEP,
@@ -128,7 +131,10 @@ def indices(s):
                 return VCPU
             if vcpu.ples < 0 or vcpu.ples > events + 1 or guest.acquire_exits < 0 or guest.acquire_exits > events:
                 return VCPU
-            if guest.lock >= max(1, par.locks) or ((guest.phase < 0 or guest.phase > SPIN) and program.handler == 0):
+            handles = program.handler > 0 or program.tick > 0
+            if guest.lock >= max(1, par.locks) or (guest.phase < 0 and not handles):
+                return VCPU
+            if (guest.phase & BENEATH > SPIN and program.handler == 0) or guest.frozen > program.balloon:
                 return VCPU
             if guest.phase & BENEATH > ACKS:
                 return VCPU
@@ -225,13 +231,23 @@ def places_threads(s, m):
 
 
 @called
-def sees_interrupts(s, v, handling):
+def sees_interrupts(s, v, unanswered):
     """Whether what the hypervisor sees of v's interrupts may be so."""
     vmp, seen, now = s.vmp[s.vcpu[v].vm], s.ipi[v], s.world[0].now
     for u in range(vmp.first, vmp.first + vmp.vcpus):
         if waits_for(s, u, v) and (seen.senders >> ((u - vmp.first) % SENDER_BITS)) & 1 == 0:
             return False
-    return (seen.senders != 0) == handling and 0 <= seen.pending_since <= now
+    return (seen.senders != 0) == unanswered and 0 <= seen.pending_since <= now
+
+
+@inlined
+def ticks_rightly(s, m, own, senders):
+    """Whether a vCPU with so many senders may be so far with its timer's ticks."""
+    period = s.program[m].tick
+    if period == 0:
+        return own.tick == NO_TICK and own.timer_at == INF
+    due = own.tick == TICK_SERVED or (own.tick == TICK_PENDING and senders > 0) or own.tick == NO_TICK
+    return due and own.timer_at > 0 and own.timer_at <= s.world[0].now + period
 
 
 @called
@@ -248,9 +264,11 @@ def places_interrupts(s, m):
             if (s.unanswered[v, i // 64] >> (i % 64)) & 1 != 0:
                 return False
         handling = guest.phase < 0
-        if waits_for(s, v, v) or own.missing != missing or (senders > 0) != handling:
+        if waits_for(s, v, v) or own.missing != missing or (senders > 0 or own.tick != NO_TICK) != handling:
             return False
-        if s.par[0].ipis_seen > 0 and not sees_interrupts(s, v, handling):
+        if s.par[0].ipis_seen > 0 and not sees_interrupts(s, v, senders > 0):
+            return False
+        if not ticks_rightly(s, m, own, senders):
             return False
         if missing > 0 and (guest.phase & BENEATH != ACKS or vcpu.state == DONE):
             return False
@@ -313,9 +331,13 @@ def runs_backwards(s, p):
     pcpu, clock = s.pcpu[p], s.clock[p]
     now = s.world[0].now
     timer = min(min(clock.noise_at, pcpu.resched_at), min(pcpu.tick_at, pcpu.slice_end))
+    timer = min(timer, clock.timer_at)
+    own = INF if s.par[0].ticks == 0 or pcpu.mode != GUEST else s.interrupts[pcpu.current].timer_at
+    if clock.timer_at != own:
+        return True
     if clock.host_at != max(timer, pcpu.entry) or clock.event_at != min(clock.host_at, clock.guest_at):
         return True
-    if pcpu.settled != now:
+    if pcpu.settled != now or pcpu.exit_until < 0 or pcpu.exit_until > pcpu.entry:
         return True
     if pcpu.mode == GUEST:
         guest = s.guest[pcpu.current]
@@ -370,6 +392,8 @@ def places(s):
     asker = s.pcpu[world.deciding].current
     if asker == NONE or s.guest[asker].phase < SPIN or world.period_at < world.now:
         return RUN
+    if world.counted_at < 0 or world.counted_at > world.now:
+        return RUN
     soonest = INF
     for m in range(par.vms):
         vmp, program = s.vmp[m], s.program[m]
@@ -379,6 +403,8 @@ def places(s):
             if placed != (seen[0, i] == 1) or vcpu.moving != 0:
                 return VCPU
             if guest.wake_at < world.now or (guest.wake_at < INF and vcpu.state != BLOCKED):
+                return VCPU
+            if guest.frozen and (vcpu.state != BLOCKED or guest.halted):
                 return VCPU
             if guest.remaining < 0 or guest.remaining > LONG or guest.cold < 0 or guest.cold > LONG:
                 return VCPU
@@ -399,7 +425,7 @@ def places(s):
                 return LOCK
         if program.threads > 0 and not places_threads(s, m):
             return THREAD
-        if program.handler > 0 and not places_interrupts(s, m):
+        if (program.handler > 0 or program.tick > 0) and not places_interrupts(s, m):
             return INTERRUPT
         for i in range(program.first_thread, program.first_thread + program.threads):
             soonest = min(soonest, s.thread[i].wake_at)

@@ -43,6 +43,9 @@ MOST_STEPS = np.int64(1024)  # that a transaction executes
 LAST_BACK = MOST_STEPS - 32  # after so many none jumps back: what is left is at most the table
 # whom an interrupt of all siblings is sent to: all that are not DONE, those that do not sleep, those on a pCPU
 TO_ALL, TO_AWAKE, TO_RUNNING = 0, 1, 2
+# whose slices are short (9.14); of a vCPU's tick: none is due, it waits for another handler's end, it is being served
+FOR_ALL, FOR_LOCKS, FOR_ANSWERS = 0, 1, 2
+NO_TICK, TICK_PENDING, TICK_SERVED = 0, 1, 2
 # thread places
 ON_VCPU, READY, SLEEPING, THREAD_DONE = np.arange(4)
 # why a vCPU left its pCPU
@@ -90,6 +93,8 @@ PARAMETERS = np.dtype(
         ("switch", "i8"), ("cache", "i8"), ("migration", "i8"), ("remote_migration", "i8"),
         ("ipi", "i8"), ("line", "i8"), ("notify", "i8"),
         ("defer_preemption", "i8"),  # cycles, 0: not at all (9.11)
+        ("micro_slice", "i8"), ("micro_for", "i8"),  # cycles, 0: no micro-slices; FOR_ALL, ... (9.14)
+        ("balloon", "i8"),  # cycles from one count of the VMs' shares to the next (7.12)
         # pause-loop exiting: cycles, cycles, PAUSEs
         ("ple_kind", "i8"), ("gap", "i8"), ("window", "i8"), ("count", "i8"),
         ("stacked", "i8"),  # whether vCPUs start in blocks of siblings, or in turns (12)
@@ -101,8 +106,9 @@ PARAMETERS = np.dtype(
         # host noise: 0 = none; cycles; cycles; table row
         ("noise_rate_hz", "i8"), ("noise_burst", "i8"), ("noise_cap_permille", "i8"), ("noise_level_table", "i8"),
         ("limit", "i8"),  # simulated-time cap, cycles
-        ("senders", "i8"),  # words of a set of vCPUs of one VM, where a program sends interrupts (7.10); 0: none does
+        ("senders", "i8"),  # words of a set of vCPUs of one VM, where one is interrupted (7.10, 7.11); 0: none is
         ("ipis_seen", "i8"),  # vCPUs whose interrupts the hypervisor sees: all, or none
+        ("ticks", "i8"),  # whether a VM has timer ticks (7.11)
     ],
     align=True,
 )  # fmt: skip
@@ -140,6 +146,8 @@ PROGRAM = np.dtype(
         ("thread_switch", "i8"),  # cycles of a vCPU's switch to another of them
         ("first_step", "i8"), ("steps", "i8"),  # its program: first_step .. first_step + steps - 1; 0: it has sections
         ("handler", "i8"), ("ipi_to", "i8"),  # cycles of a handler, 0: no step sends interrupts; TO_ALL, ... (7.10)
+        ("tick", "i8"), ("tick_handler", "i8"),  # cycles from tick to tick, 0: none; of serving one (7.11)
+        ("balloon", "i8"),  # whether vCPUs beyond its share sleep (7.12)
     ],
     align=True,
 )  # fmt: skip
@@ -173,6 +181,7 @@ WORLD = np.dtype(
         ("millisecond", "i8"), ("exits_before", "i8"),  # of the search for a storm: the present one, exits before it
         ("noise_key", "u8"), ("policy_key", "u8"),  # streams
         ("now", "i8"), ("period_at", "i8"), ("next_wake", "i8"),  # cycles; next_wake = min of all wake_at
+        ("counted_at", "i8"),  # when the VMs' shares were counted last (7.12)
         ("noise_gap", "i8"),  # mean gap between bursts of this run, cycles
         ("action", "i8"),  # the caller's action, read by the next step
         ("illegal_actions", "i8"),  # actions of the caller that were taken as `defer`, so far
@@ -197,6 +206,7 @@ VM = np.dtype(
         ("useful", "i8"),  # cycles of progress of its vCPUs
         ("ready_head", "u4"), ("ready_tail", "u4"),  # its threads that wait for a vCPU, along `next`, or NONE
         ("longest_steal", "i8"),  # cycles that one of its vCPUs was queued before it ran again, at most (13)
+        ("share", "i8"), ("used_before", "i8"),  # vCPUs that may be awake; CPU time at the last count (7.12)
     ],
     align=True,
 )  # fmt: skip
@@ -225,6 +235,7 @@ CLOCK = np.dtype(
         ("host_at", "i8"),  # next host timer, not before the guest's entry
         ("guest_at", "i8"),  # next event of the guest here
         ("noise_at", "i8"), ("noise_count", "i8"),
+        ("timer_at", "i8"),  # next tick of the guest that is here, INF: none (7.11)
     ],
     align=True,
 )  # fmt: skip
@@ -269,6 +280,7 @@ VCPU_GUEST = np.dtype(
         ("held", "i8"),  # the locks that it holds (guest/held.py)
         ("executed", "u4"),  # steps of the transaction so far
         ("away", "u1"),  # whether it stands in line and is off its pCPU, where others halt for that (7.7)
+        ("frozen", "u1"),  # whether it sleeps since it is beyond its VM's share (7.12)
     ],
     align=True,
 )  # fmt: skip
@@ -283,12 +295,14 @@ THREAD = np.dtype(
     align=True,
 )  # fmt: skip
 
-#: Of each vCPU, where a program sends interrupts (7.10); `unanswered` has the senders that wait for it, as bits.
+#: Of each vCPU, where one is interrupted (7.10, 7.11); `unanswered` has the senders that wait for it, as bits.
 INTERRUPTS = np.dtype(
     [
         ("put_off", "i8"),  # `remaining` of what its handler interrupts
         ("sleep_until", "i8"),  # when the sleep ends that it interrupts; 0: none
         ("missing", "i8"),  # acknowledgements of its own interrupts
+        ("timer_at", "i8"),  # its next tick, INF: none
+        ("tick", "i8"),  # NO_TICK, TICK_PENDING, TICK_SERVED
     ],
     align=True,
 )  # fmt: skip

@@ -342,7 +342,7 @@ class Fair(Host):
                 self.put_back(p, cur)
             elif self.polls(p, cur):
                 p.mode = Mode.POLLING
-                p.guest_at = INF
+                p.guest_at = p.timer_at = INF
                 return
             else:
                 why = LeftBy.BLOCKED
@@ -351,7 +351,7 @@ class Fair(Host):
         self.answer_hint(p, chosen)
         if chosen is not None and chosen is cur:
             cur.state = State.RUNNING
-            self.run(p, cur)
+            p.slice_end = self.begins(p)
             p.entry = self.world.now + hv
             self.world.guest.enter(p)
             return

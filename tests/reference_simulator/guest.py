@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from . import ple, threads
+from . import balloon, ple, threads
 from .draws import high, low, sample
 from .program import ENOUGH
 from .state import INF, Lock, Mode, Node, Pcpu, Phase, State, Vcpu, Vm
@@ -177,6 +177,8 @@ class Guest:
             vm.finish = self.world.now
             if all(other.finish < INF for other in self.world.vms if other.transactions > 0):
                 raise RunFinished
+        if vm.balloon and balloon.goes_to_sleep(self.world, v):
+            return False
         return self.take_transaction(v)
 
     def lock_operation(self, v: Vcpu) -> None:
@@ -282,39 +284,72 @@ class Guest:
         if w.state is not State.RUNNING:
             count.ipi_events += 1
         if not w.unanswered:
-            w.handler = w.vm.ipi_handler
-            if w.state is State.RUNNING:
-                q = w.pcpu
-                self.world.settle(q, t)
-                begins = max(t, q.entry)
-                if w.phase in (Phase.SPIN, Phase.ACKS):
-                    ple.stretch_ends(w, begins)
-                q.guest_at = begins + w.cold + w.handler
-            elif w.state is State.BLOCKED and not w.halted:
-                w.sleep_until = w.wake_at
             w.pending_since = t
+        if not w.serves:
+            self.begin_handler(w, w.vm.ipi_handler)
         w.unanswered.add(v)
         w.senders.add(v.number % 62)
+
+    def begin_handler(self, w: Vcpu, cycles: int) -> None:
+        """What w does next is to serve an interrupt."""
+        w.handler = cycles
+        if w.state is State.RUNNING:
+            q = w.pcpu
+            self.world.settle(q, self.world.now)
+            begins = max(self.world.now, q.entry)
+            if w.phase in (Phase.SPIN, Phase.ACKS):
+                ple.stretch_ends(w, begins)
+            q.guest_at = begins + w.cold + w.handler
+        elif w.state is State.BLOCKED and not w.halted:
+            w.sleep_until = w.wake_at
+
+    def acknowledge(self, v: Vcpu) -> None:
+        t = self.world.now
+        u = next(u for u in v.ring() if u in v.unanswered)
+        v.unanswered.remove(u)
+        u.missing -= 1
+        if u.missing == 0 and u.state is State.RUNNING and not u.serves:
+            assert u.phase is Phase.ACKS
+            u.attempt_at = max(t, u.pcpu.entry) + self.world.parameters.line
+            u.pcpu.guest_at = self.spin_event(u)[0]
 
     def handler_ends(self, v: Vcpu) -> None:
         t = self.world.now
         assert v.handler == 0 and v.cold == 0
-        u = next(u for u in v.ring() if u in v.unanswered)
-        v.unanswered.remove(u)
-        u.missing -= 1
-        if u.missing == 0 and u.state is State.RUNNING and not u.unanswered:
-            assert u.phase is Phase.ACKS
-            u.attempt_at = max(t, u.pcpu.entry) + self.world.parameters.line
-            u.pcpu.guest_at = self.spin_event(u)[0]
+        if v.serves_tick:
+            v.ticks = v.serves_tick = False
+        else:
+            self.acknowledge(v)
         if v.unanswered:
             v.handler = v.vm.ipi_handler
             return
         v.senders.clear()
+        if v.ticks:
+            v.serves_tick, v.handler = True, v.vm.tick_handler
+            return
         if v.sleep_until > t:
             v.state, v.wake_at = State.BLOCKED, v.sleep_until
         elif v.phase in (Phase.SPIN, Phase.ACKS):
             self.begin_spin(v, t)
         v.sleep_until = 0
+
+    # 7.11 Timer ticks
+
+    def next_tick(self, v: Vcpu) -> int:
+        if v.vm.tick_us == 0:
+            return INF
+        period, now = self.world.parameters.cycles(v.vm.tick_us), self.world.now
+        due = v.vm.index * period // len(self.world.vms)
+        return due + (now - due) // period * period + period
+
+    def tick(self, p: Pcpu) -> None:
+        v = p.current
+        assert v is not None and v.state is State.RUNNING
+        p.timer_at = v.timer_at = self.next_tick(v)
+        if not v.serves:
+            self.begin_handler(v, v.vm.tick_handler)
+            v.serves_tick = True
+        v.ticks = True
 
     def must_answer(self, v: Vcpu) -> Vcpu | None:
         """Of those whose acknowledgement v lacks the first that does not run, or else the first."""
@@ -401,7 +436,7 @@ class Guest:
     def tell_head(self, w: Vcpu, lock: Lock) -> Vcpu | None:
         """In line: the lock goes to the head, whether it runs or not; returns it if it must be woken."""
         if w.state is State.RUNNING:
-            if not w.unanswered:
+            if not w.serves:
                 w.attempt_at = max(self.world.now, w.pcpu.entry) + self.handover(lock, w.vm)
                 w.pcpu.guest_at = self.spin_event(w)[0]
         else:
@@ -439,7 +474,7 @@ class Guest:
             if p.current is not None
             and p.mode is Mode.GUEST
             and p.current.phase is Phase.SPIN
-            and not p.current.unanswered
+            and not p.current.serves
             and p.current.lock is lock
         ]
 
@@ -566,7 +601,7 @@ class Guest:
         v = p.current
         assert v is not None and v.state is State.RUNNING
         self.yields = False
-        if v.unanswered:
+        if v.serves:
             self.handler_ends(v)
         elif v.phase in (Phase.SPIN, Phase.ACKS):
             due, what = self.spin_event(v)
@@ -596,7 +631,7 @@ class Guest:
 
     def next_event(self, v: Vcpu, t: int) -> int:
         """`guest_at` of a vCPU that goes on at t."""
-        if v.unanswered:
+        if v.serves:
             return t + v.cold + v.handler
         return self.spin_event(v)[0] if v.phase in (Phase.SPIN, Phase.ACKS) else t + v.cold + v.remaining
 
@@ -608,6 +643,7 @@ class Guest:
         e = max(self.world.now, p.entry)
         v.ple_last = -INF
         v.ple_used = 0
-        if v.phase in (Phase.SPIN, Phase.ACKS) and not v.unanswered:
+        p.timer_at = v.timer_at
+        if v.phase in (Phase.SPIN, Phase.ACKS) and not v.serves:
             self.begin_spin(v, e)
         p.guest_at = self.next_event(v, e)

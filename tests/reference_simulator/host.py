@@ -115,7 +115,15 @@ class Host:
 
     def is_safe(self, p: Pcpu) -> bool:
         """Whether p's vCPU is in user mode."""
-        return p.current is not None and p.current.phase is Phase.USER and not p.current.unanswered
+        return p.current is not None and p.current.phase is Phase.USER and not p.current.serves
+
+    # 9.14 Micro-slices
+
+    def is_critical(self, v: Vcpu) -> bool:
+        """Whether v, when it last ran, exited in a spin of the listed kind, and has not got on since."""
+        listed = self.world.parameters.micro_slice_for
+        answers = v.pc_class == v.vm.pc_classes
+        return ple.suspected_spinner(self.world.parameters, v) and listed in ("all", "answers" if answers else "locks")
 
     def answer_hint(self, p: Pcpu, chosen: Vcpu | None) -> None:
         """10: p has chosen."""
@@ -129,7 +137,7 @@ class Host:
         p.current = chosen
         if chosen is None:
             p.mode = Mode.IDLE
-            p.slice_end = p.guest_at = INF
+            p.slice_end = p.guest_at = p.timer_at = INF
             p.entry = t + hv
             self.switched(p)
             return
@@ -154,6 +162,8 @@ class Host:
         ple.shrink(parameters, chosen)
         p.dispatched_at = t
         p.slice_end = self.begins(p)
+        if parameters.micro_slice > 0 and self.is_critical(chosen):
+            p.slice_end = min(p.slice_end, t + parameters.micro_slice)
         p.entry = t + hv + parameters.switch
         self.world.guest.note_away(chosen, False)
         self.world.guest.enter(p)
@@ -251,6 +261,8 @@ class Host:
         if v.halted:
             v.halted = False
             v.halt_left = v.vm.halt
+        if v.timer_at <= self.world.now:
+            v.timer_at = self.world.guest.next_tick(v)
         if v.pcpu.mode is Mode.POLLING and v.pcpu.current is v:
             self.goes_on(v.pcpu, v)
         else:
@@ -319,6 +331,6 @@ class Host:
         p.current = None
         p.noise_state = NoiseState.RUNNING
         p.noise_at = t + self.length(p)
-        p.slice_end = p.guest_at = INF
+        p.slice_end = p.guest_at = p.timer_at = INF
         p.exit_until = p.entry = t + hv
         self.switched(p)

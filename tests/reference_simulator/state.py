@@ -94,6 +94,15 @@ class Vcpu:
     pending_since: int = 0
     handler: int = 0
     sleep_until: int = 0
+    timer_at: int = INF  # 7.11
+    ticks: bool = False  # a tick is due, or at work
+    serves_tick: bool = False
+    frozen: bool = False  # 7.12
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has an interrupt to serve."""
+        return bool(self.unanswered) or self.ticks
 
     def ring(self) -> list[Vcpu]:
         """Its siblings, cyclically from the next on."""
@@ -118,6 +127,7 @@ class Pcpu:
     resched_at: int = INF
     tick_at: int = INF
     slice_end: int = INF
+    timer_at: int = INF  # 7.11: of the vCPU that is here
     guest_at: int = INF
     noise_state: NoiseState = NoiseState.WAITING
     noise_count: int = 0
@@ -132,7 +142,7 @@ class Pcpu:
 
     def event(self) -> int:
         """Section 5: the hypervisor is not preempted, so timers wait for the guest's entry."""
-        timer = min(self.noise_at, self.resched_at, self.tick_at, self.slice_end)
+        timer = min(self.noise_at, self.resched_at, self.tick_at, self.timer_at, self.slice_end)
         return min(max(timer, self.entry), self.guest_at)
 
 
@@ -182,6 +192,9 @@ class Vm:
         self.thread_switch = int(fields.get("thread_switch", 0))
         self.ipi_handler = int(fields.get("ipi_handler", 0))
         self.ipi_to = str(fields.get("ipi_to", "all"))
+        self.tick_us = int(fields.get("tick_us", 0))
+        self.tick_handler = int(fields.get("tick_handler", 0))
+        self.balloon = bool(fields.get("balloon"))
         self.steps = steps_of(fields.get("program", ""), len(self.locks))
 
         self.vcpus: list[Vcpu] = []
@@ -193,6 +206,8 @@ class Vm:
         self.active = 0
         self.last_boosted = self.vcpu_count - 1  # a number within the VM
         self.used = 0
+        self.used_before = 0  # 7.12
+        self.share = self.vcpu_count
         self.useful = 0
         self.longest_steal = 0
 
@@ -249,6 +264,9 @@ class Parameters:
         self.ipi = int(cost["ipi"])
         self.line = int(cost["line"])
         self.notify = int(cost.get("notify", 0)) or self.exit
+        self.micro_slice = self.cycles(host.get("micro_slice_us", 0))
+        self.micro_slice_for = str(host.get("micro_slice_for", "all"))
+        self.balloon = self.cycles(host.get("balloon_us", 10_000))
         self.defer_preemption = int(host.get("defer_preemption_us", 0)) * self.f // 10**6
 
         self.ple_kind = ple["kind"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import ple, threads
+from . import balloon, ple, threads
 from .credit import Credit
 from .credit2 import Credit2
 from .draws import HOST, Draws
@@ -40,6 +40,7 @@ class World:
         self.acct_at = INF
         self.credit_balance = 0
         self.sort_epoch = 0
+        self.counted_at = 0  # 7.12
         self.rule = RULES["host"]
 
         last = parameters.pcpus - 1
@@ -99,6 +100,7 @@ class World:
 
     def start_vcpu(self, v: Vcpu) -> None:
         """The first transaction: from its beginning, or (convoy) from the lock operation of section 0 on lock 0."""
+        v.timer_at = self.guest.next_tick(v)
         if not self.guest.take_transaction(v):
             return
         if not v.vm.convoy:
@@ -165,7 +167,7 @@ class World:
         elif kind == WAKE_UP:
             sleeper = self.sleepers()[index]
             v = threads.sleep_ends(sleeper) if isinstance(sleeper, threads.Thread) else sleeper
-            if v is not None:
+            if v is not None and (not v.frozen or balloon.thaws(self, v)):
                 self.host.wake(v)
         else:
             self.pcpu_event(self.pcpus[index])
@@ -180,7 +182,10 @@ class World:
             self.host.schedule(p)
         elif p.tick_at <= t:
             self.host.tick(p)
+        elif p.timer_at <= t:
+            self.guest.tick(p)
         elif p.slice_end <= t:
+            p.slice_end = INF
             self.host.schedule(p)
         else:
             assert p.guest_at == t
@@ -208,7 +213,7 @@ class World:
     def settle_guest(self, v: Vcpu, d: int) -> None:
         v.cpu_time += d
         v.vm.used += d
-        if v.unanswered:
+        if v.serves:
             c = min(v.cold, d)
             self.count.cache += c
             v.cold -= c
@@ -352,13 +357,14 @@ class World:
             if v.state in (State.BLOCKED, State.DONE):
                 places.append(v)
                 asleep = not v.halted and v.state is not State.DONE and not v.vm.threads
-                assert (v.wake_at < INF) == asleep
+                assert (v.wake_at < INF) == asleep or v.frozen
         assert len(places) == len(self.vcpus) == len(set(places)), "each vCPU in exactly one place"
         self.host.check()
         for v in self.vcpus:
             assert v.missing == sum(v in w.unanswered for w in v.vm.vcpus), "no interrupt is lost"
             assert v.phase is Phase.ACKS or not v.missing
-            assert not v.unanswered or v.state in (State.RUNNING, State.QUEUED), "who is interrupted can run"
+            assert not v.serves or v.state in (State.RUNNING, State.QUEUED), "who is interrupted can run"
+            assert not v.frozen or v.state is State.BLOCKED
         for vm in self.vms:
             if vm.threads:
                 threads.check(vm)

@@ -1,4 +1,4 @@
-"""Interrupts from a vCPU to its siblings: sending, handlers, waits for acknowledgements (docs/model.md, section 7.10).
+"""Interrupts from a vCPU to its siblings, and timer ticks: sending, handlers, acknowledgements (docs/model.md, 7.10).
 
 Whoever has interrupts to serve is HANDLING, on a pCPU or not: its next work is the handler.
 """
@@ -27,10 +27,13 @@ from ple_gym.sim.state import (
     INF,
     INTERRUPTED,
     KERNEL,
+    NO_TICK,
     NONE,
     RUNNING,
     SENDER_BITS,
     SPIN,
+    TICK_PENDING,
+    TICK_SERVED,
     TO_ALL,
     TO_RUNNING,
 )
@@ -78,7 +81,7 @@ def interrupt(s, v, w, t):
     if s.par[0].ipis_seen > 0:
         notice(s, own, w, t)
     if s.guest[w].phase >= 0:
-        begin_handler(s, w, t)
+        begin_handler(s, w, t, s.program[vcpu.vm].handler)
 
 
 @inlined
@@ -122,9 +125,9 @@ def see_acks(s, v, t):
 # --- the receiver -----------------------------------------------------------------------------------------------------
 
 
-@inlined
-def begin_handler(s, w, t):
-    """w's next work is the handler: if it runs, at once."""
+@called
+def begin_handler(s, w, t, cycles):
+    """w's next work is a handler that takes so long: if it runs, at once."""
     vcpu, guest, own = s.vcpu[w], s.guest[w], s.interrupts[w]
     begins = t
     if vcpu.state == RUNNING:
@@ -137,7 +140,7 @@ def begin_handler(s, w, t):
         guest.wake_at = INF
         find_next_wake(s)
     own.put_off = guest.remaining
-    guest.remaining = s.program[vcpu.vm].handler
+    guest.remaining = cycles
     guest.phase |= HANDLING
     if vcpu.state == RUNNING:
         s.clock[vcpu.pcpu].guest_at = begins + guest.cold + guest.remaining
@@ -160,12 +163,19 @@ def next_sender(s, v):
 def end_handler(s, v, t):
     """v has served an interrupt: it acknowledges that one, and serves the next, or goes on with what it was at."""
     vcpu, guest, own = s.vcpu[v], s.guest[v], s.interrupts[v]
-    answer(s, v, next_sender(s, v), t)
+    if own.tick == TICK_SERVED:
+        own.tick = NO_TICK
+    else:
+        answer(s, v, next_sender(s, v), t)
     if next_sender(s, v) != NONE:
         guest.remaining = s.program[vcpu.vm].handler
         return
     if s.par[0].ipis_seen > 0:
         s.ipi[v].senders = 0
+    if own.tick == TICK_PENDING:
+        own.tick = TICK_SERVED
+        guest.remaining = s.program[vcpu.vm].tick_handler
+        return
     guest.phase &= BENEATH
     guest.remaining = own.put_off
     if own.sleep_until > t:
@@ -184,3 +194,30 @@ def answer(s, v, u, t):
     if s.interrupts[u].missing == 0 and s.vcpu[u].state == RUNNING and s.guest[u].phase == ACKS:
         s.guest[u].attempt_at = max(t, s.pcpu[s.vcpu[u].pcpu].entry) + s.par[0].line
         aim(s, u)
+
+
+# --- timer ticks (7.11) -----------------------------------------------------------------------------------------------
+
+
+@inlined
+def next_tick(s, m, t):
+    """When the first tick of VM m after t is due, INF if it has none; VMs tick one after another."""
+    period = s.program[m].tick
+    if period == 0:
+        return INF
+    first = np.int64(m) * period // s.par[0].vms
+    return first + ((t - first) // period + 1) * period
+
+
+@called
+def tick(s, p, t):
+    """The timer of p's guest interrupts it: at once, or when it has served the interrupt that it is at."""
+    v = s.pcpu[p].current
+    own = s.interrupts[v]
+    own.timer_at = next_tick(s, s.vcpu[v].vm, t)
+    s.clock[p].timer_at = own.timer_at
+    if s.guest[v].phase < 0:
+        own.tick += own.tick == NO_TICK
+    else:
+        own.tick = TICK_SERVED
+        begin_handler(s, v, t, s.program[s.vcpu[v].vm].tick_handler)

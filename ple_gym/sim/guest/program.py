@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim import rng
+from ple_gym.sim.guest.balloon import goes_to_sleep
 from ple_gym.sim.guest.threads import no_more_work, sleep_until
-from ple_gym.sim.jit import inlined
+from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.sampling import sample
-from ple_gym.sim.state import KERNEL, USER
+from ple_gym.sim.state import BLOCKED, INF, KERNEL, USER
 
 COMPUTE_DRAW, LOCK_DRAW, HOLD_DRAW, BLOCK_DRAW = np.arange(4)  # high bits: how long, which; low bits: mode, lock, block
 
@@ -59,13 +60,25 @@ def begin_section(s, v, t):
 
 @inlined
 def end_transaction(s, v, t):
-    """v has ended a transaction and takes the next one. Returns whether there was one."""
+    """v has ended a transaction and takes the next one. Returns whether there was one for it."""
     m = s.vcpu[v].vm
     s.vm[m].completed += 1
     if s.vm[m].completed == s.program[m].transactions:
         s.vm[m].finish = t
         s.world[0].finished_vms += 1
+    if s.program[m].balloon and goes_to_sleep(s, v, t):
+        return False
     return take_transaction(s, v, t)
+
+
+@called
+def thaw(s, v, t):
+    """v, which was beyond its VM's share, takes a transaction again. Returns whether it can run."""
+    s.guest[v].frozen = 0
+    s.guest[v].wake_at = INF
+    if take_transaction(s, v, t):
+        begin_section(s, v, t)
+    return s.vcpu[v].state == BLOCKED and s.guest[v].wake_at == INF
 
 
 @inlined

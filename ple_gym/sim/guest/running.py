@@ -6,7 +6,7 @@ import numpy as np
 
 from ple_gym.sim import rng
 from ple_gym.sim.guest.held import let_go
-from ple_gym.sim.guest.interrupts import await_acks, see_acks
+from ple_gym.sim.guest.interrupts import await_acks, end_handler, see_acks
 from ple_gym.sim.guest.locks import acquire, begin_spin, release, try_lock
 from ple_gym.sim.guest.program import LOCK_DRAW, begin_section, next_section, work_draw
 from ple_gym.sim.guest.steps import take_steps
@@ -60,7 +60,10 @@ def begin_transaction(s, v, t):
 
 @inlined
 def work_ends(s, v, t):
-    """v has computed as long as it had to. Returns the halted waiter that must be woken, or NONE."""
+    """v has computed, or handled, as long as it had to. Returns the halted waiter that must be woken, or NONE."""
+    if s.guest[v].phase < 0:
+        end_handler(s, v, t)
+        return NONE
     if s.program[s.vcpu[v].vm].steps > 0:
         return take_steps(s, v, t)
     if s.guest[v].phase == HOLD:

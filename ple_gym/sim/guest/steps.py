@@ -10,7 +10,7 @@ import numpy as np
 
 from ple_gym.sim import rng
 from ple_gym.sim.guest.held import held_at, let_go
-from ple_gym.sim.guest.interrupts import end_handler, first_asleep, send
+from ple_gym.sim.guest.interrupts import first_asleep, send
 from ple_gym.sim.guest.locks import release, try_lock
 from ple_gym.sim.guest.program import end_transaction
 from ple_gym.sim.guest.threads import sleep_until
@@ -42,15 +42,12 @@ def step_draw(s, v):
 
 @called
 def take_steps(s, v, t):
-    """Execute v's steps until one takes time, or v waits, sleeps or is DONE; or end a handler that it is in.
+    """Execute v's steps until one takes time, or v waits, sleeps or is DONE.
 
     Returns who sleeps and must be woken before v goes on, or NONE.
     """
     program = s.program[s.vcpu[v].vm]
     guest = s.guest[v]
-    if guest.phase < 0:
-        end_handler(s, v, t)
-        return NONE
     if guest.phase == ACKS:
         return first_asleep(s, v)
     while True:
