@@ -32,8 +32,8 @@ from ple_gym.scenario.documented import documented_toml
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = (
-    "list", "parameters", "show", "new", "simulate", "compare", "sweep", "table", "trace", "rules", "header",
-    "bench", "reality", "warmup",
+    "list", "parameters", "show", "new", "measure", "simulate", "compare", "sweep", "table", "trace", "rules",
+    "header", "bench", "reality", "warmup",
 )  # fmt: skip
 HYPOTHETICAL = {"kvm": False, "xen-4.8": False, "spin-age": True, "two-patience": True, "oracle": True}
 PNG = b"\x89PNG"

@@ -1,4 +1,4 @@
-"""The commands `ple-gym list | parameters | show | new | simulate | compare | sweep | table | ...`.
+"""The commands `ple-gym list | parameters | show | new | measure | simulate | compare | sweep | table | ...`.
 
 Results go to stdout, or to stderr while `--json -` has stdout; progress and messages go to stderr. Exit codes: 0, 2 for
 whatever the user can put right (one line says what), 130 after Ctrl-C.
@@ -17,7 +17,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 import ple_gym
 from ple_gym import compilation, evaluate, progress
-from ple_gym.cli import reality
+from ple_gym.cli import measure, reality
 from ple_gym.cli.new import MOST_WORK_MS, check_new, machine, write_new
 from ple_gym.cli.outputs import (
     STDOUT,
@@ -56,7 +56,7 @@ from ple_gym.evaluate.tables import (
     vm_table,
 )
 from ple_gym.files import writing
-from ple_gym.messages import plain
+from ple_gym.messages import plain, shown_path
 from ple_gym.policies import Compiled, known_policies
 from ple_gym.reality.tables import DISTRIBUTION_NOTE, NOTE, check_lines, check_table, distribution_table
 from ple_gym.rules import RULES, Rule
@@ -65,6 +65,7 @@ from ple_gym.rules.header import c_header
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, load
 from ple_gym.scenario.documented import documented_toml, parameters_named
 from ple_gym.scenario.model import Scenario, describe_parameters
+from ple_gym.traces.sources import SOURCES
 from ple_gym.traces.writers import WRITERS, writer_of
 
 PROGRAM = "ple-gym"
@@ -227,6 +228,47 @@ class New:
         for warning in scenario.warnings():
             _warn(warning)
         print(write_new(self.out, scenario))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Write a scenario file of a machine from what tools have recorded there, and show how it fits.
+
+    Example: ple-gym measure run.csv host.ftrace lock_stat --out machine.toml --seconds 10 --set profile=zen-kvm-6.18
+    """
+
+    files: Annotated[
+        tuple[str, ...],
+        Positional,
+        _names("FILE ..."),
+        arg(
+            help=f"their ends say what they are, or KIND=FILE: {', '.join(SOURCES)}; docs/howto/measure-your-machine.md",
+            help_behavior_hint="(one at least)",
+        ),
+    ]
+    out: Annotated[str, _file("FILE.toml"), arg(help="the file, which must not be there yet")]
+    seconds: Annotated[float, arg(metavar="S", help="how long a table of locks has counted; 0: nobody knows")] = 0.0
+    overrides: Overrides = ()
+    json_file: JsonFile = ""
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Measure, write the file, print how much was understood, and how the scenario fits."""
+        check_new(self.out)
+        check_writable(self.out)
+        check_writable(self.json_file)
+        changes = _changes(self.overrides)
+        files = measure.measured(self.files, changes, self.seconds)
+        machine = measure.write_machine(self.out, files, changes, argv)
+        for warning in machine.scenario.warnings():
+            _warn(warning)
+        console = console_for(self.json_file)
+        console.print(*measure.told(files), sep="\n")
+        rows = measure.fitted(machine, files)
+        console.print(measure.fit_table(rows), measure.FIT_NOTE, sep="\n")
+        shown = shown_path(self.out)
+        console.print(f"{shown}: {plain(machine.scenario.description)}. Now: ple-gym compare {shown}")
+        digests = {machine.scenario.name: machine.scenario.digest}
+        write_json(self.json_file, lambda: measure.document(machine, rows), argv, digests)
 
 
 @dataclass(frozen=True)
@@ -562,6 +604,7 @@ Command: TypeAlias = (
     | Annotated[Parameters, subcommand(name="parameters")]
     | Annotated[Show, subcommand(name="show")]
     | Annotated[New, subcommand(name="new")]
+    | Annotated[Measure, subcommand(name="measure")]
     | Annotated[Simulate, subcommand(name="simulate")]
     | Annotated[Compare, subcommand(name="compare")]
     | Annotated[Sweep, subcommand(name="sweep")]

@@ -11,18 +11,18 @@ counted, too.
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from ple_gym.errors import TraceError
 from ple_gym.files import PathLike, read_bytes, reading
 from ple_gym.messages import show, shown_path
+from ple_gym.traces.lines import MAX_LINE, MAX_SHOWN, Lines, told
 from ple_gym.traces.linux import (
     ENTRY,
     EVENT,
@@ -40,8 +40,6 @@ from ple_gym.traces.linux import (
 )
 
 MAX_BYTES = 1 << 29
-MAX_LINE = 2000  # characters; the lines of these tools have a tenth
-MAX_SHOWN = 10  # bad lines that are kept
 MAX_REASONS = 1000  # different names of exits
 _BLOCK = 1 << 14  # rows at a time: they take less room in a table than as Python's objects
 
@@ -94,12 +92,12 @@ class Reading:
     def told(self) -> list[str]:
         """What to tell of it, in lines."""
         count = f"{len(self.trace.events):,} events in {self.lines:,} lines; {self.others:,} events of other kinds"
-        more = [f"and {self.bad - len(self.shown):,} more"] if self.bad > len(self.shown) else []
-        return [
-            f"{count}; {self.bad:,} lines not understood",
-            *(f"line {number}: {show(text)}" for number, text in self.shown),
-            *more,
-        ]
+        return told(count, self.bad, self.shown)
+
+    @property
+    def empty(self) -> str:
+        """What is missing, if nothing is in it."""
+        return "" if len(self.trace.events) else f"none of {', '.join(KINDS)}"
 
 
 class _Names:
@@ -176,23 +174,29 @@ class _Parser:
         self._form, self._names = form, _Names()
         self._rows: list[tuple[int, ...]] = []
         self._blocks: list[Table] = []
-        self._lines = self._others = self._bad = 0
-        self._shown: list[tuple[int, str]] = []
+        self._others = 0
+        self._lines = Lines()
 
-    def line(self, text: str) -> None:
-        """Read the next one."""
-        self._lines += 1
-        found = self._form.fullmatch(text) if len(text) <= MAX_LINE else None
+    def read(self, data: bytes) -> Reading:
+        """Read all of them."""
+        for text in self._lines.of(data):
+            self._line(text)
+        self._pack()
+        trace = HostTrace(np.concatenate(self._blocks), self._names.comms, tuple(self._names.reasons))
+        return Reading(trace, self._lines.count, self._others, self._lines.bad, tuple(self._lines.shown))
+
+    def _line(self, text: str) -> None:
+        found = self._form.fullmatch(text)
         if not found:
-            if len(text) > MAX_LINE or not _NO_LINE.fullmatch(text):
-                self._misread(text)
+            if not _NO_LINE.fullmatch(text):
+                self._lines.misread(text)
         elif found["event"] not in _FIELDS:
             self._others += 1
         else:
             kind, fields_of = _FIELDS[found["event"]]
             fields = fields_of(found["fields"], self._names)
             if fields is None:
-                self._misread(text)
+                self._lines.misread(text)
             else:
                 time = int(found["seconds"]) * 10**9 + int(found["rest"].ljust(9, "0"))
                 pid = self._names.task(found["comm"], found["pid"])
@@ -200,20 +204,9 @@ class _Parser:
                 if len(self._rows) == _BLOCK:
                     self._pack()
 
-    def end(self) -> Reading:
-        """Return all that was read."""
-        self._pack()
-        trace = HostTrace(np.concatenate(self._blocks), self._names.comms, tuple(self._names.reasons))
-        return Reading(trace, self._lines, self._others, self._bad, tuple(self._shown))
-
     def _pack(self) -> None:
         self._blocks.append(np.array(self._rows, EVENT))
         self._rows.clear()
-
-    def _misread(self, text: str) -> None:
-        self._bad += 1
-        if len(self._shown) < MAX_SHOWN:
-            self._shown.append((self._lines, text[:MAX_LINE]))
 
 
 @dataclass(frozen=True)
@@ -225,10 +218,7 @@ class Reader:
 
     def read(self, data: bytes) -> Reading:
         """Read a file's content. Whatever is in it, nothing is raised."""
-        parser = _Parser(self.form)
-        for line in io.TextIOWrapper(io.BytesIO(data), "utf-8", "replace"):
-            parser.line(line.removesuffix("\n"))
-        return parser.end()
+        return _Parser(self.form).read(data)
 
 
 READERS = {
@@ -254,21 +244,37 @@ def read_trace(path: PathLike, form: str = "") -> Reading:
         >>> len(reading.trace.events), reading.bad
         (18, 0)
     """
-    reader = _reader_of(path, form)
+    reader = reader_of(READERS, path, form)
     with reading(path, TraceError, "a trace"):
         found = reader.read(read_bytes(path, MAX_BYTES))
-        if not len(found.trace.events):
+        if found.empty:
             example = next((f"; line {number}: {show(text)}" for number, text in found.shown), "")
-            raise TraceError(f"none of {', '.join(KINDS)} in {found.lines:,} lines{example}")
+            raise TraceError(f"{found.empty} in {found.lines:,} lines{example}")
         return found
 
 
-def _reader_of(path: PathLike, form: str) -> Reader:
-    suffix = PurePath(path).suffix
-    suited = [reader for name, reader in READERS.items() if form == name or (not form and suffix in reader.suffixes)]
+class HasSuffixes(Protocol):
+    """Something that reads files whose names end so."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """How they end."""
+
+
+_ReaderT = TypeVar("_ReaderT", bound=HasSuffixes)
+
+
+def reader_of(readers: Mapping[str, _ReaderT], path: PathLike, form: str) -> _ReaderT:
+    """The reader of this name, or if it is empty, the one that the file's suffix belongs to.
+
+    Raises:
+        TraceError: there is none.
+    """
+    suffix = PurePath(path).suffix or PurePath(path).name
+    suited = [one for name, one in readers.items() if form == name or (not form and suffix in one.suffixes)]
     if suited:
         return suited[0]
     if form:
-        raise TraceError(f"form = {show(form)}: must be {' or '.join(READERS)}")
-    suffixes = ", ".join(suffix for reader in READERS.values() for suffix in reader.suffixes)
-    raise TraceError(f"{shown_path(path)}: name its form, {' or '.join(READERS)}, or let it end in {suffixes}")
+        raise TraceError(f"form = {show(form)}: must be {' or '.join(readers)}")
+    suffixes = ", ".join(suffix for reader in readers.values() for suffix in reader.suffixes)
+    raise TraceError(f"{shown_path(path)}: name its form, {' or '.join(readers)}, or let it end in {suffixes}")
