@@ -343,6 +343,8 @@ EXAMPLES = re.findall(r"Example: ple-gym (.*?)(?: > .*)?\n", Path(commands.__fil
 @pytest.mark.parametrize("example", [one for one in EXAMPLES if not one.startswith(("bench", "reality"))])  # minutes
 def test_the_examples_work(example: str) -> None:
     """On one seed."""
+    for name in re.findall(r"(?<=measure )(\S+) (\S+)", example)[:1]:
+        assert all(cli.main(["trace", "Tiny", "--policy", "kvm", "--out", file]) == 0 for file in name)
     assert cli.main(shlex.split(re.sub(r"--seeds 0:\d+", "--seeds 0:1", example))) == 0
 
 

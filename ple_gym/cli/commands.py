@@ -234,7 +234,7 @@ class New:
 class Measure:
     """Write a scenario file of a machine from what tools have recorded there, and show how it fits.
 
-    Example: ple-gym measure run.csv host.ftrace lock_stat --out machine.toml --seconds 10 --set profile=zen-kvm-6.18
+    Example: ple-gym measure locks.csv host.ftrace --out machine.toml --set profile=zen-kvm-6.18
     """
 
     files: Annotated[
@@ -242,7 +242,7 @@ class Measure:
         Positional,
         _names("FILE ..."),
         arg(
-            help=f"their ends say what they are, or KIND=FILE: {', '.join(SOURCES)}; docs/howto/measure-your-machine.md",
+            help=f"by their ends, or KIND=FILE: {', '.join(SOURCES)}; docs/howto/measure-your-machine.md",
             help_behavior_hint="(one at least)",
         ),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ple_gym.measure.fit import SHARES, Row, Side, fit
 from ple_gym.measure.machine import Machine, Measured, assemble, measure_file
 from ple_gym.messages import plain, shown_path
 from ple_gym.provenance import comment_lines, provenance
+from ple_gym.scenario.affinity import MAX_PCPU
 from ple_gym.scenario.model import Scenario
 from ple_gym.traces.sources import SOURCES
 
@@ -36,7 +38,8 @@ def measured(files: Sequence[str], changes: Mapping[str, object], seconds: float
     if not 0 <= seconds <= LONGEST_S:
         raise UsageError(f"--seconds {seconds:g}: must be 0..{LONGEST_S:,}")
     own = {name: value for name, value in changes.items() if not name.startswith("neighbours.")}
-    scenario, result = Scenario().with_overrides(own), []
+    # How many pCPUs there are is seen later, and must not be less than what else is known allows.
+    scenario, result = Scenario().with_overrides({"host.pcpus": MAX_PCPU + 1, **own}), []
     for text in files:
         form, separator, path = text.partition("=")
         if not separator or form not in SOURCES:
@@ -100,14 +103,12 @@ def fit_table(rows: Sequence[Row]) -> Grid:
 def document(machine: Machine, rows: Sequence[Row]) -> dict[str, Any]:
     """The scenario, where it is from, and how it fits, as JSON has it."""
 
-    def side(one: Side | None) -> dict[str, Any] | None:
-        return one and {"count": one.count, "mean": one.mean, "quantiles": list(one.quantiles)}
-
     return {
         "parameters": machine.scenario.parameters(),
         "sources": dict(machine.notes),
         "fit": [
-            {"quantity": row.what, "file": row.file, "measured": side(row.measured), "simulated": side(row.simulated)}
+            {"quantity": row.what, "file": row.file}
+            | {name: one and asdict(one) for name, one in (("measured", row.measured), ("simulated", row.simulated))}
             for row in rows
         ],
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -22,6 +23,7 @@ from ple_gym.traces.recording import Progress, record_pieces
 
 POLICY = "host"
 SEED = 0
+MOST_EVENTS = 2_000_000  # of a run, 80 MB
 SHARES = (0.5, 0.9, 0.99)
 
 
@@ -46,14 +48,12 @@ class Row:
 
 def fit(scenario: Scenario, files: Sequence[Measured], progress: Progress = lambda now: None) -> list[Row]:
     """Run the scenario once, under `POLICY`, and measure the run as the files were."""
-    pieces: list[Ints] = []
-    record_pieces(scenario, POLICY, SEED, pieces.append, progress)
-    rows = np.concatenate(pieces)
+    rows = _recorded(scenario, progress)
     sizes = [(table, vm.count * vm.vcpus) for table, vm in scenario.tables().items()]
     tables = [table for table, _ in sizes]
     vm_of = [number for number, (_, size) in enumerate(sizes) for _ in range(size)]
     first = next((one for one in files if one.vms), None)
-    result = []
+    result: list[Row] = []
     for one in files:
         simulated = _metered(one, rows, vm_of, scenario)
         name, hz = plain(PurePath(one.path).name), scenario.host.tsc_hz
@@ -69,6 +69,24 @@ def fit(scenario: Scenario, files: Sequence[Measured], progress: Progress = lamb
                 row = Row(prefix + what, name, rate(vm, hz), rate(other, hz))
                 result += [row] if row.measured else []
     return result
+
+
+class _EnoughError(Exception):
+    """A storm has more events than anybody needs."""
+
+
+def _recorded(scenario: Scenario, progress: Progress) -> Ints:
+    """The run's events, about `MOST_EVENTS` at most."""
+    pieces: list[Ints] = []
+
+    def use(piece: Ints) -> None:
+        pieces.append(piece)
+        if sum(map(len, pieces)) > MOST_EVENTS:
+            raise _EnoughError
+
+    with suppress(_EnoughError):
+        record_pieces(scenario, POLICY, SEED, use, progress)
+    return np.concatenate(pieces)
 
 
 _NAMES = ("computes", "holds", "sleeps", "waits", "stays on a pCPU")
@@ -123,6 +141,6 @@ def _of_locks(one: Measured, simulated: VmMeasures, name: str, hz: int) -> Itera
         mean = sum(lock.held for lock in held) / times / 1000
         yield Row("holds", name, Side(times, mean), Side(len(holds), sum(holds) / max(1, len(holds)) * 1e6 / hz))
     if acquired:
-        waits, tries = len(simulated.samples["wait"]), sum(simulated.locks.values())
+        waits, tries = len(simulated.samples["wait"]), simulated.tries
         contention = Side(tries, 100 * waits / max(1, tries))
         yield Row("contended, percent", name, Side(acquired, 100 * contended / acquired), contention)

@@ -17,10 +17,25 @@ import numpy as np
 
 from ple_gym.scenario.model import Scenario
 from ple_gym.traces.events import (
-    ACK, ACQUIRE, BLOCK, IPI, NOISE_BEGIN, NOISE_END, PLE, RELEASE, RUN, STOP, THREAD, TRY, WAKE, Ints,
+    ACK,
+    ACQUIRE,
+    BLOCK,
+    IPI,
+    NOISE_BEGIN,
+    NOISE_END,
+    PLE,
+    RELEASE,
+    RUN,
+    STOP,
+    THREAD,
+    TRY,
+    WAKE,
+    Ints,
 )  # fmt: skip
 
 SAMPLES = ("compute", "hold", "block", "wait", "run")
+
+ENOUGH = 30  # bursts
 
 _COMPUTES, _WAITS, _HOLDS, _SLEEPS = range(4)
 
@@ -30,8 +45,8 @@ class VmMeasures:
     """What was measured of a VM, or of several that are alike (`count`). Times are cycles.
 
     samples: of each of `SAMPLES` as they came: stretches, holds, sleeps, waits of the clock, stays on a pCPU.
-    asked: stretches that end at a lock; ran: time in which the guest ran, spinning too; locks: how often each was asked
-    for.
+    asked: stretches that end at a lock; ran: time in which the guest ran, spinning too; locks: for each VM, how often
+    each of its locks was asked for.
     """
 
     vcpus: int = 0
@@ -40,12 +55,17 @@ class VmMeasures:
     asked: int = 0
     ran: int = 0
     exits: int = 0
-    locks: Counter[int] = field(default_factory=Counter)
+    locks: list[Counter[int]] = field(default_factory=lambda: [Counter()])
+
+    @property
+    def tries(self) -> int:
+        """How often locks were asked for."""
+        return sum(locks.total() for locks in self.locks)
 
     @property
     def alike(self) -> tuple[int, bool]:
         """What VMs share that are measured together: size, and whether they take locks."""
-        return self.vcpus, bool(self.locks)
+        return self.vcpus, self.tries > 0
 
     def add(self, other: VmMeasures) -> None:
         """Take what was measured of another one that is alike."""
@@ -60,10 +80,16 @@ class VmMeasures:
 
 @dataclass
 class Noise:
-    """What the host itself ran on the pCPUs, in cycles."""
+    """What the host itself ran on the pCPUs, in cycles.
 
-    bursts: array[int] = field(default_factory=lambda: array("q"))
-    observed: int = 0  # of all pCPUs together
+    bursts: how long; begun: those that began at once; open: the time of all pCPUs in which they could, without bursts.
+    waited: whether others had to wait for a rate limit, and these were too few to count alone.
+    """
+
+    bursts: array[int]
+    begun: int
+    open: int
+    waited: bool = False
 
 
 class _Vcpu:
@@ -108,7 +134,7 @@ class _Vcpu:
             if not self.depth:
                 self.ask()
             self.phase, self.at = _WAITS, time
-            self.vm.locks[lock] += 1
+            self.vm.locks[0][lock] += 1
         elif kind == ACQUIRE:
             if self.phase == _WAITS and time > self.at and self.at >= 0:
                 samples["wait"].append(time - self.at)
@@ -159,8 +185,11 @@ class GuestMeter:
         self._exited: dict[int, int] = {}  # when a pCPU last had an exit
         self._before: dict[int, _Vcpu] = {}  # who last ran on it
         self._noisy: dict[int, int] = {}  # since when the host has it
+        self._left: dict[int, int] = {}  # when a pCPU's last vCPU left
         self._first = self._last = -1
-        self._bursts = array("q")
+        self._bursts, self._begun, self._protected = array("q"), 0, 0
+        limited = self._host.scheduler in ("credit", "credit2")  # a burst does not end a protected stay
+        self._limit = self._host.ratelimit_us * self._host.tsc_hz // 10**6 if limited else 0
 
     def add(self, rows: Ints) -> None:
         """Take the rows int64 [n, 5] that follow."""
@@ -172,6 +201,8 @@ class GuestMeter:
         for time, kind, pcpu, vcpu, lock in rows.tolist():
             if kind == NOISE_BEGIN:
                 self._noisy[pcpu] = time
+                before = self._before.get(pcpu) if self._left.get(pcpu) == time else None
+                self._begun += before is None or time - before.ran_at > self._limit
             elif kind == NOISE_END:
                 if pcpu in self._noisy:
                     self._bursts.append(time - self._noisy.pop(pcpu))
@@ -182,6 +213,8 @@ class GuestMeter:
                 one.settle(time)
                 if one.since is not None and one.last is not None:
                     one.vm.samples["run"].append(time - one.ran_at)
+                    self._left[pcpu] = time
+                    self._protected += min(time - one.ran_at, self._limit)
                 one.since = None
             else:
                 one = self._vcpus[vcpu]
@@ -216,11 +249,14 @@ class GuestMeter:
                 pooled[vm.alike].add(vm)
             else:
                 pooled[vm.alike] = vm
-        return sorted(pooled.values(), key=lambda vm: -sum(vm.locks.values()))
+        return sorted(pooled.values(), key=lambda vm: -vm.tries)
 
     def noise(self, pcpus: int) -> Noise:
         """What the host itself ran."""
-        return Noise(self._bursts, pcpus * (self._last - self._first))
+        time = pcpus * (self._last - self._first) - sum(self._bursts)
+        if self._begun < ENOUGH:
+            return Noise(self._bursts, len(self._bursts), time, self._limit > 0)
+        return Noise(self._bursts, self._begun, time - self._protected)
 
 
 def exit_period(rows: Ints) -> tuple[float, int]:

@@ -131,7 +131,7 @@ class HostMeter:
         bursts = array("q")
         for cpu in self._cpus:
             bursts += self._bursts.get(cpu, bursts[:0])
-        return Noise(bursts, self.pcpus * self._observed)
+        return Noise(bursts, len(bursts), self.pcpus * self._observed - sum(bursts))
 
 
 def _cycles(ns: int, tsc_hz: int) -> int:

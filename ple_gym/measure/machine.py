@@ -6,7 +6,6 @@ What several files tell is taken from the first one that tells it.
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -92,7 +91,7 @@ def measure_file(path: str, scenario: Scenario, seconds: float = 0.0, form: str 
     return measured
 
 
-# ------------------------------------------------------------------------------------------------------ each kind of file
+# ---------------------------------------------------------------------------------------------------- each kind of file
 
 
 def _measure_events(measured: Measured, found: EventTable, scenario: Scenario, name: str) -> None:
@@ -108,7 +107,7 @@ def _measure_events(measured: Measured, found: EventTable, scenario: Scenario, n
         machine["host.pcpus"] = pcpus, f"{name}: pCPUs with events"
     gap, count = exit_period(rows)
     window, what = _window(scenario)
-    if count and 1 <= gap - window <= 10**8:
+    if count and not scenario.ple.window_grow and 1 <= gap - window <= 10**8:
         why = f"{name}: median of {count:,} times from exit to exit, {gap:,.0f}, less the window's {window:,} ({what})"
         machine["cost.exit"] = round(gap - window), why
     known = scenario.with_overrides({key: value for key, (value, _) in machine.items() if key != "host.tsc_hz"})
@@ -123,14 +122,15 @@ def _measure_events(measured: Measured, found: EventTable, scenario: Scenario, n
         computed = sum(samples["compute"])
         if computed:
             stretches = len(samples["compute"])
-            told["compute"] = distribution(samples["compute"]), (
-                f"{name}: {stretches:,} stretches without lock or sleep, {how}"
+            told["compute"] = (
+                distribution(samples["compute"]),
+                (f"{name}: {stretches:,} stretches without lock or sleep, {how}"),
             )
             told["lock_probability"] = _share(vm.asked, stretches), f"{name}: stretches that end at a lock"
             measured.sleeps.append((len(samples["block"]) / computed, f"{name}: {len(samples['block']):,} sleeps"))
         else:
             measured.sleeps.append((0.0, ""))
-            if switches and not vm.locks:
+            if switches and not vm.tries:
                 told["compute"] = "constant 1000000000", f"{name}: it has neither lock nor sleep"
                 told["lock_probability"] = 0.0, f"{name}: it has no lock"
         if samples["hold"]:
@@ -176,13 +176,14 @@ def _measure_locks(measured: Measured, found: LockTable, scenario: Scenario, nam
         hold = sum(one.held for one in held) / times * hz / 1e9
         told["hold"] = f"exponential {_whole(hold)}", f"{name}: mean of {times:,} holds; its shape is assumed"
     if seconds and acquired:
-        busy = scenario.guest.vcpus * scenario.guest.count * seconds * hz
-        told["compute"] = f"exponential {_whole(busy / acquired - hold)}", (
-            f"{name}: {acquired:,} acquisitions in {seconds:g} s of {scenario.guest.vcpus * scenario.guest.count} busy "
-            "vCPUs; its shape is assumed"
+        vcpus = scenario.guest.vcpus * scenario.guest.count
+        busy = vcpus * seconds * hz
+        told["compute"] = (
+            f"exponential {_whole(busy / acquired - hold)}",
+            (f"{name}: {acquired:,} acquisitions in {seconds:g} s of {vcpus} busy vCPUs; its shape is assumed"),
         )
         told["lock_probability"] = 1.0, f"{name}: a stretch ends at a lock"
-    _tell_locks(told, Counter({one.name: one.acquired for one in classes if one.acquired}), name)
+    _tell_locks(told, [{one.name: one.acquired for one in classes if one.acquired}], name)
     measured.guests = [told]
 
 
@@ -194,28 +195,30 @@ def _sizes(vm: VmMeasures, name: str) -> dict[str, Told]:
     return told
 
 
-def _tell_locks(told: dict[str, Told], locks: Mapping[Any, int], name: str) -> None:
+def _tell_locks(told: dict[str, Told], vms: Sequence[Mapping[Any, int]], name: str) -> None:
     """How many locks there are, and whether one is hot: more often asked for than chance has it."""
-    total, count = sum(locks.values()), min(len(locks), 4096)
+    total = sum(sum(locks.values()) for locks in vms)
     if not total:
         return
-    told["locks"] = count, f"{name}: different locks"
-    most, even = max(locks.values()), total / count
+    count = max(1, min(4096, round(sum(map(len, vms)) / len(vms))))
+    told["locks"] = count, f"{name}: different locks of a VM"
+    most, even = sum(max(locks.values(), default=0) for locks in vms), total / count
     if count > 1:
-        hot = (most - even) / (total - even) if most > even + 4 * even**0.5 else 0.0
+        hot = (most - even) / (total - even) if most > even + 4 * (even * len(vms)) ** 0.5 else 0.0
         told["hot_probability"] = float(f"{hot:.6g}"), f"{name}: {most:,} of {total:,} asked for the busiest lock"
 
 
 def _tell_noise(machine: dict[str, Told], noise: Noise, hz: int, why: str) -> None:
-    if not noise.bursts or not noise.observed:
+    if not noise.begun or noise.open <= 0:
         return
-    total = sum(noise.bursts)
-    rate, burst = len(noise.bursts) * hz / noise.observed, total / len(noise.bursts) * 1e6 / hz
-    told = f"{why}, {len(noise.bursts):,} bursts"
-    machine["noise.rate_hz"] = min(10**6, max(1, round(rate))), told
-    machine["noise.burst_us"] = min(10**6, max(1, round(burst))), told
+    total, count = sum(noise.bursts), len(noise.bursts)
+    rate, burst = noise.begun * hz / noise.open, total / max(1, count) * 1e6 / hz
+    how = "at least, as they wait for the rate limit" if noise.waited else "in the time in which they may begin"
+    share = rate * burst / (10**6 + rate * burst)
+    machine["noise.rate_hz"] = min(10**6, max(1, round(rate))), f"{why}: {noise.begun:,}, {how}"
+    machine["noise.burst_us"] = min(10**6, max(1, round(burst))), f"{why}: mean of {count:,}"
     machine["noise.level"] = "constant 1000", f"{why}: the rate is that of the file"
-    machine["noise.cap_permille"] = min(999, max(180, round(1100 * total / noise.observed))), f"{why}: a tenth above it"
+    machine["noise.cap_permille"] = min(999, max(180, round(1100 * share))), f"{why}: a tenth above it, or the default"
 
 
 def _window(scenario: Scenario) -> tuple[int, str]:
@@ -224,7 +227,7 @@ def _window(scenario: Scenario) -> tuple[int, str]:
     return (ple.count * g, "ple.count") if ple.kind == "count" else ((ple.window // g + 1) * g, "ple.window")
 
 
-# ----------------------------------------------------------------------------------------------------------- all together
+# --------------------------------------------------------------------------------------------------------- all together
 
 
 @dataclass(frozen=True)
@@ -281,41 +284,44 @@ def assemble(name: str, files: Sequence[Measured], changes: Mapping[str, object]
     Raises:
         ScenarioError: the values do not fit together, or an override is wrong.
     """
-    told: dict[str, Told] = {}
-    for one in files:
-        for key, value in one.machine.items():
-            told.setdefault(key, value)
+    told, several, first = _first_told(files)
     if "profile" in changes:
         told.pop("host.scheduler", None)
-    first = next((one for one in files if one.vms), files[0])
-    several = [dict(guest) for guest in first.guests]
-    for one in files:
-        for key, value in one.guests[0].items():
-            several[0].setdefault(key, value)
     start = Scenario(neighbours=(Vm(),) * (len(several) - 1))
-    given = {key: value for key, value in changes.items() if key == "profile" or key not in told}
     tables = list(start.tables())
     for table, guest in zip(tables, several, strict=True):
-        if "compute" in guest:
-            guest["sections"] = 1, "a stretch is a transaction"
         told |= {f"{table}.{key}": value for key, value in guest.items()}
-    measured = {key: value for key, (value, _) in told.items()}
-    scenario = start.with_overrides({**measured, **given, **changes})
-    asleep: dict[str, list[Told]] = {"guest": [one.sleeps[0] for one in files if one.sleeps]}
-    asleep |= {table: [sleeps] for table, sleeps in zip(tables[1:], first.sleeps[1:], strict=False)}
-    for table, rates in asleep.items():
+
+    def changed() -> Scenario:
+        return start.with_overrides({**{key: value for key, (value, _) in told.items()}, **changes})
+
+    scenario = changed()
+    for number, table in enumerate(tables):
+        rates = [one.sleeps[number] for one in (files if not number else [first]) if number < len(one.sleeps)]
         rate, why = next((one for one in rates if one[0]), (0.0, ""))
         if rate:
             share = min(1.0, rate * mean_of(scenario.tables()[table].compute))
             told[f"{table}.block_probability"] = float(f"{share:.6g}"), f"{why}, per time to compute"
     told |= _work(scenario)
-    host, guest, vcpus = scenario.host, scenario.guest, scenario.vcpus
-    about = f"{guest.count} x {guest.vcpus} vCPUs" + "".join(f", {vm.count} x {vm.vcpus}" for vm in scenario.neighbours)
-    about += f" on {host.pcpus} pCPUs: {vcpus / host.pcpus:.3g} vCPUs per pCPU"
+    sizes = ", ".join(f"{vm.count} x {vm.vcpus}" for vm in scenario.tables().values())
+    about = f"VMs x vCPUs: {sizes}, on {scenario.host.pcpus} pCPUs: {scenario.vcpus / scenario.host.pcpus:.3g} per pCPU"
     told |= {"name": (name, "the file's name"), "description": (about, "sizes, and overcommit")}
-    measured = {key: value for key, (value, _) in told.items()}
     notes = {key: why for key, (_, why) in told.items() if key not in changes} | dict.fromkeys(changes, "--set")
-    return Machine(start.with_overrides({**measured, **changes}), {key: escaped(why) for key, why in notes.items()})
+    return Machine(changed(), {key: escaped(why) for key, why in notes.items()})
+
+
+def _first_told(files: Sequence[Measured]) -> tuple[dict[str, Told], list[dict[str, Told]], Measured]:
+    """What is told of the machine and of each VM by the first file that tells it, and which file told of the VMs."""
+    machine: dict[str, Told] = {}
+    first = next((one for one in files if one.vms), files[0])
+    several = [dict(guest) for guest in first.guests]
+    for one in files:
+        machine = one.machine | machine
+        several[0] = one.guests[0] | several[0]
+    for guest in several:
+        if "compute" in guest:
+            guest["sections"] = 1, "a stretch is a transaction"
+    return machine, several, first
 
 
 def _work(scenario: Scenario) -> dict[str, Told]:
@@ -334,7 +340,7 @@ def _work(scenario: Scenario) -> dict[str, Told]:
     return told
 
 
-# ---------------------------------------------------------------------------------------------------------- distributions
+# -------------------------------------------------------------------------------------------------------- distributions
 
 
 def quantile(values: array[int], share: float) -> int:
@@ -347,7 +353,7 @@ def distribution(values: array[int]) -> str:
     ordered = np.sort(np.clip(np.array(values), 1, MAX_VALUE))
     if ordered[0] == ordered[-1]:
         return f"constant {ordered[0]}"
-    shares = [share for share in _PROBABILITIES if 10 <= len(ordered) * (1 - share)] or [0.5]
+    shares = [share for share in _PROBABILITIES if len(ordered) * (1 - share) >= 10] or [0.5]
     inner = np.quantile(ordered, shares, method="inverted_cdf").tolist()
     pairs = [(0.0, ordered[0]), *zip(shares, inner, strict=True), (1.0, ordered[-1])]
     return "knots " + " ".join(f"{share:.6g}:{value}" for share, value in pairs)
@@ -366,5 +372,3 @@ def _whole(value: float) -> int:
 
 def _share(part: int, total: int) -> float:
     return float(f"{part / total:.6g}")
-
-

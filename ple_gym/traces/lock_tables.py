@@ -39,11 +39,12 @@ class LockTable:
 
 
 _TIME = r"\s+(\d{1,15}\.\d\d)"
+_AVERAGE = r"\s+-?\d{1,15}\.-?\d\d"  # which overflowed until Linux 5.9, and is not needed
 _COUNT = r"\s+(\d{1,15})"
 #: Bounces, contentions, min, max, total and (since 3.16) average wait; the same of acquisitions and holds.
 _CLASS = re.compile(
-    rf"\s*(\S.{{0,99}}?):{_COUNT}{_COUNT}{_TIME}{_TIME}{_TIME}(?:{_TIME})?"
-    rf"{_COUNT}{_COUNT}{_TIME}{_TIME}{_TIME}(?:{_TIME})?\s*",
+    rf"\s*(\S.{{0,99}}?):{_COUNT}{_COUNT}{_TIME}{_TIME}{_TIME}(?:{_AVERAGE})?"
+    rf"{_COUNT}{_COUNT}{_TIME}{_TIME}{_TIME}(?:{_AVERAGE})?\s*",
     re.ASCII,
 )
 _AROUND = re.compile(r"\s*(?:lock_stat version.*|[-.]*|class name .*|.*\[<.*|\*WARNING\*.*|debug_locks.*)\s*")
@@ -55,8 +56,8 @@ def read_lock_stat(data: bytes) -> LockTable:
     for text in lines.of(data):
         found = _CLASS.fullmatch(text)
         if found and len(classes) < MAX_CLASSES:
-            waited, held = (round(1000 * float(found[place])) for place in (6, 12))
-            classes.append(LockClass(found[1], int(found[9]), int(found[3]), waited, held))
+            waited, held = (round(1000 * float(found[place])) for place in (6, 11))
+            classes.append(LockClass(found[1], int(found[8]), int(found[3]), waited, held))
         elif not _AROUND.fullmatch(text):
             lines.misread(text)
     return LockTable(tuple(classes), lines)
@@ -64,9 +65,13 @@ def read_lock_stat(data: bytes) -> LockTable:
 
 _UNITS = {"": 1, "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _HEADS = re.compile(r"acquired|contended|(?:avg|total|max|min) wait(?: \(ns\))?")
-_REPORTED = re.compile(r"\s*(\S.{0,99}?)((?:\s+\d{1,15}(?:\.\d{1,2})?(?: ?(?:ns|us|ms|s|m|h)(?!\S))?){1,6})\s*", re.ASCII)
+_REPORTED = re.compile(
+    r"\s*(\S.{0,99}?)((?:\s+\d{1,15}(?:\.\d{1,2})?(?: ?(?:ns|us|ms|s|m|h)(?!\S))?){1,6})\s*", re.ASCII
+)
 _CELL = re.compile(r"(\d+(?:\.\d+)?)(?: ?(ns|us|ms|s|m|h))?(?!\S)")
-_REST = re.compile(r"\s*(?:#.*|=== output for debug.*|bad(?: rate)?:.*|histogram of .*|(?:acquire|acquired|contended|release):.*)?\s*")
+_REST = re.compile(
+    r"\s*(?:#.*|=== output for debug.*|bad(?: rate)?:.*|histogram of .*|(?:acquire|acquired|contended|release):.*)?\s*"
+)
 
 
 def read_perf_lock(data: bytes) -> LockTable:
@@ -79,9 +84,11 @@ def read_perf_lock(data: bytes) -> LockTable:
         found = _REPORTED.fullmatch(text)
         cells = _CELL.findall(found[2]) if found and heads and "Name" not in text else []
         if found and cells and len(cells) == len(heads) and len(classes) < MAX_CLASSES:
-            told = {head: round(float(number) * _UNITS[unit]) for head, (number, unit) in zip(heads, cells, strict=True)}
-            counts = [told.get(head, 0) for head in ("acquired", "contended")]
-            classes.append(LockClass(found[1], *counts, told.get("total wait", -1)))
+            told = {
+                head: round(float(number) * _UNITS[unit]) for head, (number, unit) in zip(heads, cells, strict=True)
+            }
+            acquired, contended = (told.get(head, 0) for head in ("acquired", "contended"))
+            classes.append(LockClass(found[1], acquired, contended, told.get("total wait", -1)))
         elif not _REST.fullmatch(text):
             lines.misread(text)
     return LockTable(tuple(classes), lines)

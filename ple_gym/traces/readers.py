@@ -22,7 +22,7 @@ import numpy as np
 from ple_gym.errors import TraceError
 from ple_gym.files import PathLike, read_bytes, reading
 from ple_gym.messages import show, shown_path
-from ple_gym.traces.lines import MAX_LINE, MAX_SHOWN, Lines, told
+from ple_gym.traces.lines import Lines, told
 from ple_gym.traces.linux import (
     ENTRY,
     EVENT,

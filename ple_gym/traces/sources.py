@@ -17,7 +17,6 @@ from typing import TypeAlias
 
 from ple_gym.errors import TraceError
 from ple_gym.files import PathLike, read_bytes, reading
-from ple_gym.messages import show
 from ple_gym.traces.lock_tables import LockTable, read_lock_stat, read_perf_lock
 from ple_gym.traces.readers import MAX_BYTES, READERS, Reader, Reading, reader_of
 from ple_gym.traces.tables import EventTable, read_table

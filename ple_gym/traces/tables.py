@@ -4,7 +4,7 @@ The first line names the columns, in any order, and says which of three tables i
 
 | columns | what a line is |
 |---|---|
-| `tsc`, `event`, `vcpu`; `lock`, `vm`, `pcpu`, `ns`, `pc` if there are | an event: a name of the simulator's, or `exit` |
+| `tsc`, `event`, `vcpu`; `lock`, `vm`, `pcpu`, `ns`, `pc` if there are | an event, as the simulator's, or `exit` |
 | `tsc`, `vcpu`; `vm`, `pc` if there are | a pause-loop exit |
 | `try`, `acquire`, `release`, `vcpu`; `lock`, `vm` if there are | a hold, with the three times of it |
 
@@ -50,7 +50,9 @@ class EventTable:
     @property
     def empty(self) -> str:
         """What is missing, if nothing is in it."""
-        return "" if len(self.rows) else "no event (the first line must name tsc, event, vcpu; or try, acquire, release)"
+        return (
+            "" if len(self.rows) else "no event (the first line must name tsc, event, vcpu; or try, acquire, release)"
+        )
 
     def told(self) -> list[str]:
         """What to tell of it, in lines."""
@@ -73,6 +75,7 @@ class _Table:
     at: dict[str, int]
     vcpus: _Names = field(default_factory=_Names)
     vms: _Names = field(default_factory=_Names)
+    vm_of: list[int] = field(default_factory=list)
     locks: _Names = field(default_factory=_Names)
     pcs: set[str] = field(default_factory=set)
     clock: list[tuple[int, int]] = field(default_factory=list)
@@ -98,6 +101,8 @@ class _Table:
         if told["vcpu"]:
             vm = self.vms.number(told.get("vm", ""))
             vcpu = self.vcpus.number((vm, told["vcpu"]))
+            if vcpu == len(self.vm_of):
+                self.vm_of.append(vm)
         elif not KIND_NAMES[min(times)].startswith("NOISE"):
             raise ValueError
         lock = self.locks.number(told["lock"]) if told.get("lock") else -1
@@ -149,8 +154,9 @@ def read_table(data: bytes) -> EventTable:
             rows.clear()
     blocks.append(np.array(rows, np.int64).reshape(-1, len(TRACE_COLUMNS)))
     whole = np.concatenate(blocks)
-    whole = whole[np.argsort(whole[:, 0], kind="stable")]
+    blocks.clear()
+    if (np.diff(whole[:, 0]) < 0).any():
+        whole = whole[np.argsort(whole[:, 0], kind="stable")]
     if table is None:
         return EventTable(whole, (), 0, 0, lines)
-    vm_of = tuple(vm for vm, _ in table.vcpus)  # type: ignore[misc]
-    return EventTable(whole, vm_of, len(table.pcs), table.hz(), lines)
+    return EventTable(whole, tuple(table.vm_of), len(table.pcs), table.hz(), lines)
