@@ -65,7 +65,7 @@ from ple_gym.rules.header import c_header
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, load
 from ple_gym.scenario.documented import documented_toml, parameters_named
 from ple_gym.scenario.model import Scenario, describe_parameters
-from ple_gym.traces.sources import SOURCES
+from ple_gym.traces.readers import SOURCES
 from ple_gym.traces.writers import WRITERS, writer_of
 
 PROGRAM = "ple-gym"
@@ -249,26 +249,19 @@ class Measure:
     out: Annotated[str, _file("FILE.toml"), arg(help="the file, which must not be there yet")]
     seconds: Annotated[float, arg(metavar="S", help="how long a table of locks has counted; 0: nobody knows")] = 0.0
     overrides: Overrides = ()
-    json_file: JsonFile = ""
 
     def run(self, argv: Sequence[str]) -> None:
         """Measure, write the file, print how much was understood, and how the scenario fits."""
         check_new(self.out)
         check_writable(self.out)
-        check_writable(self.json_file)
         changes = _changes(self.overrides)
         files = measure.measured(self.files, changes, self.seconds)
-        machine = measure.write_machine(self.out, files, changes, argv)
-        for warning in machine.scenario.warnings():
+        scenario = measure.write_machine(self.out, files, changes, argv)
+        for warning in scenario.warnings():
             _warn(warning)
-        console = console_for(self.json_file)
-        console.print(*measure.told(files), sep="\n")
-        rows = measure.fitted(machine, files)
-        console.print(measure.fit_table(rows), measure.FIT_NOTE, sep="\n")
-        shown = shown_path(self.out)
-        console.print(f"{shown}: {plain(machine.scenario.description)}. Now: ple-gym compare {shown}")
-        digests = {machine.scenario.name: machine.scenario.digest}
-        write_json(self.json_file, lambda: measure.document(machine, rows), argv, digests)
+        told = [f"{shown_path(one.path)}: {line}" for one in files for line in one.found.told()]
+        console_for().print(*told, measure.fit_table(scenario, files), measure.FIT_NOTE, sep="\n")
+        print(f"{shown_path(self.out)}: {scenario.description}. Now: ple-gym compare {shown_path(self.out)}")
 
 
 @dataclass(frozen=True)

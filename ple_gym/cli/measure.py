@@ -1,30 +1,29 @@
-"""`ple-gym measure`: a scenario file of a machine, from what other tools have recorded there."""
+"""`ple-gym measure`: a scenario file of a machine, from what tools have recorded there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ple_gym import progress
+from ple_gym.cli.new import SHOWN
 from ple_gym.compilation import compiling, is_warm, warm_up
 from ple_gym.errors import UsageError
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.evaluate.tables import number
 from ple_gym.files import write_whole, writing
-from ple_gym.measure.fit import SHARES, Row, Side, fit
-from ple_gym.measure.machine import Machine, Measured, assemble, measure_file
-from ple_gym.messages import plain, shown_path
+from ple_gym.measure.machine import DEFAULT, SHARES, Measured, assemble, like, measure, quantities, simulated
+from ple_gym.messages import shown_path
 from ple_gym.provenance import comment_lines, provenance
 from ple_gym.scenario.affinity import MAX_PCPU
+from ple_gym.scenario.documented import documented_toml
 from ple_gym.scenario.model import Scenario
-from ple_gym.traces.sources import SOURCES
+from ple_gym.traces.readers import SOURCES, read_source
 
 LONGEST_S = 10**7
 FIT_NOTE = """\
-measured / simulated, times in us: the second from one run of the new scenario under host. Computes and holds are time
-of the guest where the file tells it; waits and stays are time of the clock, and depend on the host."""
+measured / simulated, of guest, times in us: the second from a run of the new scenario under host. Computes and holds
+are time of the guest where the file tells it; waits and stays are time of the clock, and depend on the host."""
 
 
 def measured(files: Sequence[str], changes: Mapping[str, object], seconds: float) -> list[Measured]:
@@ -38,77 +37,43 @@ def measured(files: Sequence[str], changes: Mapping[str, object], seconds: float
     if not 0 <= seconds <= LONGEST_S:
         raise UsageError(f"--seconds {seconds:g}: must be 0..{LONGEST_S:,}")
     own = {name: value for name, value in changes.items() if not name.startswith("neighbours.")}
-    # How many pCPUs there are is seen later, and must not be less than what else is known allows.
+    # How many pCPUs there are is only seen in the files; as many as may be fit all that is known.
     scenario, result = Scenario().with_overrides({"host.pcpus": MAX_PCPU + 1, **own}), []
     for text in files:
         form, separator, path = text.partition("=")
         if not separator or form not in SOURCES:
             form, path = "", text
         with progress.waiting(f"reading {shown_path(path)}"):
-            result.append(measure_file(path, scenario, seconds, form))
+            result.append(measure(path, read_source(path, form), scenario, seconds))
     return result
 
 
-def write_machine(path: str, files: Sequence[Measured], changes: Mapping[str, object], argv: Sequence[str]) -> Machine:
-    """Write the scenario's file."""
-    machine = assemble(Path(path).stem, files, changes)
+def write_machine(path: str, files: Sequence[Measured], changes: Mapping[str, object], argv: Sequence[str]) -> Scenario:
+    """Write the scenario's file, and return it."""
+    scenario, notes = assemble(Path(path).stem, files, changes)
+    told = {name for name, why in notes.items() if why != DEFAULT}
+    shown = {f"neighbours.{name.split('.')[2]}" if name.startswith("neighbours.") else name for name in told}
+    text = documented_toml(scenario, {*SHOWN, *shown}, notes)
     with writing(path, UsageError):
-        write_whole(path, machine.to_toml(comment_lines(provenance(argv))).encode())
-    return machine
+        write_whole(path, "\n".join([*comment_lines(provenance(argv)), text]).encode())
+    return scenario
 
 
-def fitted(machine: Machine, files: Sequence[Measured]) -> list[Row]:
-    """How it fits."""
+def fit_table(scenario: Scenario, files: Sequence[Measured]) -> Grid:
+    """Run the scenario; a line for each quantity of a file."""
     if not is_warm():
         with progress.waiting(compiling):
             warm_up()
-    scenario = machine.scenario
-    end = round(scenario.limit.simulated_s * scenario.host.tsc_hz)
-    with progress.bar("simulating", end, "%") as report:
-        return fit(scenario, files, report)
-
-
-def told(files: Sequence[Measured]) -> list[str]:
-    """How much of the files was understood, in lines."""
-    return [f"{shown_path(one.path)}: {line}" for one in files for line in one.found.told()]
-
-
-def fit_table(rows: Sequence[Row]) -> Grid:
-    """A line per quantity and file."""
-
-    def both(row: Row, value: int) -> str:
-        def cell(side: Side | None) -> str:
-            if side is None or value > len(side.quantiles):
-                return "-"
-            return number(side.quantiles[value - 1] if value else side.mean)
-
-        cells = cell(row.measured), cell(row.simulated)
-        return "" if cells[0] == "-" else " / ".join(cells)
-
-    def count(side: Side | None) -> str:
-        return f"{side.count:,}" if side else "0"
-
-    heads = ("mean", *(f"{share:.0%}" for share in SHARES))
-    return Grid(
-        Column("quantity", [row.what for row in rows]),
-        [
-            Column("file", [plain(row.file) for row in rows]),
-            Column("number", [f"{count(row.measured)} / {count(row.simulated)}" for row in rows], right=True),
-            *(Column(head, [both(row, value) for row in rows], right=True) for value, head in enumerate(heads)),
-        ],
-        title="Fit",
-    )
-
-
-def document(machine: Machine, rows: Sequence[Row]) -> dict[str, Any]:
-    """The scenario, where it is from, and how it fits, as JSON has it."""
-
-    return {
-        "parameters": machine.scenario.parameters(),
-        "sources": dict(machine.notes),
-        "fit": [
-            {"quantity": row.what, "file": row.file}
-            | {name: one and asdict(one) for name, one in (("measured", row.measured), ("simulated", row.simulated))}
-            for row in rows
-        ],
-    }
+    hz = scenario.host.tsc_hz
+    with progress.bar("simulating", round(scenario.limit.simulated_s * hz), "%") as report:
+        run = simulated(scenario, report)
+    rows: list[list[str]] = []
+    for one in files:
+        others = {name: values for name, *values in quantities(like(one, scenario, run), hz)}
+        for name, count, *values in quantities(one, hz):
+            other = others.get(name, [0] + ["-"] * len(values))
+            cells = [f"{number(a)} / {b if b == '-' else number(b)}" for a, b in zip(values, other[1:], strict=False)]
+            rows.append([name, one.name, f"{count:,} / {other[0]:,}", *cells, *[""] * (1 + len(SHARES) - len(cells))])
+    heads = ("quantity", "file", "number", "mean", *(f"{share:.0%}" for share in SHARES))
+    columns = [Column(head, cells, right=True) for head, *cells in zip(heads, *rows, strict=True)]
+    return Grid(columns[0], columns[1:], title="Fit")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from ple_gym.scenario.model import DEFAULT, Scenario, Vm, describe_parameters
 from ple_gym.scenario.parameters import unknown
@@ -31,23 +31,26 @@ def parameters_named(names: Sequence[str] = ()) -> list[str]:
     return [name for name in known if name in wanted]
 
 
-def documented_toml(scenario: Scenario, names: Collection[str] | None = None) -> str:
+def documented_toml(
+    scenario: Scenario, names: Collection[str] | None = None, notes: Mapping[str, str] | None = None
+) -> str:
     """The TOML document of a scenario, with a comment above every parameter (once, where VMs share it).
 
-    names: leave out what has its default and is not one of these; all if None.
+    names: leave out what has its default and is not one of these; all if None. notes: what stands behind each line, by
+    the parameter's dotted name.
 
     It reads back as the same scenario.
     """
     described = describe_parameters()
     usual = set() if names is None else {pair for pair in _lines(_USUAL) if pair[0] not in names}
     lines = ["# A scenario of ple_gym. What is left out takes its default: ple-gym parameters"]
-    head, explained = "", set[str]()
+    head, explained, number = "", set[str](), -1
     for name, line in _lines(scenario):
         if not name and line == _NEIGHBOUR:  # also one in which nothing is to be said is a VM
             note = "# Another VM; its parameters are those of [guest]. Each VM has such a table."
             lines += ["", *([note] if line not in explained else []), line]
             explained.add(line)
-            head = ""
+            head, number = "", number + 1
         elif not name:
             head = line
         if not name or (name, line) in usual:
@@ -62,6 +65,8 @@ def documented_toml(scenario: Scenario, names: Collection[str] | None = None) ->
             explained.add(known)
         if name == "decision.actuator" and scenario.decision.actuator == DEFAULT:
             line += f"  # here {scenario.actuator}"
+        if notes:
+            line += f"  # {notes[name.replace('neighbours.', f'neighbours.{number}.')]}"
         lines.append(line)
     return "\n".join(lines) + "\n"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ple_gym.messages import show
 
@@ -11,40 +11,38 @@ MAX_LINE = 2000  # characters; the lines of all these tools have a tenth
 MAX_SHOWN = 10  # bad lines that are kept
 
 
-def told(found: str, bad: int, shown: Sequence[tuple[int, str]]) -> list[str]:
-    """What was found in a file, and which lines were not understood, in lines."""
-    more = [f"and {bad - len(shown):,} more"] if bad > len(shown) else []
-    return [
-        f"{found}; {bad:,} lines not understood", *(f"line {number}: {show(text)}" for number, text in shown), *more,
-    ]  # fmt: skip
-
-
 class Lines:
-    """Counts lines while they are read.
-
-    count: how many; bad: how many could not be understood; shown: number, from 1 on, and text of the first of them.
+    """What was found in a file; of its lines how many there are, how many are bad, and number and text of the first of
+    these.
     """
 
     def __init__(self) -> None:
-        self.count = self.bad = 0
-        self.shown: list[tuple[int, str]] = []
+        self.lines = self.bad = 0
+        self.shown: tuple[tuple[int, str], ...] = ()
 
-    def of(self, data: bytes) -> Iterator[str]:
+    @property
+    def found(self) -> str:
+        """How much it is, in words; empty if it is nothing."""
+        raise NotImplementedError
+
+    def told(self) -> list[str]:
+        """What to tell of it, in lines."""
+        more = [f"and {self.bad - len(self.shown):,} more"] if self.bad > len(self.shown) else []
+        bad = [f"line {number}: {show(text)}" for number, text in self.shown]
+        return [f"{self.found.format(f'{self.lines:,} lines')}; {self.bad:,} lines not understood", *bad, *more]
+
+    def _of(self, data: bytes) -> Iterator[str]:
         """Each line; one that is too long is bad."""
         for line in io.TextIOWrapper(io.BytesIO(data), "utf-8", "replace"):
-            self.count += 1
+            self.lines += 1
             text = line.removesuffix("\n")
             if len(text) > MAX_LINE:
-                self.misread(text)
+                self._misread(text)
             else:
                 yield text
 
-    def misread(self, text: str) -> None:
+    def _misread(self, text: str) -> None:
         """The newest line is not understood."""
         self.bad += 1
         if len(self.shown) < MAX_SHOWN:
-            self.shown.append((self.count, text[:MAX_LINE]))
-
-    def told(self, found: str) -> list[str]:
-        """What to tell of the file, in lines; `found`: what was in it."""
-        return told(f"{found} in {self.count:,} lines", self.bad, self.shown)
+            self.shown += ((self.lines, text[:MAX_LINE]),)

@@ -3,92 +3,48 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ple_gym.traces.lines import Lines
 
 MAX_CLASSES = 100_000
 
+_COUNTS = r"\s+\d{1,15}\s+(\d{1,15})" + r"\s+\d{1,15}\.\d\d" * 2 + r"\s+(\d{1,15}\.\d\d)"
+_AVERAGE = r"(?:\s+-?\d{1,15}\.-?\d\d)?"  # since Linux 3.16; it overflowed until 5.9, and is not needed
+_STAT = re.compile(rf"\s*(\S.{{0,99}}?):{_COUNTS}{_AVERAGE}{_COUNTS}{_AVERAGE}\s*", re.ASCII)
+_REPORT = re.compile(r"\s*(\S{1,99})\s+(\d{1,15})\s+(\d{1,15})(?:\s+[\d.]{1,15}(?: ?[a-z]{1,2})?){0,4}\s*", re.ASCII)
+_NO_LOCK = re.compile(
+    r"\s*(?:lock_stat version.*|[-.]*|class name .*|.*\[<.*|\*WARN.*|Name +acquired.*|===.*|(?:bad|ac|cont|rel)[a-z ]*: \d.*|hist.*)\s*"
+)
 
-@dataclass(frozen=True)
-class LockClass:
-    """Locks of one name. Times are nanoseconds, all together; -1: the table does not say it."""
+
+class LockClass(NamedTuple):
+    """Locks of one name; `held`: all their holds together in ns, -1 if the table does not say it."""
 
     name: str
     acquired: int
     contended: int
-    waited: int = -1
     held: int = -1
 
 
-@dataclass(frozen=True)
-class LockTable:
-    """The classes in a file, and what to tell of it."""
+class LockTable(Lines):
+    """The classes of locks in one of these tables; whatever is in it, nothing is raised."""
 
-    classes: tuple[LockClass, ...]
-    lines: Lines
+    def __init__(self, data: bytes = b"") -> None:
+        super().__init__()
+        self.classes: list[LockClass] = []
+        for text in self._of(data):
+            if len(self.classes) < MAX_CLASSES and (stat := _STAT.fullmatch(text)):
+                held = round(1000 * float(stat[5]))
+                self.classes.append(LockClass(stat[1], int(stat[4]), int(stat[2]), held))
+            elif _NO_LOCK.fullmatch(text):
+                continue
+            elif len(self.classes) < MAX_CLASSES and (report := _REPORT.fullmatch(text)):
+                self.classes.append(LockClass(report[1], int(report[2]), int(report[3])))
+            else:
+                self._misread(text)
 
     @property
-    def empty(self) -> str:
-        """What is missing, if nothing is in it."""
-        return "" if self.classes else "no class of locks"
-
-    def told(self) -> list[str]:
-        """What to tell of it, in lines."""
-        return self.lines.told(f"{len(self.classes):,} classes of locks")
-
-
-_TIME = r"\s+(\d{1,15}\.\d\d)"
-_AVERAGE = r"\s+-?\d{1,15}\.-?\d\d"  # which overflowed until Linux 5.9, and is not needed
-_COUNT = r"\s+(\d{1,15})"
-#: Bounces, contentions, min, max, total and (since 3.16) average wait; the same of acquisitions and holds.
-_CLASS = re.compile(
-    rf"\s*(\S.{{0,99}}?):{_COUNT}{_COUNT}{_TIME}{_TIME}{_TIME}(?:{_AVERAGE})?"
-    rf"{_COUNT}{_COUNT}{_TIME}{_TIME}{_TIME}(?:{_AVERAGE})?\s*",
-    re.ASCII,
-)
-_AROUND = re.compile(r"\s*(?:lock_stat version.*|[-.]*|class name .*|.*\[<.*|\*WARNING\*.*|debug_locks.*)\s*")
-
-
-def read_lock_stat(data: bytes) -> LockTable:
-    """Read `/proc/lock_stat`. Whatever is in it, nothing is raised."""
-    lines, classes = Lines(), list[LockClass]()
-    for text in lines.of(data):
-        found = _CLASS.fullmatch(text)
-        if found and len(classes) < MAX_CLASSES:
-            waited, held = (round(1000 * float(found[place])) for place in (6, 11))
-            classes.append(LockClass(found[1], int(found[8]), int(found[3]), waited, held))
-        elif not _AROUND.fullmatch(text):
-            lines.misread(text)
-    return LockTable(tuple(classes), lines)
-
-
-_UNITS = {"": 1, "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_HEADS = re.compile(r"acquired|contended|(?:avg|total|max|min) wait(?: \(ns\))?")
-_REPORTED = re.compile(
-    r"\s*(\S.{0,99}?)((?:\s+\d{1,15}(?:\.\d{1,2})?(?: ?(?:ns|us|ms|s|m|h)(?!\S))?){1,6})\s*", re.ASCII
-)
-_CELL = re.compile(r"(\d+(?:\.\d+)?)(?: ?(ns|us|ms|s|m|h))?(?!\S)")
-_REST = re.compile(
-    r"\s*(?:#.*|=== output for debug.*|bad(?: rate)?:.*|histogram of .*|(?:acquire|acquired|contended|release):.*)?\s*"
-)
-
-
-def read_perf_lock(data: bytes) -> LockTable:
-    """Read what `perf lock report` prints, which has no hold times. Whatever is in it, nothing is raised."""
-    lines, classes, heads = Lines(), list[LockClass](), list[str]()
-    for text in lines.of(data):
-        if text.lstrip().startswith("Name ") and not heads:
-            heads = [head.removesuffix(" (ns)") for head in _HEADS.findall(text)]
-            continue
-        found = _REPORTED.fullmatch(text)
-        cells = _CELL.findall(found[2]) if found and heads and "Name" not in text else []
-        if found and cells and len(cells) == len(heads) and len(classes) < MAX_CLASSES:
-            told = {
-                head: round(float(number) * _UNITS[unit]) for head, (number, unit) in zip(heads, cells, strict=True)
-            }
-            acquired, contended = (told.get(head, 0) for head in ("acquired", "contended"))
-            classes.append(LockClass(found[1], acquired, contended, told.get("total wait", -1)))
-        elif not _REST.fullmatch(text):
-            lines.misread(text)
-    return LockTable(tuple(classes), lines)
+    def found(self) -> str:
+        """How many."""
+        return f"{len(self.classes):,} classes of locks in {{}}" if self.classes else ""

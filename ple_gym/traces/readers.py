@@ -5,6 +5,8 @@
 | `ftrace` | `.ftrace`, `.txt` | `trace-cmd report`, `/sys/kernel/tracing/trace`, and `ple-gym trace` |
 | `perf` | `.perf`, `.script` | `perf script` of what `perf sched record`, or `perf record -e`, has recorded |
 
+`SOURCES` has also tables: `csv` (`ple_gym.traces.tables`), `lock_stat` and `perf-lock` (`ple_gym.traces.lock_tables`).
+
 A line that cannot be understood is counted and kept to be shown; it never ends the reading. Events of other names are
 counted, too.
 """
@@ -14,15 +16,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 
 from ple_gym.errors import TraceError
 from ple_gym.files import PathLike, read_bytes, reading
 from ple_gym.messages import show, shown_path
-from ple_gym.traces.lines import Lines, told
+from ple_gym.traces.lines import MAX_LINE, MAX_SHOWN, Lines
 from ple_gym.traces.linux import (
     ENTRY,
     EVENT,
@@ -38,6 +41,10 @@ from ple_gym.traces.linux import (
     HostTrace,
     Table,
 )
+from ple_gym.traces.lock_tables import LockTable
+from ple_gym.traces.tables import EventTable
+
+__all__ = ["MAX_BYTES", "MAX_LINE", "MAX_SHOWN", "READERS", "SOURCES", "Reading", "read_source", "read_trace"]
 
 MAX_BYTES = 1 << 29
 MAX_REASONS = 1000  # different names of exits
@@ -73,31 +80,6 @@ _RIP = r"(?:,? rip (0x[0-9a-f]{1,16})\b|(?!,? rip ))"
 _ENTRY = re.compile(rf"vcpu (\d{{1,9}})\b{_RIP}.*", re.ASCII)
 _EXIT = re.compile(rf"(?:vcpu (\d{{1,9}}) )?reason (\S{{1,80}})(?!\S){_RIP}.*", re.ASCII)
 _WINDOW = re.compile(r"vcpu (\d{1,9})[,:]? old (\d{1,10}) new (\d{1,10}) \(\w+\).*", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What was found in a file.
-
-    trace: the events, in the file's order; lines: how many it has; others: events of other names; bad: lines that
-    could not be understood; shown: number, from 1 on, and text of the first `MAX_SHOWN` of them.
-    """
-
-    trace: HostTrace
-    lines: int
-    others: int
-    bad: int
-    shown: tuple[tuple[int, str], ...]
-
-    def told(self) -> list[str]:
-        """What to tell of it, in lines."""
-        count = f"{len(self.trace.events):,} events in {self.lines:,} lines; {self.others:,} events of other kinds"
-        return told(count, self.bad, self.shown)
-
-    @property
-    def empty(self) -> str:
-        """What is missing, if nothing is in it."""
-        return "" if len(self.trace.events) else f"none of {', '.join(KINDS)}"
 
 
 class _Names:
@@ -167,36 +149,41 @@ _FIELDS: dict[str, tuple[int, Callable[[str, _Names], _Fields]]] = {
 }
 
 
-class _Parser:
-    """Reads line after line."""
+class Reading(Lines):
+    """What was found in a file with lines of this form; whatever is in it, nothing is raised.
 
-    def __init__(self, form: re.Pattern[str]) -> None:
-        self._form, self._names = form, _Names()
+    trace: the events, in the file's order; others: how many have other names.
+    """
+
+    def __init__(self, form: re.Pattern[str], data: bytes) -> None:
+        super().__init__()
+        self._names = _Names()
         self._rows: list[tuple[int, ...]] = []
         self._blocks: list[Table] = []
-        self._others = 0
-        self._lines = Lines()
-
-    def read(self, data: bytes) -> Reading:
-        """Read all of them."""
-        for text in self._lines.of(data):
-            self._line(text)
+        self.others = 0
+        for text in self._of(data):
+            self._line(form, text)
         self._pack()
-        trace = HostTrace(np.concatenate(self._blocks), self._names.comms, tuple(self._names.reasons))
-        return Reading(trace, self._lines.count, self._others, self._lines.bad, tuple(self._lines.shown))
+        self.trace = HostTrace(np.concatenate(self._blocks), self._names.comms, tuple(self._names.reasons))
 
-    def _line(self, text: str) -> None:
-        found = self._form.fullmatch(text)
+    @property
+    def found(self) -> str:
+        """How many."""
+        count = len(self.trace.events)
+        return f"{count:,} events in {{}}; {self.others:,} events of other kinds" if count else ""
+
+    def _line(self, form: re.Pattern[str], text: str) -> None:
+        found = form.fullmatch(text)
         if not found:
             if not _NO_LINE.fullmatch(text):
-                self._lines.misread(text)
+                self._misread(text)
         elif found["event"] not in _FIELDS:
-            self._others += 1
+            self.others += 1
         else:
             kind, fields_of = _FIELDS[found["event"]]
             fields = fields_of(found["fields"], self._names)
             if fields is None:
-                self._lines.misread(text)
+                self._misread(text)
             else:
                 time = int(found["seconds"]) * 10**9 + int(found["rest"].ljust(9, "0"))
                 pid = self._names.task(found["comm"], found["pid"])
@@ -209,21 +196,27 @@ class _Parser:
         self._rows.clear()
 
 
+_FoundT = TypeVar("_FoundT", bound=Lines, covariant=True)
+
+
 @dataclass(frozen=True)
-class Reader:
-    """How the text of a tool is read; `form` matches one whole line with an event."""
+class Reader(Generic[_FoundT]):
+    """How the text of a tool is read: `read` takes a file's content, and raises nothing."""
 
     suffixes: tuple[str, ...]
-    form: re.Pattern[str]
-
-    def read(self, data: bytes) -> Reading:
-        """Read a file's content. Whatever is in it, nothing is raised."""
-        return _Parser(self.form).read(data)
+    read: Callable[[bytes], _FoundT]
 
 
 READERS = {
-    "ftrace": Reader((".ftrace", ".txt"), _FTRACE),
-    "perf": Reader((".perf", ".script"), _PERF),
+    "ftrace": Reader((".ftrace", ".txt"), partial(Reading, _FTRACE)),
+    "perf": Reader((".perf", ".script"), partial(Reading, _PERF)),
+}
+#: All files in which something can be measured (`ple_gym.measure`).
+SOURCES: Mapping[str, Reader[EventTable | LockTable | Reading]] = {
+    "csv": Reader((".csv",), EventTable),
+    "lock_stat": Reader((".lock_stat", "lock_stat"), LockTable),
+    "perf-lock": Reader((".perf-lock",), LockTable),
+    **READERS,
 }
 
 
@@ -244,37 +237,25 @@ def read_trace(path: PathLike, form: str = "") -> Reading:
         >>> len(reading.trace.events), reading.bad
         (18, 0)
     """
-    reader = reader_of(READERS, path, form)
-    with reading(path, TraceError, "a trace"):
-        found = reader.read(read_bytes(path, MAX_BYTES))
-        if found.empty:
-            example = next((f"; line {number}: {show(text)}" for number, text in found.shown), "")
-            raise TraceError(f"{found.empty} in {found.lines:,} lines{example}")
-        return found
+    return _read(READERS, path, form, f"none of {', '.join(KINDS)}")
 
 
-class HasSuffixes(Protocol):
-    """Something that reads files whose names end so."""
-
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """How they end."""
+def read_source(path: PathLike, form: str = "") -> EventTable | LockTable | Reading:
+    """As `read_trace`, for all in `SOURCES`."""
+    return _read(SOURCES, path, form, "nothing that is known")
 
 
-_ReaderT = TypeVar("_ReaderT", bound=HasSuffixes)
-
-
-def reader_of(readers: Mapping[str, _ReaderT], path: PathLike, form: str) -> _ReaderT:
-    """The reader of this name, or if it is empty, the one that the file's suffix belongs to.
-
-    Raises:
-        TraceError: there is none.
-    """
+def _read(readers: Mapping[str, Reader[_FoundT]], path: PathLike, form: str, nothing: str) -> _FoundT:
     suffix = PurePath(path).suffix or PurePath(path).name
     suited = [one for name, one in readers.items() if form == name or (not form and suffix in one.suffixes)]
-    if suited:
-        return suited[0]
-    if form:
+    if form and not suited:
         raise TraceError(f"form = {show(form)}: must be {' or '.join(readers)}")
-    suffixes = ", ".join(suffix for reader in readers.values() for suffix in reader.suffixes)
-    raise TraceError(f"{shown_path(path)}: name its form, {' or '.join(readers)}, or let it end in {suffixes}")
+    if not suited:
+        suffixes = ", ".join(suffix for reader in readers.values() for suffix in reader.suffixes)
+        raise TraceError(f"{shown_path(path)}: name its form, {' or '.join(readers)}, or let it end in {suffixes}")
+    with reading(path, TraceError, "a trace"):
+        found = suited[0].read(read_bytes(path, MAX_BYTES))
+        if not found.found:
+            example = next((f"; line {number}: {show(text)}" for number, text in found.shown), "")
+            raise TraceError(f"{nothing} in {found.lines:,} lines{example}")
+        return found
