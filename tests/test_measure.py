@@ -128,26 +128,19 @@ def test_any_durations_are_a_distribution_between_their_extremes(values: list[in
 
 
 def test_time_off_the_pcpu_and_what_switches_cost_are_not_the_guests() -> None:
-    known = Scenario().with_overrides(
-        {"cost.switch": 10, "cost.cache": 100, "cost.migration": 200, "cost.exit": 30, "host.pcpus": 2}
-    )
+    costs = {"cost.switch": 10, "cost.cache": 100, "cost.migration": 200, "cost.exit": 30, "host.pcpus": 2}
     events = [
-        (0, RUN, 0, 0, -1), (0, RUN, 1, 1, -1), (500, TRY, 0, 0, 7), (500, ACQUIRE, 0, 0, 7),
-        (700, STOP, 0, 0, -1), (700, RUN, 0, 2, -1), (5000, STOP, 1, 1, -1), (5000, RUN, 1, 0, -1),
-        (5400, RELEASE, 1, 0, 7),  # held for 200, and for 400 less a switch and a refill
-        (5500, TRY, 1, 0, 7), (5500, ACQUIRE, 1, 0, 7), (5600, RELEASE, 1, 0, 7), (5650, BLOCK, 1, 0, -1),
-        (5650, STOP, 1, 0, -1), (6000, WAKE, 1, 0, -1), (6100, RUN, 1, 0, -1), (6200, TRY, 1, 0, 8),
-        (6300, PLE, 1, 0, 8), (6430, PLE, 1, 0, 8), (6430, STOP, 1, 0, -1), (6430, RUN, 1, 1, -1),
+        (0, RUN, 0, 0), (0, RUN, 1, 1), (500, TRY, 0, 0), (500, ACQUIRE, 0, 0), (700, STOP, 0, 0), (700, RUN, 0, 2),
+        (5000, STOP, 1, 1), (5000, RUN, 1, 0), (5400, RELEASE, 1, 0), (5500, TRY, 1, 0), (5500, ACQUIRE, 1, 0),
+        (5600, RELEASE, 1, 0), (5650, BLOCK, 1, 0), (5650, STOP, 1, 0), (6000, WAKE, 1, 0), (6100, RUN, 1, 0),
+        (6200, TRY, 1, 0), (6300, PLE, 1, 0), (6430, PLE, 1, 0), (6430, STOP, 1, 0), (6430, RUN, 1, 1),
     ]  # fmt: skip
-    (vm,) = measure_events(known, [0, 0, 0], np.array(events))
-    assert list(vm.samples["hold"]) == [200 + 400 - 10 - 200, 100]
+    (vm,) = measure_events(Scenario().with_overrides(costs), [0, 0, 0], np.array([(*event, 7) for event in events]))
+    assert list(vm.samples["hold"]) == [200 + 400 - 10 - 200, 100]  # less a switch and a refill
     assert list(vm.samples["compute"]) == [100, 50, 6200 - 6100 - 10]  # nobody knows when the first one began
     assert list(vm.samples["block"]) == [350] and (vm.asked, vm.tries, vm.exits) == (2, 3, 2)
-
-
-def test_a_halt_while_it_waits_and_the_end_of_work_are_no_sleeps() -> None:
-    events = [(10, TRY), (20, BLOCK), (60, WAKE), (70, ACQUIRE), (80, RELEASE), (90, BLOCK)]
-    (vm,) = measure_events(Scenario(), [0], np.array([(*event, 0, 0, 1) for event in events]))
+    halts = [(10, TRY), (20, BLOCK), (60, WAKE), (70, ACQUIRE), (80, RELEASE), (90, BLOCK)]  # and no work is left
+    (vm,) = measure_events(Scenario(), [0], np.array([(*event, 0, 0, 1) for event in halts]))
     assert [list(vm.samples[name]) for name in ("compute", "hold", "block", "wait")] == [[], [10], [], [60]]
 
 
@@ -159,9 +152,11 @@ def test_the_papers_kind_of_table_is_read() -> None:
     scenario, notes = assemble("paper", files, {})
     assert scenario.guest.hold == "knots 0:500 0.5:600 1:800" and scenario.cost.exit == 1420
     assert notes["guest.hold"] == "paper-holds.csv: 4 holds, of the clock, preemptions too"
-    table = EventTable(b"vcpu,event,lock,tsc\na, release ,x,30\na,TRY,x,10\na,acquire,x,20\nb,exit,y,40\n")
-    assert table.rows[:, [0, 1, 3, 4]].tolist() == [[10, TRY, 0, 0], [20, ACQUIRE, 0, 0], [30, RELEASE, 0, 0],
-                                                    [40, PLE, 1, 1]]  # fmt: skip
+    table = EventTable(b"vcpu,event,lock,tsc\na, release ,x,30\na,TRY,x,10\nb,exit,y,40\n")
+    assert table.rows[:, [0, 1, 3, 4]].tolist() == [[10, TRY, 0, 0], [30, RELEASE, 0, 0], [40, PLE, 1, 1]]
+    lines = "".join(f"{number},{number}\n" for number in range(5000))
+    table = EventTable(f"tsc,vcpu\n{lines}{'9' * 19},0\n1,{' ' * 2000}\n".encode())
+    assert (len(table.rows), table.bad) == (4096, 906)
 
 
 def test_tables_of_locks_give_means_and_with_their_time_a_rate() -> None:
@@ -194,11 +189,11 @@ def test_whatever_is_in_a_file_nothing_is_raised(form: str, data: bytes) -> None
     assert SOURCES[form].read(data).told()
 
 
-RUN_CSV = (
-    "tsc,ns,event,pcpu,vm,vcpu,lock\n0,0,RUN,0,0,0,\n90,33,TRY,0,0,0,1\n90,33,ACQUIRE,0,0,0,1\n190,71,RELEASE,0,0,0,1\n"
-    "400,149,TRY,0,0,0,2\n410,153,ACQUIRE,0,0,0,2\n500,187,RELEASE,0,0,0,2\n600,224,PLE,0,0,0,\n700,262,STOP,0,0,0,\n"
-    "700,262,NOISE_BEGIN,0,,,\n800,299,NOISE_END,0,,,\n900,337,RUN,0,1,1,\n950,355,IPI,0,1,1,\n960,359,ACK,0,1,1,\n"
-)
+RUN_CSV = """tsc,ns,event,pcpu,vm,vcpu,lock
+0,0,RUN,0,0,0,\n90,33,TRY,0,0,0,1\n90,33,ACQUIRE,0,0,0,1\n190,71,RELEASE,0,0,0,1\n400,149,TRY,0,0,0,2
+410,153,ACQUIRE,0,0,0,2\n500,187,RELEASE,0,0,0,2\n600,224,PLE,0,0,0,\n700,262,STOP,0,0,0,\n700,262,NOISE_BEGIN,0,,,
+900,337,RUN,0,1,1,\n950,355,IPI,0,1,1,\n960,359,ACK,0,1,1,
+"""
 
 
 @settings(deadline=None)
@@ -218,12 +213,6 @@ def test_a_damaged_file_makes_a_scenario_or_ends_in_one_line(name: str, data: st
         assert "\n" not in str(error)
     else:
         assert Scenario.from_toml(documented_toml(scenario, (), notes)) == scenario
-
-
-def test_sizes_are_bounded() -> None:
-    lines = "".join(f"{number},{number}\n" for number in range(5000))
-    table = EventTable(f"tsc,vcpu\n{lines}{'9' * 19},0\n1,{' ' * 2000}\n".encode())
-    assert (len(table.rows), table.bad) == (4096, 906)
 
 
 def test_every_line_of_the_file_says_where_it_is_from(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ple_gym.errors import TraceError
 from ple_gym.traces import ftrace, readers
+from ple_gym.traces.lines import MAX_LINE, MAX_SHOWN
 from ple_gym.traces.linux import (
     ENTRY,
     EVENT,
@@ -152,7 +153,7 @@ def test_a_damaged_trace_is_read_as_far_as_it_goes(name: str, data: st.DataObjec
         LINE + "sched_switch: prev_comm=a prev_pid=1 prev_prio=1 prev_state=R ==>",
         LINE + "sched_wakeup: comm=a pid=99999999999 prio=1 target_cpu=0",
         LINE + "sched_wakeup: comm=a pid=9 prio=1 target_cpu=1234567",
-        LINE + "kvm_entry: vcpu 1" + " " * readers.MAX_LINE,
+        LINE + "kvm_entry: vcpu 1" + " " * MAX_LINE,
         LINE.replace("5.0", "5,0") + "kvm_entry: vcpu 1",
         LINE.replace("[001]", "[1234567]") + "kvm_entry: vcpu 1",
         "something else",
@@ -161,12 +162,12 @@ def test_a_damaged_trace_is_read_as_far_as_it_goes(name: str, data: st.DataObjec
 def test_a_line_that_is_not_understood_is_shown_with_its_number(line: str) -> None:
     found = read(f"# tracer: nop\n{LINE}kvm_entry: vcpu 1\n{line}\n{LINE}kvm_entry: vcpu 2\n")
     assert found.trace.events["vcpu"].tolist() == [1, 2]
-    assert found.bad == 1 and found.shown == ((3, line[: readers.MAX_LINE]),)
+    assert found.bad == 1 and found.shown == ((3, line[:MAX_LINE]),)
 
 
 def test_only_some_bad_lines_are_shown_and_all_are_counted() -> None:
     found = read("x\n" * 25)
-    assert found.bad == 25 and len(found.shown) == readers.MAX_SHOWN
+    assert found.bad == 25 and len(found.shown) == MAX_SHOWN
     assert found.told()[-1] == "and 15 more"
 
 

@@ -59,15 +59,16 @@ class Measured:
         """The file's name, as it may stand in a line."""
         return plain(PurePath(self.path).name)
 
+    def told(self, values: Mapping[str, Told]) -> dict[str, Told]:
+        """The same, with the file's name before each statistic."""
+        return {key: (value, f"{self.name}: {why}") for key, (value, why) in values.items()}
+
 
 def measure(path: str, found: EventTable | LockTable | Reading, scenario: Scenario, seconds: float = 0.0) -> Measured:
-    """Measure what a file tells.
+    """Measure what was found in a file.
 
-    Args:
-        path: the file.
-        found: what was read there.
-        scenario: what is known of the machine: costs, clock, sockets, the PLE window.
-        seconds: how long a table of locks has counted; 0: nobody knows.
+    scenario: what is known of the machine: costs, clock, sockets, the PLE window; seconds: how long a table of locks
+    has counted, 0 if nobody knows.
 
     Raises:
         TraceError: no vCPU is in it.
@@ -85,14 +86,14 @@ def measure(path: str, found: EventTable | LockTable | Reading, scenario: Scenar
 
 def _events(one: Measured, found: EventTable, scenario: Scenario) -> None:
     if found.hz:
-        one.machine["host.tsc_hz"] = found.hz, f"{one.name}: tsc against ns"
+        one.machine["host.tsc_hz"] = found.hz, "tsc against ns"
     if pcpus := len(np.unique(found.rows[found.rows[:, 2] >= 0, 2])):
-        one.machine["host.pcpus"] = pcpus, f"{one.name}: pCPUs with events"
+        one.machine["host.pcpus"] = pcpus, "pCPUs with events"
     gap, count = exit_period(found.rows)
     ple, g = scenario.ple, scenario.guest.spin_period
     window = ple.count * g if ple.kind == "count" else (ple.window // g + 1) * g  # docs/model.md, 8.3
     if count and not ple.window_grow and 1 <= gap - window <= 10**8:
-        why = f"{one.name}: median of {count:,} times from exit to exit, {gap:,.0f}, less a window of {window:,}"
+        why = f"median of {count:,} times from exit to exit, {gap:,.0f}, less a window of {window:,}"
         one.machine["cost.exit"] = round(gap - window), why
     known = scenario.with_overrides({key: value for key, (value, _) in one.machine.items()})
     one.vms = measure_events(known, found.vm_of, found.rows)
@@ -100,16 +101,15 @@ def _events(one: Measured, found: EventTable, scenario: Scenario) -> None:
     how = "guest time" if switches else "of the clock, preemptions too"
     for vm in one.vms:
         stretches, holds = vm.samples["compute"], vm.samples["hold"]
-        told = _sizes(one, vm, sum(stretches))
+        told = _sizes(vm, sum(stretches)) | _kinds(vm.locks)
         if stretches:
-            told["compute"] = distribution(stretches), f"{one.name}: {len(stretches):,} stretches, {how}"
-            told["lock_probability"] = _digits(vm.asked / len(stretches)), f"{one.name}: stretches that end at a lock"
+            told["compute"] = distribution(stretches), f"{len(stretches):,} stretches, {how}"
+            told["lock_probability"] = _digits(vm.asked / len(stretches)), "stretches that end at a lock"
         elif switches and not vm.tries:
-            told["compute"] = f"constant {10**9}", f"{one.name}: neither lock nor sleep"
-            told["lock_probability"] = 0.0, f"{one.name}: no lock"
+            told |= {"compute": (f"constant {10**9}", "no lock, no sleep"), "lock_probability": (0.0, "no lock")}
         if holds:
-            told["hold"] = distribution(holds), f"{one.name}: {len(holds):,} holds, {how}"
-        one.guests.append(told | _kinds(one, vm.locks))
+            told["hold"] = distribution(holds), f"{len(holds):,} holds, {how}"
+        one.guests.append(told)
 
 
 def _host(one: Measured, found: Reading, scenario: Scenario) -> None:
@@ -117,30 +117,28 @@ def _host(one: Measured, found: Reading, scenario: Scenario) -> None:
     one.vms = meter.vms
     if not one.vms:
         raise TraceError(f"{one.name}: no vCPU: no kvm_entry or kvm_exit, and no task 'CPU 0/KVM'")
-    one.machine["host.scheduler"] = "fair", f"{one.name}: Linux made it"
-    if meter.cpus:
-        one.machine["host.pcpus"] = len(meter.cpus), f"{one.name}: CPUs of vCPUs"
+    one.machine["host.scheduler"] = "fair", "Linux made it"
+    one.machine["host.pcpus"] = max(1, len(meter.cpus)), "CPUs of vCPUs"
     for name, values, what in (
-        ("cost.exit", meter.exits, "kvm_exit for PAUSE to kvm_entry"),
-        ("cost.switch", meter.switches, "sched_switch to kvm_entry"),
-    ):
+        ("cost.exit", meter.exits, "kvm_exit for PAUSE"), ("cost.switch", meter.switches, "sched_switch"),
+    ):  # fmt: skip
         if values:
             median = min(10**8, max(1, quantile(values, 0.5)))
-            one.machine[name] = median, f"{one.name}: median of {len(values):,} from {what}"
-    one.guests = [_sizes(one, vm, vm.ran) for vm in one.vms]
+            one.machine[name] = median, f"median of {len(values):,} from {what} to kvm_entry"
+    one.guests = [_sizes(vm, vm.ran) for vm in one.vms]
 
 
 def _locks(one: Measured, found: LockTable, scenario: Scenario, seconds: float) -> None:
     vcpus, hz = scenario.guest.vcpus * scenario.guest.count, scenario.host.tsc_hz
-    told = _kinds(one, [{lock.name: lock.acquired for lock in found.classes if lock.acquired}])
+    told = _kinds([{lock.name: lock.acquired for lock in found.classes if lock.acquired}])
     number = sum(lock.acquired for lock in found.classes)
     hold = _held_us(found) * hz / 1e6
     if hold:
-        told["hold"] = f"exponential {_whole(hold)}", f"{one.name}: mean; its shape is assumed"
+        told["hold"] = f"exponential {_whole(hold)}", "mean; its shape is assumed"
     if seconds and number:
-        why = f"{one.name}: {number:,} locks taken in {seconds:g} s by {vcpus} busy vCPUs; its shape is assumed"
+        why = f"{number:,} locks taken in {seconds:g} s by {vcpus} busy vCPUs; its shape is assumed"
         told["compute"] = f"exponential {_whole(vcpus * seconds * hz / number - hold)}", why
-        told["lock_probability"] = 1.0, f"{one.name}: a stretch ends at a lock"
+        told["lock_probability"] = 1.0, "a stretch ends at a lock"
     one.guests = [told]
 
 
@@ -150,15 +148,15 @@ def _held_us(table: LockTable) -> float:
     return sum(lock.held for lock in held) / max(1, sum(lock.acquired for lock in held)) / 1000
 
 
-def _sizes(one: Measured, vm: VmMeasures, cycles: int) -> dict[str, Told]:
-    told: dict[str, Told] = {"vcpus": (vm.vcpus, f"{one.name}: vCPUs"), "count": (vm.count, f"{one.name}: VMs alike")}
+def _sizes(vm: VmMeasures, cycles: int) -> dict[str, Told]:
+    told: dict[str, Told] = {"vcpus": (vm.vcpus, "vCPUs"), "count": (vm.count, "VMs alike")}
     if (blocks := vm.samples["block"]) and cycles:
-        told["block"] = distribution(blocks), f"{one.name}: {len(blocks):,} sleeps, until the wake-up"
-        told["sleeps"] = len(blocks) / cycles, f"{one.name}: {len(blocks):,} sleeps in the time to compute"
+        told["block"] = distribution(blocks), f"{len(blocks):,} sleeps, until the wake-up"
+        told["sleeps"] = len(blocks) / cycles, f"{len(blocks):,} sleeps in the time to compute"
     return told
 
 
-def _kinds(one: Measured, vms: Sequence[Mapping[Any, int]]) -> dict[str, Told]:
+def _kinds(vms: Sequence[Mapping[Any, int]]) -> dict[str, Told]:
     """How many locks there are, and whether one is hot: more often asked for than chance has it."""
     total = sum(sum(locks.values()) for locks in vms)
     count = min(4096, round(sum(map(len, vms)) / len(vms)))
@@ -166,58 +164,56 @@ def _kinds(one: Measured, vms: Sequence[Mapping[Any, int]]) -> dict[str, Told]:
         return {}
     most, even = sum(max(locks.values(), default=0) for locks in vms), total / count
     hot = (most - even) / (total - even) if count > 1 and most > even + 4 * (even * len(vms)) ** 0.5 else 0.0
-    return {
-        "locks": (count, f"{one.name}: different locks of a VM"),
-        "hot_probability": (_digits(hot), f"{one.name}: {most:,} of {total:,} asked for the busiest"),
-    }
+    why = f"{most:,} of {total:,} asked for the busiest"
+    return {"locks": (count, "different locks of a VM"), "hot_probability": (_digits(hot), why)}
 
 
 def assemble(name: str, files: Sequence[Measured], changes: Mapping[str, object]) -> tuple[Scenario, dict[str, str]]:
-    """The scenario of what was measured, and where the value of each parameter is from, by dotted name.
+    """The scenario `name` of what was measured, and where the value of each parameter is from, by dotted name.
 
-    Args:
-        name: of the scenario.
-        files: what was measured; the first that tells something is believed.
-        changes: overrides, which come last; a profile comes first.
+    changes: overrides, which come last; a profile comes first.
 
     Raises:
         ScenarioError: the values do not fit together, or an override is wrong.
     """
     first = next((one for one in files if one.vms), files[0])
-    several = [dict(guest) for guest in first.guests]
+    several = [first.told(guest) for guest in first.guests]
     told: dict[str, Told] = {}
     for one in files:
-        told = one.machine | told
-        several[0] = one.guests[0] | several[0]
+        told = one.told(one.machine) | told
+        several[0] = one.told(one.guests[0]) | several[0]
     if "profile" in changes:
         told.pop("host.scheduler", None)
     start = Scenario(neighbours=(Vm(),) * (len(several) - 1))
-    sleeps = dict[str, Told]()
+    sleeps = [values.pop("sleeps", (0.0, "")) for values in several]
     for table, values in zip(start.tables(), several, strict=True):
         if "compute" in values:
             values["sections"] = 1, "a stretch is a transaction"
         if table != "guest":
             values["transactions"] = 0, "chosen: no end"
-        if "sleeps" in values:
-            sleeps[table] = values.pop("sleeps")
         told |= {f"{table}.{key}": value for key, value in values.items()}
 
     def changed() -> Scenario:
         return start.with_overrides({**{key: value for key, (value, _) in told.items()}, **changes})
 
     scenario = changed()
-    for table, (rate, why) in sleeps.items():
-        share = min(1.0, rate * mean_of(scenario.tables()[table].compute))
-        told[f"{table}.block_probability"] = _digits(share), why
+    for (table, vm), (rate, why) in zip(scenario.tables().items(), sleeps, strict=True):
+        if rate:
+            told[f"{table}.block_probability"] = _digits(min(1.0, rate * mean_of(vm.compute))), why
     host, guest = scenario.host, scenario.guest
     section = mean_of(guest.compute) + guest.lock_probability * mean_of(guest.hold)
     work = WORK_MS * host.tsc_hz // 1000 * min(host.pcpus, guest.count * guest.vcpus)
-    size = max(1, round(work / (guest.count * guest.sections * section)))
-    told["guest.transactions"] = size, f"chosen: work of {WORK_MS} ms of the whole machine"
-    told["limit.simulated_s"] = WORK_MS * PATIENCE / 1000, f"chosen: {PATIENCE} times the work"
     sizes = ", ".join(f"{vm.count} x {vm.vcpus}" for vm in scenario.tables().values())
     about = f"VMs x vCPUs: {sizes}; {scenario.vcpus / host.pcpus:.3g} vCPUs per pCPU"
-    told |= {"name": (name, "the file's name"), "description": (about, "sizes, and overcommit")}
+    told |= {
+        "name": (name, "the file's name"),
+        "description": (about, "sizes, and overcommit"),
+        "guest.transactions": (
+            max(1, round(work / (guest.count * guest.sections * section))),
+            f"chosen: work of {WORK_MS} ms of the whole machine",
+        ),
+        "limit.simulated_s": (WORK_MS * PATIENCE / 1000, f"chosen: {PATIENCE} times the work"),
+    }
     scenario, usual = changed(), start.parameters()
     notes = {key: DEFAULT if value == usual[key] else "--set" for key, value in scenario.parameters().items()}
     notes |= {key: escaped(why) for key, (_, why) in told.items()}
@@ -240,11 +236,10 @@ def simulated(scenario: Scenario, progress: Progress = lambda now: None) -> Ints
 
 def like(one: Measured, scenario: Scenario, rows: Ints) -> Measured:
     """The run of a scenario, measured as this file was."""
-    run = EventTable()
-    run.vm_of = [number for number, vm in enumerate(scenario.vms().values()) for _ in range(vm.vcpus)]
-    clock_only = isinstance(one.found, EventTable) and not has_switches(one.found.rows)
-    run.rows = rows[~np.isin(rows[:, 1], (RUN, STOP))] if clock_only else rows
-    return measure("", run, scenario)
+    vm_of = [number for number, vm in enumerate(scenario.vms().values()) for _ in range(vm.vcpus)]
+    if isinstance(one.found, EventTable) and not has_switches(one.found.rows):
+        rows = rows[~np.isin(rows[:, 1], (RUN, STOP))]
+    return Measured("", EventTable(), vms=measure_events(scenario, vm_of, rows))
 
 
 def quantities(one: Measured, hz: int) -> Iterator[list[Any]]:

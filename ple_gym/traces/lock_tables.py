@@ -14,7 +14,8 @@ _AVERAGE = r"(?:\s+-?\d{1,15}\.-?\d\d)?"  # since Linux 3.16; it overflowed unti
 _STAT = re.compile(rf"\s*(\S.{{0,99}}?):{_COUNTS}{_AVERAGE}{_COUNTS}{_AVERAGE}\s*", re.ASCII)
 _REPORT = re.compile(r"\s*(\S{1,99})\s+(\d{1,15})\s+(\d{1,15})(?:\s+[\d.]{1,15}(?: ?[a-z]{1,2})?){0,4}\s*", re.ASCII)
 _NO_LOCK = re.compile(
-    r"\s*(?:lock_stat version.*|[-.]*|class name .*|.*\[<.*|\*WARN.*|Name +acquired.*|===.*|(?:bad|ac|cont|rel)[a-z ]*: \d.*|hist.*)\s*"
+    r"\s*(?:lock_stat version.*|[-.]*|class name .*|.*\[<.*|\*WARN.*|Name +acquired.*|===.*|"
+    r"(?:bad|ac|cont|rel)[a-z ]*: \d.*|hist.*)\s*"
 )
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from ple_gym.errors import TraceError
 from ple_gym.files import PathLike, read_bytes, reading
 from ple_gym.messages import show, shown_path
-from ple_gym.traces.lines import MAX_LINE, MAX_SHOWN, Lines
+from ple_gym.traces.lines import Lines
 from ple_gym.traces.linux import (
     ENTRY,
     EVENT,
@@ -43,8 +43,6 @@ from ple_gym.traces.linux import (
 )
 from ple_gym.traces.lock_tables import LockTable
 from ple_gym.traces.tables import EventTable
-
-__all__ = ["MAX_BYTES", "MAX_LINE", "MAX_SHOWN", "READERS", "SOURCES", "Reading", "read_source", "read_trace"]
 
 MAX_BYTES = 1 << 29
 MAX_REASONS = 1000  # different names of exits
