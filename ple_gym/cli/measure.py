@@ -27,13 +27,7 @@ are time of the guest where the file tells it; waits and stays are time of the c
 
 
 def measured(files: Sequence[str], changes: Mapping[str, object], seconds: float) -> list[Measured]:
-    """What the files tell; each may have its kind before it, as `lock_stat=FILE`.
-
-    Raises:
-        UsageError: `seconds` is out of range.
-        TraceError: a file cannot be read, or tells nothing.
-        ScenarioError: a change is wrong.
-    """
+    """What the files tell; each may have its kind before it, as `lock_stat=FILE`."""
     if not 0 <= seconds <= LONGEST_S:
         raise UsageError(f"--seconds {seconds:g}: must be 0..{LONGEST_S:,}")
     own = {name: value for name, value in changes.items() if not name.startswith("neighbours.")}

@@ -80,11 +80,9 @@ class _Vcpu:
             self.work += passed - refill
 
     def begin(self, phase: int, known: bool = True) -> None:
-        """Something else begins."""
         self.phase, self.work, self.known = phase, 0, known
 
     def event(self, time: int, kind: int, lock: int) -> None:
-        """One of the events that its guest knows of."""
         samples, whole = self.vm.samples, self.known and self.work > 0
         if kind in (TRY, IPI):
             if whole and self.phase == _COMPUTES:

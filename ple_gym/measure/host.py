@@ -29,12 +29,10 @@ class _Task:
         self.came: int | None = None  # when it was switched in, likewise
 
     def leave(self, time: int) -> None:
-        """It runs in its guest no more."""
         self.vm.ran += 0 if self.inside is None else time - self.inside
         self.inside = self.came = self.paused = None
 
     def wake(self, time: int) -> None:
-        """If it slept, it sleeps no more."""
         if self.asleep is not None:
             self.vm.samples["block"].append(time - self.asleep)
         self.asleep = None
