@@ -254,7 +254,7 @@ def quantities(one: Measured, hz: int) -> Iterator[list[Any]]:
             yield ["locks per s of computing", vm.asked, vm.asked * hz / computed]
         if vm.exits:
             yield ["exits per s of guest time", vm.exits, vm.exits * hz / max(1, vm.ran)]
-        if vm.tries:
+        if vm.tries and not one.path:  # of a run: in a file no wait is 0
             yield ["contended, percent", vm.tries, 100 * len(vm.samples["wait"]) / vm.tries]
     if isinstance(one.found, LockTable):
         number, hold = sum(lock.acquired for lock in one.found.classes), _held_us(one.found)
