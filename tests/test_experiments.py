@@ -356,6 +356,11 @@ def test_a_measure_must_be_an_integer(tmp_path):
         run(experiment(lambda task: {"now": 1.0, "exits": 0}), tmp_path)
 
 
+def test_rough_numbers_keep_their_leading_bits_and_only_zero_is_zero():
+    assert [lab.rough(one, 4) for one in (0, 1, 15, 17, -24, 1000)] == [0, 1, 15, 18, -24, 1024]
+    assert [lab.rough(one, 4, beside=1000) for one in (0, 3, -3, 100)] == [0, 64, -64, 128]
+
+
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on(tmp_path):
     program = tmp_path / "program.py"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.answer import hosts
-from experiments.answer.rules import HZ, PAIRED
-from experiments.lab import Table, overrides_text, seeds, tasks, totals
+from experiments.answer.rules import PAIRED, paired
+from experiments.lab import Table, overrides_text, seeds, tasks
 from experiments.lab.tables import committed
 from experiments.pages import findings_on_hosts
 
@@ -21,9 +21,8 @@ def test_the_page_is_what_the_data_say() -> None:
 def test_the_proposal_brings_work_as_the_host_steals(host: str, proposal: str) -> None:
     task = tasks("Paper8", PAIRED, seeds.HOSTS[:1], hosts.overrides("Paper8 in line", host, "pull"))[0]
     found = hosts.measure(task)
-    both = {rule: totals(task._replace(policy=rule))["now"] * 1_000_000 // HZ for rule in ("host", proposal)}
-    assert found["host"] == both["host"]
-    assert found[hosts.PROPOSAL] == both[proposal] - both["host"]
+    both = paired(task, ("host", proposal))
+    assert [found["host"], found[hosts.PROPOSAL]] == [both["host"], both[proposal]]
 
 
 def test_cells_are_counted_by_their_sign() -> None:

@@ -210,14 +210,14 @@ def _turns() -> list[Turns]:
 
 
 TURNS = tuple(_turns())
-COLUMNS = ("finished", "now_us", "useful_us", "switches", "exits", "hints")
+COLUMNS = ("finished", "now_us", "useful_us", "switches", "exits")
 
 
 def measure(task: Task) -> dict[str, int]:
     """A run in microseconds; useful ones of all pCPUs together."""
     run = totals(task)
     useful_us = run["useful"] * 1_000_000 // world(task.scenario, task.overrides).host.tsc_hz
-    kept = {name: run[name] for name in ("finished", "now_us", "switches", "exits", "hints")}
+    kept = {name: run[name] for name in ("finished", "now_us", "switches", "exits")}
     return {**kept, "useful_us": useful_us}
 
 

@@ -147,4 +147,4 @@ def checks(table: Table) -> list[Check]:
     ]
 
 
-EXPERIMENT = Experiment("hosts", __doc__, (BASE, *OTHERS, "ideal", "exits", "unfinished"), run, checks, measure=measure)
+EXPERIMENT = Experiment("hosts", __doc__, (BASE, *OTHERS, "unfinished"), run, checks, measure=measure)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.answer.rules import in_percent, percent
-from experiments.lab import Experiment, Table, Task, overrides_text, seeds, tasks, totals, world
+from experiments.lab import Experiment, Table, Task, overrides_text, rough, seeds, tasks, totals, world
 from experiments.lab.report import Check
 from ple_gym.evaluate.statistics import Estimate, estimate, ratio
 
@@ -118,9 +118,9 @@ def measure(task: Task) -> dict[str, int]:
     busy8 = task.scenario == "Busy8"
     apart = max(finishes) - min(finishes) if run["finished"] and busy8 else 0
     return {
-        "now_us": run["now"] * 1_000_000 // hz,
-        "steal_10us": max(run[f"longest_steal_{number}"] for number in vms) * 100_000 // hz,
-        "apart_us": apart * 1_000_000 // hz,
+        "now_us": run["now_us"],
+        "steal_10us": rough(max(run[f"longest_steal_{number}"] for number in vms) * 100_000 // hz),
+        "apart_us": rough(apart * 1_000_000 // hz),
         "finished": run["finished"],
         "exits": run["exits"],
         **{name: run[name] * busy8 for name in ("lhp_events", "lwp_events")},

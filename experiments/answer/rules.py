@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from experiments.lab import Table, Task, totals, world
+from experiments.lab import Table, Task, rough, totals, world
 from experiments.lab.report import Check
 from ple_gym.evaluate.statistics import (
     ENOUGH_DIFFERING,
@@ -26,7 +26,7 @@ BASE = "xen-4.5"
 PAIRED = "paired"  # the policy of a task whose measure runs several rules
 PROPOSAL = "paper"
 RULES = (BASE, "xen-4.8", PROPOSAL, "kvm", "spin-age", "spin-age-self", "longest-waiting", "oracle")
-COLUMNS = ("finished", "now_us", "exits", "wait_p99", "waits_1ms")
+COLUMNS = ("finished", "now_us", "exits", "wait_p99")
 HZ = 2_670_000_000
 WHY_NOT = (
     "as shipped a spinner takes the place of whom the rule brings from another pCPU, as neither Xen nor the paper has "
@@ -51,7 +51,6 @@ class Comparison:
     exits_ratio: float
     wait_ms: float
     wait_change_ms: Estimate
-    long_waits: float
     unfinished: int
 
     def text(self) -> str:
@@ -62,19 +61,21 @@ class Comparison:
         )
 
 
-def paired(task: Task, rules: Sequence[str]) -> dict[str, int]:
-    """One seed under several rules: the time under the first, how much longer it is under the others, microseconds.
+def paired(task: Task, rules: Sequence[str], bits: int = 16, more: Mapping[str, Task] | None = None) -> dict[str, int]:
+    """One seed under several rules: the time under the first, how much longer it is under the others, or of the tasks
+    `more`, in microseconds, as `rough` as the first with so many bits.
 
     Besides `ideal`, useful work / pCPUs; `exits`, those of the first; and `unfinished`: how many of the runs reached
     the limit, which is their time.
     """
     runs = {rule: totals(task._replace(policy=rule)) for rule in rules}
-    us = {rule: run["now_us"] for rule, run in runs.items()}
-    base, *others = rules
-    found = {base: us[base], **{rule: us[rule] - us[base] for rule in others}}
-    pcpus = world(task.scenario, task.overrides).host.pcpus
+    host = world(task.scenario, task.overrides).host
+    all_runs = runs | {name: totals(one) for name, one in (more or {}).items()}
+    us = {name: run["now"] * 1_000_000 // host.tsc_hz for name, run in all_runs.items()}
+    base, *others = us
+    found = {base: rough(us[base], bits), **{name: rough(us[name] - us[base], bits, us[base]) for name in others}}
     return found | {
-        "ideal": max(run["useful"] for run in runs.values()) * 1_000_000 // (HZ * pcpus),
+        "ideal": rough(max(run["useful"] for run in runs.values()) * 1_000_000 // (HZ * host.pcpus), 12),
         "exits": runs[base]["exits"],
         "unfinished": sum(not run["finished"] for run in runs.values()),
     }
@@ -133,7 +134,6 @@ def compare(table: Table, rule: str, base: str = BASE) -> Comparison:
         exits_ratio=float(own["exits"].sum() / max(1, other["exits"].sum())),
         wait_ms=float(own["wait_p99"].mean() * waits),
         wait_change_ms=estimate((own["wait_p99"] - other["wait_p99"]) * waits, ENOUGH_DIFFERING),
-        long_waits=float(own["waits_1ms"].mean()),
         unfinished=int((own["finished"] == 0).sum()),
     )
 

@@ -7,9 +7,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from experiments.lab.worlds import load_world
-from ple_gym.lanes import Lanes, bin_value
+from ple_gym.lanes import Lanes
 from ple_gym.scenario import Scenario
-from ple_gym.sim.state import WAITS
 
 UNFINISHED = -1  # a VM's finish if it had none
 
@@ -56,12 +55,11 @@ def _lanes(scenario: str, overrides: str, policy: str) -> Lanes:
 
 
 def totals(task: Task) -> dict[str, int]:
-    """Simulate a task: every metric of docs/model.md, section 13, flat, times in cycles, but `now_us` in microseconds,
-    which makes tables a third smaller.
+    """Simulate a task: every metric of docs/model.md, section 13, flat, times in cycles, but `now_us` in microseconds
+    and `rough`, which makes tables half as large.
 
-    `finished, now, now_us, exits, ..., useful, spin, ..., wait_p50, wait_p99, wait_max, waits_1ms` (acquisitions that
-    waited about a millisecond or more), `acquisition_exits_p50, ..., dispatch_exits_max, dispatch_exits_mode`, and of
-    every VM `used_0, useful_0, finish_0, longest_steal_0`.
+    `finished, now, now_us, exits, ..., useful, spin, ..., wait_p50, wait_p99, wait_max, acquisition_exits_p50, ...,
+    dispatch_exits_max, dispatch_exits_mode`, and of every VM `used_0, useful_0, finish_0, longest_steal_0`.
     """
     lanes = _lanes(task.scenario, task.overrides, task.policy)
     lanes.run(0, task.seed)
@@ -70,7 +68,7 @@ def totals(task: Task) -> dict[str, int]:
     flat |= run["cycles"]
     flat |= {f"wait_{name}": value for name, value in run["acquire_wait"].items()}
     hz = world(task.scenario, task.overrides).host.tsc_hz
-    flat |= {"now_us": run["now"] * 1_000_000 // hz, "waits_1ms": _waits_over(lanes, hz // 1000)}
+    flat["now_us"] = rough(run["now"] * 1_000_000 // hz)
     flat |= {f"acquisition_exits_{name}": value for name, value in run["ple_per_acquisition"].items()}
     flat |= {f"dispatch_exits_{name}": value for name, value in run["ple_per_dispatch"].items()}
     for number, vm in enumerate(run["vms"]):
@@ -80,7 +78,11 @@ def totals(task: Task) -> dict[str, int]:
     return flat
 
 
-def _waits_over(lanes: Lanes, cycles: int) -> int:
-    """Contended acquisitions that waited this long, to the histogram's 3.2 %."""
-    counts = lanes.histogram[0, WAITS].tolist()
-    return sum(count for index, count in enumerate(counts) if count and bin_value(index) >= cycles)
+def rough(value: int, bits: int = 14, beside: int | None = None) -> int:
+    """The nearest that has so many significant bits, or is a step of `beside` with so many; of them only 0 becomes 0.
+
+    Tables keep times so: further digits are in no mean over seeds, and take most of the bytes.
+    """
+    step = 1 << max(0, abs(value if beside is None else beside).bit_length() - bits)
+    size = max(step, (abs(value) + step // 2) // step * step) if value else 0
+    return size if value > 0 else -size

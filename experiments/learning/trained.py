@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import Table, Task, world
+from experiments.lab import Table, Task, rough, world
 from experiments.lab.report import Check
 from experiments.learning import trainings
 from experiments.learning.trainings import Training, file_of
@@ -32,8 +32,8 @@ Totals = Mapping[str, Any]
 def measure(task: Task) -> dict[str, int]:
     """What happened from the start on: time, useful pCPU time, and what was lost in spin and exit.
 
-    Tables keep them in units of 100 ns, and what is only looked at in whole tens of microseconds: in cycles they would
-    be half as large again.
+    Tables keep them in units of 100 ns, the useful time `rough`, and what is only looked at in whole tens of
+    microseconds: in cycles they would be half as large again.
     """
     scenario = world(task.scenario.removesuffix(FROM_STORM), task.overrides)
     storm = task.scenario.endswith(FROM_STORM)
@@ -53,7 +53,7 @@ def since(before: Totals, after: Totals, tsc_hz: int) -> dict[str, int]:
         "finished": int(after["finished"]),
         "exits": after["exits"] - before["exits"],
         "took_100ns": in_units(took, 10_000_000, tsc_hz),
-        "useful_100ns": in_units(spent["useful"], 10_000_000, tsc_hz),
+        "useful_100ns": rough(in_units(spent["useful"], 10_000_000, tsc_hz)),
         "waste_10us": in_units(waste, 1_000_000, tsc_hz) // 10,
     }
 

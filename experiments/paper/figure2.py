@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.lab import Experiment, Table, Task, seeds, tasks, totals
+from experiments.lab import Experiment, Table, Task, rough, seeds, tasks, totals
 from experiments.lab.pictures import COLOURS, picture
 from experiments.lab.report import FITTED, Check, within
 from experiments.lab.statistics import mode, slope, spearman
@@ -30,8 +30,8 @@ R8_REASON = (
 
 
 def microseconds(cycles: int) -> int:
-    """What a table keeps of a time: cycles would make it half as large again."""
-    return cycles * 1_000_000 // HZ
+    """What a table keeps of a time."""
+    return rough(cycles * 1_000_000 // HZ)
 
 
 def measure(task: Task) -> dict[str, int]:
