@@ -109,6 +109,10 @@ def _as_one(function: Callable[..., Any]) -> Iterator[None]:
             self.is_helper = flags and flags.no_cpython_wrapper and name != function.__qualname__
 
         def _optimize_final_module(self) -> None:
+            if not self.is_helper:
+                for helper in _defined(self._final_module.functions):
+                    if helper.linkage == llvm.Linkage.linkonce_odr:
+                        helper.linkage = llvm.Linkage.internal
             if not self.is_helper or sum(1 for _ in _defined(self._final_module.functions)) <= SMALL:
                 super()._optimize_final_module()
 
