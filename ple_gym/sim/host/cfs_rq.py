@@ -33,7 +33,7 @@ _NODE = np.dtype(
         ("nr", "i8"),  # entities
         ("load", "i8"), ("total", "i8"),  # sum of weights; of weighted keys, unless a key has ever been too large
         ("wide", "u4"),  # whether one has
-        ("loose", "u4"),  # whether all entities may be ahead of min_vruntime (EEVDF)
+        ("loose", "u4"),  # whether min_vruntime may be behind the least of its entities (EEVDF)
         ("first", "u4"), ("curr", "u4"), ("next", "u4"), ("skip", "u4"),  # of its entities; or NONE
     ],
     align=True,
@@ -65,7 +65,7 @@ def divided(a, b):
 @inlined
 def virtual(cycles, entity):
     """So many cycles of an entity in virtual time [calc_delta_fair]."""
-    return cycles * NICE_0 // entity.weight
+    return cycles if entity.weight == NICE_0 else cycles * NICE_0 // entity.weight
 
 
 @inlined
@@ -99,11 +99,18 @@ def bounded_total(own, nodes, q):
 
 
 @inlined
+def is_far(own, nodes, q, x):
+    """Whether the key of an entity is too large."""
+    distance = nodes[x].vruntime - nodes[q].min_vruntime
+    return distance > own.farthest or distance < -own.farthest
+
+
+@inlined
 def is_wide(own, nodes, q, x):
     """Whether the sum of weighted keys is not kept, because this entity's or another's has ever been too large."""
-    distance = nodes[x].vruntime - nodes[q].min_vruntime
-    if distance > own.farthest or distance < -own.farthest:
-        nodes[q].wide = 1
+    if is_far(own, nodes, q, x):
+        catch_up(nodes, q)
+        nodes[q].wide |= is_far(own, nodes, q, x)
     return nodes[q].wide != 0
 
 
@@ -163,21 +170,35 @@ def update_min_vruntime(nodes, q):
 
 
 @inlined
+def lag_behind(own, nodes, q):
+    """An entity has had time: min_vruntime is updated later if V, which does not depend on it, is all that counts."""
+    if own.version == CFS or nodes[q].wide:
+        update_min_vruntime(nodes, q)
+    else:
+        nodes[q].loose = 1
+
+
+@inlined
+def catch_up(nodes, q):
+    """Update min_vruntime if that has been put off: an entity comes or goes."""
+    if nodes[q].loose:
+        update_min_vruntime(nodes, q)
+
+
+@inlined
 def update_curr(own, nodes, q, t):
     """Charge what has run in a queue up to t; returns whether its turn is over."""
     queue = nodes[q]
     x, ran = queue.curr, t - queue.exec_start
     queue.exec_start = t
     e = nodes[x]
-    least = e.vruntime <= queue.min_vruntime
     advance(own, nodes, q, x, virtual(ran, e))
     e.ran += ran
     over = False
     if own.version != CFS and e.vruntime >= e.deadline:
         e.deadline = e.vruntime + virtual(own.slice, e)
         over = True
-    if least or queue.loose or own.version == CFS:  # else somebody else is not ahead of min_vruntime
-        update_min_vruntime(nodes, q)
+    lag_behind(own, nodes, q)
     if own.version == CFS or queue.nr == 1:
         return False
     if own.version >= E618:
@@ -224,6 +245,7 @@ def is_ahead(own, nodes, q, x, ideal):
 def chain(own, nodes, q, x, seq):
     """Put an entity into a queue."""
     queue, e = nodes[q], nodes[x]
+    catch_up(nodes, q)
     e.after = queue.first
     e.on_rq = 1
     e.seq = seq
@@ -236,6 +258,7 @@ def chain(own, nodes, q, x, seq):
 def unchain(nodes, q, x):
     """Take an entity out of its queue."""
     queue, e = nodes[q], nodes[x]
+    catch_up(nodes, q)
     count_out(nodes, q, x)
     if queue.first == x:
         queue.first = e.after
@@ -284,7 +307,7 @@ def detach(own, nodes, q, x, moves):
             e.rel_deadline = 1
     e.delayed = 0
     unchain(nodes, q, x)
-    update_min_vruntime(nodes, q)
+    lag_behind(own, nodes, q)
 
 
 @called
@@ -298,7 +321,6 @@ def requeue_delayed(own, nodes, q, x, seq):
         e.vlag = 0
         place_entity(own, nodes, q, x, True)
         chain(own, nodes, q, x, seq)
-        nodes[q].loose = 1
 
 
 @called
@@ -312,6 +334,7 @@ def reweight(own, nodes, q, x, weight):
             e.vlag = divided(e.vlag * old, weight)
         return
     origin = avg_vruntime(own, nodes, q) if own.version >= E612 else e.vruntime
+    catch_up(nodes, q)
     count_out(nodes, q, x)
     e.weight = weight
     if own.version == CFS:
@@ -323,7 +346,7 @@ def reweight(own, nodes, q, x, weight):
     if own.version >= E618:
         e.vprot = e.vruntime + divided(protection * old, weight)
     count_in(own, nodes, q, x)
-    update_min_vruntime(nodes, q)
+    lag_behind(own, nodes, q)
 
 
 # --- picking ----------------------------------------------------------------------------------------------------------
@@ -398,21 +421,17 @@ def earliest(own, nodes, q, weight, total):
         return curr
     share = total // weight
     limit = queue.min_vruntime + share if share < own.farthest else INF  # of who is eligible
-    best = NONE
+    best, deadline, seq = NONE, INF, INF
     x = queue.first
     while x != NONE:
-        if nodes[x].vruntime <= limit and x != curr and (best == NONE or due(nodes[x], nodes[best])):
-            best = x
-        x = nodes[x].after
-    if goes_on and (best == NONE or nodes[curr].deadline < nodes[best].deadline):
+        e = nodes[x]
+        due = (e.deadline < deadline) | ((e.deadline == deadline) & (e.seq < seq))
+        if due & (e.vruntime <= limit) & (x != curr):  # at once: nobody can guess these one by one
+            best, deadline, seq = x, e.deadline, e.seq
+        x = e.after
+    if goes_on and nodes[curr].deadline < deadline:
         return curr
     return best if best != NONE else queue.first
-
-
-@inlined
-def due(a, b):
-    """Whether a's deadline is before b's."""
-    return a.deadline < b.deadline or (a.deadline == b.deadline and a.seq < b.seq)
 
 
 @called

@@ -28,10 +28,10 @@ from ple_gym.sim.host.cfs_rq import (
     clear_buddies,
     eligible,
     is_ahead,
+    lag_behind,
     pick_next_entity,
     requeue_delayed,
     set_next_entity,
-    update_min_vruntime,
     virtual,
 )
 from ple_gym.sim.host.fair_balance import balance, newidle_balance
@@ -317,7 +317,7 @@ def yield_now(s, p, v):
             return
         advance(own, s.host_vcpu, q, v, e.deadline - e.vruntime)
     e.deadline += virtual(own.slice, e)
-    update_min_vruntime(s.host_vcpu, q)
+    lag_behind(own, s.host_vcpu, q)
 
 
 @inlined
@@ -356,7 +356,7 @@ def deboost(s, p, v, t):
     if back > 0:
         advance(own, s.host_vcpu, q, y, back)
         e.deadline += back
-        update_min_vruntime(s.host_vcpu, q)
+        lag_behind(own, s.host_vcpu, q)
 
 
 @inlined
