@@ -262,11 +262,17 @@ def runtime(s, p, v, least):
 
 
 @inlined
+def is_protected(s, q, t):
+    """Whether who runs on q does so by the rate limit."""
+    par = s.host_par[0]
+    return (par.ratelimit > par.tolerance) & (t - s.pcpu[q].dispatched_at <= par.ratelimit - par.tolerance)
+
+
+@inlined
 def score(s, q, v, t):
     """By how much v should rather run on q than who does; 0 or less: it should not [tickle_score]."""
     par, pcpu = s.host_par[0], s.pcpu[q]
-    protected = par.ratelimit > par.tolerance and t - pcpu.dispatched_at <= par.ratelimit - par.tolerance
-    if pcpu.mode != GUEST or protected or not may_tickle(s, q, v):
+    if pcpu.mode != GUEST or is_protected(s, q, t) or not may_tickle(s, q, v):
         return np.int64(0)
     burn(s, pcpu.current, t)
     more = s.host_vcpu[v].credit - s.host_vcpu[pcpu.current].credit
@@ -284,11 +290,15 @@ def to_tickle(s, v, t):
     """Which pCPU should look at v, which has been queued, or NONE [runq_tickle]: an idle one, its own, another."""
     n = s.par[0].pcpus
     own = s.vcpu[v].pcpu
+    everybody = True
     for i in range(n):
         turn = np.int64(own) + i
         q = np.uint32(turn if turn < n else turn - n)
+        everybody &= is_protected(s, q, t)
         if s.pcpu[q].mode == IDLE and may_tickle(s, q, v):
             return q
+    if everybody:  # is protected, as ever in a storm of yields
+        return NONE
     if score(s, own, v, t) > 0:
         return own
     best, found = np.int64(0), NONE
