@@ -109,7 +109,7 @@ def _as_one(function: Callable[..., Any]) -> Iterator[None]:
             self.is_helper = flags and flags.no_cpython_wrapper and name != function.__qualname__
 
         def _optimize_final_module(self) -> None:
-            if not self.is_helper:
+            if not self.is_helper:  # nobody else calls its helpers: arguments that one does not use can be dropped
                 for helper in _defined(self._final_module.functions):
                     if helper.linkage == llvm.Linkage.linkonce_odr:
                         helper.linkage = llvm.Linkage.internal
