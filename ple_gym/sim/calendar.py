@@ -7,8 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from ple_gym.sim.jit import inlined
-from ple_gym.sim.state import INF, NONE
+from ple_gym.sim.jit import called, inlined
+from ple_gym.sim.state import GUEST, INF, NONE
+
+
+@called
+def guest_timer(s, p):
+    """When the timer of the guest on p is due (7.11); INF if none runs there."""
+    if s.pcpu[p].mode != GUEST:
+        return INF
+    return s.interrupts[s.pcpu[p].current].timer_at
 
 
 @inlined
@@ -17,7 +25,9 @@ def refresh_host(s, p):
     pcpu = s.pcpu[p]
     clock = s.clock[p]
     timer = min(min(clock.noise_at, pcpu.resched_at), min(pcpu.tick_at, pcpu.slice_end))
-    clock.host_at = max(min(timer, clock.timer_at), pcpu.entry)
+    if s.par[0].ticks:
+        timer = min(timer, guest_timer(s, p))
+    clock.host_at = max(timer, pcpu.entry)
     refresh(s, p)
 
 
@@ -25,13 +35,6 @@ def refresh_host(s, p):
 def refresh(s, p):
     """Bring p's entry in the calendar up to date; only the guest's next event has changed."""
     s.clock[p].event_at = min(s.clock[p].host_at, s.clock[p].guest_at)
-
-
-@inlined
-def quiet(s, p):
-    """No guest runs on p: nothing of one is next there."""
-    s.clock[p].guest_at = INF
-    s.clock[p].timer_at = INF
 
 
 @inlined

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ple_gym.sim.calendar import quiet, refresh_host
+from ple_gym.sim.calendar import refresh_host
 from ple_gym.sim.guest.held import holds_a_lock
 from ple_gym.sim.guest.interrupts import next_sender, next_tick
 from ple_gym.sim.guest.locks import note_away
@@ -61,8 +61,6 @@ def enter(s, p, t):
     v = s.pcpu[p].current
     s.guest[v].ple_last = -INF
     s.guest[v].ple_used = 0
-    if s.par[0].ticks:
-        s.clock[p].timer_at = s.interrupts[v].timer_at
     run_on(s, p, v, max(t, s.pcpu[p].entry))
 
 
@@ -107,7 +105,7 @@ def run(s, p, v, t, handler, stays):
         pcpu.mode = IDLE
         pcpu.current = NONE
         pcpu.slice_end = INF
-        quiet(s, p)
+        s.clock[p].guest_at = INF
     else:
         if not stays:
             switch(s, p, v, t)
@@ -212,7 +210,7 @@ def schedule(s, p, t, cause):
             why = WENT_TO_SLEEP
         if vcpu.state == BLOCKED and s.host.polls(s, p, current, t):
             pcpu.mode = POLLING
-            quiet(s, p)
+            s.clock[p].guest_at = INF
             return
         holds = stays and s.host.holds(s, p, t)
         if not holds:
@@ -294,7 +292,7 @@ def begin_burst(s, p, t, handler):
     pcpu.exit_until = t + handler
     pcpu.entry = t + handler
     s.clock[p].noise_at = t + length
-    quiet(s, p)
+    s.clock[p].guest_at = INF
     note(s, t, NOISE_BEGAN, p, NONE, NONE)
     s.host.switched(s, p, t)
 

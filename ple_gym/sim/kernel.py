@@ -6,7 +6,7 @@ import numpy as np
 
 from ple_gym.sim import rng
 from ple_gym.sim.affinity import holds_pcpu, listed
-from ple_gym.sim.calendar import earliest, find_next_wake, quiet, refresh, refresh_host
+from ple_gym.sim.calendar import earliest, find_next_wake, guest_timer, refresh, refresh_host
 from ple_gym.sim.decisions import kick
 from ple_gym.sim.dispatch import noise_event, noise_gap, schedule, wake
 from ple_gym.sim.guest.interrupts import next_tick, tick
@@ -115,7 +115,7 @@ def start_world(s):
         pcpu.resched_at = INF
         pcpu.slice_end = INF
         pcpu.tick_at = INF
-        quiet(s, p)
+        s.clock[p].guest_at = INF
         s.clock[p].noise_at = noise_gap(s, p) if par.noise_rate_hz > 0 else INF
     s.host.start(s, host)
     for i in range(par.pcpus):
@@ -331,7 +331,7 @@ def host_event(s, p, t):
         return True
     if pcpu.tick_at <= t:
         return s.host.tick(s, p, t)
-    if s.clock[p].timer_at <= t:
+    if s.par[0].ticks and guest_timer(s, p) <= t:
         tick(s, p, t)
         return False
     pcpu.slice_end = INF

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ple_gym.sim.calendar import guest_timer
 from ple_gym.sim.constants import ASIDE, KICKED
 from ple_gym.sim.guest.held import PLACES, held_at, holds_a_lock
 from ple_gym.sim.guest.threads import lies_idle
@@ -331,10 +332,8 @@ def runs_backwards(s, p):
     pcpu, clock = s.pcpu[p], s.clock[p]
     now = s.world[0].now
     timer = min(min(clock.noise_at, pcpu.resched_at), min(pcpu.tick_at, pcpu.slice_end))
-    timer = min(timer, clock.timer_at)
-    own = INF if s.par[0].ticks == 0 or pcpu.mode != GUEST else s.interrupts[pcpu.current].timer_at
-    if clock.timer_at != own:
-        return True
+    if s.par[0].ticks:
+        timer = min(timer, guest_timer(s, p))
     if clock.host_at != max(timer, pcpu.entry) or clock.event_at != min(clock.host_at, clock.guest_at):
         return True
     if pcpu.settled != now or pcpu.exit_until < 0 or pcpu.exit_until > pcpu.entry:

@@ -235,7 +235,6 @@ CLOCK = np.dtype(
         ("host_at", "i8"),  # next host timer, not before the guest's entry
         ("guest_at", "i8"),  # next event of the guest here
         ("noise_at", "i8"), ("noise_count", "i8"),
-        ("timer_at", "i8"),  # next tick of the guest that is here, INF: none (7.11)
     ],
     align=True,
 )  # fmt: skip

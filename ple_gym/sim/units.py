@@ -113,6 +113,8 @@ def _as_one(function: Callable[..., Any]) -> Iterator[None]:
                 for helper in _defined(self._final_module.functions):
                     if helper.linkage == llvm.Linkage.linkonce_odr:
                         helper.linkage = llvm.Linkage.internal
+                        if b"alwaysinline" not in b" ".join(helper.attributes):  # `called`, by whomever, is not inlined
+                            helper.add_function_attribute("noinline")
             if not self.is_helper or sum(1 for _ in _defined(self._final_module.functions)) <= SMALL:
                 super()._optimize_final_module()
 

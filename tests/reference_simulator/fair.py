@@ -342,7 +342,7 @@ class Fair(Host):
                 self.put_back(p, cur)
             elif self.polls(p, cur):
                 p.mode = Mode.POLLING
-                p.guest_at = p.timer_at = INF
+                p.guest_at = INF
                 return
             else:
                 why = LeftBy.BLOCKED

@@ -345,7 +345,7 @@ class Guest:
     def tick(self, p: Pcpu) -> None:
         v = p.current
         assert v is not None and v.state is State.RUNNING
-        p.timer_at = v.timer_at = self.next_tick(v)
+        v.timer_at = self.next_tick(v)
         if not v.serves:
             self.begin_handler(v, v.vm.tick_handler)
             v.serves_tick = True
@@ -643,7 +643,6 @@ class Guest:
         e = max(self.world.now, p.entry)
         v.ple_last = -INF
         v.ple_used = 0
-        p.timer_at = v.timer_at
         if v.phase in (Phase.SPIN, Phase.ACKS) and not v.serves:
             self.begin_spin(v, e)
         p.guest_at = self.next_event(v, e)

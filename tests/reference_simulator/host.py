@@ -137,7 +137,7 @@ class Host:
         p.current = chosen
         if chosen is None:
             p.mode = Mode.IDLE
-            p.slice_end = p.guest_at = p.timer_at = INF
+            p.slice_end = p.guest_at = INF
             p.entry = t + hv
             self.switched(p)
             return
@@ -331,6 +331,6 @@ class Host:
         p.current = None
         p.noise_state = NoiseState.RUNNING
         p.noise_at = t + self.length(p)
-        p.slice_end = p.guest_at = p.timer_at = INF
+        p.slice_end = p.guest_at = INF
         p.exit_until = p.entry = t + hv
         self.switched(p)

@@ -127,7 +127,6 @@ class Pcpu:
     resched_at: int = INF
     tick_at: int = INF
     slice_end: int = INF
-    timer_at: int = INF  # 7.11: of the vCPU that is here
     guest_at: int = INF
     noise_state: NoiseState = NoiseState.WAITING
     noise_count: int = 0
@@ -140,9 +139,13 @@ class Pcpu:
     deferred_until: int = 0  # 9.11; 0: nothing is deferred
     came_from: Pcpu | None = None  # of the vCPU that is switched in: 9b.3
 
+    def timer_at(self) -> int:
+        """7.11: of the vCPU that runs here."""
+        return self.current.timer_at if self.current is not None and self.mode is Mode.GUEST else INF
+
     def event(self) -> int:
         """Section 5: the hypervisor is not preempted, so timers wait for the guest's entry."""
-        timer = min(self.noise_at, self.resched_at, self.tick_at, self.timer_at, self.slice_end)
+        timer = min(self.noise_at, self.resched_at, self.tick_at, self.timer_at(), self.slice_end)
         return min(max(timer, self.entry), self.guest_at)
 
 

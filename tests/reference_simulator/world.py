@@ -182,7 +182,7 @@ class World:
             self.host.schedule(p)
         elif p.tick_at <= t:
             self.host.tick(p)
-        elif p.timer_at <= t:
+        elif p.timer_at() <= t:
             self.guest.tick(p)
         elif p.slice_end <= t:
             p.slice_end = INF

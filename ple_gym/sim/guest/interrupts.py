@@ -215,7 +215,6 @@ def tick(s, p, t):
     v = s.pcpu[p].current
     own = s.interrupts[v]
     own.timer_at = next_tick(s, s.vcpu[v].vm, t)
-    s.clock[p].timer_at = own.timer_at
     if s.guest[v].phase < 0:
         own.tick += own.tick == NO_TICK
     else:
