@@ -214,15 +214,23 @@ def test_a_setting_becomes_a_world_of_the_fair_host() -> None:
     assert (made.host.scheduler, made.host.linux, made.host.groups) == ("fair", "6.18.2", "vm")
     assert (made.host.pcpus, made.host.tsc_hz, made.host.tick_us) == (2, 2_600_000_000, 4000)
     assert made.host.base_slice_us == 1400  # 700 us, twice as long with two CPUs
-    assert (made.cost.exit, made.cost.switch, made.cost.line) == (1414, 2400, 150)
+    assert (made.cost.exit, made.cost.switch) == (1414, 2400)
     assert (made.cost.cache, made.cost.migration, made.cost.remote_migration) == (0, 0, 0)
     assert (made.ple.kind, made.ple.window) == ("window", 1024)
     guest = made.guest
     assert (guest.vcpus, guest.locks, guest.lock_kind, guest.transactions, guest.sections) == (4, 1, "tas", 0, 1)
-    assert (guest.compute, guest.hold, guest.lock_probability) == ("uniform 30000 90000", "constant 200", 1.0)
+    assert (guest.compute, guest.hold, guest.lock_probability) == ("uniform 30075 90075", "constant 125", 1.0)
     assert guest.spin_period == 50 <= made.ple.gap
     assert made.limit.simulated_s == 0.3
     assert made.neighbours == ()
+
+
+def test_an_unfair_lock_is_held_for_less_than_its_holder_counts_and_handed_on_by_nobody() -> None:
+    unfair, fifo = (world(Setting(4, lock=lock), HERE, COSTS, 0.3) for lock in ("tas", "ticket"))
+    assert (unfair.cost.line, fifo.cost.line) == (0, 150)
+    assert (unfair.guest.hold, fifo.guest.hold) == ("constant 1925", "constant 2000")  # half of the line's way
+    alone = world(Setting(4, lock="tas"), replace(HERE, cpus=(0,)), COSTS, 0.3)
+    assert alone.guest.hold == "constant 2000"
 
 
 def test_a_thread_that_spins_on_pays_nothing_for_it() -> None:
@@ -391,6 +399,8 @@ def test_distributions_of_five_checks_together_are_predicted() -> None:
     check = compare(joined(kept), 10)
     assert len(check.stable) == 32 and median(check.errors()) <= 0.005 and max(check.errors()) <= 0.02
     assert all(cell.overlaps() for cell in check.distributed)
+    for quantity, wrong in (("windows", 0), ("switches", 2)):
+        assert sum(abs(cell.error(quantity) or 0) > 0.2 for cell in check.counted(quantity)) <= wrong
     assert len(check.distributed) + len(check.stable) == len(check.cells)
     alike = [cell for cell in check.distributed if cell.apart[1] <= cell.apart_by_chance]
     assert len(alike) >= 0.8 * len(check.distributed)
