@@ -18,12 +18,13 @@ YIELD, KVM = "host", "kvm-5.13"
 OTHERS = ("continue", KVM, "spin-age-self", "two-patience")
 SEEDS = 20
 _HOLDS = ("exponential 250", "exponential 25000")
-_INTERRUPTS = {"guest.ipi_handler": (500, 8000), "host.ipi_visible": ("false",)}
+_INTERRUPTS = {"guest.ipi_handler": (500, 8000), "host.ipi_visible": ("false",), "guest.tick_us": (1000, 4000)}
+_FLUSHES = tuple(f"compute exponential {cycles} kernel 0.3; ipi all" for cycles in (500_000, 12_500_000))
 _LOCKS = {"guest.locks": (1, 16), "guest.hold": _HOLDS, "guest.lock_probability": (0.1, 0.9)}
 #: World -> parameter -> values besides its own, all of them assumed.
 VARIED: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     "KvmEbizzy-v0": {"guest.count": (1, 3), **_INTERRUPTS},
-    "KvmShootdown-v0": _INTERRUPTS,
+    "KvmShootdown-v0": {"guest.program": _FLUSHES, **_INTERRUPTS},
     "KvmDbench-v0": _LOCKS,
     "KvmWindows-v0": _LOCKS,
     "XcpWindows-v1": _LOCKS,

@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.answer.rules import in_percent, percent
 from experiments.lab import Experiment, Table, Task, overrides_text, seeds, tasks, totals, world
-from experiments.lab.field import every
+from experiments.lab.field import every, flushing
 from experiments.lab.report import Check
 from ple_gym.evaluate.statistics import Estimate, Floats, ratio
 
@@ -124,7 +124,12 @@ def _flushing() -> list[Contrast]:
         for whom, (under, rules) in steps.items() for vms, runs in ((1, 2), (2, FEW), (3, FEW))
     ]  # fmt: skip
     xen, call = {"profile": "xen-4.20-credit2"}, {"guest.ipi_to": "running"}
-    return found + [Contrast("F15", f"{vms}x", f"FieldShim{vms}", xen, call, runs=FEW) for vms in (1, 2)]
+    one_by_one, at_once = ({"guest.program": flushing(exits)} for exits in (31, 1))
+    return [
+        *found,
+        *(Contrast("F15", f"{vms}x", f"FieldShim{vms}", xen, call, runs=FEW) for vms in (1, 2)),
+        Contrast("F15", "1x, an exit each", "FieldShim1", {**xen, **one_by_one}, {**call, **at_once}, runs=FEW),
+    ]
 
 
 def _unfair() -> list[Contrast]:

@@ -2,10 +2,10 @@
 
 Hypervisors and guests were given other remedies than a choice at the pause-loop exit: a line that is no line
 (preemptable ticket locks), later preemption, siblings on different queues, vCPUs that run together, fewer vCPUs. Each
-is a switch here (docs/model.md, 7.8 and 9.11 to 9.13); vCPU ballooning is a VM that has only as many vCPUs as its share
-of the pCPUs, from the start, and micro-slices are those of all vCPUs. All are under Xen 4.5's credit scheduler, but for
-`KvmEbizzy`, whose guests take no lock and wait for acknowledgements; with the host's own yield at an exit, and with
-`spin-age-self`, which runs a likely holder or the oldest spinner. No spinner takes the place of whom it displaces.
+is a switch here (docs/model.md, 7.8, 7.12, 9.11 to 9.14); vCPU ballooning is also a VM that has only as many vCPUs as
+its share of the pCPUs, from the start. All are under Xen 4.5's credit scheduler, but for `KvmEbizzy`, whose guests take
+no lock and wait for acknowledgements; with the host's own yield at an exit, and with `spin-age-self`, which runs a
+likely holder or the oldest spinner. No spinner takes the place of whom it displaces.
 
 A row is a run: its time and its longest steal in microseconds, and how much later than the first VM the last was done.
 """
@@ -43,8 +43,10 @@ BALLOONED: Mapping[str, Settings] = {
     "Consolidated": {"guest.vcpus": 1}, "KvmEbizzy": {"guest.vcpus": 8},
 }  # fmt: skip
 BALLOONING = "as many vCPUs as the share"
+FOLLOWING = "as many runnable as the share"
 STRICT = "strict co-scheduling"
 SHORT = "time slices of 1 ms"
+MICRO = "slices of 0.1 ms after an exit"
 LATER = "preemption up to 1 ms later"
 REMEDIES: Mapping[str, Settings] = {
     NONE: {},
@@ -54,8 +56,13 @@ REMEDIES: Mapping[str, Settings] = {
     "relaxed co-scheduling, 3 ms": {"host.coscheduling": "relaxed"},
     STRICT: {"host.coscheduling": "strict"},
     SHORT: {"host.timeslice_ms": 1, "host.ratelimit_us": 100},
+    MICRO: {"host.micro_slice_us": 100, "host.ratelimit_us": 100},
     BALLOONING: {},
+    FOLLOWING: {"guest.balloon": True},
 }
+
+#: What stands for a remedy where Xen's parameters have no effect.
+LINUX: Mapping[str, Settings] = {SHORT: {"host.base_slice_us": 1000}, MICRO: {"host.micro_slice_us": 100}}
 
 
 @dataclass(frozen=True)
@@ -72,8 +79,8 @@ class Cell:
         own = REMEDIES[self.remedy]
         if self.remedy == BALLOONING:
             own = BALLOONED[self.place]
-        if self.remedy == SHORT and self.place == "KvmEbizzy":
-            own = {"host.base_slice_us": 1000}
+        if self.place == "KvmEbizzy":
+            own = LINUX.get(self.remedy, own)
         return {**WORLDS[self.place][1], **NO_SWAP, **own}
 
     def rows(self, table: Table) -> Table:
@@ -89,7 +96,7 @@ class Cell:
 def applies(place: str, remedy: str) -> bool:
     """Whether a remedy can be had in a world: a gang must fit the machine, and Linux has but few."""
     if place == "KvmEbizzy":
-        return remedy in (NONE, LATER, SHORT, BALLOONING)
+        return remedy in (NONE, LATER, BALLOONING, *LINUX)
     return remedy != STRICT or place in ("Busy4 twice", "Consolidated")
 
 

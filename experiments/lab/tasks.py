@@ -38,14 +38,14 @@ def tasks(
 
 
 def overrides_text(overrides: Mapping[str, object] | None) -> str:
-    """How a `Task` and a table's column `overrides` write these overrides."""
-    return ";".join(f"{name}={value}" for name, value in (overrides or {}).items())
+    """How a `Task` and a table's column `overrides` write these overrides; a program's steps are parted by `|`."""
+    return ";".join(f"{name}={value}".replace(";", "|") for name, value in (overrides or {}).items())
 
 
 @lru_cache(maxsize=64)
 def world(scenario: str, overrides: str) -> Scenario:
     """The scenario of a task, its overrides applied."""
-    pairs = (item.split("=", 1) for item in overrides.split(";") if item)
+    pairs = (item.replace("|", ";").split("=", 1) for item in overrides.split(";") if item)
     return load_world(scenario).with_overrides(dict(pairs))
 
 

@@ -57,6 +57,7 @@ def _numbers(table: Table) -> dict[str, str]:
     found |= {f"f5_{vms}": changed("F5", f"{vms}x") for vms in (1, 2, 3, 4)}
     found |= {f"f6_{who}_{n}": changed("F6", f"{who}, {n}x") for who in ("woken", "interrupted") for n in (1, 2, 3)}
     found |= {f"f15_{vms}": changed("F15", f"{vms}x") for vms in (1, 2)}
+    found |= {"f15_sent": changed("F15", "1x, an exit each")}
     found |= {"f8_off": changed("F8", "without PLE"), "f8_on": changed("F8", "with PLE")}
     found |= {"f8_hot": changed("F8", "without PLE, two hot locks")}
     found |= {"f8_halts": changed("F8", "without PLE, from ticket locks that halt")}

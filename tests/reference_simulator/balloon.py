@@ -11,17 +11,25 @@ if TYPE_CHECKING:
 
 
 def goes_to_sleep(world: World, v: Vcpu) -> bool:
-    """v has ended a transaction; whether it sleeps, since too many of its VM are awake."""
+    """v has ended a transaction; whether it sleeps, since too many of its VM are runnable."""
     if world.now - world.counted_at >= world.parameters.balloon:
         count_shares(world)
-    awake = sum(w.state is not State.DONE and not w.frozen for w in v.vm.vcpus)
-    if awake > v.vm.share:
+    if runnable(v.vm) > v.vm.share:
         v.frozen, v.state = True, State.BLOCKED
         return True
-    asleep = [w for w in v.ring() if w.frozen and w.wake_at == INF]
-    if awake < v.vm.share and asleep:
-        asleep[0].wake_at = world.now
+    call_sibling(world, v)
     return False
+
+
+def call_sibling(world: World, v: Vcpu) -> None:
+    """v has ended a transaction, or gone to sleep; a frozen sibling wakes if too few are runnable."""
+    asleep = [w for w in v.ring() if w.frozen and w.wake_at == INF]
+    if runnable(v.vm) < v.vm.share and asleep:
+        asleep[0].wake_at = world.now
+
+
+def runnable(vm: Vm) -> int:
+    return sum(v.state in (State.RUNNING, State.QUEUED) or (v.frozen and v.wake_at < INF) for v in vm.vcpus)
 
 
 def thaws(world: World, v: Vcpu) -> bool:

@@ -122,6 +122,8 @@ class Guest:
         wait = self.draw_section(v)
         if wait > 0:
             self.block(v, wait)
+            if v.vm.balloon:
+                balloon.call_sibling(self.world, v)
 
     def draw_section(self, v: Vcpu) -> int:
         """The section's compute; returns how long it blocks first, or 0."""

@@ -1,4 +1,4 @@
-"""Ballooning: as many vCPUs of a VM take work as its share of the pCPUs comes to (docs/model.md, section 7.12)."""
+"""Ballooning: as many vCPUs of a VM are runnable as its share of the pCPUs comes to (docs/model.md, section 7.12)."""
 
 from __future__ import annotations
 
@@ -7,33 +7,48 @@ import numpy as np
 from ple_gym.sim.guest.threads import leave_off
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.metrics import settle
-from ple_gym.sim.state import BLOCKED, DONE, INF, USER
+from ple_gym.sim.state import BLOCKED, INF, USER
 
 FULL = 1000  # a pCPU, in thousandths
 
 
 @called
 def goes_to_sleep(s, v, t):
-    """v, which has ended a transaction, sleeps if too many of its VM are awake; if too few are, a sibling wakes."""
-    vm, vmp = s.vm[s.vcpu[v].vm], s.vmp[s.vcpu[v].vm]
+    """v, which has ended a transaction, sleeps if too many of its VM are runnable; if too few are, a sibling wakes."""
     if t - s.world[0].counted_at >= s.par[0].balloon:
         count_shares(s, t)
-    awake, own = np.int64(0), np.int64(v) - vmp.first
-    for i in range(vmp.first, vmp.first + vmp.vcpus):
-        awake += s.vcpu[i].state != DONE and s.guest[i].frozen == 0
-    if awake > vm.share:
-        s.guest[v].frozen = 1
-        s.guest[v].phase = USER
-        s.guest[v].section = 0
-        leave_off(s, v, t, BLOCKED)
-        return True
+    if runnable(s, s.vcpu[v].vm) <= s.vm[s.vcpu[v].vm].share:
+        call_sibling(s, v, t)
+        return False
+    s.guest[v].frozen = 1
+    s.guest[v].phase = USER
+    s.guest[v].section = 0
+    leave_off(s, v, t, BLOCKED)
+    return True
+
+
+@called
+def call_sibling(s, v, t):
+    """If too few of v's VM are runnable, the next that is frozen wakes."""
+    m = s.vcpu[v].vm
+    if runnable(s, m) >= s.vm[m].share:
+        return
+    vmp, own = s.vmp[m], np.int64(v) - s.vmp[m].first
     for i in range(1, vmp.vcpus):
         w = np.uint32(vmp.first + (own + i) % vmp.vcpus)
-        if awake < vm.share and s.guest[w].frozen != 0 and s.guest[w].wake_at == INF:
+        if s.guest[w].frozen != 0 and s.guest[w].wake_at == INF:
             s.guest[w].wake_at = t
             s.world[0].next_wake = t
-            break
-    return False
+            return
+
+
+@inlined
+def runnable(s, m):
+    """How many vCPUs of a VM can run, or are about to wake from being frozen."""
+    count = np.int64(0)
+    for i in range(s.vmp[m].first, s.vmp[m].first + s.vmp[m].vcpus):
+        count += s.vcpu[i].state < BLOCKED or (s.guest[i].frozen != 0 and s.guest[i].wake_at < INF)
+    return count
 
 
 @called

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim import rng
-from ple_gym.sim.guest.balloon import goes_to_sleep
+from ple_gym.sim.guest.balloon import call_sibling, goes_to_sleep
 from ple_gym.sim.guest.threads import no_more_work, sleep_until
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.sampling import sample
@@ -56,6 +56,8 @@ def begin_section(s, v, t):
     wait = draw_section(s, v)
     if wait > 0:
         sleep_until(s, v, t, t + wait)
+        if s.program[s.vcpu[v].vm].balloon:
+            call_sibling(s, v, t)
 
 
 @inlined
