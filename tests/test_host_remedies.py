@@ -1,4 +1,4 @@
-"""Remedies at the credit scheduler: balance scheduling (docs/model.md, 9.12) and co-scheduling (9.13)."""
+"""Remedies at the host: balance scheduling (docs/model.md, 9.12), co-scheduling (9.13), and those of 9.14 and 9.15."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from machine import Machine
 
 from ple_gym import ScenarioError
 from ple_gym.evaluate import simulate
+from ple_gym.lanes import Lanes
 from ple_gym.scenario import Decision, Host, Limit, Scenario, Vm
 from ple_gym.sim import state
 
@@ -112,6 +113,29 @@ def test_a_holder_is_preempted_with_those_that_wait_for_it() -> None:
         simulate(world(Host(pcpus=4, coscheduling=kind), busy, busy), "host", range(5)) for kind in ("off", "strict")
     )
     assert sum(run["cycles"]["spin"] for run in strict) < 0.5 * sum(run["cycles"]["spin"] for run in off)
+
+
+# --- urgent interrupts (9.15), which every scheduler has --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheduler", ["credit", "credit2", "fair"])
+def test_who_is_interrupted_runs_at_once(scheduler: str) -> None:
+    """Two VMs of three vCPUs on two pCPUs: a flush waits for slices of others, or for little more than a switch."""
+    flushing = replace(HOG, vcpus=3, program=f"compute constant {5 * MS} kernel 1; ipi all", ipi_handler=2000)
+
+    def spun(urgent: bool) -> float:
+        host = Host(pcpus=2, scheduler=scheduler, ratelimit_us=0, ipi_visible=True, urgent_ipis=urgent)
+        lanes = Lanes(world(host, flushing, replace(HOG, vcpus=3)), 1, policy="continue")
+        lanes.run(0, 0)
+        totals = lanes.totals(0)
+        return float(totals["cycles"]["spin"] / totals["ipis"])
+
+    assert spun(True) < 0.03 * MS < 0.06 * MS < spun(False)
+
+
+def test_it_must_be_seen_who_is_interrupted() -> None:
+    with pytest.raises(ScenarioError, match=r"^host.urgent_ipis = true: must be false with host.ipi_visible = false"):
+        Scenario(host=Host(urgent_ipis=True))
 
 
 # --- micro-slices (9.14), which every scheduler has -------------------------------------------------------------------

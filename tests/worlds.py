@@ -257,7 +257,9 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     return Scenario(
         name="random",
         description="",
-        host=Host(**{**{f: getattr(host, f) for f in host.__slots__}, "sockets": draw(st.integers(1, host.pcpus))}),
+        host=replace(
+            host, sockets=draw(st.integers(1, host.pcpus)), urgent_ipis=host.ipi_visible and draw(st.booleans())
+        ),
         noise=draw(noises),
         cost=draw(costs),
         ple=draw(ples),

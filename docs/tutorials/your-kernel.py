@@ -31,7 +31,7 @@ Image("kept.png", alt="Predicted against measured, for eight settings")
 
 # %% [markdown]
 # *ticket* is a fair lock, *tas* an unfair one. Eight threads that spin on for a fair lock get it **177** times a
-# second (**190** predicted), and threads that yield get an unfair one **85,788** times (**85,878** predicted). A mark
+# second (**190** predicted), and threads that yield get an unfair one **85,788** times (**85,915** predicted). A mark
 # is hollow where repetitions differ by more than 10 %.
 #
 # ## Your kernel

@@ -2,7 +2,7 @@
 
 Hypervisors and guests were given other remedies than a choice at the pause-loop exit: a line that is no line
 (preemptable ticket locks), later preemption, siblings on different queues, vCPUs that run together, fewer vCPUs. Each
-is a switch here (docs/model.md, 7.8, 7.12, 9.11 to 9.14); vCPU ballooning is also a VM that has only as many vCPUs as
+is a switch here (docs/model.md, 7.8, 7.12, 9.11 to 9.15); vCPU ballooning is also a VM that has only as many vCPUs as
 its share of the pCPUs, from the start. All are under Xen 4.5's credit scheduler, but for `KvmEbizzy`, whose guests take
 no lock and wait for acknowledgements; with the host's own yield at an exit, and with `spin-age-self`, which runs a
 likely holder or the oldest spinner. No spinner takes the place of whom it displaces.
@@ -44,6 +44,7 @@ BALLOONED: Mapping[str, Settings] = {
 }  # fmt: skip
 BALLOONING = "as many vCPUs as the share"
 FOLLOWING = "as many runnable as the share"
+URGENT = "the interrupted at once"
 STRICT = "strict co-scheduling"
 SHORT = "time slices of 1 ms"
 MICRO = "slices of 0.1 ms after an exit"
@@ -59,6 +60,7 @@ REMEDIES: Mapping[str, Settings] = {
     MICRO: {"host.micro_slice_us": 100, "host.ratelimit_us": 100},
     BALLOONING: {},
     FOLLOWING: {"guest.balloon": True},
+    URGENT: {"host.ipi_visible": True, "host.urgent_ipis": True},
 }
 
 #: What stands for a remedy where Xen's parameters have no effect.
@@ -94,10 +96,12 @@ class Cell:
 
 
 def applies(place: str, remedy: str) -> bool:
-    """Whether a remedy can be had in a world: a gang must fit the machine, and Linux has but few."""
+    """Whether a remedy can be had in a world: a gang must fit the machine, and Linux has but few;
+    who takes locks only is interrupted by nobody.
+    """
     if place == "KvmEbizzy":
-        return remedy in (NONE, LATER, BALLOONING, *LINUX)
-    return remedy != STRICT or place in ("Busy4 twice", "Consolidated")
+        return remedy in (NONE, LATER, BALLOONING, URGENT, *LINUX)
+    return remedy != URGENT and (remedy != STRICT or place in ("Busy4 twice", "Consolidated"))
 
 
 def cells() -> list[Cell]:

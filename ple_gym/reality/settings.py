@@ -33,6 +33,11 @@ class Setting:
     lock: str = "ticket"
     reaction: str = "yield"
 
+    @property
+    def fifo(self) -> bool:
+        """Whether its lock is handed on, first come, first served."""
+        return self.lock == "ticket"
+
 
 def quick_settings() -> list[Setting]:
     """One thread for each of two CPUs, two and four, with both locks and both reactions: 12 settings."""
@@ -54,7 +59,7 @@ def bistable_settings() -> list[Setting]:
 
     Two threads on two CPUs never wait for one that has no CPU, so that no convoy can form.
     """
-    fifo = [one for one in standard_settings() if one.lock == "ticket" and one.threads > 2]
+    fifo = [one for one in standard_settings() if one.fifo and one.threads > 2]
     return [one for one in fifo if one.reaction == "spin" or one.hold < 2000]
 
 

@@ -52,7 +52,7 @@ def world(setting: Setting, machine: Machine, costs: Costs, seconds: float) -> S
         "switch": max(0, costs.yield_switch - costs.yield_),
         # A look at an unfair lock whose line comes after the window's end still takes it, and no window ends: the
         # simulator would end one, so that for these locks the line takes no time. Few acquisitions wait for it.
-        "line": costs.line if setting.lock == "ticket" else 0,
+        "line": costs.line if setting.fifo else 0,
         # The threads touch next to no memory, and send no interrupts.
         **dict.fromkeys(("cache", "migration", "remote_migration", "ipi"), 0),
     }
@@ -99,7 +99,7 @@ def _early(setting: Setting, costs: Costs, cpus: int) -> int:
     The processor reads the clock while the line is under way, if another CPU had that last: a program that took free
     locks so on the machine of docs/reality.md read it after 27 cycles, and had them after 324.
     """
-    return min(costs.line, setting.hold) * (cpus - 1) // cpus if setting.lock == "tas" else 0
+    return 0 if setting.fifo else min(costs.line, setting.hold) * (cpus - 1) // cpus
 
 
 def _vm(setting: Setting, costs: Costs, vcpus: int, machine: Machine) -> dict[str, object]:

@@ -164,6 +164,8 @@ class Host(Group):
     kick_yields: Annotated[bool, FLAG, "a kick of a halted waiter yields to it; KVM: true (fair)"] = False
     # Posted interrupts, and those that the hardware delivers on its own, are seen by nobody.
     ipi_visible: Annotated[bool, FLAG, "the hypervisor sees which vCPUs have interrupts to serve"] = False
+    # A remedy: in no hypervisor here as it ships, whatever the scheduler.
+    urgent_ipis: Annotated[bool, FLAG, "a queued vCPU runs as soon as a sibling interrupts it (ipi_visible)"] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -687,6 +689,8 @@ def _check_remedies(host: Host, vms: Mapping[str, Vm]) -> None:
                 f"host.{name} = {show(value)}: must be {show(off)} with host.scheduler = {host.scheduler!r}; "
                 f"only {scheduler!r} has it"
             )
+    if host.urgent_ipis and not host.ipi_visible:
+        raise ScenarioError("host.urgent_ipis = true: must be false with host.ipi_visible = false: nobody would know")
     if host.coscheduling == "strict":
         for name, vm in vms.items():
             if vm.vcpus > host.pcpus:

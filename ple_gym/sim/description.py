@@ -135,6 +135,7 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "senders": _senders(scenario),
         "ipis_seen": _ipis_seen(scenario),
         "ticks": any(vm.tick_us for vm in vms),
+        "urgent": host.urgent_ipis and _ipis_seen(scenario) > 0,
     }
     own = np.zeros(1, scheduler.PARAMETERS)
     for name, value in scheduler.describe(scenario).items():

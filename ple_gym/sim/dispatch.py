@@ -186,6 +186,24 @@ def defers(s, p, t):
     return True
 
 
+@called
+def runs_urgent(s, p, t):
+    """Run the first of p's queue that has interrupts to serve, in place of one that has none; whether there is one."""
+    current = s.pcpu[p].current
+    if current == NONE or s.vcpu[current].state != RUNNING or s.vcpu[current].moving or s.ipi[current].senders != 0:
+        return False
+    for i in range(np.int64(s.pcpu[p].queued)):
+        v = np.uint32(s.queue[p, i])
+        if s.ipi[v].senders != 0:
+            s.host.dequeue(s, p, v)
+            s.host.charge(s, p, t)
+            leave(s, p, current, t, PREEMPTED)
+            s.host.put_prev(s, p, current, t, True)
+            run(s, p, v, t, np.int64(0), False)
+            return True
+    return False
+
+
 @inlined
 def schedule(s, p, t, cause):
     """Let the host choose who runs on p now; `cause`: BY_TIMER; BY_EXIT or BY_KICK, whose cost is in `exit_until`."""
@@ -196,6 +214,8 @@ def schedule(s, p, t, cause):
         if cause == BY_TIMER and defers(s, p, t):
             return
         pcpu.deferred_until = 0
+    if s.par[0].urgent and cause == BY_TIMER and runs_urgent(s, p, t):
+        return
     handler = pcpu.exit_until - t if cause != BY_TIMER else np.int64(0)
     current = pcpu.current
     upcoming = current

@@ -109,6 +109,7 @@ PARAMETERS = np.dtype(
         ("senders", "i8"),  # words of a set of vCPUs of one VM, where one is interrupted (7.10, 7.11); 0: none is
         ("ipis_seen", "i8"),  # vCPUs whose interrupts the hypervisor sees: all, or none
         ("ticks", "i8"),  # whether a VM has timer ticks (7.11)
+        ("urgent", "i8"),  # whether who is interrupted while it is queued runs at once (9.15)
     ],
     align=True,
 )  # fmt: skip

@@ -333,6 +333,8 @@ class Fair(Host):
     def schedule(self, p: Pcpu, for_exit: bool = False, for_kick: bool = False) -> None:
         if p.noise_state is NoiseState.RUNNING or self.defers(p, for_exit or for_kick):
             return
+        if not (for_exit or for_kick) and self.runs_urgent(p):
+            return
         hv = p.exit_until - self.world.now if for_exit or for_kick else 0
         cur = p.current
         why = LeftBy.PLE if for_exit else LeftBy.PREEMPTED

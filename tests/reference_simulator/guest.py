@@ -291,6 +291,8 @@ class Guest:
             self.begin_handler(w, w.vm.ipi_handler)
         w.unanswered.add(v)
         w.senders.add(v.number % 62)
+        if self.world.parameters.urgent and w.state is State.QUEUED:
+            self.world.host.request(w.pcpu)
 
     def begin_handler(self, w: Vcpu, cycles: int) -> None:
         """What w does next is to serve an interrupt."""
@@ -325,6 +327,8 @@ class Guest:
         if v.unanswered:
             v.handler = v.vm.ipi_handler
             return
+        if self.world.parameters.urgent and v.senders and v.pcpu.dispatched_at >= v.pending_since:
+            self.world.host.request(v.pcpu)
         v.senders.clear()
         if v.ticks:
             v.serves_tick, v.handler = True, v.vm.tick_handler

@@ -57,7 +57,7 @@ class Host:
         hv = p.exit_until - t if for_exit else 0
         if p.noise_state is NoiseState.RUNNING:  # 1
             return
-        if self.defers(p, for_exit):
+        if self.defers(p, for_exit) or (not for_exit and self.runs_urgent(p)):
             return
         cur = p.current  # 2
         stays = False
@@ -124,6 +124,22 @@ class Host:
         listed = self.world.parameters.micro_slice_for
         answers = v.pc_class == v.vm.pc_classes
         return ple.suspected_spinner(self.world.parameters, v) and listed in ("all", "answers" if answers else "locks")
+
+    # 9.15 Urgent interrupts
+
+    def runs_urgent(self, p: Pcpu) -> bool:
+        cur = p.current
+        if not self.world.parameters.urgent or cur is None or cur.state is not State.RUNNING:
+            return False
+        waiting = [v for v in p.queue if v.unanswered]
+        if cur.migrating or cur.unanswered or not waiting:
+            return False
+        self.charge(p)
+        self.leave(p, LeftBy.PREEMPTED)
+        self.take_out(waiting[0])
+        self.put_back(p, cur)
+        self.switch(p, waiting[0], 0)
+        return True
 
     def answer_hint(self, p: Pcpu, chosen: Vcpu | None) -> None:
         """10: p has chosen."""

@@ -285,6 +285,7 @@ class Parameters:
             self.actuator = "hint" if host.get("scheduler") == "fair" else "pull"
         self.pull_swaps = bool(scenario["decision"]["pull_swaps"])
         self.ipi_visible = bool(host.get("ipi_visible"))
+        self.urgent = bool(host.get("urgent_ipis"))
         self.limit = round(scenario["limit"]["simulated_s"] * self.f)
 
     def cycles(self, us: int) -> int:

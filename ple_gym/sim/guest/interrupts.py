@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim import rng
-from ple_gym.sim.calendar import find_next_wake, refresh
+from ple_gym.sim.calendar import find_next_wake, refresh, request
 from ple_gym.sim.guest.held import holds_a_lock
 from ple_gym.sim.guest.locks import aim
 from ple_gym.sim.guest.threads import leave_off
@@ -29,6 +29,7 @@ from ple_gym.sim.state import (
     KERNEL,
     NO_TICK,
     NONE,
+    QUEUED,
     RUNNING,
     SENDER_BITS,
     SPIN,
@@ -80,6 +81,8 @@ def interrupt(s, v, w, t):
     world.ipi_events += vcpu.state != RUNNING
     if s.par[0].ipis_seen > 0:
         notice(s, own, w, t)
+    if s.par[0].urgent and vcpu.state == QUEUED:
+        request(s, vcpu.pcpu, t)
     if s.guest[w].phase >= 0:
         begin_handler(s, w, t, s.program[vcpu.vm].handler)
 
@@ -171,7 +174,10 @@ def end_handler(s, v, t):
         guest.remaining = s.program[vcpu.vm].handler
         return
     if s.par[0].ipis_seen > 0:
-        s.ipi[v].senders = 0
+        seen = s.ipi[v]
+        if s.par[0].urgent and seen.senders != 0 and s.pcpu[vcpu.pcpu].dispatched_at >= seen.pending_since:
+            request(s, vcpu.pcpu, t)
+        seen.senders = 0
     if own.tick == TICK_PENDING:
         own.tick = TICK_SERVED
         guest.remaining = s.program[vcpu.vm].tick_handler
