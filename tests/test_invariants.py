@@ -72,6 +72,8 @@ def check_every_sleeper_will_wake(m: Machine) -> None:
         phase, halted, wake_at = m.guest[["phase", "halted", "wake_at"]][v].tolist()
         if status == state.BLOCKED and list(m.scenario.vms().values())[vm].threads and not halted:
             assert wake_at == state.INF  # a thread that is ready again wakes it
+        elif status == state.BLOCKED and m.guest["frozen"][v]:
+            assert wake_at == state.INF  # a sibling calls it
         elif status == state.BLOCKED:
             assert phase == state.SPIN if halted else m.world["now"] <= wake_at < state.INF
         else:
@@ -350,7 +352,7 @@ def work(result: dict, scenario: Scenario) -> list[int]:
 
     Handlers are useful, too, and how many there are depends on who has ended when the others are interrupted.
     """
-    pools = [vm.transactions > 0 and not vm.sends_interrupts for vm in scenario.vms().values()]
+    pools = [vm.transactions > 0 and not vm.is_interrupted for vm in scenario.vms().values()]
     useful = [vm["useful"] for vm, pool in zip(result["vms"], pools, strict=True) if pool]
     return useful + [result["acquisitions"]] * all(pools)
 
