@@ -328,7 +328,7 @@ def test_random_worlds_that_linux_balances(monkeypatch: pytest.MonkeyPatch) -> N
     @given(long_under_fair(), rules, seeds)
     def run(scenario: Scenario, rule: str, seed: int) -> None:
         Noted.happened = set()
-        agree(scenario, fitting(rule, scenario), seed)
+        agree(affordable(scenario, fitting(rule, scenario), seed, 10**6), fitting(rule, scenario), seed)
         happened.update(Noted.happened)
 
     run()
