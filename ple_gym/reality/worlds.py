@@ -96,8 +96,8 @@ def _window(cycles: int, costs: Costs) -> int:
 def _early(setting: Setting, costs: Costs, cpus: int) -> int:
     """By how much a hold's clock starts before the lock is the holder's, on average; 0 where holders hand it on.
 
-    The processor reads the clock while the line is under way, if another CPU had that last: a program that took free
-    locks so on the machine of docs/reality.md read it after 27 cycles, and had them after 324.
+    The processor reads the clock while the line is under way, if another CPU had that last. No program here measures by
+    how much: the line's own time is taken for it.
     """
     return 0 if setting.fifo else min(costs.line, setting.hold) * (cpus - 1) // cpus
 
