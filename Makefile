@@ -97,10 +97,10 @@ bench: $(VENV)/.bench-stamp ## Measure speed, beside others (about four minutes)
 	$(BIN)/ple-gym bench $(BENCH_FLAGS)
 
 boundscheck: $(VENV)/.dev-stamp ## Run the kernel tests with array bounds checked
-	NUMBA_BOUNDSCHECK=1 NUMBA_OPT=0 $(BIN)/python -m pytest -m kernel
+	NUMBA_BOUNDSCHECK=1 NUMBA_OPT=0 $(BIN)/python -m pytest -n 2 -m kernel
 
 nojit: $(VENV)/.dev-stamp ## Run the kernel tests as plain Python
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m kernel
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n 2 -m kernel
 
 wheel: ## Build and check what is published, install it into an environment of its own, and use it there
 	rm -rf dist .venv-wheel

@@ -28,6 +28,16 @@ def own_module_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
 
 
+@pytest.fixture(autouse=True, scope="session")
+def plain_resets_give_up_sooner() -> None:
+    """Plain Python starts 20 worlds a second: of a thousand without a decision, none is worth waiting for."""
+    from ple_gym import drive
+    from ple_gym.sim.jit import JIT_ENABLED
+
+    if not JIT_ENABLED:
+        drive.MAX_REPLACEMENTS = 20
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-here", action="store_true", help="fail if a test is skipped that could run here")
 
