@@ -70,7 +70,8 @@ def test_f5_locks_that_halt_gain_nothing_without_overcommitment_and_most_at_two_
     assert max(two, three) > max(four, 5)
 
 
-def test_f6_to_name_the_interrupted_gains_but_not_to_name_the_woken() -> None:
+def test_f6_to_name_the_interrupted_gains_and_to_name_the_woken_only_beside_tasks() -> None:
+    assert 5 < gain("F6", "woken, beside tasks", 2) < 155
     for whom, least, most in (("interrupted", 85, 140), ("woken", -60, -30)):
         alone, *shared = (gain("F6", f"{whom}, {vms}x", 1) for vms in (1, 2, 3))
         assert alone == 0

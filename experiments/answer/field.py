@@ -123,6 +123,10 @@ def _flushing() -> list[Contrast]:
         Contrast("F6", f"{whom}, {vms}x", f"FieldEbizzy{under}{vms}", host, {}, rules, runs)
         for whom, (under, rules) in steps.items() for vms, runs in ((1, 2), (2, FEW), (3, FEW))
     ]  # fmt: skip
+    found += [
+        Contrast("F6", f"{whom}, beside tasks", f"FieldEbizzy{under}8", host, {}, rules)
+        for whom, (under, rules) in steps.items()
+    ]
     xen, call = {"profile": "xen-4.20-credit2"}, {"guest.ipi_to": "running"}
     one_by_one, at_once = ({"guest.program": flushing(exits)} for exits in (31, 1))
     return [

@@ -56,6 +56,7 @@ def _numbers(table: Table) -> dict[str, str]:
     found |= {"f3_dear": changed("F3", "1 ms against none, a switch refills 30 us")}
     found |= {f"f5_{vms}": changed("F5", f"{vms}x") for vms in (1, 2, 3, 4)}
     found |= {f"f6_{who}_{n}": changed("F6", f"{who}, {n}x") for who in ("woken", "interrupted") for n in (1, 2, 3)}
+    found |= {f"f6_{who}_8": changed("F6", f"{who}, beside tasks") for who in ("woken", "interrupted")}
     found |= {f"f15_{vms}": changed("F15", f"{vms}x") for vms in (1, 2)}
     found |= {"f15_sent": changed("F15", "1x, an exit each")}
     found |= {"f8_off": changed("F8", "without PLE"), "f8_on": changed("F8", "with PLE")}
