@@ -145,6 +145,20 @@ def test_time_off_the_pcpu_and_what_switches_cost_are_not_the_guests() -> None:
     assert [list(vm.samples[name]) for name in ("compute", "hold", "block", "wait")] == [[], [10], [], [60]]
 
 
+def test_the_papers_numbers_give_what_they_tell_of_its_machine_and_no_more() -> None:
+    page = (Path(__file__).parents[1] / "docs/howto/measure-your-machine.md").read_text("utf-8")
+    exec(page.split("<<'END'\n")[1].split("\nEND")[0], {})
+    true, hz = load("Paper8"), 2_670_000_000
+    files = [read(name, Scenario().with_overrides({"host.tsc_hz": hz})) for name in ("section4.csv", "figure3.csv")]
+    made, notes = assemble("paper", files, {"host.tsc_hz": hz})
+    assert made.cost.exit == near(true.cost.exit, 0.3) and f"`cost.exit = {made.cost.exit}`" in page
+    assert made.guest.vcpus == true.guest.vcpus and at(made.guest.hold, 0.995) == near(at(true.guest.hold, 0.995), 0.2)
+    told = {key for key, why in notes.items() if why != DEFAULT and not why.startswith(("chosen", "--set"))}
+    assert told == {"name", "description", "cost.exit"} | {
+        f"guest.{key}" for key in ("vcpus", "count", "locks", "hot_probability", "hold")
+    }
+
+
 def test_the_papers_kind_of_table_is_read() -> None:
     files = [read(str(DATA / name)) for name in ("paper-holds.csv", "paper-exits.csv")]
     assert [one.found.shown for one in files] == [
