@@ -129,7 +129,7 @@ def _host(one: Measured, found: Reading, scenario: Scenario) -> None:
 
 
 def _locks(one: Measured, found: LockTable, scenario: Scenario, seconds: float) -> None:
-    vcpus, hz = scenario.guest.vcpus * scenario.guest.count, scenario.host.tsc_hz
+    vcpus, hz = scenario.guest.vcpus, scenario.host.tsc_hz  # of the one guest whose table it is
     told = _kinds([{lock.name: lock.acquired for lock in found.classes if lock.acquired}])
     number = sum(lock.acquired for lock in found.classes)
     hold = _held_us(found) * hz / 1e6
