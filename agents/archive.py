@@ -2,6 +2,7 @@
 
 Whatever reads a policy takes a path through the archive, `agents/checkpoints.tar.xz/NAME.npz`: `--policies
 learned:agents/checkpoints.tar.xz/NAME.npz`, `python -m agents evaluate`. Unpacked by `tar`, the files are the same.
+Weights in it are rounded to half precision, since the last 13 bits of a float32 cannot be compressed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from ple_gym.files import (
     MAX_ARCHIVE_BYTES,
@@ -20,7 +23,9 @@ from ple_gym.files import (
     write_whole,
     writing,
 )
-from ple_gym.learned.file import PolicyError
+from ple_gym.learned.file import PolicyError, decode, pack
+
+PRECISION = 2.0**-11  # of half precision: the most that a rounding moves a number, as a share of it
 
 
 @dataclass(frozen=True)
@@ -60,3 +65,20 @@ class Archive:
         with writing(self.path, PolicyError):
             make_folder(self.path.parent)
             write_whole(self.path, content)
+
+
+def halved(data: bytes) -> bytes:
+    """The bytes of a policy's file with every weight rounded to half precision, still as float32.
+
+    Raises:
+        PolicyError: half precision has no such large numbers, or none of so small ones.
+        Exception: it is no such file; to be called within `files.reading`.
+    """
+    head, weights = decode(data)
+    with np.errstate(over="ignore"):
+        halves = {name: array.astype(np.float16).astype(np.float32) for name, array in weights.items()}
+    for name, array in weights.items():
+        largest = np.abs(array).max(initial=0)
+        if np.abs(halves[name] - array).max(initial=0) > PRECISION * largest:
+            raise PolicyError(f"weights {name}: the largest is {largest:g}, out of the range of half precision")
+    return pack(head, halves)

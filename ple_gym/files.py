@@ -126,7 +126,7 @@ def read_text(path: PathLike, limit: int) -> str:
 #: Width -> settings of LZMA; text, and columns of bytes, are smallest with now one and now another.
 _SETTINGS: Mapping[int, Sequence[Mapping[str, int]]] = {
     1: ({}, {"lc": 0}, {"lc": 0, "pb": 0}, {"lc": 1, "pb": 0}, {"lc": 2, "pb": 0}),
-    4: ({"lc": 1, "lp": 2},),
+    4: ({"lc": 4, "pb": 1},),
 }
 
 

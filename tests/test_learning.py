@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("torch", reason="learners need it")
 
 from agents import common, set_ppo
-from agents.archive import Archive
+from agents.archive import Archive, halved
 from agents.common import AgentError
 from agents.evaluation import checkpoint
 from agents.torch_policy import read_policy
@@ -28,7 +28,7 @@ from experiments.pages import best_policy
 from experiments.pages import leaderboard as leaderboard_page
 from ple_gym.evaluate import simulate
 from ple_gym.files import compressed, uncompressed
-from ple_gym.learned.file import FOLDER, Network, PolicyError, read_network
+from ple_gym.learned.file import FOLDER, Network, PolicyError, decode, pack, read_network
 
 SHORT = "limit.simulated_s=0.03"
 BY_TORCH = ("ppo-unmasked", "recurrent-ppo")
@@ -135,6 +135,28 @@ def test_what_ships_is_the_best_policy_on_validation_worlds() -> None:
     assert all(np.array_equal(shipped.weights[name], best.weights[name]) for name in best.weights)
 
 
+def test_every_weight_that_is_kept_is_a_number_of_half_precision() -> None:
+    kept = {name: data for name, data in trainings.KEPT.files().items() if name.endswith(".npz")}
+    kept |= {path.name: path.read_bytes() for path in FOLDER.glob("*.npz")}
+    assert [name for name, data in kept.items() if halved(data) != data] == []
+    for data in kept.values():
+        for array in decode(data)[1].values():
+            assert array.dtype == np.float32 and not (array.view(np.uint32) & (2**13 - 1))[abs(array) >= 2**-14].any()
+
+
+@pytest.mark.parametrize("factor", [1e7, 1e-6])
+def test_only_weights_are_rounded_and_what_half_precision_lacks_is_refused(factor: float) -> None:
+    head, weights = decode((FOLDER / "storm-set.npz").read_bytes())
+    exact = {name: array * np.float32(1.0001) for name, array in weights.items()}
+    told, rounded = decode(halved(pack(head, exact)))
+    assert told == head
+    for name, array in exact.items():
+        assert (rounded[name] != array).any() and np.allclose(rounded[name], array, rtol=2**-11, atol=2**-25)
+    exact["bias2"] *= np.float32(factor)
+    with pytest.raises(PolicyError, match=r"^weights bias2: the largest is \S+, out of the range of half precision$"):
+        halved(pack(head, exact))
+
+
 def test_from_a_storm_nothing_counts_that_was_before() -> None:
     whole, after = (trained.measure(Task(f"TicketOrder{place}", "", "host", 3)) for place in ("", trained.FROM_STORM))
     assert whole["finished"] and after["finished"]
@@ -197,8 +219,10 @@ def test_a_training_whose_policy_no_experiment_runs_leaves_its_card(
     options = {"scenario": "Tiny", "overrides": ("guest.transactions=5",), "steps": 2_000, "population": 4, "elite": 2}
     row, progress = trainings.Training("cem-Tiny", "cem", options, seeds=1), list[int]()
     monkeypatch.setattr(common.Validation, "__call__", lambda self, policy: 12.5)
+    monkeypatch.setattr(trainings, "halved", lambda data: b"half of " + data[:2])
     trainings.train_all(1, progress.append, [row])
     assert trainings.finished(row) == ["cem-Tiny-0"] and progress == [0, 1]
+    assert trainings.KEPT.files()["cem-Tiny-0.npz"] == b"half of PK"
     trainings.train_all(1, progress.append, [row])
     assert progress == [0, 1, 1]  # nothing was missing
     monkeypatch.setattr(common.Validation, "__call__", lambda self, policy: None)

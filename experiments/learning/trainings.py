@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.archive import Archive
+from agents.archive import Archive, halved
 from agents.torch_policy import TorchPolicy, read_policy
 from experiments.lab.executors import without_interrupts
 from experiments.lab.folders import CHECKPOINTS, TRAININGS
@@ -152,4 +152,4 @@ def _train(row: Training, seed: int, policy: str, folder: Path) -> tuple[str, by
     card = made.card
     if isinstance(made, TorchPolicy) or card["validation"]["above_ideal_percent"] is None:
         return alone, (json.dumps(dict(card), indent=1) + "\n").encode()
-    return whole, read_bytes(trained, MAX_BYTES)
+    return whole, halved(read_bytes(trained, MAX_BYTES))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.lab import Experiment, Table, Task, seeds, tasks, world
+from experiments.lab import CHECKPOINTS, Experiment, Table, Task, seeds, tasks, world
 from experiments.lab.report import Check
 from experiments.learning import leaderboard, trained
 from experiments.learning.trained import COLUMNS
@@ -80,4 +80,4 @@ def checks(table: Table) -> list[Check]:
     ]
 
 
-EXPERIMENT = Experiment("typical", __doc__, COLUMNS, run, checks, measure=trained.measure)
+EXPERIMENT = Experiment("typical", __doc__, COLUMNS, run, checks, None, trained.measure, (CHECKPOINTS,))
