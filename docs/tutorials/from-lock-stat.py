@@ -52,8 +52,8 @@ Image("vms.png", alt="Makespan of one, two and three VMs under three policies")
 # %% [markdown]
 # One VM takes **72.43** ms. Two would take twice as long if nothing were lost, and three three times.
 # Under KVM's rule two take **157.2** ms: that is little more. Three take **366.7** ms, where 217 would do. So the
-# answer is two, if the rule at the exit is KVM's. (The oracle is no bound here: it asks with hints, and Linux need not take
-# them.) And does pause-loop exiting matter, with two?
+# answer is two, if the rule at the exit is KVM's. (The oracle is no bound here: it asks with hints, and Linux need not
+# take them.) And does pause-loop exiting matter, with two?
 
 # %% language="bash"
 # ple-gym compare guest.toml --set guest.transactions=50000 guest.count=2 --policies kvm-5.13 continue --seeds 0:20 2>&1
