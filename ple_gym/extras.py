@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 #: Module -> extra. What an extra's libraries bring with them is named by the same extra.
 EXTRAS = {
+    "bokeh": "report",
     "envpool": "peers",
     "h5py": "minari",
     "joblib": "experiments",

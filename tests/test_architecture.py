@@ -64,6 +64,7 @@ MEETINGS = {
 
 #: Who may import a library; numpy everybody may. Below `envs` nobody knows of Gymnasium, torch, or a terminal.
 LIBRARIES = {
+    "bokeh": ("ple_gym.report",),
     "numba": ("ple_gym.sim", "ple_gym.rules"),
     "llvmlite": ("ple_gym.sim", "ple_gym.rules"),
     "gymnasium": ("ple_gym.envs", "ple_gym.adapters", "ple_gym.testing", "ple_gym.bench", "agents"),

@@ -33,7 +33,7 @@ from ple_gym.scenario.documented import documented_toml
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = (
     "list", "parameters", "show", "new", "measure", "simulate", "compare", "sweep", "table", "trace", "rules",
-    "header", "bench", "reality", "warmup",
+    "header", "bench", "reality", "warmup", "report", "watch",
 )  # fmt: skip
 HYPOTHETICAL = {"kvm": False, "xen-4.8": False, "spin-age": True, "two-patience": True, "oracle": True}
 PNG = b"\x89PNG"
@@ -432,6 +432,9 @@ TINY = ("simulate", "Tiny", "--policy", "kvm")
         ((*TINY, "--json", "."), ".: cannot be written: exists and is not a regular file"),
         ((*TINY, "--timeline", "line.jpg"), "--timeline line.jpg: the name must end in .png"),
         ((*TINY, "--timeline", "no/line.png"), "no/line.png: cannot be written"),
+        (("report", "Tiny", "--out", "x.htm"), "--out x.htm: the name must end in .html"),
+        (("report", "Tiny", "--out", "no/x.html"), "no/x.html: cannot be written"),
+        (("watch", "Tiny", "--speed", "nan"), "--speed nan: must be above 0, at most 1e+06"),
         (("compare", "Tiny", "--policies", "kvm", "kvm"), "policies: 'kvm' is named 2 times"),
         (("compare", "Tiny", "--json", "no/where.json"), "no/where.json: cannot be written"),
         (("compare", "Tiny", "--csv", "-", "--json", "-"), "-: is one file, and there are 2 documents for it"),
@@ -443,7 +446,7 @@ TINY = ("simulate", "Tiny", "--policy", "kvm")
         (("sweep", "Tiny", "--sweep", "ple.gap"), "--sweep ple.gap: must be NAME=VALUE,VALUE,..."),
         (("sweep", "Tiny", "--sweep", "ple.gap=1,"), "ple.gap = '': must be a whole number"),
         (("sweep", "Tiny", "--sweep", "ple.gap=1", "--set", "ple.gap=2"), "--sweep ple.gap: must not also be in --set"),
-        (("sweep", "Tiny", "--sweep", "ple.gap=1", "--picture", "a.svg"), "--picture a.svg: the name must end in .png"),
+        (("sweep", "Tiny", "--sweep", "ple.gap=1", "--picture", "a.gif"), "--picture a.gif: the name must end in .png"),
         (("table", "--scenarios", "Nope"), "unknown scenario 'Nope'"),
         (("list", "--json"), "Missing value for argument '--json'"),
         (("list", "--json", ""), "Error parsing --json: must not be empty"),

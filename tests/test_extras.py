@@ -65,6 +65,7 @@ def test_a_command_names_the_extra(
         ("import ple_gym.adapters.semi_markov", "torch", "agents"),
         ("import ple_gym.adapters.semi_markov", "sb3_contrib", "agents"),
         ("import ple_gym.adapters.rllib", "ray", "rllib"),
+        ("import ple_gym.report.page", "bokeh", "report"),
         ("from ple_gym.adapters.minari import export_minari; export_minari('x', 'y', None, [1])", "minari", "minari"),
         (
             "from ple_gym.traces.pictures import *; timeline_figure(np.zeros((0, 5), int), 1, 1, 0, 9, 9, '', 'x.png')",

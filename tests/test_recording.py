@@ -102,7 +102,7 @@ def test_the_picture_is_of_the_window_that_was_found(
         cli.main(["simulate", "Storm", "--policy", "xen-4.8", "--seeds", "0:3", "--timeline", str(tmp_path / "x.png")])
         == 0
     )
-    trace, pcpus, vcpus, start, stop, hz, title, _ = drawn[0]
+    trace, pcpus, vcpus, start, stop, hz, title, *_ = drawn[0]
     worst = max(evaluate.simulate("Storm", "xen-4.8", range(3)), key=lambda run: run["ple_exits"])["seed"]
     assert (pcpus, vcpus, hz) == (4, 32, load("Storm").host.tsc_hz)
     assert f"seed {worst}: the 5 ms with most PLE exits" in title

@@ -346,6 +346,34 @@ def test_figure_of_an_empty_trace(start, stop, tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 0
 
 
+def test_a_figure_of_many_rows_has_room_for_each_and_names_the_vms():
+    pytest.importorskip("matplotlib")
+    figure = render.timeline_figure(random_trace(0), 32, 96, 0, END, 10**9, "", vms={"a": 24, "b": 72})
+    figure.canvas.draw()
+    for axes, rows in zip(figure.axes, (32, 96), strict=True):
+        assert axes.get_window_extent().height / rows > 10 and len(axes.get_yticks()) == rows
+    below = figure.axes[1]
+    assert {"a", "b"} <= {text.get_text() for text in below.texts}
+    assert [line.get_ydata()[0] for line in below.lines if line.get_linewidth() == 0.8] == [23.5]
+    figure = render.timeline_figure(EMPTY, 256, 1024, 0, END, 10**9, "")
+    assert figure.get_figheight() == render.MOST_INCHES and len(figure.axes[1].get_yticks()) < 400
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_a_figure_is_written_as_its_name_says_and_the_same_each_time(suffix, start, tmp_path):
+    pytest.importorskip("matplotlib")
+    files = [tmp_path / f"{name}.{suffix}" for name in "ab"]
+    for file in files:
+        render.timeline_figure(STORY, PCPUS, VCPUS, 0, END, 10**9, "A preempted holder", file)
+    first, second = (file.read_bytes() for file in files)
+    assert first.startswith(start) and first == second
+
+
+def test_no_vcpu_has_the_colour_of_a_holder_off_its_pcpu():
+    red, *others = render.vcpu_colours(1024).T.astype(int)
+    assert (red - np.maximum(*others) < 100).all()
+
+
 def test_the_lower_panel_can_be_drawn_on_other_axes():
     figure = pytest.importorskip("matplotlib.figure").Figure()
     upper, lower = figure.subplots(2)

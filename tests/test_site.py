@@ -106,7 +106,9 @@ def test_generated_pages_have_all_that_there_is() -> None:
     names = [one.__metadata__[0].name for one in get_args(Command)]
     assert [name for name in names if f"\n## ple-gym {name}\n" not in made["reference/commands.md"]] == []
     assert [page for page, text in made.items() if str(ROOT) in text] == []  # a folder of whoever builds the site
-    assert "--timeline FILE.png" in made["reference/commands.md"] and "\x1b" not in made["reference/commands.md"]
+    assert (
+        "--timeline FILE.png|pdf|svg" in made["reference/commands.md"] and "\x1b" not in made["reference/commands.md"]
+    )
     for name in ple_gym.__all__:
         assert f"ple_gym.{name}\n" in made["reference/python.md"] or f"#ple_gym.{name})" in made["reference/python.md"]
     for module in python.public_modules():

@@ -23,6 +23,7 @@ from ple_gym.cli.outputs import (
     STDOUT,
     check_documents,
     check_outputs,
+    check_page,
     check_writable,
     console_for,
     write_csv,
@@ -30,8 +31,9 @@ from ple_gym.cli.outputs import (
 )
 from ple_gym.cli.parsing import parse
 from ple_gym.cli.process import discard_stdout, missing_library, mistake, open_streams
-from ple_gym.cli.timeline import TIMELINE_MS, draw_timeline
-from ple_gym.cli.trace import write_trace
+from ple_gym.cli.timeline import TIMELINE_MS, draw_timeline, write_report
+from ple_gym.cli.trace import cycles_of, write_trace
+from ple_gym.cli.watch import watch
 from ple_gym.envs.registration import environment_id
 from ple_gym.errors import PleError, UsageError
 from ple_gym.evaluate.agents import Agent
@@ -69,6 +71,8 @@ from ple_gym.traces.readers import SOURCES
 from ple_gym.traces.writers import WRITERS, writer_of
 
 PROGRAM = "ple-gym"
+MOST_SPEED = 1e6
+PICTURE = "FILE.png|pdf|svg"
 DESCRIPTION = (
     "Hypervisor vCPU scheduling at pause-loop exits: simulate, compare, measure. Version: ple-gym --version. "
     "ple-gym agents trains learners, ple-gym experiments reproduces the results"
@@ -134,7 +138,14 @@ CsvFile: TypeAlias = Annotated[
     arg(name="csv", help="write the table's numbers there as CSV; - is stdout", help_behavior_hint=""),
 ]
 TimelineFile: TypeAlias = Annotated[
-    str, _file("FILE.png"), arg(help=f"draw the {TIMELINE_MS} ms with most PLE exits", help_behavior_hint="")
+    str, _file(PICTURE), arg(help=f"draw the {TIMELINE_MS} ms with most PLE exits", help_behavior_hint="")
+]
+TracedPolicy: TypeAlias = Annotated[
+    str, arg(metavar="NAME", help="who decides at a PLE exit: a rule, or a learned policy")
+]
+OneSeed: TypeAlias = Annotated[str, arg(metavar="N", help="the run")]
+Window: TypeAlias = Annotated[
+    str, arg(metavar="FROM:TO", help="only these simulated ms; 0.5: is from there to the end")
 ]
 PerVm: TypeAlias = Annotated[bool, arg(help="what each VM got done, and got, in a second table")]
 Threads: TypeAlias = Annotated[int, arg(metavar="N", help="worker threads; 0: one per CPU")]
@@ -377,6 +388,32 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class Report:
+    """Write one HTML page of a comparison: tables, distributions, and timelines to zoom into. It needs no network.
+
+    Example: ple-gym report PLE/Paper8-v1 --policies xen-4.5 paper oracle --seeds 0:20 --out report.html
+    """
+
+    scenario: ScenarioName
+    out: Annotated[str, _file("FILE.html"), arg(help="the page")]
+    policies: Policies = ()
+    seeds: Seeds = "0:20"
+    overrides: Overrides = ()
+    window: Annotated[
+        str, _file("FROM:TO"), arg(help=f"ms that timelines show, not the {TIMELINE_MS} with most exits")
+    ] = ""
+    threads: Threads = 0
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Simulate, write the page, say where it is."""
+        check_page(self.out)
+        scenario = _scenario(self.scenario, self.overrides)
+        window = cycles_of(self.window, scenario.host.tsc_hz) if self.window else None
+        comparison = _compare([scenario], _policies(self.policies), self.seeds, self.threads)[0]
+        print(write_report(self.out, comparison, window, argv, _changes(self.overrides)))
+
+
+@dataclass(frozen=True)
 class Sweep:
     """Try values of one or two parameters under some policies, on the same seeds.
 
@@ -396,7 +433,7 @@ class Sweep:
     overrides: Overrides = ()
     json_file: JsonFile = ""
     csv_file: CsvFile = ""
-    picture: Annotated[str, _file("FILE.png"), arg(help="draw what is compared", help_behavior_hint="")] = ""
+    picture: Annotated[str, _file(PICTURE), arg(help="draw what is compared", help_behavior_hint="")] = ""
     threads: Threads = 0
 
     def run(self, argv: Sequence[str]) -> None:
@@ -465,9 +502,9 @@ class Trace:
 
     scenario: ScenarioName
     out: Annotated[str, _file("FILE"), arg(help=f"its name ends in {', '.join(WRITERS)}; docs/howto/export-a-trace.md")]
-    policy: Annotated[str, arg(metavar="NAME", help="who decides at a PLE exit: a rule, or a learned policy")] = "host"
-    seed: Annotated[str, arg(metavar="N", help="the run")] = "0"
-    window: Annotated[str, arg(metavar="FROM:TO", help="only these simulated ms; 0.5: is from there to the end")] = ":"
+    policy: TracedPolicy = "host"
+    seed: OneSeed = "0"
+    window: Window = ":"
     overrides: Overrides = ()
 
     def run(self, argv: Sequence[str]) -> None:
@@ -477,12 +514,34 @@ class Trace:
         writer_of(self.out)
         check_writable(self.out)
         scenario = _scenario(self.scenario, self.overrides)
-        if isinstance(evaluate.load_policy(self.policy), Agent):
-            raise UsageError(f"--policy {plain(self.policy)}: must be a rule or learned; an agent's run has no trace")
-        seeds = evaluate.parse_seeds(self.seed)
-        if len(seeds) > 1:
-            raise UsageError(f"--seed {plain(self.seed)}: must be one number")
-        print(write_trace(self.out, scenario, self.policy, seeds[0], self.window, argv))
+        print(write_trace(self.out, scenario, self.policy, _traced(self.policy, self.seed), self.window, argv))
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Show a run in the terminal, slowed down: who runs where, and who holds and waits for each lock. Ctrl-C ends it.
+
+    Example: ple-gym watch PLE/Storm-v1 --policy xen-4.8 --window 2: --speed 0.5
+    """
+
+    scenario: ScenarioName
+    policy: TracedPolicy = "host"
+    seed: OneSeed = "0"
+    window: Window = ":"
+    speed: Annotated[float, arg(metavar="MS", help="simulated ms in a second")] = 1.0
+    overrides: Overrides = ()
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Simulate, show."""
+        if not 0 < self.speed <= MOST_SPEED:
+            raise UsageError(f"--speed {self.speed:g}: must be above 0, at most {MOST_SPEED:g}")
+        scenario = _scenario(self.scenario, self.overrides)
+        seed = _traced(self.policy, self.seed)
+        start, stop = cycles_of(self.window, scenario.host.tsc_hz)
+        if not compilation.is_warm():
+            with progress.waiting(compilation.compiling):
+                compilation.warm_up()
+        watch(scenario, self.policy, seed, start, stop, self.speed, console_for())
 
 
 @dataclass(frozen=True)
@@ -551,7 +610,7 @@ class Reality:
         arg(help="compare with what --out has kept, all runs together; run nothing", help_behavior_hint=""),
     ] = ()
     json_file: JsonFile = ""
-    picture: Annotated[str, _file("FILE.png"), arg(help="draw predicted against measured", help_behavior_hint="")] = ""
+    picture: Annotated[str, _file(PICTURE), arg(help="draw predicted against measured", help_behavior_hint="")] = ""
 
     def run(self, argv: Sequence[str]) -> None:
         """Measure, predict, print a table, write what is asked for."""
@@ -600,9 +659,11 @@ Command: TypeAlias = (
     | Annotated[Measure, subcommand(name="measure")]
     | Annotated[Simulate, subcommand(name="simulate")]
     | Annotated[Compare, subcommand(name="compare")]
+    | Annotated[Report, subcommand(name="report")]
     | Annotated[Sweep, subcommand(name="sweep")]
     | Annotated[Tabulate, subcommand(name="table")]
     | Annotated[Trace, subcommand(name="trace")]
+    | Annotated[Watch, subcommand(name="watch")]
     | Annotated[Rules, subcommand(name="rules")]
     | Annotated[Header, subcommand(name="header")]
     | Annotated[Bench, subcommand(name="bench")]
@@ -685,6 +746,16 @@ def _policies(names: Sequence[str], timeline: str = "") -> Chosen:
     if timeline and all(isinstance(policy, Agent) for _, policy in policies):
         raise UsageError("--timeline: one policy must be a rule or a learned one, as no agent's run is drawn")
     return policies
+
+
+def _traced(policy: str, seed: str) -> int:
+    """The seed of a run that is to be traced under this policy."""
+    if isinstance(evaluate.load_policy(policy), Agent):
+        raise UsageError(f"--policy {plain(policy)}: must be a rule or learned; an agent's run has no trace")
+    seeds = evaluate.parse_seeds(seed)
+    if len(seeds) > 1:
+        raise UsageError(f"--seed {plain(seed)}: must be one number")
+    return seeds[0]
 
 
 def _compare(scenarios: Sequence[Scenario], policies: Chosen, seeds: str, threads: int) -> list[Comparison]:

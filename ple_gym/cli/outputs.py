@@ -17,6 +17,7 @@ from ple_gym.evaluate.tabular import Tabular
 from ple_gym.files import write_whole, writing
 from ple_gym.messages import plain
 from ple_gym.provenance import provenance
+from ple_gym.traces.pictures import FORMATS
 
 STDOUT = "-"
 WIDTH = 160  # of tables that do not go to a terminal
@@ -34,11 +35,20 @@ def check_outputs(json_file: str, picture: str, option: str = "--timeline") -> N
     check_writable(json_file)
     if not picture:
         return
-    if not picture.endswith(".png"):
-        raise UsageError(f"{option} {plain(picture)}: the name must end in .png")
+    if not picture.endswith(FORMATS):
+        raise UsageError(f"{option} {plain(picture)}: the name must end in {', '.join(FORMATS)}")
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError(f"{option} needs matplotlib: pip install 'ple-gym[viz]'")
     check_writable(picture)
+
+
+def check_page(name: str) -> None:
+    """Raise UsageError before the long work if there could be no HTML page of this name."""
+    if not name.endswith(".html"):
+        raise UsageError(f"--out {plain(name)}: the name must end in .html")
+    if importlib.util.find_spec("bokeh") is None:
+        raise UsageError("report needs bokeh: pip install 'ple-gym[report]'")
+    check_writable(name)
 
 
 def check_documents(*names: str) -> None:

@@ -25,7 +25,7 @@ def write_trace(path: str, scenario: Scenario, policy: str, seed: int, window: s
         TraceError: it cannot hold so many events.
     """
     hz = scenario.host.tsc_hz
-    start, stop = _cycles(window, hz)
+    start, stop = cycles_of(window, hz)
     end = min(stop, round(scenario.limit.simulated_s * hz))
     made = provenance(argv)
     origin = f"ple_gym {made['ple_gym']}, {made['date']}: {made['command']}"
@@ -34,7 +34,7 @@ def write_trace(path: str, scenario: Scenario, policy: str, seed: int, window: s
     return f"{count:,} events of seed {seed} under {policy}: {shown_path(path)}"
 
 
-def _cycles(window: str, hz: int) -> tuple[int, int]:
+def cycles_of(window: str, hz: int) -> tuple[int, int]:
     """The cycles start..stop-1 that FROM:TO stands for, in ms."""
     match = re.fullmatch(rf"({_MS})?:({_MS})?", window)
     start, stop = (round(float(ms) * hz / 1000) if ms else None for ms in (match.groups() if match else ("", "")))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 from typing import TYPE_CHECKING, Any
 
 from ple_gym.evaluate.configurations import Configurations
 from ple_gym.extras import needs
-from ple_gym.files import write_whole
+from ple_gym.traces.pictures import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,7 +58,5 @@ def sweep_figure(result: Configurations, path: str | os.PathLike[str] | None = N
     seeds = len(result.comparisons[0].seeds)
     figure.suptitle(f"{result.comparisons[0].scenario.name}: {seeds} seeds, 95 % intervals")
     if path is not None:
-        content = io.BytesIO()
-        figure.savefig(content, format="png", metadata={"Software": None})
-        write_whole(path, content.getvalue())
+        save_figure(figure, path)
     return figure

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 from itertools import product
 from typing import TYPE_CHECKING
 
 from ple_gym.extras import needs
-from ple_gym.files import write_whole
 from ple_gym.reality.comparison import Check
 from ple_gym.reality.settings import LOCKS, REACTIONS
+from ple_gym.traces.pictures import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,9 +43,7 @@ def check_figure(check: Check, path: str | os.PathLike[str] | None = None) -> Fi
     figure.suptitle(f"Linux {check.machine.release}, {len(check.machine.cpus)} CPUs: {len(check.cells)} settings")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(KINDS), frameon=False)
     if path is not None:
-        content = io.BytesIO()
-        figure.savefig(content, format="png", metadata={"Software": None})
-        write_whole(path, content.getvalue())
+        save_figure(figure, path)
     return figure
 
 

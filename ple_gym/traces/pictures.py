@@ -11,6 +11,7 @@ import colorsys
 import functools
 import io
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -44,6 +45,8 @@ Packed: TypeAlias = npt.NDArray[np.uint32]
 
 LONG_HOLD = 30_000  # cycles from which the paper shows a hold at all (section 4.3)
 MANY_EXITS = 10  # exits from which a wait is labelled with their number
+FORMATS = (".png", ".pdf", ".svg")  # of figures
+ROW_INCHES, MOST_INCHES = 0.13, 40  # of a figure with many rows: each row's height, and its own
 
 # ---------------------------------------------------------------------------------------------------------------- text
 
@@ -128,8 +131,10 @@ def vcpu_colours(vcpus: int) -> Image:
     """Return one colour per vCPU, the same in every picture: uint8 [vcpus, 3], read-only.
 
     Hues a golden angle apart keep neighbours distinct for any number of vCPUs; all are dark enough for white digits.
+    None is red: that is a holder off its pCPU.
     """
-    colours = [colorsys.hls_to_rgb((0.58 + v * 0.381966) % 1, (0.42, 0.5, 0.33)[v % 3], 0.5) for v in range(vcpus)]
+    hues = (0.06 + 0.86 * ((0.58 + v * 0.381966) % 1) for v in range(vcpus))
+    colours = [colorsys.hls_to_rgb(hue, (0.42, 0.5, 0.33)[v % 3], 0.5) for v, hue in enumerate(hues)]
     result = np.array(colours).reshape(vcpus, 3) * 255
     image: Image = result.round().astype(np.uint8)
     image.flags.writeable = False
@@ -306,25 +311,34 @@ def timeline_figure(
     tsc_hz: int,
     title: str,
     path: str | os.PathLike[str] | None = None,
+    vms: Mapping[str, int] | None = None,
 ) -> Figure:
-    """Return a figure for people, 1200 x 700 pixels; with `path`, also save it there as PNG, whole or not at all.
+    """Return a figure for people, 1200 x 700 pixels, or higher for many rows; with `path`, also save it there.
 
     The upper panel shows which vCPU each pCPU runs. The lower panel shows vCPU against TSC, as the paper's figures 3 to
     6 do. A circle in the vCPU's colour is a pause-loop exit. Red and green marks are try and acquire of the waits with
     an exit; a wait of at least `MANY_EXITS` exits has their number beside it. Blue and yellow squares are acquire and
     release of the holds of at least `LONG_HOLD` cycles. Three marks are not in the paper's figures: a pale bar (the
     vCPU is on a pCPU), a thin orange line (it waits for a lock off its pCPU) and a red line (it holds a lock off its
-    pCPU).
+    pCPU). `vms`, the vCPUs of each VM by name, draws lines between VMs, where there are several.
     """
     with needs("viz"):
         from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 7), dpi=100, layout="constrained")
-    heights = [1, min(max(1.5 * vcpus / max(pcpus, 1), 2), 4)]
+    rows = pcpus + vcpus
+    height = min(max(7, 2 + ROW_INCHES * rows), MOST_INCHES)
+    figure = Figure(figsize=(12, height), dpi=100, layout="constrained")
+    heights = [1, min(max(1.5 * vcpus / max(pcpus, 1), 2), 4)] if height == 7 else [pcpus, vcpus]
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
     stop = max(stop, start + 1)
     _plot_pcpus(above, trace, pcpus, vcpus, start, stop)
-    plot_vcpus(below, trace, vcpus, start, stop)
+    plot_vcpus(below, trace, vcpus, start, stop, 330 if height == 7 else 72 * (height - 2) * vcpus / rows)
+    if height > 7:  # as many names as there is room for
+        every = int(-(-ROW_INCHES * rows // (height - 2)))
+        above.set_yticks(range(0, pcpus, every), [f"P{p}" for p in range(0, pcpus, every)], fontsize=6.5)
+        below.set_yticks(range(0, vcpus, every))
+    if vms and len(vms) > 1:
+        _part_vms(below, vms)
 
     # The paper's axis is in cycles; people think in seconds.
     unit, per_second = ("ms", 1e3) if stop - start >= tsc_hz // 1000 else ("µs", 1e6)
@@ -337,10 +351,31 @@ def timeline_figure(
     )
 
     if path is not None:
-        content = io.BytesIO()
-        figure.savefig(content, format="png", metadata={"Software": None})
-        write_whole(path, content.getvalue())
+        save_figure(figure, path)
     return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure whole or not at all, the same bytes each time: as PDF or SVG if the name says so, or as PNG."""
+    from matplotlib import rc_context
+
+    suffix = os.path.splitext(path)[1].lower()
+    kind, dated = {".pdf": ("pdf", "CreationDate"), ".svg": ("svg", "Date")}.get(suffix, ("png", "Software"))
+    content = io.BytesIO()
+    with rc_context({"svg.hashsalt": "ple_gym"}):
+        figure.savefig(content, format=kind, metadata={dated: None})
+    write_whole(path, content.getvalue())
+
+
+def _part_vms(axes: Axes, vms: Mapping[str, int]) -> None:
+    """Draw a line where a VM's vCPUs end, and write the name of each VM that there is room for beside them."""
+    first, total = 0, sum(vms.values())
+    for name, count in vms.items():
+        if first:
+            axes.axhline(first - 0.5, color="0.6", linewidth=0.8)
+        if count * 160 >= total:
+            axes.text(1.005, first + (count - 1) / 2, name, transform=axes.get_yaxis_transform(), va="center", size=7)
+        first += count
 
 
 def _plot_pcpus(axes: Axes, trace: Ints, pcpus: int, vcpus: int, start: int, stop: int) -> None:
@@ -359,8 +394,11 @@ def _plot_pcpus(axes: Axes, trace: Ints, pcpus: int, vcpus: int, start: int, sto
     axes.set_ylabel("runs vCPU")
 
 
-def plot_vcpus(axes: Axes, trace: Ints, vcpus: int, start: int, stop: int) -> None:
-    """Plot the lower panel of `timeline_figure`, exits, waits and long holds, vCPU against time, on given axes."""
+def plot_vcpus(axes: Axes, trace: Ints, vcpus: int, start: int, stop: int, points: float = 330) -> None:
+    """Plot the lower panel of `timeline_figure`, exits, waits and long holds, vCPU against time, on given axes.
+
+    points: height of the axes, about.
+    """
     from matplotlib.patheffects import withStroke
 
     inside = (trace[:, 0] >= start) & (trace[:, 0] <= stop)
@@ -377,7 +415,7 @@ def plot_vcpus(axes: Axes, trace: Ints, vcpus: int, start: int, stop: int) -> No
             axes.broken_barh(bars.tolist(), (vcpu - height / 2, height), facecolor=colour, linewidth=0)
         axes.barh([-9], [0], color=colour, label=label)  # for the legend alone
 
-    gap = min(330 / max(vcpus, 1), 16)  # points between two vCPUs, about
+    gap = min(points / max(vcpus, 1), 16)  # points between two vCPUs, about
     exits = trace[inside & (trace[:, 1] == PLE)]
     size, colours = (0.25 * gap + 1) ** 2, vcpu_colours(vcpus) / 255
     axes.scatter(exits[:, 0], exits[:, 3], s=size, facecolors="none", edgecolors=colours[exits[:, 3]], linewidths=0.8)
