@@ -434,7 +434,7 @@ TINY = ("simulate", "Tiny", "--policy", "kvm")
         ((*TINY, "--timeline", "no/line.png"), "no/line.png: cannot be written"),
         (("report", "Tiny", "--out", "x.htm"), "--out x.htm: the name must end in .html"),
         (("report", "Tiny", "--out", "no/x.html"), "no/x.html: cannot be written"),
-        (("watch", "Tiny", "--speed", "nan"), "--speed nan: must be above 0, at most 1e+06"),
+        (("watch", "Tiny", "--speed", "nan"), "--speed nan: must be above 0, at most 1000000"),
         (("compare", "Tiny", "--policies", "kvm", "kvm"), "policies: 'kvm' is named 2 times"),
         (("compare", "Tiny", "--json", "no/where.json"), "no/where.json: cannot be written"),
         (("compare", "Tiny", "--csv", "-", "--json", "-"), "-: is one file, and there are 2 documents for it"),

@@ -71,7 +71,6 @@ from ple_gym.traces.readers import SOURCES
 from ple_gym.traces.writers import WRITERS, writer_of
 
 PROGRAM = "ple-gym"
-MOST_SPEED = 1e6
 PICTURE = "FILE.png|pdf|svg"
 DESCRIPTION = (
     "Hypervisor vCPU scheduling at pause-loop exits: simulate, compare, measure. Version: ple-gym --version. "
@@ -389,7 +388,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Report:
-    """Write one HTML page of a comparison: tables, distributions, and timelines to zoom into. It needs no network.
+    """Write one HTML page of a comparison: tables, distributions, and timelines to zoom into.
 
     Example: ple-gym report PLE/Paper8-v1 --policies xen-4.5 paper oracle --seeds 0:20 --out report.html
     """
@@ -410,7 +409,7 @@ class Report:
         scenario = _scenario(self.scenario, self.overrides)
         window = cycles_of(self.window, scenario.host.tsc_hz) if self.window else None
         comparison = _compare([scenario], _policies(self.policies), self.seeds, self.threads)[0]
-        print(write_report(self.out, comparison, window, argv, _changes(self.overrides)))
+        print(write_report(self.out, comparison, window, argv))
 
 
 @dataclass(frozen=True)
@@ -533,8 +532,8 @@ class Watch:
 
     def run(self, argv: Sequence[str]) -> None:
         """Simulate, show."""
-        if not 0 < self.speed <= MOST_SPEED:
-            raise UsageError(f"--speed {self.speed:g}: must be above 0, at most {MOST_SPEED:g}")
+        if not 0 < self.speed <= 1e6:
+            raise UsageError(f"--speed {self.speed:g}: must be above 0, at most 1000000")
         scenario = _scenario(self.scenario, self.overrides)
         seed = _traced(self.policy, self.seed)
         start, stop = cycles_of(self.window, scenario.host.tsc_hz)

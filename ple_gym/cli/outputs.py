@@ -35,19 +35,19 @@ def check_outputs(json_file: str, picture: str, option: str = "--timeline") -> N
     check_writable(json_file)
     if not picture:
         return
-    if not picture.endswith(FORMATS):
-        raise UsageError(f"{option} {plain(picture)}: the name must end in {', '.join(FORMATS)}")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError(f"{option} needs matplotlib: pip install 'ple-gym[viz]'")
-    check_writable(picture)
+    _check_made(option, picture, FORMATS, "matplotlib", "viz")
 
 
 def check_page(name: str) -> None:
     """Raise UsageError before the long work if there could be no HTML page of this name."""
-    if not name.endswith(".html"):
-        raise UsageError(f"--out {plain(name)}: the name must end in .html")
-    if importlib.util.find_spec("bokeh") is None:
-        raise UsageError("report needs bokeh: pip install 'ple-gym[report]'")
+    _check_made("--out", name, (".html",), "bokeh", "report")
+
+
+def _check_made(option: str, name: str, ends: tuple[str, ...], library: str, extra: str) -> None:
+    if not name.endswith(ends):
+        raise UsageError(f"{option} {plain(name)}: the name must end in {', '.join(ends)}")
+    if importlib.util.find_spec(library) is None:
+        raise UsageError(f"{option} needs {library}: pip install 'ple-gym[{extra}]'")
     check_writable(name)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ple_gym import progress
 from ple_gym.errors import UsageError
@@ -41,11 +41,9 @@ def shown_run(comparison: Comparison) -> tuple[str, Run]:
 def recorded(
     comparison: Comparison, policy: str, seed: int, window: tuple[int, int] | None = None
 ) -> tuple[Ints, int, int]:
-    """The trace of a run's `window`, or of its busiest milliseconds, and where that starts and stops, in cycles."""
-    scenario = comparison.scenario
-    hz = scenario.host.tsc_hz
-    run = next(run for run in comparison.runs[policy] if run["seed"] == seed)
-    end = round(run["simulated_s"] * hz)
+    """The trace of a run's `window`, or its busiest milliseconds, and that window in cycles."""
+    scenario, hz = comparison.scenario, comparison.scenario.host.tsc_hz
+    end = round(next(run for run in comparison.runs[policy] if run["seed"] == seed)["simulated_s"] * hz)
     if window is None:
         with progress.bar("finding the timeline", end, "%") as report:
             window = find_busiest(scenario, policy, seed, TIMELINE_MS * hz // 1000, report)
@@ -54,13 +52,7 @@ def recorded(
         return record_window(scenario, policy, seed, start, stop, report), start, stop
 
 
-def write_report(
-    path: str,
-    comparison: Comparison,
-    window: tuple[int, int] | None,
-    argv: Sequence[str],
-    changes: Mapping[str, object],
-) -> str:
+def write_report(path: str, comparison: Comparison, window: tuple[int, int] | None, argv: Sequence[str]) -> str:
     """Write the page of a comparison; what to tell of it. `window` is as in `recorded`."""
     from ple_gym.report.page import report_page
     from ple_gym.report.timeline import Timeline
@@ -71,7 +63,7 @@ def write_report(
             seed = shown_run(comparison)[1]["seed"]
             timelines.append(Timeline(name, seed, hz, *recorded(comparison, name, seed, window)).shortened())
     with progress.waiting("drawing the report"):
-        page = report_page(comparison, timelines, argv, changes).encode()
+        page = report_page(comparison, timelines, argv).encode()
     with writing(path, UsageError):
         write_whole(path, page)
     return f"Report of {len(comparison.members)} policies, {len(page) / 1e6:.1f} MB: {shown_path(path)}"

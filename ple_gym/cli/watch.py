@@ -12,20 +12,18 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ple_gym import progress
 from ple_gym.scenario.model import Scenario
 from ple_gym.traces import events
-from ple_gym.traces.events import IDLE, NEVER, NOISE, Ints
-from ple_gym.traces.recording import record_pieces, record_window
+from ple_gym.traces.events import IDLE, NOISE, Ints
+from ple_gym.traces.recording import record_pieces
 
 FRAMES_PER_S = 10
-MOST_ROWS = 12  # of VMs, and of locks: those with most exits, and most waiters
-BEFORE = 1 << 18  # events before a window that tell how it begins: more than the kernel makes in one call
+MOST_ROWS = 12  # of VMs, and of locks
 STYLES = {"runs": "green", "spins": "yellow", "holds": "bold blue", "off": "bold red", "host": "dim", "idle": "dim"}
 
 
 class Scene:
-    """What can be seen of a run as its events are taken one after the other."""
+    """What is seen of a run, event after event."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.hz = scenario.host.tsc_hz
@@ -36,10 +34,6 @@ class Scene:
         self.wants: dict[int, int] = {}
         self.lines: dict[int, dict[int, None]] = defaultdict(dict)  # as ordered sets
         self.owners: dict[int, dict[int, None]] = defaultdict(dict)
-        self.count_anew()
-
-    def count_anew(self) -> None:
-        """Forget how many exits there were, and how many locks were taken."""
         self.exits, self.taken = [0] * len(self.vms), [0] * len(self.vms)
 
     def take(self, now: int, kind: int, pcpu: int, vcpu: int, lock: int) -> None:
@@ -68,13 +62,14 @@ class Scene:
         """The picture of now."""
         held = {vcpu: lock for lock, owners in self.owners.items() for vcpu in owners}
         where = {vcpu: pcpu for pcpu, vcpu in enumerate(self.on) if vcpu >= 0}
-        vms = _table("VM", "on pCPUs", "spin", "wait off", "hold off", "locks taken", "exits")
+        vms = Table("VM", "on pCPUs", "spin", "wait off", "hold off", "locks taken", "exits", box=None, pad_edge=False)
         for vm in sorted(range(len(self.vms)), key=lambda vm: -self.exits[vm])[:MOST_ROWS]:
             on, wants, holds = ({vcpu for vcpu in some if self.vm_of[vcpu] == vm} for some in (where, self.wants, held))
             counts = (len(on), len(on & wants), len(wants - on), len(holds - on), self.taken[vm], self.exits[vm])
             vms.add_row(self.vms[vm], *(f"{one:,}" for one in counts))
-        locks = _table("lock", "holder", "first in line", "wait")
-        for lock in sorted(self.lines.keys() - {-1}, key=lambda lock: (-len(self.lines[lock]), lock))[:MOST_ROWS]:
+        locks = Table("lock", "holder", "first in line", "wait", box=None, pad_edge=False)
+        used = [lock for lock, line in self.lines.items() if lock >= 0 and (line or self.owners[lock])]
+        for lock in sorted(used, key=lambda lock: -len(self.lines[lock]))[:MOST_ROWS]:
             who = (_first(self.owners[lock], where, "off"), _first(self.lines[lock], where, "idle"))
             locks.add_row(str(lock), *who, str(len(self.lines[lock])))
         head = f"{self.now * 1e3 / self.hz:,.3f} ms simulated, {sum(self.exits):,} exits"
@@ -82,12 +77,10 @@ class Scene:
         return Group(Text(head, "bold"), pcpus, vms, locks)
 
     def _pcpu(self, pcpu: int, who: int, held: dict[int, int]) -> Text:
-        if who < 0:
-            does = "host" if who == NOISE else "idle"
-            return Text(f"P{pcpu} {does}", STYLES[does])
         does = "spins" if who in self.wants else "holds" if who in held else "runs"
+        does = {IDLE: "idle", NOISE: "host"}.get(who, does)
         lock = self.wants.get(who, held.get(who, -1))
-        return Text(f"P{pcpu} vCPU {who} {does}{f' {lock}' if lock >= 0 else ''}", STYLES[does])
+        return Text(f"P{pcpu} {f'vCPU {who} ' * (who >= 0)}{does}{f' {lock}' * (lock >= 0)}", STYLES[does])
 
 
 def _first(some: dict[int, None], where: dict[int, int], off: str) -> Text:
@@ -96,30 +89,20 @@ def _first(some: dict[int, None], where: dict[int, int], off: str) -> Text:
     return Text(f"{vcpu} on P{where[vcpu]}") if vcpu in where else Text(f"{vcpu} off" if some else "", STYLES[off])
 
 
-def _table(first: str, *others: str) -> Table:
-    table = Table(first, box=None, padding=(0, 2, 0, 0))
-    for head in others:
-        table.add_column(head, justify="right")
-    return table
-
-
 def watch(scenario: Scenario, policy: str, seed: int, start: int, stop: int, speed: float, console: Console) -> None:
     """Show the cycles start..stop-1 of a run, `speed` simulated ms in a second; what is no terminal gets the end."""
-    scene = Scene(scenario)
-    if start:
-        with progress.bar("simulating what comes before", start, "%") as report:
-            for event in record_window(scenario, policy, seed, start, start, report, BEFORE).tolist():
-                scene.take(*event)
-        scene.now = start
-        scene.count_anew()
-    began = time.monotonic()
+    scene, began = Scene(scenario), 0.0
 
     def play(piece: Ints) -> None:
-        piece = piece[(piece[:, 0] >= start) & (piece[:, 0] < stop)]
+        nonlocal began
+        times = piece[:, 0]
+        for event in piece[times < start].tolist():
+            scene.take(*event)
+        piece = piece[(times >= start) & (times < stop)]
         while len(piece):
-            elapsed = (time.monotonic() - began) * speed / 1e3
-            due = start + round(elapsed * scene.hz) if console.is_terminal else NEVER
-            count = int(np.searchsorted(piece[:, 0], due))
+            began = began or time.monotonic()
+            due = start + round((time.monotonic() - began) * speed / 1e3 * scene.hz)
+            count = int(np.searchsorted(piece[:, 0], due)) if console.is_terminal else len(piece)
             for event in piece[:count].tolist():
                 scene.take(*event)
             piece = piece[count:]

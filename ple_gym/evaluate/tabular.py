@@ -93,29 +93,25 @@ class Tabular:
 
     def _repr_html_(self) -> str:
         """The table as notebooks show it."""
-        return html_table(table_of(self))
+        grid = table_of(self)
+        columns = _columns(grid)
+
+        def row(cells: Sequence[str], tag: str) -> str:
+            style = ["right" if column.right else "left" for column in columns]
+            inner = (
+                f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>'
+                for cell, side in zip(cells, style, strict=True)
+            )
+            return f"<tr>{''.join(inner)}</tr>"
+
+        body = [row([column.head for column in columns], "th"), *(row(cells, "td") for cells in _rows(columns))]
+        return f"<table><caption>{html.escape(grid.title)}</caption>{''.join(body)}</table>"
 
 
 @singledispatch
 def table_of(result: Tabular) -> Grid:
     """The table of a result as it is printed; `tables.py` knows those there are."""
     raise NotImplementedError(type(result).__name__)
-
-
-def html_table(grid: Grid) -> str:
-    """A table as HTML."""
-    columns = _columns(grid)
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        style = ["right" if column.right else "left" for column in columns]
-        inner = (
-            f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>'
-            for cell, side in zip(cells, style, strict=True)
-        )
-        return f"<tr>{''.join(inner)}</tr>"
-
-    body = [row([column.head for column in columns], "th"), *(row(cells, "td") for cells in _rows(columns))]
-    return f"<table><caption>{html.escape(grid.title)}</caption>{''.join(body)}</table>"
 
 
 def flat_records(rows: Sequence[Any]) -> list[FlatRecord]:

@@ -1,4 +1,4 @@
-"""How a comparison's policies differ, and how what came of their runs is distributed."""
+"""How what came of the runs of a comparison is distributed."""
 
 from __future__ import annotations
 
@@ -20,25 +20,8 @@ MOST_DOTS = 1000  # of a policy; of more runs so many quantiles are shown
 WIDE = 30  # largest value over smallest from which the axis is logarithmic
 
 
-def differences(comparison: Comparison) -> figure | None:
-    """Percent against the baseline with intervals, a row for each policy (and endless VM); None of one policy."""
-    ratios = {f"{one.policy} {one.vm}".strip(): one.vs_baseline for one in comparison.outcomes() if one.vs_baseline}
-    if not ratios:
-        return None
-    what, names = "throughput" if comparison.endless else "makespan", dict(enumerate(ratios))
-    plot = rows_figure(names, len(names), ROW, f"{what} against {comparison.baseline}, percent")
-    ends = np.array([(one.mean, one.low, one.high) for one in ratios.values()], float)  # an end is NaN if unknown
-    data = dict(zip(("mean", "low", "high"), 100 * np.expm1(ends.T), strict=True))
-    source = ColumnDataSource({**data, "place": list(names)})
-    plot.vspan(x=[0], line_color=COLOURS["ink"])
-    plot.segment(x0="low", x1="high", y0="place", y1="place", source=source, color=COLOURS["holding"], line_width=3)
-    dots = plot.scatter(x="mean", y="place", source=source, size=10, color=COLOURS["holding"])
-    tell(plot, dots, [("percent", "@mean{+0.0}"), ("95 % interval", "@low{+0.0} .. @high{+0.0}")])
-    return plot
-
-
 def distributions(comparison: Comparison) -> dict[str, figure]:
-    """What is distributed -> a dot for each run, a row for each policy (and endless VM), with quartiles and median."""
+    """What is distributed -> a picture of it with a row for each policy (and endless VM)."""
     members = comparison.members
     if comparison.endless:
         kind = "transactions per simulated second"

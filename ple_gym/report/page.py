@@ -7,11 +7,10 @@ from html import escape
 
 from ple_gym.evaluate.comparison import Comparison
 from ple_gym.evaluate.runs import doubts
-from ple_gym.evaluate.tables import VM_NOTE, comparison_note, vm_table
-from ple_gym.evaluate.tabular import html_table, table_of
+from ple_gym.evaluate.tables import comparison_note
 from ple_gym.extras import needs
 from ple_gym.provenance import provenance
-from ple_gym.report.charts import differences, distributions
+from ple_gym.report.charts import distributions
 from ple_gym.report.timeline import COLOURS, LEGEND, Timeline, timeline_plot
 
 with needs("report"):
@@ -28,33 +27,22 @@ th,td{padding:2px 8px;border-bottom:1px solid #ddd}
 """
 
 
-def report_page(
-    comparison: Comparison,
-    timelines: Sequence[Timeline] = (),
-    argv: Sequence[str] = (),
-    changes: Mapping[str, object] | None = None,
-) -> str:
-    """Return the page; `argv`: the words of the command line; `changes`: what it changed of the scenario, by name."""
+def report_page(comparison: Comparison, timelines: Sequence[Timeline] = (), argv: Sequence[str] = ()) -> str:
+    """Return the page; `argv`: the words of the command line."""
     scenario = comparison.scenario
     vms = {name: vm.vcpus for name, vm in scenario.vms().items()}
-    differ, spread = differences(comparison), distributions(comparison)
+    spread = distributions(comparison)
     drawn = [timeline_plot(one, scenario.host.pcpus, vms) for one in timelines]
-    script, divs = components([*([differ] if differ else []), *spread.values(), *drawn])
+    script, divs = components([*spread.values(), *drawn])
     places = iter(divs)
 
     def section() -> Iterator[str]:
         yield f"<h1>{escape(scenario.name)}: {len(comparison.members)} policies compared</h1>"
-        yield _listed(_asked(comparison, changes or {}))
+        yield _listed(_asked(comparison))
         yield from (f'<p class="note">{escape(doubt)}</p>' for doubt in doubts(comparison))
-        yield f"<h2>Comparison</h2><div class=wide>{html_table(table_of(comparison))}</div>"
+        yield f"<h2>Comparison</h2><div class=wide>{comparison._repr_html_()}</div>"
         yield f"<p class=note>{escape(comparison_note(comparison))}</p>"
-        if differ:
-            yield next(places)
-        if len(vms) > 1:
-            yield f"<details><summary>The VMs</summary><div class=wide>{html_table(vm_table(comparison))}</div>"
-            yield f"<p class=note>{escape(VM_NOTE)}</p></details>"
-        yield "<h2>Distributions</h2><p class=note>A dot is a run; the bar goes from quartile to quartile, the line is "
-        yield "the median.</p>"
+        yield "<h2>Distributions</h2><p class=note>A dot is a run; a bar has the middle half, a line is the median.</p>"
         for title in spread:
             yield f"<h3>{escape(title)}</h3>{next(places)}"
         if timelines:
@@ -74,14 +62,13 @@ def report_page(
     )
 
 
-def _asked(comparison: Comparison, changes: Mapping[str, object]) -> dict[str, object]:
+def _asked(comparison: Comparison) -> dict[str, object]:
     scenario, seeds = comparison.scenario, comparison.seeds
     vms = ", ".join(f"{vm.count} x {name} ({vm.vcpus} vCPUs)" for name, vm in scenario.tables().items())
     return {
         "Scenario": f"{scenario.name}: {scenario.description}" if scenario.description else scenario.name,
         "Machine": f"{scenario.host.pcpus} pCPUs, scheduler {scenario.host.scheduler}",
         "VMs": vms,
-        **({"Changed": ", ".join(f"{name} = {value}" for name, value in changes.items())} if changes else {}),
         "Policies": ", ".join(comparison.members),
         "Seeds": f"{len(seeds)}: {seeds[0]}..{seeds[-1]}" if len(seeds) > 1 else str(seeds[0]),
     }

@@ -31,7 +31,6 @@ STATES = {
     events.WAITING: ("waiting", 0.25, "waits for a lock off its pCPU"),
     events.QUEUED: ("queued", 0.25, "is queued"),
 }
-#: What else is drawn.
 MARKS = {
     "next": ("ink", 0.15, "is the next to get the lock"),
     "noise": ("noise", 0.8, "the host has the pCPU"),
@@ -63,7 +62,7 @@ class Timeline:
         return ((np.clip(time, self.start, self.stop) - self.start) * 1e6 / self.tsc_hz).astype(np.float32)
 
     def bars(self, intervals: Ints, **columns: Ints) -> dict[str, Any]:
-        """Columns of the intervals (..., start, stop as 3rd and 4th) that can be seen, and of what belongs to them."""
+        """Columns of the intervals (start, stop as 3rd and 4th) that can be seen, and of what belongs to them."""
         begin, end = intervals[:, 2], intervals[:, 3]
         seen = (begin < self.stop) & (end > self.start) & (begin < end)
         own = {name: values[seen] for name, values in columns.items()}
@@ -118,8 +117,8 @@ def _draw_exits(plot: figure, shown: Timeline, place: Ints) -> None:
     high = (place[rows[:, 3]] - 0.25).astype(np.float32)
     data = {"at": shown.us(rows[:, 0]), "place": high, **_narrow(vCPU=rows[:, 3], lock=rows[:, 4], pCPU=rows[:, 2])}
     colour, _, name = MARKS["exit"]
-    style = {"marker": "dash", "angle": np.pi / 2, "size": 5, "color": COLOURS[colour]}
-    marks = plot.scatter(x="at", y="place", source=models.ColumnDataSource(data), **style)
+    source = models.ColumnDataSource(data)
+    marks = plot.scatter("at", "place", source=source, marker="dash", angle=np.pi / 2, size=5, color=COLOURS[colour])
     told = [("", name), ("vCPU", "@vCPU"), ("lock", "@lock"), ("pCPU", "@pCPU"), ("at", "@at{0,0.000} µs")]
     tell(plot, marks, told)
 

@@ -42,14 +42,12 @@ def _value_at(intervals: Ints, rows: Ints, vcpu: int, value: int) -> Ints:
 
     vcpu, value: the columns that have them.
     """
-    if not len(intervals):
-        return np.full(len(rows), -1)
-    intervals = intervals[np.lexsort((intervals[:, 2], intervals[:, vcpu]))]
-    # One number for vCPU and time: times are counted among those that there are.
-    times = np.unique(np.concatenate([intervals[:, 2], rows[:, 2]]))
-    keys = intervals[:, vcpu] * len(times) + np.searchsorted(times, intervals[:, 2])
-    asked = rows[:, 0] * len(times) + np.searchsorted(times, rows[:, 2])
-    found = intervals[np.searchsorted(keys, asked, "right") - 1]  # before the first: the last, which is refused
-    inside = (found[:, vcpu] == rows[:, 0]) & (found[:, 2] <= rows[:, 2]) & (rows[:, 2] < found[:, 3])
-    result: Ints = np.where(inside, found[:, value], -1)
+    result = np.full(len(rows), -1)
+    for one in np.unique(intervals[:, vcpu]):
+        own = np.flatnonzero(rows[:, 0] == one)
+        some = intervals[intervals[:, vcpu] == one]
+        some = some[np.argsort(some[:, 2], kind="stable")]
+        at = np.searchsorted(some[:, 2], rows[own, 2], "right") - 1  # -1, the last, has not begun
+        inside = (some[at, 2] <= rows[own, 2]) & (rows[own, 2] < some[at, 3])
+        result[own[inside]] = some[at[inside], value]
     return result

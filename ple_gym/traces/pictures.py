@@ -368,7 +368,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def _part_vms(axes: Axes, vms: Mapping[str, int]) -> None:
-    """Draw a line where a VM's vCPUs end, and write the name of each VM that there is room for beside them."""
+    """Draw a line where a VM's vCPUs end, and write its name beside them if there is room."""
     first, total = 0, sum(vms.values())
     for name, count in vms.items():
         if first:
