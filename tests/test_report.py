@@ -97,6 +97,17 @@ def test_the_page_has_everything_and_loads_nothing(page: Path) -> None:
     assert columns(text, "value") == [3] * 4  # makespans and exits of two policies
 
 
+def test_dots_are_what_the_runs_have() -> None:
+    from ple_gym.report.charts import distributions
+
+    comparison = evaluate.compare("TicketOrder", ["xen-4.8", "oracle"], range(3))
+    drawn = distributions(comparison)
+    for title, key, unit in (("makespan, ms", "makespan_s", 1000), ("PLE exits", "ple_exits", 1)):
+        dots = [one.data_source.data["value"] for one in drawn[title].renderers if "seed" in one.data_source.data]
+        runs = [[unit * run[key] for run in comparison.runs[name]] for name in comparison.members]
+        assert np.array(dots) == pytest.approx(np.array(runs))
+
+
 def test_names_are_escaped() -> None:
     from ple_gym.report.page import report_page
     from ple_gym.report.timeline import Timeline
