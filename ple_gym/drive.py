@@ -18,11 +18,13 @@ from ple_gym.sim.decisions import carry_out, legal, meant
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.kernel import advance, settle_all, start_world
 from ple_gym.sim.memory import grid, prefetch, records
+from ple_gym.sim.metrics import note
 from ple_gym.sim.seam import Host
 from ple_gym.sim.soundness import flaw
 from ple_gym.sim.state import (
     ADVANCING,
     DECIDE,
+    DECIDED,
     FLOAT64,
     HISTOGRAM_BINS,
     HISTOGRAMS,
@@ -146,6 +148,7 @@ def decide(s, action):
     world = s.world[0]
     world.decided_at = world.now
     s.pcpu[world.deciding].decided_at = world.now
+    note(s, world.now, DECIDED, world.deciding, s.pcpu[world.deciding].current, action)
     carry_out(s, action)
 
 

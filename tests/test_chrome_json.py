@@ -15,6 +15,7 @@ from ple_gym.scenario.builtin import load
 from ple_gym.traces import columns
 from ple_gym.traces import events as trace
 from ple_gym.traces.events import (
+    DECIDE,
     IDLE,
     KIND_NAMES,
     NOISE,
@@ -66,6 +67,9 @@ def plain_document(rows: Ints, tsc_hz: int) -> dict[str, Any]:
         events.append(
             {"ph": "i", "name": "PLE", "s": "t", "pid": 1, "tid": vcpu, "ts": microseconds(time), "args": args}
         )
+    for time, _, _, vcpu, action in rows[rows[:, 1] == DECIDE].tolist():
+        event = {"ph": "i", "name": "decision", "s": "t", "pid": 1, "tid": vcpu, "ts": microseconds(time)}
+        events.append(event | {"args": {"action": action}})
     for time, _, _, vcpu, thread in rows[rows[:, 1] == THREAD].tolist():
         event = {"ph": "i", "name": f"thread {thread}", "s": "t", "pid": 1, "tid": vcpu, "ts": microseconds(time)}
         events.append(event)

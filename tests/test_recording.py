@@ -17,7 +17,7 @@ from ple_gym.traces.events import ACQUIRE, NEVER, PLE, states, window
 from ple_gym.traces.recording import Busiest, busiest_window, find_busiest, record, record_window
 
 #: Storms all through the run, and most exits long before its end.
-LONG = load("Paper8").with_overrides({"guest.start": "convoy", "guest.transactions": 3000, "guest.locks": 8})
+LONG = load("Paper8").with_overrides({"guest.start": "convoy", "guest.transactions": 1800, "guest.locks": 8})
 
 
 def test_a_trace_holds_the_run_and_the_newest_events_if_there_are_too_many() -> None:

@@ -86,7 +86,7 @@ def random_trace(seed, pcpus=3, vcpus=6, events=400):
 
 
 def test_kinds_have_names():
-    assert [getattr(tr, name) for name in tr.KIND_NAMES] == list(range(13))
+    assert [getattr(tr, name) for name in tr.KIND_NAMES] == list(range(14))
     assert len(render.STATE_SYMBOLS) == len(tr.STATE_NAMES)
 
 

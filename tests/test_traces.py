@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from machine import traced
 from reference_simulator import World
 from reference_simulator.rules import RULES as SPECIFIED
-from reference_simulator.state import Mode, Phase, State
+from reference_simulator.state import Mode, Pcpu, Phase, State, Vcpu
 from worlds import MORE, contended_scenarios, scenarios
 
 from ple_gym.envs import interface
@@ -104,6 +104,26 @@ def test_a_trace_that_lost_its_beginning_is_completed_from_its_end(
         times = {begin, end, *kept[:: max(1, len(kept) // 20), 0].tolist()}
         for time in times:
             assert at(read(part, rows), rows, time) == at(read(whole, rows), rows, time)
+
+
+class Decider(World):
+    """The reference simulator, which notes what is decided."""
+
+    def decide(self, p: Pcpu, y: Vcpu, action: int) -> None:
+        self.__dict__.setdefault("decided", []).append([self.now, tr.DECIDE, p.index, y.index, action])
+        super().decide(p, y, action)
+
+
+@settings(max_examples=50 * MORE)
+@given(worlds, rules, seeds)
+def test_each_exit_is_followed_by_what_is_decided(scenario: Scenario, rule: str, seed: int) -> None:
+    decider = Decider(load_compiled(rule).world(scenario).to_dict(), seed)
+    decider.run(rule)
+    _, trace = traced(scenario, rule, seed)
+    decisions = np.flatnonzero(trace[:, 1] == tr.DECIDE)
+    assert trace[decisions].tolist() == decider.__dict__.get("decided", [])
+    assert (trace[decisions - 1][:, [0, 2, 3]] == trace[decisions][:, [0, 2, 3]]).all()
+    assert (trace[decisions - 1, 1] == tr.PLE).all() and len(decisions) == (trace[:, 1] == tr.PLE).sum()
 
 
 def present(lanes: Lanes, lane: int) -> list[int]:

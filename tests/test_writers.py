@@ -213,8 +213,15 @@ def test_a_table_has_every_event(tmp_path: Path) -> None:
         table = list(csv.DictReader(file))
     assert tuple(table[0]) == writers.CSV_COLUMNS
     number = lambda text: int(text) if text else -1  # noqa: E731
+    assert {(row["rule"], row["lock"]) for row in table if row["event"] == "DECIDE"} == {("kvm", "")}
+    assert {row["rule"] + row["action"] for row in table if row["event"] != "DECIDE"} == {""}
     assert [
-        (int(row["tsc"]), row["event"], *(number(row[name]) for name in ("pcpu", "vcpu", "lock"))) for row in table
+        (
+            int(row["tsc"]),
+            row["event"],
+            *(number(row[name]) for name in ("pcpu", "vcpu", "action" if row["event"] == "DECIDE" else "lock")),
+        )
+        for row in table
     ] == [(time, KIND_NAMES[kind], *others) for time, kind, *others in window(rows, 0, stop).tolist()]
     for row in table:
         assert int(row["ns"]) == int(row["tsc"]) * 10**9 // hz
@@ -225,7 +232,7 @@ def test_chrome_json_is_that_of_the_window(tmp_path: Path, monkeypatch: pytest.M
     rows, hz = record(MIXED, "xen-4.5", 0), MIXED.host.tsc_hz
     write_run(MIXED, "xen-4.5", 0, tmp_path / "run.json", hz // 500, hz // 100)
     text = (tmp_path / "run.json").read_text(encoding="ascii")
-    assert text == to_chrome_json(window(rows, hz // 500, hz // 100), hz) and json.loads(text)
+    assert text == to_chrome_json(window(rows, hz // 500, hz // 100), hz, rule="xen-4.5") and json.loads(text)
     monkeypatch.setattr(writers, "CHROME_EVENTS", 100)
     with pytest.raises(TraceError, match=r"more than 100 events are too many for \.json"):
         write_run(MIXED, "xen-4.5", 0, tmp_path / "run.json")

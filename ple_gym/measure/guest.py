@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ple_gym.scenario.model import Scenario
-from ple_gym.traces.events import ACK, ACQUIRE, BLOCK, IPI, PLE, RELEASE, RUN, STOP, THREAD, TRY, WAKE, Ints
+from ple_gym.traces.events import ACK, ACQUIRE, BLOCK, DECIDE, IPI, PLE, RELEASE, RUN, STOP, THREAD, TRY, WAKE, Ints
 
 SAMPLES = ("compute", "hold", "block", "wait", "run")
 
@@ -162,7 +162,8 @@ def has_switches(rows: Ints) -> bool:
 
 def exit_period(rows: Ints) -> tuple[float, int]:
     """Median time from one pause-loop exit of a vCPU to its next, with no other event of it between; and how many."""
-    own = rows[np.argsort(rows[:, 3], kind="stable")]
+    own = rows[rows[:, 1] != DECIDE]
+    own = own[np.argsort(own[:, 3], kind="stable")]
     both = (own[1:, 3] == own[:-1, 3]) & (own[1:, 1] == PLE) & (own[:-1, 1] == PLE)
     gaps = np.diff(own[:, 0])[both]
     return (float(np.median(gaps)), len(gaps)) if len(gaps) else (0.0, 0)

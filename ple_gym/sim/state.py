@@ -63,9 +63,9 @@ ADVANCING, DECIDE, FINISHED, TIMED_OUT, CUT_OFF = np.arange(5)
 # where an environment starts: at a world's first decision, or inside a storm of exits
 FIRST, STORM = 0, 1
 
-# what a trace row records, and its columns: time, kind, pCPU, vCPU, lock (-1: none)
+# what a trace row records, and its columns: time, kind, pCPU, vCPU, lock (-1: none); of a decision its action instead
 RAN, STOPPED, TRIED, ACQUIRED, RELEASED, EXITED, SLEPT, WOKE, NOISE_BEGAN, NOISE_ENDED, THREAD_TAKEN = np.arange(11)
-INTERRUPTED, ANSWERED = np.arange(11, 13)
+INTERRUPTED, ANSWERED, DECIDED = np.arange(11, 14)
 TRACE_WIDTH = 5
 
 #: Parts of a lane's row, in their order; `description.lane_sections` says how long each of them is.

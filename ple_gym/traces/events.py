@@ -9,6 +9,7 @@ the order of cause and effect: `STOP` before the `RUN` or `NOISE_BEGIN` it makes
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TypeAlias
 
@@ -19,6 +20,7 @@ from ple_gym.files import write_whole
 from ple_gym.sim.state import (
     ACQUIRED,
     ANSWERED,
+    DECIDED,
     EXITED,
     INTERRUPTED,
     NOISE_BEGAN,
@@ -50,9 +52,12 @@ NOISE_END = int(NOISE_ENDED)  # and gives it back; vcpu = -1
 THREAD = int(THREAD_TAKEN)  # a vCPU goes on with another thread, or with its last one after a sleep; lock = its number
 IPI = int(INTERRUPTED)  # a vCPU has interrupted siblings, and spins until all of them have acknowledged that
 ACK = int(ANSWERED)  # all have
+DECIDE = int(
+    DECIDED
+)  # what is decided on its exit; lock = action: its own number, another's, how many there are (defer)
 KIND_NAMES = (
     "RUN", "STOP", "TRY", "ACQUIRE", "RELEASE", "PLE", "BLOCK", "WAKE", "NOISE_BEGIN", "NOISE_END", "THREAD", "IPI",
-    "ACK",
+    "ACK", "DECIDE",
 )  # fmt: skip
 _WAITING = (TRY, ACQUIRE, RELEASE, PLE, IPI, ACK)  # what shows whether a vCPU waits
 
@@ -242,12 +247,13 @@ def occupancy(trace: Ints, pcpus: int) -> Ints:
     return _intervals(rows[order], who, time)
 
 
-def to_chrome_json(trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None = None) -> str:
+def to_chrome_json(trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None = None, rule: str = "") -> str:
     """Return the trace as Chrome trace JSON (opens in Perfetto); with `path`, also write it there, whole or not at all.
 
     One track per pCPU shows the vCPUs it runs; one per vCPU shows its waits, its holds (inside them, while it is off
-    the CPU, the preemption), its pause-loop exits and, where a VM has more threads than vCPUs, which it takes. Times
-    are microseconds from the first event, to the nanosecond; what the trace shows only in part is cut off at its ends.
+    the CPU, the preemption), its pause-loop exits, what is decided on these and, where a VM has more threads than
+    vCPUs, which it takes. Times are microseconds from the first event, to the nanosecond; what the trace shows only in
+    part is cut off at its ends. `rule` says who decided.
     """
     recorded = trace[trace[:, 0] > -NEVER, 0]  # of a completed trace, without what was made up
     first, last = (int(recorded[0]), int(recorded[-1])) if len(recorded) else (0, 0)
@@ -302,13 +308,19 @@ def to_chrome_json(trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None
         len(rows), ',{"ph":"i","name":"PLE","s":"t","pid":1,"tid":', vcpu, ',"ts":',
         columns.decimal(times(rows[:, 0])), ',"args":{"pcpu":', pcpu, ',"lock":', lock, "}}",
     )  # fmt: skip
+    rows = trace[trace[:, 1] == DECIDE]
+    parts += columns.lines(
+        len(rows), ',{"ph":"i","name":"decision","s":"t","pid":1,"tid":', columns.whole(rows[:, 3]), ',"ts":',
+        columns.decimal(times(rows[:, 0])), ',"args":{"action":', columns.whole(rows[:, 4]), "}}",
+    )  # fmt: skip
     rows = trace[trace[:, 1] == THREAD]
     parts += columns.lines(
         len(rows), ',{"ph":"i","name":"thread ', columns.whole(rows[:, 4]), '","s":"t","pid":1,"tid":',
         columns.whole(rows[:, 3]), ',"ts":', columns.decimal(times(rows[:, 0])), "}",
     )  # fmt: skip
 
-    others = f'"displayTimeUnit":"ns","otherData":{{"tsc_hz":{tsc_hz},"first_tsc":{first}}}'
+    who = f',"rule":{json.dumps(rule)}' if rule else ""
+    others = f'"displayTimeUnit":"ns","otherData":{{"tsc_hz":{tsc_hz},"first_tsc":{first}{who}}}'
     text = "".join(['{"traceEvents":[', ",".join(events), *parts, "],", others, "}"])
     if path is not None:
         write_whole(path, text.encode())

@@ -4,7 +4,7 @@ The first line names the columns, in any order, and so says which of three table
 
 | columns, and those in brackets if there are | a line is |
 |---|---|
-| `tsc`, `event`, `vcpu` (`lock`, `vm`, `pcpu`, `ns`) | an event of the simulator's, or `exit` |
+| `tsc`, `event`, `vcpu` (`lock`, `vm`, `pcpu`, `ns`, `action`) | an event of the simulator's, or `exit` |
 | `tsc`, `vcpu` (`vm`) | a pause-loop exit |
 | `try`, `acquire`, `release`, `vcpu` (`lock`, `vm`) | the three times of a hold |
 
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ple_gym.traces.events import ACQUIRE, KIND_NAMES, NOISE_BEGIN, NOISE_END, PLE, RELEASE, TRY, Ints
+from ple_gym.traces.events import ACQUIRE, DECIDE, KIND_NAMES, NOISE_BEGIN, NOISE_END, PLE, RELEASE, TRY, Ints
 from ple_gym.traces.lines import Lines
 
 MAX_NAMES = 4096  # of vCPUs and of locks, as many as a scenario may have
@@ -93,6 +93,8 @@ class EventTable(Lines):
             raise ValueError
         if told.get("lock"):
             lock = self._named("lock", told["lock"])
+        elif DECIDE in times and told.get("action"):
+            lock = _number(told["action"])
         if told.get("ns"):
             self._clock[1:] = [(min(times.values()), _number(told["ns"]))]
         for kind, time in times.items():

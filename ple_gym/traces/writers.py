@@ -20,12 +20,13 @@ from ple_gym.files import PathLike
 from ple_gym.messages import shown_path
 from ple_gym.scenario.model import Scenario
 from ple_gym.traces import columns, ftrace
-from ple_gym.traces.events import KIND_NAMES, NEVER, TRACE_COLUMNS, Ints, to_chrome_json, window
+from ple_gym.traces.events import DECIDE, KIND_NAMES, NEVER, TRACE_COLUMNS, Ints, to_chrome_json, window
 from ple_gym.traces.linux import HostTrace, Observer, nanoseconds
 from ple_gym.traces.recording import Progress, record_pieces
 
 #: Columns of a CSV file: cycles, nanoseconds, the kind's name, and numbers of the scenario; empty if it has none.
-CSV_COLUMNS = ("tsc", "ns", "event", "pcpu", "vm", "vcpu", "lock")
+#: Action and rule are those of a decision.
+CSV_COLUMNS = ("tsc", "ns", "event", "pcpu", "vm", "vcpu", "lock", "action", "rule")
 CHROME_EVENTS = 1 << 22  # which are in memory at once
 
 
@@ -33,22 +34,23 @@ class Writer:
     """Turns a run into the text of one kind of file.
 
     It is given the run's rows int64 [n, 5] in pieces, from the run's beginning on, so that it knows who was where when
-    the cycles start..stop-1 begin, which are to be written. `origin` is a line that says where the file is from.
+    the cycles start..stop-1 begin, which are to be written. `policy` is who decides, `origin` a line that says where
+    the file is from.
     """
 
-    def __init__(self, scenario: Scenario, origin: str, start: int, stop: int) -> None:
-        self.scenario, self.origin, self.start, self.stop = scenario, origin, start, stop
+    def __init__(self, scenario: Scenario, policy: str, origin: str, start: int, stop: int) -> None:
+        self.scenario, self.policy, self.origin, self.start, self.stop = scenario, policy, origin, start, stop
         self.hz = scenario.host.tsc_hz
 
-    def head(self) -> str:
+    def head(self) -> str | bytes:
         """What stands at the file's beginning."""
         return ""
 
-    def add(self, rows: Ints) -> Iterator[str]:
+    def add(self, rows: Ints) -> Iterator[str | bytes]:
         """What follows for these rows, in pieces."""
         raise NotImplementedError
 
-    def end(self) -> Iterator[str]:
+    def end(self) -> Iterator[str | bytes]:
         """What stands at its end."""
         yield from ()
 
@@ -56,8 +58,8 @@ class Writer:
 class Ftrace(Writer):
     """Ftrace text (`ple_gym.traces.ftrace`)."""
 
-    def __init__(self, scenario: Scenario, origin: str, start: int, stop: int) -> None:
-        super().__init__(scenario, origin, start, stop)
+    def __init__(self, scenario: Scenario, policy: str, origin: str, start: int, stop: int) -> None:
+        super().__init__(scenario, policy, origin, start, stop)
         self._observer = Observer(scenario)
 
     def head(self) -> str:
@@ -81,10 +83,11 @@ class Ftrace(Writer):
 class Csv(Writer):
     """The simulator's events as a table."""
 
-    def __init__(self, scenario: Scenario, origin: str, start: int, stop: int) -> None:
-        super().__init__(scenario, origin, start, stop)
+    def __init__(self, scenario: Scenario, policy: str, origin: str, start: int, stop: int) -> None:
+        super().__init__(scenario, policy, origin, start, stop)
         sizes = [vm.vcpus for vm in scenario.vms().values()]
         self._vm_of = np.append(np.repeat(np.arange(len(sizes)), sizes), -1)  # the last: of no vCPU
+        self._rule = _field(policy)
 
     def head(self) -> str:
         """The names of the columns."""
@@ -94,11 +97,14 @@ class Csv(Writer):
         """One line each."""
         rows = window(rows, self.start, self.stop)
         time, kind, pcpu, vcpu, lock = rows.T
+        decides = kind == DECIDE
         return iter(
             columns.lines(
                 len(rows), columns.whole(time), ",", columns.whole(nanoseconds(time, self.hz)), ",",
                 columns.choice(KIND_NAMES, kind), ",", _or_empty(pcpu), ",", _or_empty(self._vm_of[vcpu]), ",",
-                _or_empty(vcpu), ",", _or_empty(lock), "\n",
+                _or_empty(vcpu), ",", _or_empty(np.where(decides, -1, lock)), ",",
+                _or_empty(np.where(decides, lock, -1)), ",", columns.choice(("", self._rule), decides.astype(np.int64)),
+                "\n",
             )
         )  # fmt: skip
 
@@ -106,8 +112,8 @@ class Csv(Writer):
 class Chrome(Writer):
     """Chrome trace JSON (`to_chrome_json`)."""
 
-    def __init__(self, scenario: Scenario, origin: str, start: int, stop: int) -> None:
-        super().__init__(scenario, origin, start, stop)
+    def __init__(self, scenario: Scenario, policy: str, origin: str, start: int, stop: int) -> None:
+        super().__init__(scenario, policy, origin, start, stop)
         self._rows = np.zeros((0, len(TRACE_COLUMNS)), np.int64)
 
     def add(self, rows: Ints) -> Iterator[str]:
@@ -119,7 +125,7 @@ class Chrome(Writer):
 
     def end(self) -> Iterator[str]:
         """All of it."""
-        yield to_chrome_json(self._rows, self.hz)
+        yield to_chrome_json(self._rows, self.hz, rule=self.policy)
 
 
 #: What writes a file of each suffix.
@@ -169,7 +175,7 @@ def write_run(
         >>> ple_gym.traces.writers.write_run(ple_gym.SCENARIOS["HolderPreempted"], "oracle", 0, "holder.ftrace")
         14
     """
-    writer = writer_of(path)(scenario, origin, start, stop)
+    writer = writer_of(path)(scenario, policy, origin, start, stop)
     written = 0
     with files.whole(path) as write:
 
@@ -177,13 +183,23 @@ def write_run(
             nonlocal written
             written += len(window(piece, start, stop))
             for text in writer.add(piece):
-                write(text.encode())
+                write(_bytes(text))
 
-        write(writer.head().encode())
+        write(_bytes(writer.head()))
         record_pieces(scenario, policy, seed, use, progress, stop)
         for text in writer.end():
-            write(text.encode())
+            write(_bytes(text))
     return written
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
+def _field(text: str) -> str:
+    """Any text as a field of one line."""
+    text = " ".join(text.split())
+    return '"' + text.replace('"', '""') + '"' if {",", '"'} & set(text) else text
 
 
 def _or_empty(numbers: Ints) -> columns.Texts:
