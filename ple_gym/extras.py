@@ -16,6 +16,8 @@ EXTRAS = {
     "moviepy": "video",
     "optuna": "experiments",
     "pandas": "tables",
+    "perfetto": "traces",
+    "pyarrow": "parquet",
     "ray": "rllib",
     "sb3_contrib": "agents",
     "simpy": "peers",

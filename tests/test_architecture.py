@@ -79,6 +79,8 @@ LIBRARIES = {
     ),
     "minari": ("ple_gym.adapters",),
     "pandas": ("ple_gym.evaluate.tabular",),
+    "perfetto": ("ple_gym.traces.perfetto",),
+    "pyarrow": ("ple_gym.traces.writers",),
     "ray": ("ple_gym.adapters", "experiments"),
     "torch": ("ple_gym.adapters", "ple_gym.bench", "agents"),
     "stable_baselines3": ("ple_gym.adapters", "ple_gym.bench", "agents"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from importlib.util import find_spec
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -228,6 +229,20 @@ def test_a_table_has_every_event(tmp_path: Path) -> None:
         assert number(row["vm"]) == (-1 if not row["vcpu"] else int(int(row["vcpu"]) >= scenario.guest.vcpus))
 
 
+def test_parquet_has_the_same_table(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for suffix in ("csv", "parquet"):
+        write_run(MIXED, "xen-4.5", 0, tmp_path / f"run.{suffix}", 10**6, 10**7)
+    table = parquet.read_table(tmp_path / "run.parquet")
+    with open(tmp_path / "run.csv", newline="", encoding="ascii") as file:
+        rows = list(csv.DictReader(file))
+    text = {
+        name: ["" if value is None else str(value) for value in table[name].to_pylist()] for name in table.schema.names
+    }
+    assert rows and text == {name: [row[name] for row in rows] for name in writers.CSV_COLUMNS}
+    assert table.schema.metadata[b"tsc_hz"] == str(MIXED.host.tsc_hz).encode()
+
+
 def test_chrome_json_is_that_of_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, hz = record(MIXED, "xen-4.5", 0), MIXED.host.tsc_hz
     write_run(MIXED, "xen-4.5", 0, tmp_path / "run.json", hz // 500, hz // 100)
@@ -239,7 +254,10 @@ def test_chrome_json_is_that_of_the_window(tmp_path: Path, monkeypatch: pytest.M
     assert os.listdir(tmp_path) == ["run.json"] and (tmp_path / "run.json").read_text(encoding="ascii") == text
 
 
-@pytest.mark.parametrize("suffix", sorted(WRITERS))
+SUFFIXES = [suffix for suffix in sorted(WRITERS) if suffix != ".parquet" or find_spec("pyarrow")]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_nothing_is_left_of_a_run_that_is_interrupted(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,7 +275,7 @@ def test_the_command_writes_each_kind_and_says_how_much(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for suffix in WRITERS:
+    for suffix in SUFFIXES:
         argv = ["trace", "Tiny", "--policy", "kvm", "--seed", "2", "--window", "0.5:2", "--out", f"run{suffix}"]
         assert cli.main(argv) == 0
         hz = load("Tiny").host.tsc_hz

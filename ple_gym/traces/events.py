@@ -123,6 +123,31 @@ def completed(trace: Ints, pcpus: Ints, vcpus: Ints, held: Ints) -> Ints:
     return np.concatenate([*made, trace])
 
 
+def carried(trace: Ints) -> Ints:
+    """Return what of a trace tells what everybody is doing at its end, as rows at -NEVER before one that follows."""
+    trace = trace.copy()
+    kind, pcpu, vcpu, lock = trace.T[1:]
+
+    def newest(which: npt.NDArray[np.bool_], *keys: Ints) -> Ints:
+        """Where the last row with each key is."""
+        picked = np.flatnonzero(which)
+        picked = picked[np.lexsort([key[picked] for key in keys])]
+        last = np.ones(len(picked), np.bool_)
+        last[:-1] = np.any([np.diff(key[picked]) != 0 for key in keys], axis=0)
+        return picked[last]
+
+    moves = np.isin(kind, (RUN, STOP, NOISE_BEGIN, NOISE_END))
+    wait = newest(np.isin(kind, _WAITING), vcpu)
+    held = newest(np.isin(kind, (ACQUIRE, RELEASE)), vcpu, lock)
+    held = held[kind[held] == ACQUIRE]
+    over = np.setdiff1d(wait[np.isin(kind[wait], (ACQUIRE, RELEASE))], held)
+    kept = [newest(moves, pcpu), newest(moves & (vcpu >= 0), vcpu), newest(np.isin(kind, (BLOCK, WAKE)), vcpu)]
+    trace[over, 1] = ACK  # which says that it does not wait, and of locks nothing
+    trace[:, 0] = -NEVER
+    kept_rows: Ints = trace[np.unique(np.concatenate([*kept, wait, held]))]
+    return kept_rows
+
+
 def window(trace: Ints, start: int, stop: int) -> Ints:
     """Return the events with `start <= time < stop` (cycles), as a view [m, 5]."""
     first, last = np.searchsorted(trace[:, 0], [start, max(start, stop)])

@@ -136,8 +136,8 @@ class Observer:
         moves = np.flatnonzero(np.isin(kind, (RUN, STOP, NOISE_BEGIN, NOISE_END)))
         comes = np.select([kind[moves] == RUN, kind[moves] == NOISE_BEGIN], [vcpu[moves], NOISE], IDLE)
         sleeps = np.flatnonzero(np.isin(kind, (BLOCK, WAKE)))
-        who_at = _carried(pcpu[moves], moves, comes, self._who)
-        asleep_at = _carried(vcpu[sleeps], sleeps, (kind[sleeps] == BLOCK).astype(np.int64), self._asleep)
+        who_at = carried_values(pcpu[moves], moves, comes, self._who)
+        asleep_at = carried_values(vcpu[sleeps], sleeps, (kind[sleeps] == BLOCK).astype(np.int64), self._asleep)
         pauses, on = np.flatnonzero(kind == PLE), pcpu >= 0
 
         # Who comes next to a pCPU at the time at which another goes makes one switch with that.
@@ -209,7 +209,7 @@ def _pid(who: Ints) -> Ints:
     return np.select([who == IDLE, who == NOISE], [0, NOISE_PID], FIRST_VCPU_PID + who)
 
 
-def _carried(whose: Ints, places: Ints, values: Ints, initial: Ints) -> Callable[[Ints, Ints], Ints]:
+def carried_values(whose: Ints, places: Ints, values: Ints, initial: Ints) -> Callable[[Ints, Ints], Ints]:
     """Return what says the value of each of `who` at a place: that of its last change there or before, or the initial.
 
     places: ascending, where the changes are; whose: of whom each is. The value of a negative one means nothing.

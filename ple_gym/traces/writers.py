@@ -3,25 +3,30 @@
 | suffix | what it is | what it holds |
 |---|---|---|
 | `.ftrace`, `.txt` | ftrace text, as `trace-cmd report -t` prints it | what a Linux host with KVM would record |
-| `.csv` | a table with the columns `CSV_COLUMNS` | every event of the simulator |
+| `.csv`, `.parquet` | a table with the columns `CSV_COLUMNS` | every event of the simulator |
+| `.pftrace`, `.perfetto-trace` | Perfetto's protobuf | states, exits, decisions, locks: `ple_gym.traces.perfetto` |
 | `.json` | Chrome trace JSON | slices of pCPUs and vCPUs, of at most `CHROME_EVENTS` events |
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 
 from ple_gym import files
 from ple_gym.errors import TraceError
+from ple_gym.extras import needs
 from ple_gym.files import PathLike
 from ple_gym.messages import shown_path
 from ple_gym.scenario.model import Scenario
 from ple_gym.traces import columns, ftrace
 from ple_gym.traces.events import DECIDE, KIND_NAMES, NEVER, TRACE_COLUMNS, Ints, to_chrome_json, window
 from ple_gym.traces.linux import HostTrace, Observer, nanoseconds
+from ple_gym.traces.perfetto import Packets
 from ple_gym.traces.recording import Progress, record_pieces
 
 #: Columns of a CSV file: cycles, nanoseconds, the kind's name, and numbers of the scenario; empty if it has none.
@@ -85,8 +90,7 @@ class Csv(Writer):
 
     def __init__(self, scenario: Scenario, policy: str, origin: str, start: int, stop: int) -> None:
         super().__init__(scenario, policy, origin, start, stop)
-        sizes = [vm.vcpus for vm in scenario.vms().values()]
-        self._vm_of = np.append(np.repeat(np.arange(len(sizes)), sizes), -1)  # the last: of no vCPU
+        self._vm_of = _vm_of(scenario)
         self._rule = _field(policy)
 
     def head(self) -> str:
@@ -109,6 +113,76 @@ class Csv(Writer):
         )  # fmt: skip
 
 
+class Parquet(Writer):
+    """The same table for pandas, polars and DuckDB: a row group for each piece of the run."""
+
+    def __init__(self, scenario: Scenario, policy: str, origin: str, start: int, stop: int) -> None:
+        super().__init__(scenario, policy, origin, start, stop)
+        with needs("parquet"):
+            import pyarrow
+            from pyarrow import parquet
+        self._arrow: Any = pyarrow
+        self._vm_of = _vm_of(scenario)
+        kinds = [pyarrow.int64(), pyarrow.int64(), pyarrow.dictionary(pyarrow.int8(), pyarrow.string())]
+        kinds += [pyarrow.int32()] * 5 + [pyarrow.dictionary(pyarrow.int8(), pyarrow.string())]
+        about = {"origin": origin, "tsc_hz": str(self.hz)}
+        self._schema = pyarrow.schema(list(zip(CSV_COLUMNS, kinds, strict=True)), metadata=about)
+        self._pieces = _Pieces()
+        self._file = parquet.ParquetWriter(self._pieces, self._schema, compression="zstd")
+
+    def add(self, rows: Ints) -> Iterator[bytes]:
+        """One row each."""
+        rows = window(rows, self.start, self.stop)
+        if len(rows):
+            time, kind, pcpu, vcpu, lock = rows.T
+            decides = kind == DECIDE
+            rule = self._arrow.array(np.zeros(len(rows), np.int8), mask=~decides)
+            numbers = (pcpu, self._vm_of[vcpu], vcpu, np.where(decides, -1, lock), np.where(decides, lock, -1))
+            self._file.write_table(
+                self._arrow.Table.from_arrays(
+                    [
+                        self._arrow.array(time),
+                        self._arrow.array(nanoseconds(time, self.hz)),
+                        self._arrow.DictionaryArray.from_arrays(self._arrow.array(kind.astype(np.int8)), KIND_NAMES),
+                        *(self._arrow.array(one.astype(np.int32), mask=one < 0) for one in numbers),
+                        self._arrow.DictionaryArray.from_arrays(rule, [self.policy]),
+                    ],
+                    schema=self._schema,
+                )
+            )
+        yield self._pieces.taken()
+
+    def end(self) -> Iterator[bytes]:
+        """The table of contents."""
+        self._file.close()
+        yield self._pieces.taken()
+
+
+class _Pieces(io.RawIOBase):
+    """A file that hands on what is written to it, and keeps nothing."""
+
+    def __init__(self) -> None:
+        self._new: list[bytes] = []
+        self._at = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def write(self, content: Any) -> int:
+        self._new.append(bytes(content))
+        self._at += len(self._new[-1])
+        return len(self._new[-1])
+
+    def taken(self) -> bytes:
+        """What is new."""
+        content = b"".join(self._new)
+        self._new.clear()
+        return content
+
+
 class Chrome(Writer):
     """Chrome trace JSON (`to_chrome_json`)."""
 
@@ -128,8 +202,20 @@ class Chrome(Writer):
         yield to_chrome_json(self._rows, self.hz, rule=self.policy)
 
 
+class Perfetto(Writer):
+    """Perfetto's protobuf (`ple_gym.traces.perfetto`)."""
+
+    def __init__(self, scenario: Scenario, policy: str, origin: str, start: int, stop: int) -> None:
+        super().__init__(scenario, policy, origin, start, stop)
+        packets = Packets(scenario, policy, start, stop)
+        self.head, self.add, self.end = packets.head, packets.add, packets.end  # type: ignore[method-assign]
+
+
 #: What writes a file of each suffix.
-WRITERS: dict[str, type[Writer]] = {".ftrace": Ftrace, ".txt": Ftrace, ".csv": Csv, ".json": Chrome}
+WRITERS: dict[str, type[Writer]] = {
+    ".ftrace": Ftrace, ".txt": Ftrace, ".csv": Csv, ".json": Chrome, ".pftrace": Perfetto, ".perfetto-trace": Perfetto,
+    ".parquet": Parquet,
+}  # fmt: skip
 
 
 def writer_of(path: PathLike) -> type[Writer]:
@@ -190,6 +276,12 @@ def write_run(
         for text in writer.end():
             write(_bytes(text))
     return written
+
+
+def _vm_of(scenario: Scenario) -> Ints:
+    """The VM of each vCPU; the last one is that of none."""
+    sizes = [vm.vcpus for vm in scenario.vms().values()]
+    return np.append(np.repeat(np.arange(len(sizes)), sizes), -1)
 
 
 def _bytes(text: str | bytes) -> bytes:
