@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from ple_gym.messages import escaped, plain, show, shown_path
 
@@ -97,15 +97,27 @@ def read_bytes(path: PathLike, limit: int) -> bytes:
     Raises:
         OSError: it cannot be read, is not a regular file, or is larger.
     """
+    with open_file(path, limit) as file:
+        data = file.read(limit + 1)
+        if len(data) > limit:  # it has grown
+            raise OSError(errno.EFBIG, f"{len(data):,} bytes are more than {limit:,}")
+        return data
+
+
+@contextmanager
+def open_file(path: PathLike, limit: int) -> Iterator[BinaryIO]:
+    """Open a regular file of at most `limit` bytes, which is too large to be kept in memory.
+
+    Raises:
+        OSError: as `read_bytes`.
+    """
     with _naming(path), open(path, "rb", opener=_without_waiting) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
-        data = file.read(limit + 1) if status.st_size <= limit else b""
-        size = max(status.st_size, len(data))  # it may have grown
-        if size > limit:
-            raise OSError(errno.EFBIG, f"{size:,} bytes are more than {limit:,}")
-        return data
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"{status.st_size:,} bytes are more than {limit:,}")
+        yield file
 
 
 def _without_waiting(name: str, flags: int) -> int:

@@ -23,6 +23,7 @@ from ple_gym.scenario.builtin import load
 from ple_gym.scenario.distributions import QUANTILES, quantile_table
 from ple_gym.scenario.documented import documented_toml
 from ple_gym.traces.events import ACQUIRE, BLOCK, PLE, RELEASE, RUN, STOP, TRY, WAKE
+from ple_gym.traces.exit_tables import ExitClass, ExitTable
 from ple_gym.traces.lock_tables import LockClass, LockTable
 from ple_gym.traces.readers import SOURCES, read_source
 from ple_gym.traces.tables import EventTable
@@ -188,6 +189,36 @@ def test_tables_of_locks_give_means_and_with_their_time_a_rate() -> None:
     assert guest.compute == f"exponential {round(8 * 2.0 * 2.67e9 / 400_000 - hold)}"
 
 
+def test_tables_of_waits_and_of_exits_tell_what_can_be_compared() -> None:
+    waits, exits = read(str(DATA / "guest.perf-contention")), read(str(DATA / "kvm.kvm-stat"))
+    assert isinstance(waits.found, LockTable) and waits.found.bad == 0
+    assert waits.found.classes[0] == LockClass("rwsem:W __x64_sys_munmap+0x17", -1, 42, waited=1_130_000_000)
+    (row,) = quantities(waits, 10**9)
+    assert row == [
+        "waits",
+        98,
+        pytest.approx((1.13e6 + 259.92e3 + 256.86e3 + 52.92 + 22.31 + 18.46 + 14.68 + 13.67 + 13.42 + 6.94) / 98),
+    ]
+    assert waits.guests == [{}] and assemble("waits", [waits], {})[0].guest == assemble("none", [exits], {})[0].guest
+    others = (
+        b"  5  12.00 us  9 ns  1.00 m   ffff98d7031fb498   &task_struct (mutex)\n 1 3 ns 3 ns 3 ns 3 ns 1950 nv_queue\n"
+    )
+    assert [one[2:] for one in LockTable(others).classes] == [(5, -1, 12_000), (1, -1, 3)]
+    assert isinstance(exits.found, ExitTable) and exits.found.bad == 1 and len(exits.found.exits) == 3
+    assert exits.found.pause == ExitClass("PAUSE_INSTRUCTION", 1000, 800, 1_490_190, 12_250)
+    assert exits.machine["cost.exit"] == (
+        2136, "shortest of 1,000 for PAUSE; their mean, 12.25 us, has time off the pCPU, too"
+    )  # fmt: skip
+
+
+def test_a_trace_of_xen_gives_its_sizes_and_costs() -> None:
+    one = read(str(DATA / "xen.xentrace"))
+    scenario, notes = assemble("xen", [one], {})
+    assert (scenario.host.scheduler, scenario.host.pcpus) == ("credit", 2)
+    assert scenario.cost.exit == 1520 and notes["cost.exit"] == "xen.xentrace: median of 1 from exit for PAUSE to entry"
+    assert [(vm.vcpus, vm.exits, list(vm.samples["block"])) for vm in one.vms] == [(2, 2, [101_040]), (1, 0, [])]
+
+
 def test_the_first_file_that_tells_is_believed() -> None:
     written("many VMs, private locks", "host.ftrace")
     files = measured(["host.ftrace", f"lock_stat={DATA / 'guest.lock_stat'}"], {"host.sockets": 8}, 1.0)
@@ -213,7 +244,18 @@ RUN_CSV = """tsc,ns,event,pcpu,vm,vcpu,lock
 
 @settings(deadline=None)
 @given(st.data())
-@pytest.mark.parametrize("name", ["run.csv", "paper-holds.csv", "guest.lock_stat", "trace-cmd-kvm.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run.csv",
+        "paper-holds.csv",
+        "guest.lock_stat",
+        "trace-cmd-kvm.txt",
+        "xen.xentrace",
+        "kvm.kvm-stat",
+        "guest.perf-contention",
+    ],
+)
 def test_a_damaged_file_makes_a_scenario_or_ends_in_one_line(name: str, data: st.DataObject) -> None:
     content = bytearray(RUN_CSV.encode() if name == "run.csv" else (DATA / name).read_bytes())
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=10)):
@@ -246,7 +288,7 @@ def test_every_line_of_the_file_says_where_it_is_from(capsys: pytest.CaptureFixt
 BAD = {
     "missing.csv": "missing.csv: No such file or directory",
     "empty.csv": "empty.csv: nothing that is known in 2 lines; line 1: 'a,b'",
-    "run.dat": "run.dat: name its form, csv or lock_stat or perf-lock or ftrace or perf, or let it end in .csv",
+    "run.dat": "run.dat: name its form, csv or lock_stat or perf-lock or perf-contention or ",
     "run.csv --seconds -1": "--seconds -1: must be 0..10,000,000",
     "run.csv --set guest.hold=x": "guest.hold = 'x': must be ",
     "host.script": "host.script: no vCPU: ",

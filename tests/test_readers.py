@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ple_gym.errors import TraceError
-from ple_gym.traces import ftrace, readers
+from ple_gym.traces import ftrace, hosts
 from ple_gym.traces.lines import MAX_LINE, MAX_SHOWN
 from ple_gym.traces.linux import (
     ENTRY,
@@ -30,12 +30,13 @@ from ple_gym.traces.linux import (
     table,
 )
 from ple_gym.traces.readers import READERS, read_trace
+from ple_gym.traces.xen import XenReading
 
 DATA = Path(__file__).parent / "data"
 LINE = "  vm-7 [001] ..... 5.000000001: "
 
 
-def read(text: str, form: str = "ftrace") -> readers.Reading:
+def read(text: str, form: str = "ftrace") -> hosts.Reading:
     return READERS[form].read(text.encode())
 
 
@@ -75,6 +76,32 @@ def test_a_trace_of_trace_cmd_with_kvm_events() -> None:
     assert (old["vcpu"], old["reason"], old["rip"], old["cpu"]) == (-1, 1, 0xE8FE, 2)
     assert found.told()[0] == "9 events in 15 lines; 1 events of other kinds; 2 lines not understood"
     assert found.told()[1] == "line 14: 'CPU:1 [LOST 12 EVENTS]'"
+
+
+def test_a_trace_of_xen() -> None:
+    found = read_trace(DATA / "xen.xentrace")
+    assert isinstance(found, XenReading) and found.cycles and found.scheduler == ("credit", "it has events")
+    assert (found.lines, found.bad, found.others, found.shown[0][0]) == (33, 1, 17, 33)
+    trace, start = found.trace, 2766218155093260
+    assert trace.comms == {1: "d0v0", 4097: "d1v0", 4098: "d1v1"} and trace.reasons == ("PAUSE_INSTRUCTION", "HLT")
+    events = [(int(e["time"]) - start, *(int(e[name]) for name in ("cpu", "pid", "other", "state"))) for e in
+              trace.events[trace.events["kind"] == SWITCH]]  # fmt: skip
+    assert events == [
+        (1040, 0, 0, 4097, IS_PREEMPTED), (25040, 0, 4097, 4098, YIELDS), (91040, 0, 4098, 4097, SLEEPS),
+        (2000, 1, 0, 1, IS_PREEMPTED), (191200, 1, 1, 4098, SLEEPS),
+    ]  # fmt: skip
+    exits = trace.events[trace.events["kind"] == EXIT]
+    assert exits[["pid", "vcpu", "reason"]].tolist() == [(4097, 0, 0), (4097, 0, 0), (4098, 1, 1)]
+    assert exits["rip"][0] == 0xFFFFFFFF8119FD2C
+    bad = ["CPU0 1 (+ 1) __enter_scheduler [ prev<dom:vcpu> = 0x1 ]", "CPU0 1 (+ 1) domain_wake [ ]", "CPU0 1 VMENTRY"]
+    assert read("\n".join(bad), "xentrace").bad == 3
+
+
+def test_a_line_without_an_end_is_one_line(tmp_path: Path) -> None:
+    for end in ("", "\n", f"\n{LINE}kvm_entry: vcpu 1\n"):
+        (tmp_path / "a.txt").write_text(f"{LINE}kvm_entry: vcpu 1\n{'x' * 10 * MAX_LINE}{end}")
+        found = read_trace(tmp_path / "a.txt")
+        assert (found.lines, found.bad) == (2 + (len(end) > 1), 1) and found.shown == ((2, "x" * MAX_LINE),)
 
 
 comms = st.from_regex(r"[A-Za-z0-9_/.:<>-]([A-Za-z0-9_/.: <>-]{0,12}[A-Za-z0-9_/.:<>-])?", fullmatch=True).filter(
@@ -131,12 +158,12 @@ def test_whatever_is_in_a_file_nothing_is_raised(form: str, data: bytes) -> None
 
 
 @given(st.data())
-@pytest.mark.parametrize("name", ["perf-sched.perf", "tracefs-sched.ftrace", "trace-cmd-kvm.txt"])
+@pytest.mark.parametrize("name", ["perf-sched.perf", "tracefs-sched.ftrace", "trace-cmd-kvm.txt", "xen.xentrace"])
 def test_a_damaged_trace_is_read_as_far_as_it_goes(name: str, data: st.DataObject) -> None:
     content = bytearray((DATA / name).read_bytes())
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=20)):
         content[place] = data.draw(st.integers(0, 255))
-    form = "perf" if name.endswith(".perf") else "ftrace"
+    form = next((form for form in READERS if name.endswith(form)), "ftrace")
     whole, found = READERS[form].read((DATA / name).read_bytes()), READERS[form].read(bytes(content))
     assert abs(len(found.trace.events) - len(whole.trace.events)) <= 21
     assert all(0 <= reason < len(found.trace.reasons) for reason in found.trace.events["reason"] if reason >= 0)
@@ -172,9 +199,9 @@ def test_only_some_bad_lines_are_shown_and_all_are_counted() -> None:
 
 
 def test_there_may_not_be_too_many_names_of_exits() -> None:
-    lines = [f"{LINE}kvm_exit: vcpu 0 reason R{number} rip 0x0\n" for number in range(readers.MAX_REASONS + 2)]
+    lines = [f"{LINE}kvm_exit: vcpu 0 reason R{number} rip 0x0\n" for number in range(hosts.MAX_REASONS + 2)]
     found = read("".join(lines))
-    assert len(found.trace.reasons) == readers.MAX_REASONS and found.bad == 2
+    assert len(found.trace.reasons) == hosts.MAX_REASONS and found.bad == 2
 
 
 def test_a_long_trace_takes_little_memory() -> None:
@@ -194,13 +221,13 @@ def test_what_is_no_trace_ends_in_one_line(tmp_path: Path) -> None:
         "empty.txt": "none of sched_switch, .* in 0 lines$",
         "other.txt": "none of sched_switch, .* in 2 lines; line 1: 'one'$",
         "missing.txt": "missing.txt: No such file or directory$",
-        "a.csv": "a.csv: name its form, ftrace or perf, or let it end in .ftrace, .txt, .perf, .script$",
+        "a.csv": "a.csv: name its form, ftrace or perf or xentrace, or let it end in .*, .script, .xentrace$",
     }
     for name, message in cases.items():
         with pytest.raises(TraceError, match=message) as caught:
             read_trace(tmp_path / name)
         assert "\n" not in str(caught.value)
-    with pytest.raises(TraceError, match="form = 'xen': must be ftrace or perf"):
+    with pytest.raises(TraceError, match="form = 'xen': must be ftrace or perf or xentrace"):
         read_trace(tmp_path / "empty.txt", "xen")
 
 

@@ -494,7 +494,7 @@ class Tabulate:
 
 @dataclass(frozen=True)
 class Trace:
-    """Write what happened in one run to a file for other tools: ftrace text, CSV, or Chrome JSON, by the name's end.
+    """Write what happened in one run to a file for other tools: ftrace text, Perfetto, CSV, ..., by the name's end.
 
     Example: ple-gym trace PLE/Paper8-v1 --policy xen-4.5 --seed 3 --window 10:15 --out run.ftrace
     """

@@ -1,7 +1,7 @@
-"""What a Linux host's trace tells of its vCPUs: VMs, pCPUs, sleeps, stays on a pCPU, and what exits and switches cost.
+"""What a host's trace tells of its vCPUs: VMs, pCPUs, sleeps, stays on a pCPU, and what exits and switches cost.
 
-A vCPU is a task that enters a guest, or is called `CPU 3/KVM`, as QEMU calls it. Pids of a VM's tasks ascend with the
-vCPUs' numbers; where a number does not, the next VM begins.
+A vCPU is a task that enters a guest, or is called `CPU 3/KVM`, as QEMU calls it, or `d1v3`, as Xen's tools do. Pids
+of a VM's tasks ascend with the vCPUs' numbers; where a number does not, the next VM begins.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from ple_gym.measure.guest import VmMeasures, pooled
 from ple_gym.traces.linux import ENTRY, EXIT, SLEEPS, SWITCH, WAKEUP, HostTrace
 
-_QEMU = re.compile(r"CPU (\d{1,6})/KVM", re.ASCII)
+_NAME = re.compile(r"CPU (\d{1,6})/KVM|d\d{1,5}v(\d{1,5})", re.ASCII)
 
 
 class _Task:
@@ -39,21 +39,22 @@ class _Task:
 
 
 class HostMeter:
-    """Measures a trace, in cycles of `tsc_hz`.
+    """Measures a trace, in cycles of `tsc_hz`; `cycles`: its times are cycles, not ns.
 
     vms: what was measured of them; exits, switches: what a pause-loop exit, and a switch to a vCPU, took; cpus: on
     which vCPUs ran.
     """
 
-    def __init__(self, trace: HostTrace, tsc_hz: int) -> None:
+    def __init__(self, trace: HostTrace, tsc_hz: int, cycles: bool = False) -> None:
         self.exits, self.switches, self.cpus = array("q"), array("q"), set[int]()
         vms, tasks = _tasks(trace)
         guests = bool(np.isin(trace.events["kind"], (ENTRY, EXIT)).any())
         events = trace.events[np.argsort(trace.events["time"], kind="stable")]
         reasons = [reason.lower() for reason in trace.reasons]
+        scale = 1 if cycles else tsc_hz / 1e9
         for part in range(0, len(events), 1 << 16):  # as Python's objects, they take much room
             rows = events[part : part + (1 << 16)]
-            times = np.rint((rows["time"] - events["time"][0]) * (tsc_hz / 1e9)).astype(np.int64).tolist()
+            times = np.rint((rows["time"] - events["time"][0]) * scale).astype(np.int64).tolist()
             columns = (rows[name].tolist() for name in ("kind", "cpu", "pid", "other", "state", "reason"))
             for time, kind, cpu, pid, other, state, reason in zip(times, *columns, strict=True):
                 task = tasks.get(pid)
@@ -93,7 +94,7 @@ class HostMeter:
 
 def _tasks(trace: HostTrace) -> tuple[list[VmMeasures], dict[int, _Task]]:
     """The VMs, and the vCPUs by their pids."""
-    numbers = {pid: int(found[1]) for pid, comm in trace.comms.items() if (found := _QEMU.fullmatch(comm))}
+    numbers = {pid: int(found[1] or found[2]) for pid, comm in trace.comms.items() if (found := _NAME.fullmatch(comm))}
     told = trace.events[np.isin(trace.events["kind"], (ENTRY, EXIT))][["pid", "vcpu"]]
     for pid, vcpu in np.unique(told).tolist():
         if pid > 0:

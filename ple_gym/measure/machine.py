@@ -22,8 +22,10 @@ from ple_gym.messages import escaped, plain
 from ple_gym.scenario.distributions import MAX_VALUE, QUANTILES, quantile_table
 from ple_gym.scenario.model import Scenario, Vm
 from ple_gym.traces.events import RUN, STOP, Ints
+from ple_gym.traces.exit_tables import ExitTable
+from ple_gym.traces.hosts import Reading
 from ple_gym.traces.lock_tables import LockTable
-from ple_gym.traces.readers import Reading
+from ple_gym.traces.readers import Source
 from ple_gym.traces.recording import Progress, record_pieces
 from ple_gym.traces.tables import EventTable
 
@@ -49,7 +51,7 @@ class Measured:
     """
 
     path: str
-    found: EventTable | LockTable | Reading
+    found: Source
     machine: dict[str, Told] = field(default_factory=dict)
     guests: list[dict[str, Told]] = field(default_factory=list)
     vms: list[VmMeasures] = field(default_factory=list)
@@ -64,7 +66,7 @@ class Measured:
         return {key: (value, f"{self.name}: {why}") for key, (value, why) in values.items()}
 
 
-def measure(path: str, found: EventTable | LockTable | Reading, scenario: Scenario, seconds: float = 0.0) -> Measured:
+def measure(path: str, found: Source, scenario: Scenario, seconds: float = 0.0) -> Measured:
     """Measure what was found in a file.
 
     scenario: what is known of the machine: costs, clock, sockets, the PLE window; seconds: how long a table of locks
@@ -79,6 +81,8 @@ def measure(path: str, found: EventTable | LockTable | Reading, scenario: Scenar
         _events(one, found, scenario)
     elif isinstance(found, Reading):
         _host(one, found, scenario)
+    elif isinstance(found, ExitTable):
+        _exits(one, found, scenario)
     else:
         _locks(one, found, scenario, seconds)
     return one
@@ -113,25 +117,35 @@ def _events(one: Measured, found: EventTable, scenario: Scenario) -> None:
 
 
 def _host(one: Measured, found: Reading, scenario: Scenario) -> None:
-    meter = HostMeter(found.trace, scenario.host.tsc_hz)
+    meter = HostMeter(found.trace, scenario.host.tsc_hz, found.cycles)
     one.vms = meter.vms
     if not one.vms:
-        raise TraceError(f"{one.name}: no vCPU: no kvm_entry or kvm_exit, and no task 'CPU 0/KVM'")
-    one.machine["host.scheduler"] = "fair", "Linux made it"
+        raise TraceError(f"{one.name}: no vCPU: no entry to a guest, and no task 'CPU 0/KVM' or 'd1v0'")
+    if found.scheduler:
+        one.machine["host.scheduler"] = found.scheduler
     one.machine["host.pcpus"] = max(1, len(meter.cpus)), "CPUs of vCPUs"
     for name, values, what in (
-        ("cost.exit", meter.exits, "kvm_exit for PAUSE"), ("cost.switch", meter.switches, "sched_switch"),
+        ("cost.exit", meter.exits, "exit for PAUSE"), ("cost.switch", meter.switches, "switch"),
     ):  # fmt: skip
         if values:
             median = min(10**8, max(1, quantile(values, 0.5)))
-            one.machine[name] = median, f"median of {len(values):,} from {what} to kvm_entry"
+            one.machine[name] = median, f"median of {len(values):,} from {what} to entry"
     one.guests = [_sizes(vm, vm.ran) for vm in one.vms]
+
+
+def _exits(one: Measured, found: ExitTable, scenario: Scenario) -> None:
+    one.guests = [{}]
+    if (pause := found.pause) and pause.shortest:
+        why = (
+            f"shortest of {pause.number:,} for PAUSE; their mean, {pause.mean / 1000:g} us, has time off the pCPU, too"
+        )
+        one.machine["cost.exit"] = min(10**8, _whole(pause.shortest * scenario.host.tsc_hz / 1e9)), why
 
 
 def _locks(one: Measured, found: LockTable, scenario: Scenario, seconds: float) -> None:
     vcpus, hz = scenario.guest.vcpus, scenario.host.tsc_hz  # of the one guest whose table it is
-    told = _kinds([{lock.name: lock.acquired for lock in found.classes if lock.acquired}])
-    number = sum(lock.acquired for lock in found.classes)
+    told = _kinds([{lock.name: lock.acquired for lock in found.classes if lock.acquired > 0}])
+    number = _acquired(found)
     hold = _held_us(found) * hz / 1e6
     if hold:
         told["hold"] = f"exponential {_whole(hold)}", "mean; its shape is assumed"
@@ -146,6 +160,10 @@ def _held_us(table: LockTable) -> float:
     """Mean hold in us; 0 if the table does not say it."""
     held = [lock for lock in table.classes if lock.held >= 0]
     return sum(lock.held for lock in held) / max(1, sum(lock.acquired for lock in held)) / 1000
+
+
+def _acquired(table: LockTable) -> int:
+    return sum(max(0, lock.acquired) for lock in table.classes)
 
 
 def _sizes(vm: VmMeasures, cycles: int) -> dict[str, Told]:
@@ -257,10 +275,14 @@ def quantities(one: Measured, hz: int) -> Iterator[list[Any]]:
         if vm.tries and not one.path:  # of a run: in a file no wait is 0
             yield ["contended, percent", vm.tries, 100 * len(vm.samples["wait"]) / vm.tries]
     if isinstance(one.found, LockTable):
-        number, hold = sum(lock.acquired for lock in one.found.classes), _held_us(one.found)
+        number, hold = _acquired(one.found), _held_us(one.found)
         if hold:
             yield ["holds", number, hold]
-        yield ["contended, percent", number, 100 * sum(lock.contended for lock in one.found.classes) / max(1, number)]
+        waits = [lock for lock in one.found.classes if lock.waited >= 0]
+        if contended := sum(lock.contended for lock in waits):
+            yield ["waits", contended, sum(lock.waited for lock in waits) / contended / 1000]
+        if number:
+            yield ["contended, percent", number, 100 * sum(lock.contended for lock in one.found.classes) / number]
 
 
 def quantile(values: array[int], share: float) -> int:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import BinaryIO, TypeAlias
 
 from ple_gym.messages import show
 
 MAX_LINE = 2000  # characters; the lines of all these tools have a tenth
 MAX_SHOWN = 10  # bad lines that are kept
+
+#: What is in a file, or the file, which is read in pieces.
+Content: TypeAlias = bytes | BinaryIO
 
 
 class Lines:
@@ -31,15 +35,20 @@ class Lines:
         bad = [f"line {number}: {show(text)}" for number, text in self.shown]
         return [f"{self.found.format(f'{self.lines:,} lines')}; {self.bad:,} lines not understood", *bad, *more]
 
-    def _of(self, data: bytes) -> Iterator[str]:
+    def _of(self, data: Content) -> Iterator[str]:
         """Each line; one that is too long is bad."""
-        for line in io.TextIOWrapper(io.BytesIO(data), "utf-8", "replace"):
-            self.lines += 1
-            text = line.removesuffix("\n")
-            if len(text) > MAX_LINE:
-                self._misread(text)
-            else:
-                yield text
+        text = io.TextIOWrapper(io.BytesIO(data) if isinstance(data, bytes) else data, "utf-8", "replace")
+        try:
+            while line := text.readline(MAX_LINE + 1):
+                self.lines += 1
+                if len(line) <= MAX_LINE or line[-1] == "\n":
+                    yield line.removesuffix("\n")
+                    continue
+                self._misread(line)
+                while line and line[-1] != "\n":  # no more of it than this is ever kept
+                    line = text.readline(MAX_LINE)
+        finally:
+            text.detach()  # whose it is closes it
 
     def _misread(self, text: str) -> None:
         """The newest line is not understood."""

@@ -1,11 +1,11 @@
-"""Tables of locks that a Linux guest prints: `/proc/lock_stat`, and `perf lock report`."""
+"""Tables of locks that a Linux guest prints: `/proc/lock_stat`, `perf lock report` and `perf lock contention`."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-from ple_gym.traces.lines import Lines
+from ple_gym.traces.lines import Content, Lines
 
 MAX_CLASSES = 100_000
 
@@ -13,31 +13,40 @@ _COUNTS = r"\s+\d{1,15}\s+(\d{1,15})" + r"\s+\d{1,15}\.\d\d" * 2 + r"\s+(\d{1,15
 _AVERAGE = r"(?:\s+-?\d{1,15}\.-?\d\d)?"  # since Linux 3.16; it overflowed until 5.9, and is not needed
 _STAT = re.compile(rf"\s*(\S.{{0,99}}?):{_COUNTS}{_AVERAGE}{_COUNTS}{_AVERAGE}\s*", re.ASCII)
 _REPORT = re.compile(r"\s*(\S{1,99})\s+(\d{1,15})\s+(\d{1,15})(?:\s+[\d.]{1,15}(?: ?[a-z]{1,2})?){0,4}\s*", re.ASCII)
+# By caller, by thread (-t) or by lock (-l); the first time is that of all waits together.
+_CONTENTION = re.compile(
+    r"\s*(\d{1,15})\s+(\d{1,15}(?:\.\d\d)?) ([a-z]{1,2})(?:\s+[\d.]{1,18} [a-z]{1,2}){1,3}\s+(\S.{0,200})", re.ASCII
+)
+_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _NO_LOCK = re.compile(
     r"\s*(?:lock_stat version.*|[-.]*|class name .*|.*\[<.*|\*WARN.*|Name +acquired.*|===.*|"
-    r"(?:bad|ac|cont|rel)[a-z ]*: \d.*|hist.*)\s*"
+    r"(?:bad|ac|cont|rel|task|stack|time|data)[a-z ]*: \d.*|hist.*|contended .*wait.*|0x[0-9a-f]+\s.*)\s*"
 )
 
 
 class LockClass(NamedTuple):
-    """Locks of one name; `held`: all their holds together in ns, -1 if the table does not say it."""
+    """Locks of one name; held, waited: all their holds, and waits, together in ns. -1: the table does not say it."""
 
     name: str
-    acquired: int
+    acquired: int  # -1, too
     contended: int
     held: int = -1
+    waited: int = -1
 
 
 class LockTable(Lines):
     """The classes of locks in one of these tables; whatever is in it, nothing is raised."""
 
-    def __init__(self, data: bytes = b"") -> None:
+    def __init__(self, data: Content = b"") -> None:
         super().__init__()
         self.classes: list[LockClass] = []
         for text in self._of(data):
             if len(self.classes) < MAX_CLASSES and (stat := _STAT.fullmatch(text)):
                 held = round(1000 * float(stat[5]))
                 self.classes.append(LockClass(stat[1], int(stat[4]), int(stat[2]), held))
+            elif len(self.classes) < MAX_CLASSES and (found := _CONTENTION.fullmatch(text)) and found[3] in _NS:
+                waited = round(float(found[2]) * _NS[found[3]])
+                self.classes.append(LockClass(" ".join(found[4].split()), -1, int(found[1]), waited=waited))
             elif _NO_LOCK.fullmatch(text):
                 continue
             elif len(self.classes) < MAX_CLASSES and (report := _REPORT.fullmatch(text)):
