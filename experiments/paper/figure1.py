@@ -38,8 +38,8 @@ def run(quick: bool) -> list[Task]:
 
 
 def told(trace: tr.Ints) -> list[tuple[int, int]]:
-    """(kind, vCPU) of every event but the end of a vCPU's work, equal ones in a row once: a row of exits is one."""
-    events = [(kind, vcpu) for _, kind, _, vcpu, _ in trace.tolist() if kind != tr.BLOCK]
+    """(kind, vCPU) of every event but decisions and the end of a vCPU's work, equal ones in a row once."""
+    events = [(kind, vcpu) for _, kind, _, vcpu, _ in trace.tolist() if kind not in (tr.BLOCK, tr.DECIDE)]
     return [event for i, event in enumerate(events) if i == 0 or event != events[i - 1]]
 
 
