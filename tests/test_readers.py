@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -29,7 +30,7 @@ from ple_gym.traces.linux import (
     HostTrace,
     table,
 )
-from ple_gym.traces.readers import READERS, read_trace
+from ple_gym.traces.readers import READERS, SOURCES, read_trace
 from ple_gym.traces.xen import XenReading
 
 DATA = Path(__file__).parent / "data"
@@ -202,6 +203,23 @@ def test_there_may_not_be_too_many_names_of_exits() -> None:
     lines = [f"{LINE}kvm_exit: vcpu 0 reason R{number} rip 0x0\n" for number in range(hosts.MAX_REASONS + 2)]
     found = read("".join(lines))
     assert len(found.trace.reasons) == hosts.MAX_REASONS and found.bad == 2
+
+
+class Counted(io.BytesIO):
+    """A file that notes how much of it is asked for at a time."""
+
+    most = 0
+
+    def read1(self, size: int | None = -1) -> bytes:
+        assert size is not None and size >= 0
+        self.most = max(self.most, size)
+        return super().read1(size)
+
+
+@pytest.mark.parametrize("form", sorted(SOURCES))
+def test_a_file_is_read_in_pieces(form: str) -> None:
+    file = Counted(b"a line\n" * 20_000)
+    assert SOURCES[form].read(file).lines == 20_000 and 0 < file.most < 2**16 and not file.closed
 
 
 def test_a_long_trace_takes_little_memory() -> None:

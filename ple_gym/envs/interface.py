@@ -36,7 +36,7 @@ OBSERVATIONS = ("flat", "tokens")
 INFOS = ("sparse", "uniform")
 ILLEGAL = ("defer", "raise")
 LEVELS = tuple(name for name in INFORMATION if name != "none")
-TRACE_ROWS = 8192  # events kept for pictures: some ten milliseconds of a storm
+TRACE_ROWS = 1 << 14  # events kept for pictures: some ten milliseconds of a storm
 
 Observation = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]  # of the type that was asked for
 

@@ -18,7 +18,7 @@ from ple_gym.traces.events import BLOCK, IDLE, NOISE, NOISE_BEGIN, NOISE_END, PL
 #: A row of `HostTrace.events`. What says nothing for a kind is -1, or 0 (`state`, `rip`).
 EVENT = np.dtype(
     [
-        ("time", "i8"),  # nanoseconds of the trace's clock
+        ("time", "i8"),  # nanoseconds of the trace's clock (Xen's: cycles)
         ("kind", "i1"),  # SWITCH, ...
         ("cpu", "i4"),  # on which it was recorded
         ("pid", "i8"),  # the task that ran there; 0: idle. SWITCH: who leaves

@@ -62,7 +62,7 @@ SOURCES: Mapping[str, Reader[Source]] = {
 
 
 def read_trace(path: PathLike, form: str = "") -> Reading:
-    """Read what a tool has recorded on a Linux host.
+    """Read what a tool has recorded on a Linux or Xen host; of Xen's, times are cycles.
 
     Args:
         path: a file of at most `MAX_BYTES` bytes.

@@ -207,8 +207,19 @@ class Perfetto(Writer):
 
     def __init__(self, scenario: Scenario, policy: str, origin: str, start: int, stop: int) -> None:
         super().__init__(scenario, policy, origin, start, stop)
-        packets = Packets(scenario, policy, start, stop)
-        self.head, self.add, self.end = packets.head, packets.add, packets.end  # type: ignore[method-assign]
+        self._packets = Packets(scenario, policy, start, stop)
+
+    def head(self) -> bytes:
+        """The tracks."""
+        return self._packets.head()
+
+    def add(self, rows: Ints) -> Iterator[bytes]:
+        """Packets."""
+        return self._packets.add(rows)
+
+    def end(self) -> Iterator[bytes]:
+        """The ends of what still goes on."""
+        return self._packets.end()
 
 
 #: What writes a file of each suffix.
