@@ -357,7 +357,7 @@ def test_a_storm_start_is_where_the_host_itself_gets_into_a_storm(name: str) -> 
         _, info = env.reset(seed=seed)
         if info["index"] == 0:  # the record is of a seed's first world
             now = int(env.lanes.world["now"][0])
-            exits = record(env.scenario, "host", seed)
+            exits = record(env.scenario, "host", seed, events=1 << 23)
             exits = exits[exits[:, 1] == PLE, 0]
             count = np.unique(exits // 2_670_000, return_counts=True)
             bucket = count[0][count[1] >= 967][0]  # 4 * 2.67 M / (2 * (4,100 + 1,420))

@@ -14,7 +14,7 @@ from ple_gym.lanes import Lanes
 from ple_gym.scenario.model import Scenario
 from ple_gym.traces.events import NEVER, PLE, TRACE_COLUMNS, Ints, unrolled
 
-TRACE_EVENTS = 1 << 22  # 168 MB if all are used, which takes a second of storm
+TRACE_EVENTS = 1 << 22  # 168 MB if all are used, which takes half a second of storm and more
 PIECE_EVENTS = 1 << 20  # room for a piece: the kernel returns after `drive.EVENTS_PER_CALL` events, an eighth of that
 
 #: Called now and then with the simulated time, in cycles.
