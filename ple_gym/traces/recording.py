@@ -31,7 +31,7 @@ def record(scenario: Scenario, policy: str, seed: int, events: int = TRACE_EVENT
     Examples:
         >>> trace = ple_gym.record(ple_gym.SCENARIOS["HolderPreempted"], "oracle", seed=0)
         >>> trace.shape, trace.dtype
-        ((14, 5), dtype('int64'))
+        ((15, 5), dtype('int64'))
     """
     ring, lanes = _ring(events), Lanes(scenario, 1, policy=policy)
     lanes.run(0, seed, ring)
