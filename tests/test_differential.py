@@ -34,7 +34,7 @@ from worlds import (
 )
 
 from ple_gym.lanes import Lanes
-from ple_gym.rules import RULES
+from ple_gym.rules import RULES, Rule
 from ple_gym.scenario import Host, Limit, Scenario
 from ple_gym.scenario import Vm as ScenarioVm
 from ple_gym.scenario.builtin import load
@@ -51,12 +51,16 @@ def fitting(rule: str, scenario: Scenario) -> str:
     return rule if RULES[rule].scheduler in ("", scenario.host.scheduler) else "host"
 
 
-def agree(scenario: Scenario, rule: str, seed: int) -> dict:
-    """Check that kernel and reference agree on a run, and on what hints did at last; returns its totals."""
+def agree(scenario: Scenario, rule: str | Rule, seed: int, specified: str = "") -> dict:
+    """Check that kernel and reference agree on a run, and on what hints did at last; returns its totals.
+
+    specified: what the reference calls the rule, if not by its name.
+    """
     lanes = Lanes(scenario, 1, policy=rule)
     lanes.run(0, seed)
-    totals, world = lanes.totals(0), world_of(scenario.to_dict(), rule, seed)
-    assert totals == world.run(rule)
+    name = specified or str(rule)
+    totals, world = lanes.totals(0), world_of(scenario.to_dict(), name, seed)
+    assert totals == world.run(name)
     assert [list(Hint)[code] for code in lanes.vcpu["hint"][0]] == [v.hint for v in world.vcpus]
     return totals
 
@@ -393,7 +397,7 @@ def test_worlds_at_the_ends_of_every_range() -> None:
 def test_built_in_scenarios(name: str, rule: str) -> None:
     scenario = load(name).with_overrides({"limit.simulated_s": 0.02})
     for seed in (0, 1):
-        agree(scenario, rule, seed)
+        agree(scenario, fitting(rule, scenario), seed)
 
 
 @pytest.mark.parametrize("rule", ["xen-4.5", "xen-4.8", "kvm", "oracle"])

@@ -10,9 +10,9 @@ from functools import cache
 import numpy as np
 import pytest
 from machine import totals, traced
+from worlds import ON_CREDIT
 
 from ple_gym.lanes import Lanes
-from ple_gym.rules import RULES
 from ple_gym.scenario import Host, Limit, Noise, Scenario, Vm
 from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
@@ -143,7 +143,7 @@ def test_waiters_in_line_exit_though_the_lock_is_free(kind: str, rule: str) -> N
     assert result["exits_lock_free"] > 0.1 * result["exits"]
 
 
-@pytest.mark.parametrize("rule", sorted(RULES))
+@pytest.mark.parametrize("rule", ON_CREDIT)
 def test_without_tickets_nobody_spins_on_a_free_lock(rule: str) -> None:
     result = totals(TICKET_ORDER.with_overrides({"guest.lock_kind": "tas"}), rule)
     assert result["exits"] > 0

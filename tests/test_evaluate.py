@@ -20,8 +20,8 @@ from ple_gym.evaluate import (
     parse_seeds,
     simulate,
 )
+from ple_gym.evaluate.runs import suiting
 from ple_gym.learned.file import write_network
-from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, load
 
@@ -231,7 +231,7 @@ def test_several_scenarios_are_several_comparisons() -> None:
 
 
 def test_all_policies_are_compared_by_default() -> None:
-    assert list(compare("HolderPreempted", seeds=[0]).runs) == list(RULES)
+    assert list(compare("HolderPreempted", seeds=[0]).runs) == suiting(load("HolderPreempted"))
 
 
 @pytest.mark.parametrize(

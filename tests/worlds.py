@@ -14,6 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ple_gym.lanes import Lanes
+from ple_gym.rules import RULES
 from ple_gym.scenario import Cost, Decision, Host, Limit, Noise, Ple, Scenario, ScenarioError, Vm, describe_parameters
 from ple_gym.scenario.model import AS_IN_XEN, XEN
 from ple_gym.scenario.program import MAX_HELD, MAX_STEPS
@@ -21,6 +22,9 @@ from ple_gym.sim.guest.kinds import INTERRUPTIBLE, LOCK_KINDS
 from ple_gym.sim.jit import JIT_ENABLED
 
 #: Whether `make explore` looks for what the fixed examples do not show, and how many times as many are drawn then.
+#: The rules that can decide under Xen's credit scheduler, the default.
+ON_CREDIT = sorted(name for name, rule in RULES.items() if rule.scheduler in ("", "credit"))
+
 EXPLORING = os.environ.get("HYPOTHESIS_PROFILE") == "explore"
 MORE = 3 if EXPLORING else 1
 

@@ -59,12 +59,16 @@ from ple_gym.sim.state import (
 
 #: The families that are listed first, in this order. Others follow by name, what knows more than a hypervisor at last.
 _FIRST = ["simple", "paper", "kvm", "spin_age"]
+#: Families that are no baselines: `ple_gym.rules.red_team:starve` names a rule of one.
+_BY_NAME_ONLY = ["red_team"]
 
 
 def _families() -> list[list[Rule]]:
     """The rules of each module of this folder that has some."""
     families = {}
     for module in iter_modules(__path__):
+        if module.name in _BY_NAME_ONLY:
+            continue
         content = vars(import_module(f"{__name__}.{module.name}")).values()
         families[module.name] = [value for value in content if isinstance(value, Rule)]
 

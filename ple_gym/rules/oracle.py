@@ -31,6 +31,15 @@ def queue_head(see, asker, lane):
     return np.int64(head) if may_run(s, p, head) else np.int64(y)
 
 
+@privileged("holder", reads="holder", source="s390 diag 9c; POWER H_CONFER")
+def holder_alone(see, asker, lane):
+    """The holder, whom a lock's word names to a guest that asks for it to be run; else resume."""
+    s = lane
+    p, y = np.uint32(see.here), np.uint32(asker)
+    holder = who_can_end(s, y)
+    return np.int64(holder) if holder != NONE and may_run(s, p, holder) else np.int64(y)
+
+
 @privileged("oracle", reads="holder, tickets", source="docs/model.md 11")
 def oracle(see, asker, lane):
     """Whoever the line waits for.

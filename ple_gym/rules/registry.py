@@ -53,16 +53,17 @@ class Parameter:
     default: Any
     help: str
     words: tuple[str, ...] = ()  # of a choice; the rule reads the place of the word in this list
+    bounds: tuple[float, float] = (0, 0)  # of a number, the least and the most
 
 
 def whole(low: int, high: int, *, default: int, help: str) -> Parameter:
     """A whole number low..high."""
-    return Parameter(whole_kind(low, high), default, help)
+    return Parameter(whole_kind(low, high), default, help, bounds=(low, high))
 
 
 def number(low: float, high: float, *, default: float, help: str) -> Parameter:
     """A number low..high."""
-    return Parameter(number_kind(low, high), default, help)
+    return Parameter(number_kind(low, high), default, help, bounds=(low, high))
 
 
 def choice(*words: str, default: str, help: str) -> Parameter:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from .draws import POLICY, high
 from .guest import waits_in_line
 from .ple import suspected_spinner
-from .state import OVER, LeftBy, Mode, Pcpu, Phase, State, Vcpu
+from .state import OVER, Hint, LeftBy, Mode, Pcpu, Phase, State, Vcpu
 
 if TYPE_CHECKING:
     from .world import World
@@ -152,10 +152,13 @@ def kvm_5_13(world: World, p: Pcpu, y: Vcpu) -> int:
     return kvm_that_fails(world, p, y, served=world.parameters.ipi_visible)
 
 
+def likely_holders(world: World, p: Pcpu, y: Vcpu) -> list[Vcpu]:
+    return [v for v in siblings(world, p, y) if v.left_kernel and not suspected_spinner(world.parameters, v)]
+
+
 def kernel_leaver(world: World, p: Pcpu, y: Vcpu) -> int | None:
     """(a) of spin-age."""
-    found = [v for v in siblings(world, p, y) if v.left_kernel and not suspected_spinner(world.parameters, v)]
-    return smallest(found, lambda v: v.queued_since)
+    return smallest(likely_holders(world, p, y), lambda v: v.queued_since)
 
 
 def older_spinner(world: World, p: Pcpu, y: Vcpu) -> int | None:
@@ -277,6 +280,129 @@ def queue_head(world: World, p: Pcpu, y: Vcpu) -> int:
     return lock.waiters[0].index
 
 
+def holder(world: World, p: Pcpu, y: Vcpu) -> int:
+    ender = who_can_end(world, y)
+    return ender.index if ender is not None and ender in candidates(world, p) else y.index
+
+
+def resume_then_defer(world: World, p: Pcpu, y: Vcpu) -> int:
+    return y.index if y.ples <= 7 else len(world.vcpus)
+
+
+def longest_sibling(world: World, p: Pcpu, y: Vcpu) -> int:
+    return first_of(smallest(siblings(world, p, y), lambda v: v.queued_since), y.index)
+
+
+def oldest_spinner(world: World, p: Pcpu, y: Vcpu) -> int:
+    return first_of(older_spinner(world, p, y), y.index)
+
+
+def latest_in_kernel(world: World, p: Pcpu, y: Vcpu) -> int:
+    return first_of(smallest(likely_holders(world, p, y), lambda v: -v.left_at), y.index)
+
+
+def quiet_sibling(world: World, p: Pcpu, y: Vcpu) -> int:
+    since = world.now - 1000 * world.parameters.f // 10**6
+    found = [v for v in siblings(world, p, y) if v.ples == 0 or v.last_ple <= since]
+    return first_of(smallest(found, lambda v: v.queued_since), y.index)
+
+
+def outside_group(world: World, p: Pcpu, y: Vcpu) -> int:
+    def inside(v: Vcpu) -> bool:
+        return v.pc_class == y.pc_class and suspected_spinner(world.parameters, v)
+
+    return first_of(smallest([v for v in siblings(world, p, y) if not inside(v)], lambda v: v.queued_since), y.index)
+
+
+def nth(world: World, found: list[Vcpu]) -> Vcpu:
+    return found[high(world.draws.draw(POLICY, world.count.exits - 1)) * len(found) >> 32]
+
+
+def victim_of(y: Vcpu, v: Vcpu) -> Vcpu | None:
+    return None if v.pcpu.current is y else v.pcpu.current
+
+
+def robs_a_stranger(y: Vcpu, v: Vcpu) -> bool:
+    victim = victim_of(y, v)
+    return victim is not None and victim.vm is not y.vm
+
+
+def victim_aware(world: World, p: Pcpu, y: Vcpu) -> int:
+    legal = siblings(world, p, y)
+    found = [v for v in y.ring() if v in legal and robs_a_stranger(y, v)]
+    return nth(world, found).index if found else len(world.vcpus)
+
+
+def yield_if_cheap(world: World, p: Pcpu, y: Vcpu, us: int = 700, queue: str = "pcpu") -> int:
+    threads = world.host.threads  # type: ignore[attr-defined]  # of the fair scheduler
+    own = threads[y]
+    if own.d - own.v <= us * world.parameters.f // 10**6:
+        return len(world.vcpus)
+    here = [threads[v] for v in world.vcpus if threads[v].queued and v.pcpu is p and (queue == "pcpu" or v.vm is y.vm)]
+    lag = sum(x.w * max(-(2**34), min(2**34, x.v - own.v)) for x in here)
+    return len(world.vcpus) if lag < 0 else y.index
+
+
+#: Of patience; what is not here is 0, or the first of its words.
+DEFAULTS = {"kernel": 2, "kernel_after": 64, "spinner": 1, "retry": 1}
+
+
+def patience(world: World, p: Pcpu, y: Vcpu, given: Mapping[str, int | str] | None = None) -> int:
+    f = world.parameters.f
+    values: dict[str, int | str] = {**DEFAULTS, **(given or {})}
+
+    def number(name: str) -> int:
+        return int(values.get(name, 0))
+
+    def has(name: str, word: str) -> bool:
+        return values.get(name) == word
+
+    if world.now - p.dispatched_at < number("ran_us") * f // 10**6:
+        return y.index
+    exits = p.dispatch_exits if has("count", "dispatch") else y.ples
+    legal = siblings(world, p, y)
+    ring = [v for v in y.ring()[: number("reach") or None] if v in legal]
+    ring = [v for v in ring if world.now - v.queued_since >= number("ripe_us") * f // 10**6]
+    if not number("retry"):
+        ring = [v for v in ring if v.hint not in (Hint.FAILED, Hint.IGNORED)]
+    if has("victim", "stranger"):
+        ring = [v for v in ring if robs_a_stranger(y, v)]
+    if has("victim", "spare"):
+        ring = [v for v in ring if robs_a_stranger(y, v) or victim_of(y, v) is None]
+
+    def spins(v: Vcpu) -> bool:
+        return suspected_spinner(world.parameters, v)
+
+    members: dict[str, tuple[Callable[[Vcpu], bool], Callable[[Vcpu], int]]] = {
+        "kernel": (lambda v: v.left_kernel and not spins(v), lambda v: v.queued_since),
+        "spinner": (lambda v: spins(v) and v.first_ple < y.first_ple, lambda v: v.first_ple),
+        "interrupt": (lambda v: bool(v.unanswered) and world.parameters.ipi_visible, lambda v: v.pending_since),
+        "anyone": (lambda v: True, lambda v: v.queued_since),
+    }
+    for _, _, name in sorted((number(name), place, name) for place, name in enumerate(members) if number(name)):
+        if exits < number(f"{name}_after"):
+            continue
+        belongs, since = members[name]
+        found = [v for v in ring if belongs(v)]
+        near = [v for v in found if v.pcpu.socket == p.socket]
+        if has("socket", "same") or (has("socket", "first") and near):
+            found = near
+        if not found:
+            continue
+        if has("order", "next"):
+            return found[0].index
+        if has("order", "random"):
+            return nth(world, found).index
+        sign = -1 if has("order", "latest") else 1
+        return first_of(smallest(found, lambda v: sign * since(v)))  # noqa: B023  it is used at once
+    if exits >= number("fallback_after"):
+        if has("fallback", "defer"):
+            return len(world.vcpus)
+        if has("fallback", "longest"):
+            return longest_waiting(world, p, y)
+    return y.index
+
+
 RULES: dict[str, Rule] = {
     "host": host,
     "continue": resume,
@@ -303,6 +429,16 @@ RULES: dict[str, Rule] = {
     "strict-boost": strict_boost,
     "ipi-aware": ipi_aware,
     "oldest-interrupt": oldest_interrupt,
+    "patience": patience,
+    "resume-then-defer": resume_then_defer,
+    "longest-sibling": longest_sibling,
+    "oldest-spinner": oldest_spinner,
+    "latest-in-kernel": latest_in_kernel,
+    "quiet-sibling": quiet_sibling,
+    "outside-group": outside_group,
+    "victim-aware": victim_aware,
+    "yield-if-cheap": yield_if_cheap,
+    "holder": holder,
     "oracle": oracle,
     "queue-head": queue_head,
 }

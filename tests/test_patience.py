@@ -1,0 +1,128 @@
+"""`patience` with any parameters, rules that ask for victims and virtual times, and those that cheat."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from machine import Machine
+from reference_simulator.rules import RULES as SPECIFIED
+from reference_simulator.rules import patience, yield_if_cheap
+from test_differential import agree
+from test_policies import decisions, seeds
+from worlds import contended_scenarios, under_fair
+
+from ple_gym import compare
+from ple_gym.evaluate import Comparison
+from ple_gym.rules import RULES
+from ple_gym.scenario import Scenario
+from ple_gym.scenario.builtin import load
+from ple_gym.sim.jit import JIT_ENABLED
+
+MANY = 300 if JIT_ENABLED else 20
+worlds = st.one_of(contended_scenarios(), under_fair(contended_scenarios()))
+
+
+def some(name: str) -> st.SearchStrategy[object]:
+    """A value of a parameter of `patience` that does something in a short run."""
+    own = RULES["patience"].parameters[name]
+    if own.words:
+        return st.sampled_from(own.words)
+    most = 4 if name in ("kernel", "spinner", "interrupt", "anyone") else 1 if name == "retry" else 12
+    return st.integers(0, most)
+
+
+values = st.fixed_dictionaries({name: some(name) for name in RULES["patience"].parameters})
+
+
+@pytest.mark.kernel
+def test_patience_with_any_parameters_is_as_specified(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = set()
+
+    def run(scenario: Scenario, given: dict[str, object], seed: int) -> None:
+        rule = RULES["patience"].with_values(given)
+        monkeypatch.setitem(SPECIFIED, "patience as given", partial(patience, given=given))
+        answers.add(agree(scenario, rule, seed, "patience as given")["switches"])
+
+    settings(max_examples=MANY)(given(worlds, values, seeds)(run))()
+    assert len(answers) > MANY / 10
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("queue", ["pcpu", "vm"])
+def test_yield_if_cheap_is_as_specified_under_fair(queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(scenario: Scenario, us: int, seed: int) -> None:
+        monkeypatch.setitem(SPECIFIED, "yield as given", partial(yield_if_cheap, us=us, queue=queue))
+        rule = RULES["yield-if-cheap"].with_values({"us": us, "queue": queue})
+        totals = agree(scenario, rule, seed, "yield as given")
+        exits.append(totals["exits"])
+
+    exits: list[int] = []
+    settings(max_examples=MANY // 2)(given(under_fair(contended_scenarios()), st.integers(0, 3000), seeds)(run))()
+    assert sum(count > 0 for count in exits) > len(exits) / 3
+
+
+#: What `patience` is with some values.
+SAME = {
+    "two-patience": "patience",
+    "resume-then-defer": "patience:spinner=0,kernel=0,fallback=defer,fallback_after=8",
+    "host": "patience:spinner=0,kernel=0,fallback=defer",
+    "continue": "patience:spinner=0,kernel=0",
+    "longest-sibling": "patience:spinner=0,kernel=0,anyone=1",
+    "longest-waiting": "patience:spinner=0,kernel=0,fallback=longest",
+    "oldest-spinner": "patience:kernel=0",
+    "spin-age-self": "patience:kernel=1,spinner=2,kernel_after=0",
+    "oldest-interrupt": "patience:interrupt=1,kernel=2,spinner=3,kernel_after=0",
+    "victim-aware": "patience:spinner=0,kernel=0,anyone=1,order=random,victim=stranger,fallback=defer",
+}
+
+
+@settings(max_examples=150)
+@given(decisions)
+def test_short_rules_are_patience_with_some_values(m: Machine) -> None:
+    for short, name in SAME.items():
+        assert m.lanes.ask(short)[0] == m.lanes.ask(name)[0], short
+
+
+@settings(max_examples=150)
+@given(decisions)
+def test_suspects(m: Machine) -> None:
+    y, vcpu = m.asker, m.vcpu
+    siblings = [v for v in m.candidates() if vcpu["vm"][v] == vcpu["vm"][y]]
+
+    def first(among: list[int], when: str, sign: int = 1) -> int:
+        return m.meant(min(among, key=lambda v: (sign * int(vcpu[when][v]), v), default=y))
+
+    since = int(m.world["now"]) - m.scenario.host.tsc_hz // 1000
+    quiet = [v for v in siblings if vcpu["ples"][v] == 0 or vcpu["last_ple"][v] <= since]
+    assert m.lanes.ask("quiet-sibling")[0] == first(quiet, "queued_since")
+    assert m.lanes.ask("longest-sibling")[0] == first(siblings, "queued_since")
+
+
+# --- red team ---------------------------------------------------------------------------------------------------------
+
+RED = [f"ple_gym.rules.red_team:{name}" for name in ("hold", "starve", "favour")]
+
+
+def beside_its_like(scheduler: str) -> Comparison:
+    """Two VMs with a hot lock, of which only the first one's work is to be done."""
+    guest = replace(load("Storm").guest, vcpus=8, locks=1, lock_probability=0.3)
+    world = replace(load("Storm"), guest=guest, neighbours=(replace(guest, transactions=0, start="fresh"),))
+    small = {"guest.transactions": 600, "limit.simulated_s": 0.2, "decision.actuator": "pull"}
+    return compare(world, ["host", *RED], range(4), {**small, "host.scheduler": scheduler})
+
+
+def test_red_team_rules_are_no_baselines() -> None:
+    assert not any("red" in name for name in RULES)
+
+
+def test_what_red_team_rules_gain_the_other_vm_loses() -> None:
+    fair, credit = beside_its_like("fair"), beside_its_like("credit")
+    favoured = fair.makespans(RED[2]).mean() / fair.makespans("host").mean()
+    assert favoured < 0.95, "it does not even cheat"
+    for comparison, rule in ((fair, RED[2]), (credit, RED[0])):
+        host, red = (comparison.of_vm(name, 1, "share").mean() for name in ("host", rule))
+        assert red < 0.8 * host, rule
