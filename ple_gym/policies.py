@@ -13,6 +13,7 @@ from ple_gym.messages import plain, show
 from ple_gym.rules import RULES, Rule
 from ple_gym.rules.files import from_file, prepare
 from ple_gym.scenario.parameters import unknown
+from ple_gym.tuned import is_tuned, load_tuned
 
 #: What the simulator asks by itself.
 Compiled: TypeAlias = Rule | LearnedPolicy
@@ -25,7 +26,8 @@ def load_compiled(name: object) -> Compiled:
     """The policy of that name; a policy is itself, and a network a policy.
 
     `kvm` is a rule, `two-patience:patience=16` one with a parameter, `./mine.py:patient` one of a user's file (in C:
-    `./mine.so:patient`; of a module: `package.module:patient`), `learned:NAME` or `learned:FILE.npz` a learned policy.
+    `./mine.so:patient`; of a module: `package.module:patient`), `learned:NAME` or `learned:FILE.npz` a learned policy,
+    `./mine.toml` or `tuned:FILE` what `ple-gym tune` has found.
 
     Raises:
         PolicyError: unknown name; the message lists all. Or a parameter that the rule does not have or allow.
@@ -42,6 +44,8 @@ def load_compiled(name: object) -> Compiled:
         network = load_network(name)
         summary = f"{network.kind} network, trained on {plain(network.card.get('scenario', 'an unnamed scenario'))}"
         return LearnedPolicy(name, network, summary)
+    if is_tuned(name):
+        return load_tuned(name)
     base, colon, text = name.partition(":")
     if base in RULES:
         return RULES[base].with_values(_values(name, text)) if colon else RULES[base]

@@ -87,7 +87,7 @@ LIBRARIES = {
     "sb3_contrib": ("ple_gym.adapters", "ple_gym.bench", "agents"),
     "PIL": ("experiments",),
     "joblib": ("experiments",),
-    "optuna": ("experiments",),
+    "optuna": ("experiments", "ple_gym.tuning"),
     "simpy": ("experiments",),
 }
 

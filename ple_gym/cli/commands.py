@@ -1,4 +1,4 @@
-"""The commands `ple-gym list | parameters | show | new | measure | simulate | compare | sweep | table | ...`.
+"""The commands `ple-gym list | parameters | show | new | measure | simulate | compare | sweep | tune | ...`.
 
 Results go to stdout, or to stderr while `--json -` has stdout; progress and messages go to stderr. Exit codes: 0, 2 for
 whatever the user can put right (one line says what), 130 after Ctrl-C.
@@ -115,7 +115,7 @@ Policies: TypeAlias = Annotated[
     tuple[str, ...],
     _names("NAME ..."),
     arg(
-        help="rules, two-patience:patience=16, ./mine.py:rule, ./mine.so:rule, learned:NAME, or agents, "
+        help="rules, two-patience:patience=16, ./mine.py:rule, ./mine.so:rule, learned:NAME, ./tuned.toml, or agents, "
         "./mine.py:Agent; compared to host, or else to the first",
         help_behavior_hint="(default: all rules)",
     ),
@@ -460,6 +460,45 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Tune:
+    """Search the parameters of a rule on one scenario; all built-in rules are in the race.
+
+    Example: ple-gym tune patience PLE/Storm-v1 --out storm.toml
+    """
+
+    rule: Annotated[str, Positional, arg(metavar="RULE", help="a rule; values given, two-patience:patience=8, stay")]
+    scenario: ScenarioName
+    overrides: Overrides = ()
+    out: Annotated[str, _file("FILE.toml"), arg(help="keep there what was found: a policy's name")] = ""
+    study: Annotated[str, _file("FILE"), arg(help="keep runs there, and go on from them", help_behavior_hint="")] = ""
+    trials: Annotated[int, arg(metavar="N", help="proposals of each restart")] = 100
+    restarts: Annotated[int, arg(metavar="N", help="searches that begin anew")] = 4
+    training: Annotated[int, arg(metavar="N", help="seeds of each proposal: 0 on")] = 28
+    validation: Annotated[int, arg(metavar="N", help="seeds of the race: 1,000,000 on")] = 128
+    seed: Annotated[int, arg(metavar="N", help="of the search")] = 0
+    threads: Threads = 0
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Search, print the race, write what was found."""
+        from ple_gym.cli import tune
+        from ple_gym.tuning import Search
+
+        if self.out and not self.out.endswith(".toml"):
+            raise UsageError(f"--out {plain(self.out)}: the name must end in .toml")
+        check_writable(self.out)
+        search = Search(
+            _scenario(self.scenario, self.overrides), tune.rule_named(self.rule), self.restarts, self.trials,
+            self.training, self.validation, self.seed, _workers(self.threads),
+        )  # fmt: skip
+        for too_little in search.weak:
+            _warn(f"{too_little}: what wins such a search may not win elsewhere")
+        found = tune.search_and_tell(search, self.study or (f"{self.out}.study" if self.out else ""))
+        console_for().print(tune.race_table(found), tune.verdict(found), sep="\n")
+        if self.out:
+            print(tune.keep(self.out, found, argv))
+
+
+@dataclass(frozen=True)
 class Tabulate:
     """Print how far every policy is from the ideal (useful work / pCPUs) on every scenario.
 
@@ -660,6 +699,7 @@ Command: TypeAlias = (
     | Annotated[Compare, subcommand(name="compare")]
     | Annotated[Report, subcommand(name="report")]
     | Annotated[Sweep, subcommand(name="sweep")]
+    | Annotated[Tune, subcommand(name="tune")]
     | Annotated[Tabulate, subcommand(name="table")]
     | Annotated[Trace, subcommand(name="trace")]
     | Annotated[Watch, subcommand(name="watch")]

@@ -13,6 +13,7 @@ from ple_gym.messages import plain, show, shown_path
 from ple_gym.objects import blame
 from ple_gym.policies import Compiled, load_brought, load_compiled
 from ple_gym.rules import RULES
+from ple_gym.tuned import is_tuned
 
 #: A name as on the command line; a rule; an agent, under its own name or that of its class; or a pair of a name and any
 #: of these.
@@ -22,9 +23,9 @@ Policy: TypeAlias = "str | Compiled | Agent | Predicts | tuple[str, str | Compil
 def load_policy(policy: object) -> Compiled | Agent:
     """The policy that is meant.
 
-    A text names a rule, with parameters or without; a learned policy, `learned:NAME` or `learned:FILE.npz`; or what
-    somebody brings, `package.module:Object` or `./file.py:Object`: a rule, or an agent, where a class or function is
-    called without arguments.
+    A text names a rule, with parameters or without; a learned policy, `learned:NAME` or `learned:FILE.npz`; a tuned
+    rule, `./mine.toml` or `tuned:FILE`; or what somebody brings, `package.module:Object` or `./file.py:Object`: a rule,
+    or an agent, where a class or function is called without arguments.
 
     Raises:
         PolicyError: there is none of that name, or it is no policy.
@@ -52,7 +53,7 @@ def _named(text: str) -> Compiled | Agent:
             f"trust it, write mine.py with: from sb3_contrib import MaskablePPO; agent = MaskablePPO.load("
             f"{show(text)}); and name ./mine.py:agent"
         )
-    if text.partition(":")[0] in RULES or text.startswith(PREFIX):
+    if text.partition(":")[0] in RULES or text.startswith(PREFIX) or is_tuned(text):
         return load_compiled(text)
     found = load_brought(text)
     if found is None or isinstance(found, Compiled):

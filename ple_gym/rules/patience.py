@@ -112,25 +112,25 @@ _AFTER = "exits before it is looked for"
     hypothetical=True,
     settled=False,
     kernel=whole(0, 4, default=2, help=f"likely holder: {_RANK}"),
-    kernel_after=whole(0, 10_000, default=64, help=_AFTER),
+    kernel_after=whole(0, 1000, default=64, help=_AFTER),
     spinner=whole(0, 4, default=1, help=f"who spins since before the asker: {_RANK}"),
-    spinner_after=whole(0, 10_000, default=0, help=_AFTER),
+    spinner_after=whole(0, 1000, default=0, help=_AFTER),
     interrupt=whole(0, 4, default=0, help=f"who has an interrupt to serve: {_RANK}"),
-    interrupt_after=whole(0, 10_000, default=0, help=_AFTER),
+    interrupt_after=whole(0, 1000, default=0, help=_AFTER),
     anyone=whole(0, 4, default=0, help=f"any sibling: {_RANK}"),
-    anyone_after=whole(0, 10_000, default=0, help=_AFTER),
+    anyone_after=whole(0, 1000, default=0, help=_AFTER),
     order=choice("oldest", "latest", "random", "next", default="oldest", help="who is first in a class"),
     victim=choice("any", "spare", "stranger", default="any", help="spare: puts off no sibling; stranger: only others"),
     socket=choice(
         "any", "first", "same", default="any", help="where candidates are: the asker's socket first, or only"
     ),
-    reach=whole(0, 1024, default=0, help="siblings that are looked at from the asker on; 0: all"),
-    ripe_us=whole(0, 100_000, default=0, help="for how long a candidate must have waited"),
-    ran_us=whole(0, 100_000, default=0, help="for how long an asker runs before it is anything but resumed"),
+    reach=whole(0, 255, default=0, help="siblings that are looked at from the asker on; 0: all"),
+    ripe_us=whole(0, 10_000, default=0, help="for how long a candidate must have waited"),
+    ran_us=whole(0, 10_000, default=0, help="for how long an asker runs before it is anything but resumed"),
     retry=whole(0, 1, default=1, help="1: also whose last hint failed or was ignored"),
     count=choice("progress", "dispatch", default="progress", help="exits are counted since then"),
     fallback=choice("resume", "defer", "longest", default="resume", help="where nobody is found"),
-    fallback_after=whole(0, 10_000, default=0, help="exits before that; until then: resume"),
+    fallback_after=whole(0, 1000, default=0, help="exits before that; until then: resume"),
 )
 def patience(see, asker, k):
     """By class of candidate, each after some exits; else resume, defer, or the longest waiting of any VM."""
