@@ -13,7 +13,7 @@ from ple_gym.messages import plain, show
 from ple_gym.rules import RULES, Rule
 from ple_gym.rules.files import from_file, prepare
 from ple_gym.scenario.parameters import unknown
-from ple_gym.tuned import is_tuned, load_tuned
+from ple_gym.tuned import is_tuned, policy_in
 
 #: What the simulator asks by itself.
 Compiled: TypeAlias = Rule | LearnedPolicy
@@ -45,7 +45,7 @@ def load_compiled(name: object) -> Compiled:
         summary = f"{network.kind} network, trained on {plain(network.card.get('scenario', 'an unnamed scenario'))}"
         return LearnedPolicy(name, network, summary)
     if is_tuned(name):
-        return load_tuned(name)
+        return replace(load_compiled(policy_in(name)), name=name)
     base, colon, text = name.partition(":")
     if base in RULES:
         return RULES[base].with_values(_values(name, text)) if colon else RULES[base]

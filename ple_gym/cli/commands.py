@@ -471,7 +471,7 @@ class Tune:
     overrides: Overrides = ()
     out: Annotated[str, _file("FILE.toml"), arg(help="keep there what was found: a policy's name")] = ""
     study: Annotated[str, _file("FILE"), arg(help="keep runs there, and go on from them", help_behavior_hint="")] = ""
-    trials: Annotated[int, arg(metavar="N", help="proposals of each restart")] = 100
+    trials: Annotated[int, arg(metavar="N", help="proposals of each restart")] = 150
     restarts: Annotated[int, arg(metavar="N", help="searches that begin anew")] = 4
     training: Annotated[int, arg(metavar="N", help="seeds of each proposal: 0 on")] = 28
     validation: Annotated[int, arg(metavar="N", help="seeds of the race: 1,000,000 on")] = 128
@@ -490,8 +490,6 @@ class Tune:
             _scenario(self.scenario, self.overrides), tune.rule_named(self.rule), self.restarts, self.trials,
             self.training, self.validation, self.seed, _workers(self.threads),
         )  # fmt: skip
-        for too_little in search.weak:
-            _warn(f"{too_little}: what wins such a search may not win elsewhere")
         found = tune.search_and_tell(search, self.study or (f"{self.out}.study" if self.out else ""))
         console_for().print(tune.race_table(found), tune.verdict(found), sep="\n")
         if self.out:

@@ -23,7 +23,7 @@ from ple_gym.rules.registry import choice, rule, whole
 from ple_gym.rules.spin_age import likely_holder, older_spinner, spins_since
 from ple_gym.sim.state import HINT_FAILED, HINT_IGNORED, INF
 
-SOURCE = "docs/model.md 11"
+COMMON = {"source": "docs/model.md 11", "hypothetical": True, "settled": False}
 KERNEL, SPINNER, INTERRUPT, ANYONE = range(4)  # classes of candidates
 OLDEST, LATEST, RANDOM, NEXT = range(4)  # orders within a class
 ANY, SPARE, STRANGER = range(3)  # who may be put off; where, in words of the parameter `socket`: any, first, same
@@ -100,17 +100,12 @@ def chosen(see, k, kind, near):
         count, turn = np.int64(0), draw(see) * count >> 32
 
 
-_RANK = "0: never; else its turn, lowest first"
-_AFTER = "exits before it is looked for"
+_RANK = "0: never; else its turn"
+_AFTER = "exits before that"
 
 
 @rule(
-    "patience",
-    reads="kernel mode, exits, interrupts, hints, victims, waiting times",
-    actuator="hint",
-    source=SOURCE,
-    hypothetical=True,
-    settled=False,
+    "patience", reads="kernel mode, exits, interrupts, hints, victims, waiting times", actuator="hint", **COMMON,
     kernel=whole(0, 4, default=2, help=f"likely holder: {_RANK}"),
     kernel_after=whole(0, 1000, default=64, help=_AFTER),
     spinner=whole(0, 4, default=1, help=f"who spins since before the asker: {_RANK}"),
@@ -122,18 +117,18 @@ _AFTER = "exits before it is looked for"
     order=choice("oldest", "latest", "random", "next", default="oldest", help="who is first in a class"),
     victim=choice("any", "spare", "stranger", default="any", help="spare: puts off no sibling; stranger: only others"),
     socket=choice(
-        "any", "first", "same", default="any", help="where candidates are: the asker's socket first, or only"
+        "any", "first", "same", default="any", help="the asker's first, or only"
     ),
-    reach=whole(0, 255, default=0, help="siblings that are looked at from the asker on; 0: all"),
+    reach=whole(0, 255, default=0, help="siblings that are looked at, from the asker on"),
     ripe_us=whole(0, 10_000, default=0, help="for how long a candidate must have waited"),
-    ran_us=whole(0, 10_000, default=0, help="for how long an asker runs before it is anything but resumed"),
+    ran_us=whole(0, 10_000, default=0, help="for how long an asker runs before that"),
     retry=whole(0, 1, default=1, help="1: also whose last hint failed or was ignored"),
     count=choice("progress", "dispatch", default="progress", help="exits are counted since then"),
     fallback=choice("resume", "defer", "longest", default="resume", help="where nobody is found"),
-    fallback_after=whole(0, 1000, default=0, help="exits before that; until then: resume"),
-)
+    fallback_after=whole(0, 1000, default=0, help=_AFTER),
+)  # fmt: skip
 def patience(see, asker, k):
-    """By class of candidate, each after some exits; else resume, defer, or the longest waiting of any VM."""
+    """By class of candidate, each after some exits; else resume, defer or longest waiting."""
     if see.now - see.pcpu[see.here].dispatched_at < k.ran_us * see.tsc_hz // 1_000_000:
         return asker
     exits = see.vcpu[asker].ples if k.count == 0 else see.pcpu[see.here].dispatch_exits
@@ -156,14 +151,9 @@ def patience(see, asker, k):
 
 
 @rule(
-    "resume-then-defer",
-    reads="exits",
-    actuator="yield",
-    source=SOURCE,
-    hypothetical=True,
-    settled=False,
+    "resume-then-defer", reads="exits", actuator="yield", **COMMON,
     after=whole(0, 10_000, default=7, help="exits that are resumed; 0 is `host`"),
-)
+)  # fmt: skip
 def resume_then_defer(see, asker, k):
     """Resume 7 times (`after`), then defer to the host."""
     return asker if see.vcpu[asker].ples <= k.after else see.defer

@@ -1,7 +1,6 @@
-"""Rules that try to cheat a score: a benchmark in which one of them wins measures the wrong thing.
+"""Rules that try to cheat a score: where one of them wins, it measures the wrong thing.
 
-None is built in, so that no comparison of all rules has them: name them as `ple_gym.rules.red_team:starve`. What they
-gain, others lose: look at `--per-vm`.
+No comparison of all rules has them: name them as `ple_gym.rules.red_team:starve`.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from ple_gym.rules.helpers import earliest, may_run, queued_since, runnable_sibl
 from ple_gym.rules.patience import puts_off_stranger
 from ple_gym.rules.registry import rule
 
-SOURCE = "red team"
+_COMMON = {"source": "red team", "hypothetical": True, "settled": False}
 
 
-@rule("red-hold", reads="VMs", actuator="resume", source=SOURCE, hypothetical=True, settled=False)
+@rule("red-hold", reads="VMs", actuator="resume", **_COMMON)
 def hold(see, asker):
-    """Red team: the first VM's vCPUs are resumed, so that hogs wait; all others yield."""
+    """The first VM's vCPUs are resumed; all others yield."""
     return asker if see.vcpu[asker].vm == 0 else see.defer
 
 
@@ -28,11 +27,9 @@ def robs(see, v):
     return runnable_sibling(see, v) and puts_off_stranger(see, v)
 
 
-@rule(
-    "red-starve", reads="who runs where siblings wait", actuator="pull", source=SOURCE, hypothetical=True, settled=False
-)
+@rule("red-starve", reads="who runs where siblings wait", actuator="pull", **_COMMON)
 def starve(see, asker):
-    """Red team: the sibling that puts off a stranger, else any; a pCPU is never left to another VM."""
+    """A sibling that puts off a stranger, else any; no pCPU is left to another VM."""
     found = earliest(see, robs, queued_since)
     if found < 0:
         found = earliest(see, runnable_sibling, queued_since)
@@ -45,9 +42,9 @@ def favoured(see, v):
     return may_run(see, v) and see.vcpu[v].vm == 0
 
 
-@rule("red-favour", reads="VMs", actuator="pull", source=SOURCE, hypothetical=True, settled=False)
+@rule("red-favour", reads="VMs", actuator="pull", **_COMMON)
 def favour(see, asker):
-    """Red team: the first VM's longest queued vCPU, whoever asks; that VM itself gives nothing back."""
+    """The first VM's longest queued vCPU, whoever asks."""
     found = earliest(see, favoured, queued_since)
     if found >= 0:
         return found

@@ -6,20 +6,13 @@ import numpy as np
 
 from ple_gym.rules.compiling import helper
 from ple_gym.rules.helpers import draw, runnable_sibling
-from ple_gym.rules.patience import SOURCE, puts_off_stranger
+from ple_gym.rules.patience import COMMON, puts_off_stranger
 from ple_gym.rules.registry import choice, rule, whole
 
 MOST = 2**34  # cycles of virtual time that two vCPUs are apart, at most, in a sum
 
 
-@rule(
-    "victim-aware",
-    reads="who runs where siblings wait",
-    actuator="hint",
-    source=SOURCE,
-    hypothetical=True,
-    settled=False,
-)
+@rule("victim-aware", reads="who runs where siblings wait", actuator="hint", **COMMON)
 def victim_aware(see, asker):
     """Any sibling that waits where a stranger runs; else defer."""
     m = see.vcpu[asker].vm
@@ -50,20 +43,12 @@ def eligible(see, asker, scheduler, whole_pcpu):
 
 
 @rule(
-    "yield-if-cheap",
-    reads="virtual times",
-    actuator="yield",
-    source=SOURCE,
-    hypothetical=True,
-    scheduler="fair",
-    settled=False,
+    "yield-if-cheap", reads="virtual times", actuator="yield", scheduler="fair", **COMMON,
     us=whole(0, 1_000_000, default=700, help="of virtual time that a yield may forfeit"),
-    queue=choice(
-        "pcpu", "vm", default="pcpu", help="whom the asker shares its queue with: as host.groups = flat, or vm"
-    ),
-)
+    queue=choice("pcpu", "vm", default="pcpu", help="who shares the asker's queue: as host.groups = flat, or vm"),
+)  # fmt: skip
 def yield_if_cheap(see, asker, scheduler, k):
-    """Defer if that forfeits at most 700 us (`us`) of virtual time, or nothing as it is not eligible; else resume."""
+    """Defer if that forfeits at most 700 us (`us`) of virtual time; else resume."""
     forfeit = scheduler.vcpu[asker].deadline - scheduler.vcpu[asker].vruntime
     if forfeit <= k.us * see.tsc_hz // 1_000_000 or not eligible(see, asker, scheduler, k.queue == 0):
         return see.defer

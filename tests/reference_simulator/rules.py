@@ -354,20 +354,16 @@ def patience(world: World, p: Pcpu, y: Vcpu, given: Mapping[str, int | str] | No
     def number(name: str) -> int:
         return int(values.get(name, 0))
 
-    def has(name: str, word: str) -> bool:
-        return values.get(name) == word
-
     if world.now - p.dispatched_at < number("ran_us") * f // 10**6:
         return y.index
-    exits = p.dispatch_exits if has("count", "dispatch") else y.ples
+    exits = p.dispatch_exits if values.get("count") == "dispatch" else y.ples
     legal = siblings(world, p, y)
     ring = [v for v in y.ring()[: number("reach") or None] if v in legal]
     ring = [v for v in ring if world.now - v.queued_since >= number("ripe_us") * f // 10**6]
-    if not number("retry"):
-        ring = [v for v in ring if v.hint not in (Hint.FAILED, Hint.IGNORED)]
-    if has("victim", "stranger"):
+    ring = [v for v in ring if number("retry") or v.hint not in (Hint.FAILED, Hint.IGNORED)]
+    if values.get("victim") == "stranger":
         ring = [v for v in ring if robs_a_stranger(y, v)]
-    if has("victim", "spare"):
+    if values.get("victim") == "spare":
         ring = [v for v in ring if robs_a_stranger(y, v) or victim_of(y, v) is None]
 
     def spins(v: Vcpu) -> bool:
@@ -385,20 +381,20 @@ def patience(world: World, p: Pcpu, y: Vcpu, given: Mapping[str, int | str] | No
         belongs, since = members[name]
         found = [v for v in ring if belongs(v)]
         near = [v for v in found if v.pcpu.socket == p.socket]
-        if has("socket", "same") or (has("socket", "first") and near):
+        if values.get("socket") == "same" or (values.get("socket") == "first" and near):
             found = near
         if not found:
             continue
-        if has("order", "next"):
+        if values.get("order") == "next":
             return found[0].index
-        if has("order", "random"):
+        if values.get("order") == "random":
             return nth(world, found).index
-        sign = -1 if has("order", "latest") else 1
+        sign = -1 if values.get("order") == "latest" else 1
         return first_of(smallest(found, lambda v: sign * since(v)))  # noqa: B023  it is used at once
     if exits >= number("fallback_after"):
-        if has("fallback", "defer"):
+        if values.get("fallback") == "defer":
             return len(world.vcpus)
-        if has("fallback", "longest"):
+        if values.get("fallback") == "longest":
             return longest_waiting(world, p, y)
     return y.index
 
