@@ -121,7 +121,7 @@ def ebizzy(vms: int, under: str) -> Scenario:
 
 
 def beside_tasks(under: str) -> Scenario:
-    """F6, on a Haswell: a VM of 8 vCPUs on 8 pCPUs beside `stress --cpu 2`; six make 4,000 records/s, each in 1.5 ms."""
+    """F6, on a Haswell: 8 vCPUs on 8 pCPUs beside `stress --cpu 2`, which leaves 1.5 ms for each of 4,000 records/s."""
     return replace(
         ebizzy(1, under),
         name=f"FieldEbizzy{under}8",
