@@ -60,7 +60,14 @@ from ple_gym.evaluate.tables import (
 from ple_gym.files import writing
 from ple_gym.messages import plain, shown_path
 from ple_gym.policies import Compiled, known_policies
-from ple_gym.reality.tables import DISTRIBUTION_NOTE, NOTE, check_lines, check_table, distribution_table
+from ple_gym.reality.tables import (
+    DISTRIBUTION_NOTE,
+    NOTE,
+    check_lines,
+    check_table,
+    distribution_table,
+    timeline_table,
+)
 from ple_gym.rules import RULES, Rule
 from ple_gym.rules.documented import rules_page
 from ple_gym.rules.header import c_header
@@ -635,6 +642,16 @@ class Reality:
 
     quick: Annotated[bool, arg(help="12 settings instead of 64")] = False
     bistable: Annotated[bool, arg(help="17 settings, in which a convoy forms by chance; with --repetitions 10")] = False
+    setting: Annotated[
+        tuple[tuple[str, ...], ...],
+        UseAppendAction,
+        arg(
+            metavar="NAME=VALUE ...",
+            help="one setting alone: threads=4 groups=1 window=4096 hold=2000 think=60000 lock=ticket reaction=yield, "
+            "or what is changed of it",
+            help_behavior_hint="",
+        ),
+    ] = ()
     repetitions: Annotated[int, arg(metavar="N", help="runs of each setting")] = 3
     seconds: Annotated[float, arg(metavar="S", help="length of a run")] = 0.3
     cpus: Annotated[int, arg(metavar="N", help="CPUs that the threads have; 0: two, or one if there is no more")] = 0
@@ -647,21 +664,40 @@ class Reality:
     ] = ()
     json_file: JsonFile = ""
     picture: Annotated[str, _file(PICTURE), arg(help="draw predicted against measured", help_behavior_hint="")] = ""
+    timeline: Annotated[
+        str,
+        _file(PICTURE),
+        arg(help="record a run with perf, and draw who had the CPUs, measured and simulated", help_behavior_hint=""),
+    ] = ""
+    trace: Annotated[
+        str,
+        _file("FILE.perf"),
+        arg(help="keep there what perf recorded; with --measured: read it there", help_behavior_hint=""),
+    ] = ""
 
     def run(self, argv: Sequence[str]) -> None:
         """Measure, predict, print a table, write what is asked for."""
         check_outputs(self.json_file, self.picture, "--picture")
+        check_outputs("", self.timeline)
         check_writable(self.out)
+        timeline = bool(self.timeline or self.trace)
         if self.out and self.measured:
             raise UsageError(f"--out {plain(self.out)}: nothing is measured with --measured")
+        if self.measured and self.timeline and not self.trace:
+            raise UsageError(f"--timeline {plain(self.timeline)}: takes --trace, too, with --measured")
         if self.measured:
             measured = reality.measured_before(self.measured)
+            events = reality.recorded_before(self.trace) if timeline else b""
         else:
-            settings = reality.chosen(self.quick, self.bistable)
-            measured = reality.measure_here(settings, self.repetitions, self.seconds, self.cpus)
+            check_writable(self.trace)
+            changes = _changes(self.setting, "--setting")
+            settings = reality.chosen(self.quick, self.bistable, changes)
+            measured = reality.measure_here(settings, self.repetitions, self.seconds, self.cpus, timeline)
+            events = reality.record_here(measured, settings, self.trace) if timeline else b""
         if self.out:
             reality.keep(self.out, measured)
         check = reality.predict(measured, self.seeds)
+        both = reality.timelines(events, measured) if timeline else None
         console = console_for(self.json_file)
         console.print(check_table(check), NOTE, sep="\n")
         if check.distributed:
@@ -669,7 +705,11 @@ class Reality:
         console.print(*check_lines(check), sep="\n")
         if self.picture:
             reality.draw(self.picture, check)
-        write_json(self.json_file, check.to_dict, argv)
+        if both:
+            console.print(timeline_table(both))
+        if both and self.timeline:
+            reality.draw_timeline(self.timeline, both)
+        write_json(self.json_file, lambda: check.to_dict() | ({"timeline": both.to_dict()} if both else {}), argv)
 
 
 @dataclass(frozen=True)

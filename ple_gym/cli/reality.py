@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ple_gym import progress
 from ple_gym.compilation import compiling, is_warm, warm_up
 from ple_gym.errors import RealityError, UsageError
-from ple_gym.files import read_text, reading, write_whole, writing
+from ple_gym.files import read_bytes, read_text, reading, write_whole, writing
+from ple_gym.messages import plain
 from ple_gym.reality.comparison import Check, compare
-from ple_gym.reality.measured import MAX_BYTES, Measured, from_text, joined, to_text
-from ple_gym.reality.program import check_machine, measure
+from ple_gym.reality.measured import KINDS, MAX_BYTES, Measured, from_line, from_text, joined, to_line, to_text
+from ple_gym.reality.program import check_machine, check_perf, measure, record
 from ple_gym.reality.settings import Setting, bistable_settings, quick_settings, standard_settings
+from ple_gym.reality.timeline import SECONDS, Timelines, headed, laid_beside
+from ple_gym.traces import readers
 
 USUAL_CPUS = 2
+TELLING = Setting(4)
+"""The setting of a timeline: threads share CPUs, and yield to one another."""
 
 
-def chosen(quick: bool, bistable: bool) -> list[Setting]:
-    """The settings that are asked for.
+def chosen(quick: bool, bistable: bool, changes: Mapping[str, object]) -> list[Setting]:
+    """The settings that are asked for; `changes`: of one alone, by name.
 
     Raises:
-        UsageError: two sets are.
+        UsageError: two sets are, or there is no such setting.
     """
     if quick and bistable:
         raise UsageError("--bistable: not with --quick")
+    if changes and (quick or bistable):
+        raise UsageError("--setting: not with --quick or --bistable")
+    if changes:
+        return [_setting(changes)]
     return quick_settings() if quick else bistable_settings() if bistable else standard_settings()
 
 
-def measure_here(settings: Sequence[Setting], repetitions: int, seconds: float, cpus: int) -> Measured:
+def measure_here(settings: Sequence[Setting], repetitions: int, seconds: float, cpus: int, with_perf: bool) -> Measured:
     """Measure on this machine. The simulator is compiled before, so that an interrupt loses as little as may be.
 
     Raises:
@@ -40,12 +49,66 @@ def measure_here(settings: Sequence[Setting], repetitions: int, seconds: float, 
     if cpus:
         _check_range("--cpus", cpus, 1, len(os.sched_getaffinity(0)))
     check_machine()
+    if with_perf:
+        check_perf()
     if not is_warm():
         with progress.waiting(compiling):
             warm_up()
     cpus = cpus or min(USUAL_CPUS, len(os.sched_getaffinity(0)))
     with progress.bar("measuring", len(settings) * repetitions) as report:
         return measure(settings, repetitions, seconds, cpus, report)
+
+
+def _setting(changes: Mapping[str, object]) -> Setting:
+    """`TELLING` with changes, read as strictly as what is kept."""
+    usual = dict(pair.split("=") for pair in to_line(TELLING).split()[1:])
+    if others := [name for name in changes if name not in usual]:
+        raise UsageError(f"--setting {plain(others[0])}: must be {', '.join(usual)}")
+    values = {name: str(value).replace(" ", "") for name, value in (usual | dict(changes)).items()}
+    try:
+        return from_line(Setting, " ".join([KINDS[Setting], *(f"{name}={value}" for name, value in values.items())]))
+    except RealityError as wrong:
+        raise UsageError(f"--setting {wrong}") from None
+
+
+def record_here(measured: Measured, settings: Sequence[Setting], path: str) -> bytes:
+    """Record one more run, of the only setting or else of `TELLING`, and keep it if a path is given.
+
+    Raises:
+        RealityError: it cannot be recorded.
+        UsageError: it cannot be kept.
+    """
+    setting = settings[0] if len(settings) == 1 else TELLING
+    with progress.waiting("recording a timeline"):
+        events = headed(setting, *record(setting, measured.machine, SECONDS)).encode()
+    if path:
+        with writing(path, UsageError):
+            write_whole(path, events)
+    return events
+
+
+def recorded_before(path: str) -> bytes:
+    """What `record_here` has kept.
+
+    Raises:
+        RealityError: it cannot be read.
+    """
+    with reading(path, RealityError, "what ple-gym reality --trace keeps"):
+        return read_bytes(path, readers.MAX_BYTES)
+
+
+def timelines(events: bytes, measured: Measured) -> Timelines:
+    """What was recorded on the machine of the runs, and the same simulated.
+
+    Raises:
+        RealityError: it is something else.
+        ScenarioError: the simulator cannot have a world like this.
+    """
+    try:
+        with progress.waiting("simulating the timeline"):
+            return laid_beside(events, measured.machine, measured.costs)
+    except RealityError as wrong:
+        raise RealityError(f"the timeline's trace: {wrong}") from None
 
 
 def measured_before(paths: Sequence[str]) -> Measured:
@@ -96,6 +159,18 @@ def draw(path: str, check: Check) -> None:
 
     with writing(path, UsageError), progress.waiting("drawing the picture"):
         check_figure(check, path)
+
+
+def draw_timeline(path: str, both: Timelines) -> None:
+    """Draw who had the CPUs.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    from ple_gym.reality.pictures import timeline_figure
+
+    with writing(path, UsageError), progress.waiting("drawing the timeline"):
+        timeline_figure(both, path)
 
 
 def _check_range(option: str, value: float, low: float, high: float) -> None:

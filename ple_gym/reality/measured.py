@@ -201,7 +201,9 @@ def _check(record: object) -> None:
     match record:
         case Setting():
             _within("threads", record.threads, 1, 64)
-            _within("groups", record.groups, 1, 2)
+            _within("groups", record.groups, 1, min(2, record.threads))
+            for name in ("window", "hold", "think"):
+                _within(name, getattr(record, name), 1, 10**9)  # as in spinners.c
             _one_of("lock", record.lock, LOCKS)
             _one_of("reaction", record.reaction, REACTIONS)
         case Machine():

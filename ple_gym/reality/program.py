@@ -1,7 +1,8 @@
-"""Build the C program of the reality check, and run it."""
+"""Build the C program of the reality check, and run it, now and then under `perf`."""
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 from ple_gym.errors import RealityError
 from ple_gym.messages import plain
 from ple_gym.reality.machine import this_machine
-from ple_gym.reality.measured import Costs, Measured, Result, from_line
+from ple_gym.reality.measured import Costs, Machine, Measured, Result, from_line
 from ple_gym.reality.settings import Setting
 
 SOURCE = "spinners.c"
@@ -24,6 +25,11 @@ PATIENCE_S = 30
 """Seconds that the program may take longer than it was told: it ends by itself before."""
 WARM_UP_US = 100_000
 """Microseconds before each run is measured: a convoy takes some time to form."""
+RECORD = ("perf", "record", "--quiet", "--no-buildid", "--no-buildid-cache", "--event", "sched:sched_switch")
+MAY_NOT = (
+    "to record sched_switch takes root, or `sysctl kernel.perf_event_paranoid=-1` and "
+    "`mount -o remount,mode=755 /sys/kernel/tracing`"
+)
 
 
 def check_machine() -> None:
@@ -88,10 +94,42 @@ def measure(
     return Measured(machine, costs, tuple(runs))
 
 
+def check_perf() -> None:
+    """Raise RealityError if `perf` cannot record who has a CPU."""
+    if not shutil.which("perf"):
+        raise RealityError("a timeline needs perf (linux-perf, linux-tools); none is in PATH")
+    with tempfile.TemporaryDirectory(prefix="ple-gym-") as folder:
+        try:
+            cpu = str(min(os.sched_getaffinity(0)))
+            _output([*RECORD, "--cpu", cpu, "--output", f"{folder}/data", "true"], PATIENCE_S)
+        except RealityError as failure:
+            raise RealityError(f"{failure}; {MAY_NOT}") from None
+
+
+def record(setting: Setting, machine: Machine, seconds: float) -> tuple[int, str]:
+    """Run a setting while `perf` records who has its CPUs: a seed, which is in the threads' names, and the events.
+
+    Raises:
+        RealityError: it cannot be done here.
+    """
+    seed = os.getpid() % 10**6  # of another check at the same time it is another one
+    numbers = list(map(str, machine.cpus))
+    with built() as program:
+        data = str(program.with_name("data"))
+        # The warm-up would be two thirds of the events.
+        perf = [*RECORD, "--delay", str(WARM_UP_US // 1000), "--cpu", ",".join(numbers), "--output", data]
+        _output([*perf, *_command(program, setting, seconds, seed, numbers)], seconds + PATIENCE_S)
+        return seed, _output(["perf", "script", "--ns", "--input", data], PATIENCE_S) + "\n"
+
+
 def _run(program: Path, setting: Setting, seconds: float, seed: int, cpus: Sequence[str]) -> Result:
+    return from_line(Result, _output(_command(program, setting, seconds, seed, cpus), seconds + PATIENCE_S))
+
+
+def _command(program: Path, setting: Setting, seconds: float, seed: int, cpus: Sequence[str]) -> list[str]:
     numbers = (setting.threads, setting.groups, setting.window, setting.hold, setting.think)
     words = [*map(str, numbers), setting.lock, setting.reaction, str(WARM_UP_US), str(round(seconds * 1e6))]
-    return from_line(Result, _output([str(program), "run", *words, str(seed), *cpus], seconds + PATIENCE_S))
+    return [str(program), "run", *words, str(seed), *cpus]
 
 
 def _output(command: Sequence[str], timeout_s: float) -> str:

@@ -194,7 +194,10 @@ static void *spinner(void *argument)
     struct counters *mine = &shared->counters[index];
     struct lock *lock = &shared->lock[index * world.groups / world.threads];
     uint64_t random = (world.seed * MAX_THREADS + index + 1) * 0x9E3779B97F4A7C15u;
+    char name[16]; /* by which a trace knows whose thread it is */
 
+    snprintf(name, sizeof name, "spin-%" PRIu64 "-%d", world.seed, index);
+    prctl(PR_SET_NAME, name);
     pin(&cpus[index % cpu_count], 1);
     atomic_fetch_add(&shared->ready, 1);
     while (sem_wait(&shared->go))
