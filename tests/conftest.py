@@ -19,7 +19,7 @@ settings.register_profile("explore", parent=settings.get_profile("ple_gym"), der
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ple_gym"))
 
 #: What a development environment need not have: reasons of skips that `--all-here` lets pass.
-ELSEWHERE = ("ray", "RLlib", "RL Zoo", "Tianshou", "JAX", "moviepy", "gcc", "make ", "no clone", "Chromium")
+ELSEWHERE = ("ray", "RLlib", "RL Zoo", "Tianshou", "JAX", "moviepy", "gcc", "make ", "no clone", "Chromium", "no perf")
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import random
 import shutil
@@ -38,7 +39,8 @@ from ple_gym.reality.measured import (
     to_line,
     to_text,
 )
-from ple_gym.reality.program import built, measure
+from ple_gym.reality.pictures import timeline_figure
+from ple_gym.reality.program import built, check_perf, measure, record
 from ple_gym.reality.settings import (
     LOCKS,
     REACTIONS,
@@ -48,6 +50,7 @@ from ple_gym.reality.settings import (
     standard_settings,
 )
 from ple_gym.reality.tables import check_lines, check_table, distribution_table
+from ple_gym.reality.timeline import headed, measured
 from ple_gym.reality.worlds import GAP, POLICIES, world
 from ple_gym.sim.jit import JIT_ENABLED
 
@@ -469,6 +472,54 @@ def test_what_was_kept_is_compared_without_measuring(
     assert [one["measured"]["acquisitions"]["middle"] for one in check["settings"]] == [80_000, 80_000]
 
 
+# --- timelines --------------------------------------------------------------------------------------------------------
+
+RECORDED = lzma.decompress((ROOT / "tests" / "data" / "spinners.perf.xz").read_bytes())
+SHARES = {"thread_0": 87.6, "thread_1": 0, "thread_2": 12.4, "thread_3": 8.0, "other_tasks": 92.0, "idle": 0}
+
+
+def test_a_recorded_run_tells_who_had_the_cpus_in_numbers_and_a_picture() -> None:
+    timeline = measured(RECORDED, HERE)
+    found = timeline.numbers()
+    assert found["switches_per_second"] == 5 / 0.05
+    assert found["stay_us_p50"] == pytest.approx(3996.066) and found["stay_us_p90"] == pytest.approx(4000.923)
+    assert {name: round(found[f"{name}_percent"] or 0, 1) for name in SHARES} == SHARES
+    axes = timeline_figure(timeline, timeline, HERE.cpus).axes
+    assert [one.get_title("left") for one in axes] == ["measured", "simulated"]
+    for one in axes:
+        assert one.get_xlim() == (0, 50) and [y.get_text() for y in one.get_yticklabels()] == ["CPU 0", "CPU 1"]
+        assert "87.6  thread 0, %" in one.texts[0].get_text()
+        assert sum(len(bars.get_paths()) for bars in one.collections) == 9
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        (b"# setting", b"#", "line 1: must be '# setting ... seed=...', not "),
+        (b"threads=4", b"threads=5", "not all of 5 threads are in it"),
+        (b"prev_state=R ", b"", "line 2: "),
+        (b"==> next_comm=spinners next_pid=24332", b"==> next_comm=spinners next_pid=9", "perf has lost events, at 1 "),
+    ],
+)
+def test_a_trace_that_is_damaged_is_refused(right: bytes, wrong: bytes, told: str) -> None:
+    with pytest.raises(RealityError) as caught:
+        measured(RECORDED.replace(right, wrong), HERE)
+    assert str(caught.value).startswith(told)
+
+
+@compiled
+def test_a_kept_trace_is_drawn_beside_the_simulated_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")  # no perf
+    kept, trace, picture, document = (tmp_path / name for name in ("runs.txt", "a.perf", "a.png", "a.json"))
+    kept.write_text(to_text(MEASURED))
+    trace.write_bytes(RECORDED)
+    words = ["--measured", str(kept), "--seeds", "1", "--trace", str(trace)]
+    assert cli.main(["reality", *words, "--timeline", str(picture), "--json", str(document)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    for numbers in json.loads(document.read_text())["timeline"].values():
+        assert sum(numbers[f"{name}_percent"] for name in SHARES) == pytest.approx(200)
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -503,6 +554,10 @@ def test_without_a_compiler_nothing_is_measured(
         (("--measured", ""), "Error parsing --measured: must not be empty"),
         (("--measured", "none.txt", "--out", "b.txt"), "--out b.txt: nothing is measured with --measured"),
         (("--out", "no/where.txt"), "no/where.txt: cannot be written: No such file or directory"),
+        (("--quick", "--setting", "threads=4"), "--setting: not with --quick or --bistable"),
+        (("--setting", "threads=65"), "--setting: threads = 65: must be 1..64"),
+        (("--setting", "x=1"), "--setting: must be setting threads=... "),
+        (("--measured", "a.txt", "--timeline", "a.png"), "--timeline a.png: takes --trace, too, with --measured"),
         (("--picture", "x.jpg"), "--picture x.jpg: the name must end in .png"),
     ],
 )
@@ -525,6 +580,23 @@ def test_a_damaged_file_is_refused(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "guest.spin_period = 0: must be 1.." in refusal(capsys, "--measured", str(kept))
     kept.write_text(to_text(MEASURED))
     assert refusal(capsys, "--measured", str(kept), "--seeds", "0") == "--seeds 0: must be 1..1000"
+
+
+@pytest.mark.parametrize(
+    ("perf", "told"),
+    [
+        ("", "a timeline needs perf"),
+        ("#!/bin/sh\necho no >&2; exit 1", "perf: no; to record sched_switch takes root, or "),
+    ],
+)
+def test_without_perf_nothing_is_measured(
+    perf: str, told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("gcc", "#!/bin/sh"), ("perf", perf)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755 if text else 0o644)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert refusal(capsys, "--trace", str(tmp_path / "a.perf")).startswith(told)
 
 
 def test_more_cpus_than_there_are_are_refused() -> None:
@@ -599,6 +671,20 @@ def test_of_the_warm_up_nothing_is_counted(spinners: Path) -> None:
     result = from_line(Result, done.stdout.removesuffix("\n"))
     most = len(cpus()) * result.cycles / (500 + 3000 / 2)
     assert 0 < result.acquisitions < most
+
+
+@needs_gcc
+def test_perf_records_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        check_perf()
+    except RealityError as failure:
+        pytest.skip(f"no perf: {failure}")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    here = machine.this_machine(len(cpus()))
+    numbers = measured(headed(Setting(4), *record(Setting(4), here, 0.05)), here).numbers()
+    shares = [numbers[f"{name}_percent"] or 0 for name in SHARES]
+    assert sum(shares) == pytest.approx(100 * len(cpus())) and sum(shares[:4]) > 0
+    assert list(tmp_path.iterdir()) == []
 
 
 @needs_gcc

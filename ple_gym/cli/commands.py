@@ -60,14 +60,7 @@ from ple_gym.evaluate.tables import (
 from ple_gym.files import writing
 from ple_gym.messages import plain, shown_path
 from ple_gym.policies import Compiled, known_policies
-from ple_gym.reality.tables import (
-    DISTRIBUTION_NOTE,
-    NOTE,
-    check_lines,
-    check_table,
-    distribution_table,
-    timeline_table,
-)
+from ple_gym.reality.tables import DISTRIBUTION_NOTE, NOTE, check_lines, check_table, distribution_table, timeline_table
 from ple_gym.rules import RULES, Rule
 from ple_gym.rules.documented import rules_page
 from ple_gym.rules.header import c_header
@@ -647,8 +640,7 @@ class Reality:
         UseAppendAction,
         arg(
             metavar="NAME=VALUE ...",
-            help="one setting alone: threads=4 groups=1 window=4096 hold=2000 think=60000 lock=ticket reaction=yield, "
-            "or what is changed of it",
+            help="threads=4 groups=1 window=4096 hold=2000 think=60000 lock=ticket reaction=yield alone, so changed",
             help_behavior_hint="",
         ),
     ] = ()
@@ -664,15 +656,9 @@ class Reality:
     ] = ()
     json_file: JsonFile = ""
     picture: Annotated[str, _file(PICTURE), arg(help="draw predicted against measured", help_behavior_hint="")] = ""
-    timeline: Annotated[
-        str,
-        _file(PICTURE),
-        arg(help="record a run with perf, and draw who had the CPUs, measured and simulated", help_behavior_hint=""),
-    ] = ""
+    timeline: Annotated[str, _file(PICTURE), arg(help="draw who had the CPUs (perf)", help_behavior_hint="")] = ""
     trace: Annotated[
-        str,
-        _file("FILE.perf"),
-        arg(help="keep there what perf recorded; with --measured: read it there", help_behavior_hint=""),
+        str, _file("FILE.perf"), arg(help="keep what perf recorded, or with --measured read it", help_behavior_hint="")
     ] = ""
 
     def run(self, argv: Sequence[str]) -> None:
@@ -680,24 +666,23 @@ class Reality:
         check_outputs(self.json_file, self.picture, "--picture")
         check_outputs("", self.timeline)
         check_writable(self.out)
-        timeline = bool(self.timeline or self.trace)
+        settings, with_perf = [], bool(self.timeline or self.trace)
         if self.out and self.measured:
             raise UsageError(f"--out {plain(self.out)}: nothing is measured with --measured")
         if self.measured and self.timeline and not self.trace:
             raise UsageError(f"--timeline {plain(self.timeline)}: takes --trace, too, with --measured")
         if self.measured:
             measured = reality.measured_before(self.measured)
-            events = reality.recorded_before(self.trace) if timeline else b""
         else:
             check_writable(self.trace)
-            changes = _changes(self.setting, "--setting")
-            settings = reality.chosen(self.quick, self.bistable, changes)
-            measured = reality.measure_here(settings, self.repetitions, self.seconds, self.cpus, timeline)
-            events = reality.record_here(measured, settings, self.trace) if timeline else b""
+            settings = reality.chosen(self.quick, self.bistable, _changes(self.setting, "--setting"))
+            measured = reality.measure_here(settings, self.repetitions, self.seconds, self.cpus, with_perf)
         if self.out:
             reality.keep(self.out, measured)
+        if with_perf:
+            events = reality.recorded(measured, settings, self.trace)
         check = reality.predict(measured, self.seeds)
-        both = reality.timelines(events, measured) if timeline else None
+        document = check.to_dict()
         console = console_for(self.json_file)
         console.print(check_table(check), NOTE, sep="\n")
         if check.distributed:
@@ -705,11 +690,13 @@ class Reality:
         console.print(*check_lines(check), sep="\n")
         if self.picture:
             reality.draw(self.picture, check)
-        if both:
-            console.print(timeline_table(both))
-        if both and self.timeline:
-            reality.draw_timeline(self.timeline, both)
-        write_json(self.json_file, lambda: check.to_dict() | ({"timeline": both.to_dict()} if both else {}), argv)
+        if with_perf:
+            both = reality.timelines(events, measured)
+            console.print(timeline_table(*both))
+            document["timeline"] = {"measured": both[0].numbers(), "simulated": both[1].numbers()}
+            if self.timeline:
+                reality.draw_timelines(self.timeline, both, measured)
+        write_json(self.json_file, lambda: document, argv)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from ple_gym import progress
 from ple_gym.compilation import compiling, is_warm, warm_up
 from ple_gym.errors import RealityError, UsageError
 from ple_gym.files import read_bytes, read_text, reading, write_whole, writing
-from ple_gym.messages import plain
+from ple_gym.reality import timeline
 from ple_gym.reality.comparison import Check, compare
-from ple_gym.reality.measured import KINDS, MAX_BYTES, Measured, from_line, from_text, joined, to_line, to_text
+from ple_gym.reality.measured import MAX_BYTES, Measured, from_line, from_text, joined, to_line, to_text
 from ple_gym.reality.program import check_machine, check_perf, measure, record
 from ple_gym.reality.settings import Setting, bistable_settings, quick_settings, standard_settings
-from ple_gym.reality.timeline import SECONDS, Timelines, headed, laid_beside
 from ple_gym.traces import readers
 
 USUAL_CPUS = 2
@@ -30,9 +29,9 @@ def chosen(quick: bool, bistable: bool, changes: Mapping[str, object]) -> list[S
     """
     if quick and bistable:
         raise UsageError("--bistable: not with --quick")
-    if changes and (quick or bistable):
-        raise UsageError("--setting: not with --quick or --bistable")
     if changes:
+        if quick or bistable:
+            raise UsageError("--setting: not with --quick or --bistable")
         return [_setting(changes)]
     return quick_settings() if quick else bistable_settings() if bistable else standard_settings()
 
@@ -60,55 +59,46 @@ def measure_here(settings: Sequence[Setting], repetitions: int, seconds: float, 
 
 
 def _setting(changes: Mapping[str, object]) -> Setting:
-    """`TELLING` with changes, read as strictly as what is kept."""
-    usual = dict(pair.split("=") for pair in to_line(TELLING).split()[1:])
-    if others := [name for name in changes if name not in usual]:
-        raise UsageError(f"--setting {plain(others[0])}: must be {', '.join(usual)}")
-    values = {name: str(value).replace(" ", "") for name, value in (usual | dict(changes)).items()}
+    values = dict(pair.split("=") for pair in to_line(TELLING).split()[1:]) | dict(changes)
     try:
-        return from_line(Setting, " ".join([KINDS[Setting], *(f"{name}={value}" for name, value in values.items())]))
+        return from_line(Setting, " ".join(["setting", *(f"{name}={value}" for name, value in values.items())]))
     except RealityError as wrong:
-        raise UsageError(f"--setting {wrong}") from None
+        raise UsageError(f"--setting: {wrong}") from None
 
 
-def record_here(measured: Measured, settings: Sequence[Setting], path: str) -> bytes:
-    """Record one more run, of the only setting or else of `TELLING`, and keep it if a path is given.
+def recorded(measured: Measured, settings: Sequence[Setting], path: str) -> bytes:
+    """What perf records of one more run, of the only setting or else of `TELLING`; kept, if there is a path, or read
+    there if there are no settings.
 
     Raises:
-        RealityError: it cannot be recorded.
+        RealityError: it cannot be recorded, or read.
         UsageError: it cannot be kept.
     """
+    if not settings:
+        with reading(path, RealityError, "what ple-gym reality --trace keeps"):
+            return read_bytes(path, readers.MAX_BYTES)
     setting = settings[0] if len(settings) == 1 else TELLING
     with progress.waiting("recording a timeline"):
-        events = headed(setting, *record(setting, measured.machine, SECONDS)).encode()
+        events = timeline.headed(setting, *record(setting, measured.machine, timeline.SECONDS))
     if path:
         with writing(path, UsageError):
             write_whole(path, events)
     return events
 
 
-def recorded_before(path: str) -> bytes:
-    """What `record_here` has kept.
-
-    Raises:
-        RealityError: it cannot be read.
-    """
-    with reading(path, RealityError, "what ple-gym reality --trace keeps"):
-        return read_bytes(path, readers.MAX_BYTES)
-
-
-def timelines(events: bytes, measured: Measured) -> Timelines:
-    """What was recorded on the machine of the runs, and the same simulated.
+def timelines(events: bytes, measured: Measured) -> tuple[timeline.Timeline, timeline.Timeline]:
+    """What was recorded, and the same simulated.
 
     Raises:
         RealityError: it is something else.
         ScenarioError: the simulator cannot have a world like this.
     """
     try:
-        with progress.waiting("simulating the timeline"):
-            return laid_beside(events, measured.machine, measured.costs)
+        found = timeline.measured(events, measured.machine)
     except RealityError as wrong:
-        raise RealityError(f"the timeline's trace: {wrong}") from None
+        raise RealityError(f"the trace: {wrong}") from None
+    with progress.waiting("simulating the timeline"):
+        return found, timeline.simulated(found.setting, measured.machine, measured.costs)
 
 
 def measured_before(paths: Sequence[str]) -> Measured:
@@ -161,7 +151,7 @@ def draw(path: str, check: Check) -> None:
         check_figure(check, path)
 
 
-def draw_timeline(path: str, both: Timelines) -> None:
+def draw_timelines(path: str, both: tuple[timeline.Timeline, timeline.Timeline], measured: Measured) -> None:
     """Draw who had the CPUs.
 
     Raises:
@@ -170,7 +160,7 @@ def draw_timeline(path: str, both: Timelines) -> None:
     from ple_gym.reality.pictures import timeline_figure
 
     with writing(path, UsageError), progress.waiting("drawing the timeline"):
-        timeline_figure(both, path)
+        timeline_figure(*both, measured.machine.cpus, path)
 
 
 def _check_range(option: str, value: float, low: float, high: float) -> None:

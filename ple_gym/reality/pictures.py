@@ -13,7 +13,8 @@ from ple_gym.extras import needs
 from ple_gym.reality.comparison import Check
 from ple_gym.reality.settings import LOCKS, REACTIONS
 from ple_gym.reality.tables import setting_name, timeline_numbers
-from ple_gym.reality.timeline import OTHERS, Timeline, Timelines
+from ple_gym.reality.timeline import Timeline
+from ple_gym.traces.events import NOISE
 from ple_gym.traces.pictures import save_figure, vcpu_colours
 
 if TYPE_CHECKING:
@@ -51,49 +52,49 @@ def check_figure(check: Check, path: str | os.PathLike[str] | None = None) -> Fi
     return figure
 
 
-def timeline_figure(both: Timelines, path: str | os.PathLike[str] | None = None) -> Figure:
-    """Return a figure of 1200 x 500 pixels, saved as `check_figure` does: measured above, simulated below.
+def timeline_figure(
+    measured: Timeline, simulated: Timeline, cpus: Sequence[int], path: str | os.PathLike[str] | None = None
+) -> Figure:
+    """Return a figure, saved as `check_figure` does: measured above, simulated below, the numbers beside both.
 
-    Each has a row per CPU, whose colour is the thread that has it: grey is another task, white nobody. Beside it are
-    the numbers of `timeline_table`.
+    A row per CPU has the colour of the thread that has it: grey is another task, white nobody.
     """
     with needs("viz"):
         from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 5), dpi=100, layout="constrained")
+    threads = measured.setting.threads
+    figure = Figure(figsize=(12, max(5, 3.5 + 0.3 * threads)), dpi=100, layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
-    for axes, name, of in zip(panels, ("measured", "simulated"), (both.measured, both.simulated), strict=True):
-        _plot_stays(axes, of, both.machine.cpus)
+    for axes, name, of in zip(panels, ("measured", "simulated"), (measured, simulated), strict=True):
+        _plot_stays(axes, of, cpus)
         axes.set_title(name, loc="left", fontsize="medium")
     panels[1].set_xlabel("time (ms)")
-    figure.suptitle(f"{setting_name(both.setting)}: who had the CPUs", fontsize="medium")
+    figure.suptitle(f"{setting_name(measured.setting)}: who had the CPUs", fontsize="medium")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=9, frameon=False)
     _save(figure, path)
     return figure
 
 
-def _save(figure: Figure, path: str | os.PathLike[str] | None) -> None:
-    if path is not None:
-        save_figure(figure, path)
-
-
 def _plot_stays(axes: Axes, of: Timeline, cpus: Sequence[int]) -> None:
-    """Plot who has each CPU, and write the numbers to the right."""
-    colours = vcpu_colours(of.threads) / 255
-    names = {**{thread: (f"thread {thread}", colours[thread]) for thread in range(of.threads)},
-             OTHERS: ("another task", "0.6")}  # fmt: skip
-    for whose, (name, colour) in names.items():
+    looks = [(NOISE, "other tasks", "0.6")]
+    looks += [(i, f"thread {i}", colour) for i, colour in enumerate(vcpu_colours(of.setting.threads) / 255)]
+    for whose, name, colour in looks:
         axes.barh([-9], [0], color=[colour], label=name)  # for the legend alone
         for place in range(len(cpus)):
-            _, _, begin, end = of.stays[(of.stays[:, 0] == place) & (of.stays[:, 1] == whose)].T
-            begin, end = ((time.clip(of.start, of.stop) - of.start) * 1e3 / of.per_second for time in (begin, end))
+            times = of.stays[(of.stays[:, 0] == place) & (of.stays[:, 1] == whose), 2:]
+            begin, end = ((times.clip(of.start, of.stop) - of.start) * 1e3 / of.per_second).T
             bars = np.column_stack([begin, end - begin])[end > begin]
             axes.broken_barh(bars.tolist(), (place - 0.4, 0.8), facecolor=colour, linewidth=0)
-    axes.set_xlim(0, 1e3 * of.seconds)
+    axes.set_xlim(0, round(1e3 * (of.stop - of.start) / of.per_second, 3))
     axes.set_ylim(len(cpus) - 0.5, -0.5)
     axes.set_yticks(range(len(cpus)), [f"CPU {cpu}" for cpu in cpus])
     text = "\n".join(f"{number:>9}  {what}" for what, number in timeline_numbers(of))
-    axes.text(1.01, 1, text, transform=axes.transAxes, va="top", family="monospace", fontsize=8)
+    axes.text(1.015, 1, text, transform=axes.transAxes, va="top", family="monospace", fontsize=8)
+
+
+def _save(figure: Figure, path: str | os.PathLike[str] | None) -> None:
+    if path is not None:
+        save_figure(figure, path)
 
 
 def _plot(axes: Axes, check: Check, quantity: str, what: str, bar: float) -> None:

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from statistics import median
 
 from ple_gym.evaluate.grid import Column, Grid
-from ple_gym.evaluate.tables import number
+from ple_gym.evaluate.tables import count, number
 from ple_gym.reality.comparison import BUSY_SHARE, ENOUGH, STABLE, Cell, Check, Rates
 from ple_gym.reality.distributions import CONFIDENCE
 from ple_gym.reality.settings import Setting
-from ple_gym.reality.timeline import OTHERS, Timeline, Timelines
-from ple_gym.traces.events import IDLE
+from ple_gym.reality.timeline import Timeline
 
 NOTE = f"""\
 Per second: the median of the runs, [ ] the smallest and the largest. off: predicted against measured, in percent;
@@ -79,32 +78,22 @@ def setting_name(setting: Setting) -> str:
     return " ".join(words)
 
 
-MANY = 8
-"""Threads, of which each has a row; of more there is a range."""
-
-
-def timeline_table(both: Timelines) -> Grid:
-    """What can be compared of a recorded and a simulated run."""
-    rows = dict(timeline_numbers(both.measured)), dict(timeline_numbers(both.simulated))
-    measured, simulated = (Column(head, [*row.values()], right=True)
-                           for head, row in zip(("measured", "simulated"), rows, strict=True))  # fmt: skip
-    title = f"Who had the CPUs: {setting_name(both.setting)}, {1000 * both.measured.seconds:g} ms"
-    return Grid(Column("", [*rows[0]]), [measured, simulated], title=title)
+def timeline_table(measured: Timeline, simulated: Timeline) -> Grid:
+    """Numbers of a recorded and a simulated run, side by side."""
+    rows = [dict(timeline_numbers(one)) for one in (measured, simulated)]
+    columns = [
+        Column(head, [*row.values()], right=True) for head, row in zip(("measured", "simulated"), rows, strict=True)
+    ]
+    return Grid(Column("", [*rows[0]]), columns, title=f"{setting_name(measured.setting)}: who had the CPUs")
 
 
 def timeline_numbers(of: Timeline) -> Iterator[tuple[str, str]]:
-    """What a row is, and its number."""
-    yield "switches per second", f"{of.switches:,.0f}"
-    for percent in (50, 90):
-        stay = of.stay_us(percent)
-        yield f"stay on a CPU, us: {percent} %", "-" if stay is None else f"{stay:,.1f}"
-    shares = [100 * of.share(thread) for thread in range(of.threads)]
-    if of.threads <= MANY:
-        yield from ((f"thread {thread}, % of a CPU", f"{share:.1f}") for thread, share in enumerate(shares))
-    else:
-        yield "a thread, % of a CPU", f"{min(shares):.1f}..{max(shares):.1f}"
-    for who, name in ((OTHERS, "other tasks"), (IDLE, "idle")):
-        yield f"{name}, % of a CPU", f"{100 * of.share(who):.1f}"
+    """The numbers in words."""
+    for name, value in of.numbers().items():
+        yield (
+            name.replace("_percent", ", %").replace("_", " "),
+            "-" if value is None else count(value),
+        )
 
 
 def check_lines(check: Check) -> Iterator[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,148 +15,96 @@ from ple_gym.reality.settings import Setting
 from ple_gym.reality.worlds import POLICIES, world
 from ple_gym.traces.events import IDLE, NEVER, NOISE, NOISE_BEGIN, NOISE_END, RUN, STOP, Ints, occupancy
 from ple_gym.traces.linux import SWITCH, HostTrace
-from ple_gym.traces.readers import READERS, Reading
+from ple_gym.traces.readers import READERS
 from ple_gym.traces.recording import record_window
 
 SECONDS = 0.05
-OTHERS = NOISE
-"""In place of a thread's number: tasks that are not the program's threads."""
-HEAD = re.compile(r"# (setting .{1,300}) seed=(\d{1,10})", re.ASCII)
+_HEAD = re.compile(r"# (setting .{1,300}) seed=(\d{1,10})", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """Who had which CPU.
+    """Who had which CPU from `start` to `stop`, of a clock with so many ticks `per_second`.
 
-    Attributes:
-        stays: int64 [m, 4]: a CPU's place among those of the threads, who (a thread's number, OTHERS or IDLE), start
-            and stop; without gaps, from -NEVER to NEVER.
-        start, stop: what is looked at, of the same clock.
-        per_second: its rate.
-        threads: how many there are.
+    stays: int64 [m, 4], as `occupancy` has them: a vCPU is a thread, NOISE any other task.
     """
 
+    setting: Setting
     stays: Ints
     start: int
     stop: int
     per_second: int
-    threads: int
 
-    @property
-    def seconds(self) -> float:
-        """How long it is."""
-        return (self.stop - self.start) / self.per_second
-
-    @property
-    def _left(self) -> Ints:
-        """The stays of threads that ended in this time."""
+    def numbers(self) -> dict[str, float | None]:
+        """What can be compared: how often a thread left a CPU, and after how long; percents of one CPU's time."""
         _, who, begin, end = self.stays.T
-        left: Ints = self.stays[(who >= 0) & (self.start < end) & (end <= self.stop) & (begin > -NEVER)]
-        return left
-
-    @property
-    def switches(self) -> float:
-        """How often per second a thread left a CPU to somebody else."""
-        return len(self._left) / self.seconds
-
-    def stay_us(self, percent: int) -> float | None:
-        """A quantile of the stays of threads that ended, in microseconds; None if there are none."""
-        lengths = np.sort(self._left[:, 3] - self._left[:, 2])
-        rank = max(1, -(-percent * len(lengths) // 100))
-        return float(lengths[rank - 1]) * 1e6 / self.per_second if len(lengths) else None
-
-    def share(self, whose: int) -> float:
-        """The part of one CPU's time that a thread had, OTHERS, or IDLE; of several CPUs the sum."""
-        _, who, begin, end = self.stays.T
-        inside = np.clip(end, self.start, self.stop) - np.clip(begin, self.start, self.stop)
-        return float(inside[who == whose].sum()) / (self.stop - self.start)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The numbers, as JSON can hold them."""
+        left = (who >= 0) & (self.start < end) & (end <= self.stop) & (begin > -NEVER)
+        stays = np.sort((end - begin)[left]) * 1e6 / self.per_second
+        time = np.clip(end, self.start, self.stop) - np.clip(begin, self.start, self.stop)
+        whose = {f"thread_{i}": i for i in range(self.setting.threads)} | {"other_tasks": NOISE, "idle": IDLE}
+        length = self.stop - self.start
         return {
-            "seconds": self.seconds,
-            "switches_per_second": self.switches,
-            "stay_us": {f"p{percent}": self.stay_us(percent) for percent in (50, 90)},
-            "shares": [self.share(thread) for thread in range(self.threads)],
-            "others": self.share(OTHERS),
-            "idle": self.share(IDLE),
+            "switches_per_second": len(stays) * self.per_second / length,
+            **{f"stay_us_p{p}": float(stays[-(-p * len(stays) // 100) - 1]) if len(stays) else None for p in (50, 90)},
+            **{f"{name}_percent": 100 * float(time[who == i].sum()) / length for name, i in whose.items()},
         }
 
 
-@dataclass(frozen=True)
-class Timelines:
-    """Both, of one setting on one machine."""
-
-    setting: Setting
-    machine: Machine
-    measured: Timeline
-    simulated: Timeline
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what can be compared as JSON can hold it."""
-        both = {"measured": self.measured.to_dict(), "simulated": self.simulated.to_dict()}
-        return {"setting": asdict(self.setting), **both}
+def headed(setting: Setting, seed: int, events: str) -> bytes:
+    """What is kept of a recorded run: a line that says what it was, and the text of `perf script`."""
+    return f"# {to_line(setting)} seed={seed}\n{events}".encode()
 
 
-def headed(setting: Setting, seed: int, events: str) -> str:
-    """What is kept of a recorded run: a line of what it was, and the text of `perf script`."""
-    return f"# {to_line(setting)} seed={seed}\n{events}"
-
-
-def laid_beside(data: bytes, machine: Machine, costs: Costs) -> Timelines:
-    """Read what `headed` has made, and simulate the same: the last moments of the run, as long as `SECONDS`.
+def measured(data: bytes, machine: Machine) -> Timeline:
+    """Read what `headed` has made: the last `SECONDS` of the run.
 
     Raises:
         RealityError: it is something else, or events are missing.
-        ScenarioError: the simulator cannot have a world like this.
     """
     first = data.partition(b"\n")[0][:400].decode(errors="replace")
-    if not (head := HEAD.fullmatch(first)):
+    if not (head := _HEAD.fullmatch(first)):
         raise RealityError(f"line 1: must be '# setting ... seed=...', not {show(first)}")
-    setting = from_line(Setting, head[1])
-    measured = _measured(READERS["perf"].read(data), setting, machine, f"spin-{head[2]}-")
-    return Timelines(setting, machine, measured, _simulated(setting, machine, costs))
-
-
-def _measured(reading: Reading, setting: Setting, machine: Machine, name: str) -> Timeline:
+    setting, reading = from_line(Setting, head[1]), READERS["perf"].read(data)
     if reading.bad:
         raise RealityError(reading.told()[1])
-    numbers = {f"{name}{i}": i for i in range(setting.threads)}
+    numbers = {f"spin-{head[2]}-{i}": i for i in range(setting.threads)}
     threads = {pid: numbers[comm] for pid, comm in reading.trace.comms.items() if comm in numbers}
-    stays = occupancy(_moves(reading.trace, threads, machine), len(machine.cpus))
+    moves, torn = _moves(reading.trace, threads, machine)
+    stays = occupancy(moves, len(machine.cpus))
     ends = [stays[(stays[:, 1] == thread) & (stays[:, 3] < NEVER), 3] for thread in range(setting.threads)]
     if not all(map(len, ends)):
-        raise RealityError(f"not all of {setting.threads} threads are in the trace")
-    stop = min(int(of_one.max()) for of_one in ends)  # the first to see that the run is over has ended
-    return Timeline(stays, stop - round(SECONDS * 1e9), stop, 10**9, setting.threads)
+        raise RealityError(f"not all of {setting.threads} threads are in it")
+    stop = min(int(of_one.max()) for of_one in ends)  # the first one that saw that the run was over
+    start = stop - round(SECONDS * 1e9)
+    if lost := sum(start < time <= stop for time in torn):
+        raise RealityError(f"perf has lost events, at {lost} places at least")
+    return Timeline(setting, stays, start, stop, 10**9)
 
 
-def _moves(trace: HostTrace, threads: dict[int, int], machine: Machine) -> Ints:
-    """The switches as rows of a simulated trace: a thread is a vCPU, and any other task the host."""
-    rows = []
+def _moves(trace: HostTrace, threads: dict[int, int], machine: Machine) -> tuple[Ints, list[int]]:
+    """The switches as a simulated trace, other tasks being the host, and when one left that had not come."""
+    rows, torn = [], []
     for place, cpu in enumerate(machine.cpus):
         events = trace.events[(trace.events["kind"] == SWITCH) & (trace.events["cpu"] == cpu)]
-        events = events[np.argsort(events["time"], kind="stable")]
-        has = None
+        has = -1
         for time, leaves, comes in events[["time", "pid", "other"]].tolist():
-            # A task that is gone has no number: it is the one that came.
-            if has is not None and leaves not in (has, -1):
-                raise RealityError(f"CPU {cpu}: perf has lost events, task {has} came and {leaves} left; repeat it")
-            goes = leaves if has is None else has
-            for pid, thread_moves, others_move in ((goes, STOP, NOISE_END), (comes, RUN, NOISE_BEGIN)):
-                if pid in threads:
-                    rows.append((time, thread_moves, place, threads[pid], -1))
-                elif pid:
-                    rows.append((time, others_move, place, -1, -1))
+            if has != leaves and -1 not in (has, leaves):  # a task that has ended has no number
+                torn.append(time)
+            for pid, kinds in ((has if leaves < 0 else leaves, (STOP, NOISE_END)), (comes, (RUN, NOISE_BEGIN))):
+                if pid:
+                    rows.append((time, kinds[pid not in threads], place, threads.get(pid, -1), -1))
             has = comes
-    return np.array(rows, np.int64).reshape(-1, 5)
+    return np.array(rows, np.int64).reshape(-1, 5), torn
 
 
-def _simulated(setting: Setting, machine: Machine, costs: Costs) -> Timeline:
-    warm_up = WARM_UP_US * 1e-6
-    scenario = world(setting, machine, costs, warm_up + SECONDS)
-    start, stop = (round(seconds * costs.tsc_hz) for seconds in (warm_up, warm_up + SECONDS))
-    trace = record_window(scenario, POLICIES[setting.reaction], 0, start, stop)
-    stays = occupancy(trace, len(machine.cpus))
-    stays[stays[:, 1] >= setting.threads, 1] = OTHERS
-    return Timeline(stays, start, stop, costs.tsc_hz, setting.threads)
+def simulated(setting: Setting, machine: Machine, costs: Costs) -> Timeline:
+    """The same, simulated.
+
+    Raises:
+        ScenarioError: the simulator cannot have a world like this.
+    """
+    start, stop = (round((WARM_UP_US * 1e-6 + more) * costs.tsc_hz) for more in (0, SECONDS))
+    scenario = world(setting, machine, costs, stop / costs.tsc_hz)
+    stays = occupancy(record_window(scenario, POLICIES[setting.reaction], 0, start, stop), len(machine.cpus))
+    stays[stays[:, 1] >= setting.threads, 1] = NOISE
+    return Timeline(setting, stays, start, stop, costs.tsc_hz)
