@@ -50,7 +50,7 @@ from ple_gym.reality.settings import (
     standard_settings,
 )
 from ple_gym.reality.tables import check_lines, check_table, distribution_table
-from ple_gym.reality.timeline import headed, measured
+from ple_gym.reality.timeline import measured
 from ple_gym.reality.worlds import GAP, POLICIES, world
 from ple_gym.sim.jit import JIT_ENABLED
 
@@ -483,7 +483,7 @@ def test_a_recorded_run_tells_who_had_the_cpus_in_numbers_and_a_picture() -> Non
     found = timeline.numbers()
     assert found["switches_per_second"] == 5 / 0.05
     assert found["stay_us_p50"] == pytest.approx(3996.066) and found["stay_us_p90"] == pytest.approx(4000.923)
-    assert {name: round(found[f"{name}_percent"] or 0, 1) for name in SHARES} == SHARES
+    assert {name: round(found[f"{name}_percent"], 1) for name in SHARES} == SHARES
     axes = timeline_figure(timeline, timeline, HERE.cpus).axes
     assert [one.get_title("left") for one in axes] == ["measured", "simulated"]
     for one in axes:
@@ -511,7 +511,7 @@ def test_a_trace_that_is_damaged_is_refused(right: bytes, wrong: bytes, told: st
 def test_a_kept_trace_is_drawn_beside_the_simulated_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")  # no perf
     kept, trace, picture, document = (tmp_path / name for name in ("runs.txt", "a.perf", "a.png", "a.json"))
-    kept.write_text(to_text(MEASURED))
+    kept.write_text(to_text(replace(MEASURED, costs=replace(COSTS, others_every=26_000_000, others_take=260_000))))
     trace.write_bytes(RECORDED)
     words = ["--measured", str(kept), "--seeds", "1", "--trace", str(trace)]
     assert cli.main(["reality", *words, "--timeline", str(picture), "--json", str(document)]) == 0
@@ -556,6 +556,7 @@ def test_without_a_compiler_nothing_is_measured(
         (("--out", "no/where.txt"), "no/where.txt: cannot be written: No such file or directory"),
         (("--quick", "--setting", "threads=4"), "--setting: not with --quick or --bistable"),
         (("--setting", "threads=65"), "--setting: threads = 65: must be 1..64"),
+        (("--setting", "threads=1", "groups=2"), "--setting: groups = 2: must be 1..1"),
         (("--setting", "x=1"), "--setting: must be setting threads=... "),
         (("--measured", "a.txt", "--timeline", "a.png"), "--timeline a.png: takes --trace, too, with --measured"),
         (("--picture", "x.jpg"), "--picture x.jpg: the name must end in .png"),
@@ -681,8 +682,8 @@ def test_perf_records_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         pytest.skip(f"no perf: {failure}")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     here = machine.this_machine(len(cpus()))
-    numbers = measured(headed(Setting(4), *record(Setting(4), here, 0.05)), here).numbers()
-    shares = [numbers[f"{name}_percent"] or 0 for name in SHARES]
+    numbers = measured(record(Setting(4), here, 0.05), here).numbers()
+    shares = [numbers[f"{name}_percent"] for name in SHARES]
     assert sum(shares) == pytest.approx(100 * len(cpus())) and sum(shares[:4]) > 0
     assert list(tmp_path.iterdir()) == []
 

@@ -79,7 +79,7 @@ def recorded(measured: Measured, settings: Sequence[Setting], path: str) -> byte
             return read_bytes(path, readers.MAX_BYTES)
     setting = settings[0] if len(settings) == 1 else TELLING
     with progress.waiting("recording a timeline"):
-        events = timeline.headed(setting, *record(setting, measured.machine, timeline.SECONDS))
+        events = record(setting, measured.machine, timeline.SECONDS)
     if path:
         with writing(path, UsageError):
             write_whole(path, events)

@@ -15,7 +15,7 @@ from pathlib import Path
 from ple_gym.errors import RealityError
 from ple_gym.messages import plain
 from ple_gym.reality.machine import this_machine
-from ple_gym.reality.measured import Costs, Machine, Measured, Result, from_line
+from ple_gym.reality.measured import Costs, Machine, Measured, Result, from_line, to_line
 from ple_gym.reality.settings import Setting
 
 SOURCE = "spinners.c"
@@ -27,10 +27,6 @@ WARM_UP_US = 100_000
 """Microseconds before each run is measured: a convoy takes some time to form."""
 RECORD = ["perf", "record", "-q", "-e", "sched:sched_switch", "-B", "-N", "-m", "8M"]
 """Nothing is left in the home; of 360,000 switches a second none is lost."""
-MAY_NOT = (
-    "to record sched_switch takes root, or `sysctl kernel.perf_event_paranoid=-1` and "
-    "`mount -o remount,mode=755 /sys/kernel/tracing`"
-)
 
 
 def check_machine() -> None:
@@ -102,23 +98,27 @@ def check_perf() -> None:
     try:
         _output([*RECORD, "-C", str(min(os.sched_getaffinity(0))), "-o", os.devnull, "true"], PATIENCE_S)
     except RealityError as failure:
-        raise RealityError(f"{failure}; {MAY_NOT}") from None
+        raise RealityError(
+            f"{failure}; to record sched_switch takes root, or `sysctl kernel.perf_event_paranoid=-1` and "
+            "`mount -o remount,mode=755 /sys/kernel/tracing`"
+        ) from None
 
 
-def record(setting: Setting, machine: Machine, seconds: float) -> tuple[int, str]:
-    """Run a setting under `perf`: the seed, which is in the threads' names, and who had the CPUs.
+def record(setting: Setting, machine: Machine, seconds: float) -> bytes:
+    """Run a setting under `perf`: a line with what it was, and the text of `perf script`.
 
     Raises:
         RealityError: it cannot be done here.
     """
-    seed = os.getpid() % 10**6  # of another check at the same time it is another one
+    seed = os.getpid() % 10**6  # in the threads' names; another check has another one
     numbers = list(map(str, machine.cpus))
     with built() as program:
         data = str(program.with_name("data"))
         # The warm-up would be two thirds of the events.
         perf = [*RECORD, "-D", str(WARM_UP_US // 1000), "-C", ",".join(numbers), "-o", data]
         _output([*perf, *_command(program, setting, seconds, seed, numbers)], seconds + PATIENCE_S)
-        return seed, _output(["perf", "script", "--ns", "-i", data], PATIENCE_S) + "\n"
+        events = _output(["perf", "script", "--ns", "-i", data], PATIENCE_S)
+    return f"# {to_line(setting)} seed={seed}\n{events}\n".encode()
 
 
 def _run(program: Path, setting: Setting, seconds: float, seed: int, cpus: Sequence[str]) -> Result:

@@ -92,7 +92,7 @@ def timeline_numbers(of: Timeline) -> Iterator[tuple[str, str]]:
     for name, value in of.numbers().items():
         yield (
             name.replace("_percent", ", %").replace("_", " "),
-            "-" if value is None else count(value),
+            count(value),
         )
 
 

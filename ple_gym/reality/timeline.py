@@ -9,7 +9,7 @@ import numpy as np
 
 from ple_gym.errors import RealityError
 from ple_gym.messages import show
-from ple_gym.reality.measured import Costs, Machine, from_line, to_line
+from ple_gym.reality.measured import Costs, Machine, from_line
 from ple_gym.reality.program import WARM_UP_US
 from ple_gym.reality.settings import Setting
 from ple_gym.reality.worlds import POLICIES, world
@@ -35,7 +35,7 @@ class Timeline:
     stop: int
     per_second: int
 
-    def numbers(self) -> dict[str, float | None]:
+    def numbers(self) -> dict[str, float]:
         """What can be compared: how often a thread left a CPU, and after how long; percents of one CPU's time."""
         _, who, begin, end = self.stays.T
         left = (who >= 0) & (self.start < end) & (end <= self.stop) & (begin > -NEVER)
@@ -45,18 +45,13 @@ class Timeline:
         length = self.stop - self.start
         return {
             "switches_per_second": len(stays) * self.per_second / length,
-            **{f"stay_us_p{p}": float(stays[-(-p * len(stays) // 100) - 1]) if len(stays) else None for p in (50, 90)},
+            **{f"stay_us_p{p}": float(stays[-(-p * len(stays) // 100) - 1]) if len(stays) else 0.0 for p in (50, 90)},
             **{f"{name}_percent": 100 * float(time[who == i].sum()) / length for name, i in whose.items()},
         }
 
 
-def headed(setting: Setting, seed: int, events: str) -> bytes:
-    """What is kept of a recorded run: a line that says what it was, and the text of `perf script`."""
-    return f"# {to_line(setting)} seed={seed}\n{events}".encode()
-
-
 def measured(data: bytes, machine: Machine) -> Timeline:
-    """Read what `headed` has made: the last `SECONDS` of the run.
+    """Read what `record` has made: the last `SECONDS` of the run.
 
     Raises:
         RealityError: it is something else, or events are missing.
