@@ -18,7 +18,7 @@ from ple_gym.traces import readers
 
 USUAL_CPUS = 2
 TELLING = Setting(4)
-"""The setting of a timeline: threads share CPUs, and yield to one another."""
+"""Its timeline is drawn unless another setting is run alone."""
 
 
 def chosen(quick: bool, bistable: bool, changes: Mapping[str, object]) -> list[Setting]:
@@ -67,8 +67,7 @@ def _setting(changes: Mapping[str, object]) -> Setting:
 
 
 def recorded(measured: Measured, settings: Sequence[Setting], path: str) -> bytes:
-    """What perf records of one more run, of the only setting or else of `TELLING`; kept, if there is a path, or read
-    there if there are no settings.
+    """What perf records of one more run, which is kept; without settings what was kept.
 
     Raises:
         RealityError: it cannot be recorded, or read.

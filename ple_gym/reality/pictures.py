@@ -55,10 +55,7 @@ def check_figure(check: Check, path: str | os.PathLike[str] | None = None) -> Fi
 def timeline_figure(
     measured: Timeline, simulated: Timeline, cpus: Sequence[int], path: str | os.PathLike[str] | None = None
 ) -> Figure:
-    """Return a figure, saved as `check_figure` does: measured above, simulated below, the numbers beside both.
-
-    A row per CPU has the colour of the thread that has it: grey is another task, white nobody.
-    """
+    """Return a figure, saved as `check_figure` does: who had each CPU, measured and simulated, numbers beside both."""
     with needs("viz"):
         from matplotlib.figure import Figure
 

@@ -79,7 +79,7 @@ def setting_name(setting: Setting) -> str:
 
 
 def timeline_table(measured: Timeline, simulated: Timeline) -> Grid:
-    """Numbers of a recorded and a simulated run, side by side."""
+    """Numbers of both."""
     rows = [dict(timeline_numbers(one)) for one in (measured, simulated)]
     columns = [
         Column(head, [*row.values()], right=True) for head, row in zip(("measured", "simulated"), rows, strict=True)
