@@ -640,7 +640,7 @@ class Reality:
         UseAppendAction,
         arg(
             metavar="NAME=VALUE ...",
-            help="threads=4 groups=1 window=4096 hold=2000 think=60000 lock=ticket reaction=yield alone, so changed",
+            help="alone threads=4 groups=1 window=4096 hold=2000 think=60000 lock=ticket reaction=yield, changed",
             help_behavior_hint="",
         ),
     ] = ()
