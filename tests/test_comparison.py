@@ -137,8 +137,8 @@ def test_without_rules_there_is_no_best_one() -> None:
     assert [row.best_ratio for row in comparison.rows()] == [None, None]
 
 
-def test_two_rules_are_privileged() -> None:
-    assert [name for name, rule in RULES.items() if rule.privileged] == ["queue-head", "oracle"]
+def test_three_rules_are_privileged() -> None:
+    assert [name for name, rule in RULES.items() if rule.privileged] == ["queue-head", "holder", "oracle"]
 
 
 def test_scores_run_from_the_baseline_to_the_ideal() -> None:

@@ -114,7 +114,7 @@ def test_random_worlds_with_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def run(scenario: Scenario, rule: str, seed: int) -> None:
         NotedRemedies.happened = set()
-        agree(scenario, rule, seed)
+        agree(scenario, fitting(rule, scenario), seed)
         happened.update(NotedRemedies.happened)
 
     settings(max_examples=EXAMPLES // 2)(given(with_remedies(contended_scenarios()), rules, seeds)(run))()
@@ -167,7 +167,7 @@ def test_random_worlds_of_pv_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def run(scenario: Scenario, rule: str, seed: int) -> None:
         NotedGuest.happened = set()
-        agree(scenario, rule, seed)
+        agree(scenario, fitting(rule, scenario), seed)
         happened.update(NotedGuest.happened)
 
     settings(max_examples=EXAMPLES // 2)(given(with_pv_locks(), rules, seeds)(run))()
