@@ -237,7 +237,7 @@ def test_endless_run_ends_at_the_limit():
 # Invariants (asserted inside the simulator) under every rule and actuator
 
 
-@pytest.mark.parametrize("policy", RULES)
+@pytest.mark.parametrize("policy", sorted(set(RULES) - {"yield-if-cheap"}))  # which reads what Linux alone keeps
 @pytest.mark.parametrize("actuator", ["pull", "local", "hint", "yield"])
 def test_busy(policy: str, actuator: str):
     scenario = changed(BUSY, decision={"actuator": actuator, "pull_swaps": actuator == "pull"})

@@ -116,9 +116,7 @@ _AFTER = "exits before that"
     anyone_after=whole(0, 1000, default=0, help=_AFTER),
     order=choice("oldest", "latest", "random", "next", default="oldest", help="who is first in a class"),
     victim=choice("any", "spare", "stranger", default="any", help="spare: puts off no sibling; stranger: only others"),
-    socket=choice(
-        "any", "first", "same", default="any", help="the asker's first, or only"
-    ),
+    socket=choice("any", "first", "same", default="any", help="the asker's first, or only"),
     reach=whole(0, 255, default=0, help="siblings that are looked at, from the asker on"),
     ripe_us=whole(0, 10_000, default=0, help="for how long a candidate must have waited"),
     ran_us=whole(0, 10_000, default=0, help="for how long an asker runs before that"),

@@ -52,9 +52,7 @@ NOISE_END = int(NOISE_ENDED)  # and gives it back; vcpu = -1
 THREAD = int(THREAD_TAKEN)  # a vCPU goes on with another thread, or with its last one after a sleep; lock = its number
 IPI = int(INTERRUPTED)  # a vCPU has interrupted siblings, and spins until all of them have acknowledged that
 ACK = int(ANSWERED)  # all have
-DECIDE = int(
-    DECIDED
-)  # what is decided on its exit; lock = action: its own number, another's, how many there are (defer)
+DECIDE = int(DECIDED)  # what is decided on a vCPU's exit; lock = action: who runs, or how many there are (defer)
 KIND_NAMES = (
     "RUN", "STOP", "TRY", "ACQUIRE", "RELEASE", "PLE", "BLOCK", "WAKE", "NOISE_BEGIN", "NOISE_END", "THREAD", "IPI",
     "ACK", "DECIDE",
