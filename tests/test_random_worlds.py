@@ -36,7 +36,7 @@ from ple_gym.scenario.schedulers import SCHEDULERS
 from ple_gym.sim.guest.kinds import LOCK_KINDS
 from ple_gym.sim.jit import JIT_ENABLED
 
-WORLDS = 460 if EXPLORING else 21 if JIT_ENABLED else 3  # of each rule
+WORLDS = 460 if EXPLORING else 28 if JIT_ENABLED else 3  # of each rule
 LONGER = [1, 4, 16] if JIT_ENABLED else [1]
 
 #: Kinds of worlds under the fair scheduler and under the others, as often as they stand here.

@@ -557,7 +557,7 @@ def test_without_a_compiler_nothing_is_measured(
         (("--quick", "--setting", "threads=4"), "--setting: not with --quick or --bistable"),
         (("--setting", "threads=65"), "--setting: threads = 65: must be 1..64"),
         (("--setting", "threads=1", "groups=2"), "--setting: groups = 2: must be 1..1"),
-        (("--setting", "x=1"), "--setting: must be setting threads=... "),
+        (("--setting", "x=1"), "--setting x: must be threads, groups, window, hold, think, lock, reaction"),
         (("--measured", "a.txt", "--timeline", "a.png"), "--timeline a.png: takes --trace, too, with --measured"),
         (("--picture", "x.jpg"), "--picture x.jpg: the name must end in .png"),
     ],

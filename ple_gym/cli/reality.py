@@ -9,6 +9,7 @@ from ple_gym import progress
 from ple_gym.compilation import compiling, is_warm, warm_up
 from ple_gym.errors import RealityError, UsageError
 from ple_gym.files import read_bytes, read_text, reading, write_whole, writing
+from ple_gym.messages import plain
 from ple_gym.reality import timeline
 from ple_gym.reality.comparison import Check, compare
 from ple_gym.reality.measured import MAX_BYTES, Measured, from_line, from_text, joined, to_line, to_text
@@ -59,7 +60,11 @@ def measure_here(settings: Sequence[Setting], repetitions: int, seconds: float, 
 
 
 def _setting(changes: Mapping[str, object]) -> Setting:
-    values = dict(pair.split("=") for pair in to_line(TELLING).split()[1:]) | dict(changes)
+    usual = dict(pair.split("=") for pair in to_line(TELLING).split()[1:])
+    for name in changes:
+        if name not in usual:
+            raise UsageError(f"--setting {plain(name)}: must be {', '.join(usual)}")
+    values = usual | dict(changes)
     try:
         return from_line(Setting, " ".join(["setting", *(f"{name}={value}" for name, value in values.items())]))
     except RealityError as wrong:
