@@ -19,7 +19,9 @@ settings.register_profile("explore", parent=settings.get_profile("ple_gym"), der
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ple_gym"))
 
 #: What a development environment need not have: reasons of skips that `--all-here` lets pass.
-ELSEWHERE = ("ray", "RLlib", "RL Zoo", "Tianshou", "JAX", "moviepy", "gcc", "make ", "no clone", "Chromium", "no perf")
+ELSEWHERE = (
+    "ray", "RLlib", "RL Zoo", "Tianshou", "JAX", "moviepy", "pyarrow", "gcc", "make ", "no clone", "Chromium", "no perf",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
