@@ -20,7 +20,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ple_gym"))
 
 #: What a development environment need not have: reasons of skips that `--all-here` lets pass.
 ELSEWHERE = (
-    "ray", "RLlib", "RL Zoo", "Tianshou", "JAX", "moviepy", "pyarrow", "gcc", "make ", "no clone", "Chromium", "no perf",
+    "ray", "RLlib", "RL Zoo", "Tianshou", "JAX", "moviepy", "pyarrow", "gcc", "make ", "no clone", "Chromium",
+    "no perf",
 )  # fmt: skip
 
 
