@@ -48,13 +48,16 @@ class VmRecord(TypedDict):
     """What became of one VM.
 
     name: as in `Scenario.vms`; transactions: that it completed; transactions_per_s: the same per second until it was
-    done, or until now; longest_steal_ms: the longest time that a vCPU of it was runnable and off its pCPU; slowdown:
-    against having the machine alone, None if it did no useful work; share: of all pCPU time, 0..1.
+    done, or until now; finish_s: when it was done, None if it is not; useful_s: CPU seconds of useful work;
+    longest_steal_ms: the longest time that a vCPU of it was runnable and off its pCPU; slowdown: against having the
+    machine alone, None if it did no useful work; share: of all pCPU time, 0..1.
     """
 
     name: str
     transactions: int
     transactions_per_s: float
+    finish_s: float | None
+    useful_s: float
     longest_steal_ms: float
     slowdown: float | None
     share: float
@@ -136,6 +139,8 @@ def _vm_record(host: Host, now: int, name: str, vcpus: int, own: dict[str, int])
         "name": name,
         "transactions": own["completed"],
         "transactions_per_s": own["completed"] * host.tsc_hz / elapsed if elapsed else 0.0,
+        "finish_s": own["finish"] / host.tsc_hz if own["finish"] <= now else None,
+        "useful_s": own["useful"] / host.tsc_hz,
         "longest_steal_ms": own["longest_steal"] * 1e3 / host.tsc_hz,
         "slowdown": _slowdown(elapsed, min(host.pcpus, vcpus), own["useful"]),
         "share": own["used"] / (host.pcpus * now) if now else 0.0,

@@ -42,7 +42,16 @@ def test_a_run_has_the_documented_fields() -> None:
     assert set(run["ple_per_dispatch"]) == {"max", "mode"}
     assert set(run["acquire_wait_us"]) == {"p50", "p99", "max"}
     assert set(run["cycles"]) == {"useful", "spin", "exit", "switch", "cache", "idle", "stolen"}
-    of_vm = {"name", "transactions", "transactions_per_s", "longest_steal_ms", "slowdown", "share"}
+    of_vm = {
+        "name",
+        "transactions",
+        "transactions_per_s",
+        "finish_s",
+        "useful_s",
+        "longest_steal_ms",
+        "slowdown",
+        "share",
+    }
     assert [set(vm) for vm in run["vm"]] == [of_vm]
     assert json.loads(json.dumps(run, allow_nan=False)) == run
 

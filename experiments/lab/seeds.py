@@ -12,6 +12,7 @@ LEADERBOARD = range(2_400_000, 2_500_000)  # of `agents.common.TEST`: no learner
 COVERAGE = range(2_500_000, 2_600_000)  # populations of runs, from which intervals are drawn
 HOSTS = range(2_600_000, 2_700_000)  # field cases, and rules on other hosts
 REMEDIES = range(2_700_000, 2_800_000)  # remedies of guest and host
+SUITE = range(2_800_000, 2_900_000)  # every rule on every suite
 
 RANGES = {
     "calibration": CALIBRATION,
@@ -24,4 +25,5 @@ RANGES = {
     "coverage": COVERAGE,
     "hosts": HOSTS,
     "remedies": REMEDIES,
+    "suite": SUITE,
 }

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ple_gym.episode import Record, total_cycles
+from ple_gym.evaluate import scores
 from ple_gym.evaluate.statistics import (
     Estimate,
     Floats,
@@ -87,7 +88,8 @@ class Row:
             None for the baseline.
         best_ratio: the same against the best rule; None for the best rule itself, and if there is no such rule.
         score: 0 = the baseline, 1 = the ideal, which is out of reach (no waiting, switching or idling at all); linear
-            in mean log(makespan / ideal). None if a run did no useful work or the baseline is at the ideal.
+            in mean log(makespan / ideal), and at most 0 if a VM gets less than 0.9 of the CPU time that it is due (see
+            `ple_gym.evaluate.scores`). None if a run did no useful work or the baseline is at the ideal.
         wall_s: time to simulate the runs, added up over threads, seconds.
         decision_us: of an agent the wall time of its `predict` per decision, microseconds (those that it makes in one
             call share that); None of what is compiled, and of an agent that never had to decide.
@@ -171,6 +173,7 @@ class Comparison(Tabular):
     wall_s: Mapping[str, float]
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     asked: Mapping[str, Asked] = field(default_factory=dict)
+    _samples: dict[str, scores.Sample | None] = field(default_factory=dict, init=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -243,12 +246,17 @@ class Comparison(Tabular):
 
     def score(self, name: str) -> Estimate | None:
         """See `Row.score`."""
-        above, reference = self._above_ideal(name), self._above_ideal(self.baseline)
-        if above is None or reference is None:
+        own, reference = self._sample(name), self._sample(self.baseline)
+        if own is None or reference is None:
             return None
         if name == self.baseline:
-            return Estimate(0.0, 0.0, 0.0) if reference.mean() > 0 else None
-        return score(above, reference)
+            return Estimate(0.0, 0.0, 0.0) if reference.above.mean() > 0 else None
+        return scores.guarded(score(own.above, reference.above), scores.kept(self.scenario, own, reference))
+
+    def kept(self, name: str) -> float | None:
+        """What the worst off VM receives of what it is due, see `ple_gym.evaluate.scores`; None where no VM ends."""
+        own, reference = self._sample(name), self._sample(self.baseline)
+        return None if own is None or reference is None else scores.kept(self.scenario, own, reference)
 
     def capped(self, name: str) -> int:
         """How many runs of a row reached the simulated-time limit."""
@@ -296,6 +304,12 @@ class Comparison(Tabular):
         """log(makespan / ideal) of a row's runs, [k, n]; None if one did no useful work."""
         ideal = self._each(name, "ideal_s")
         return np.log(self.makespans(name) / ideal) if ideal.all() else None
+
+    def _sample(self, name: str) -> scores.Sample | None:
+        """What a score needs of a row."""
+        if name not in self._samples:
+            self._samples[name] = scores.sample(self.scenario, [self.runs[policy] for policy in self.members[name]])
+        return self._samples[name]
 
     def _row(self, name: str, best: str | None) -> Row:
         runs, makespans = self._runs(name), self.makespans(name)
