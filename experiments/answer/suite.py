@@ -1,7 +1,7 @@
 """Which rule wins where? Every built-in rule on every scenario of every suite, in its newest version.
 
-All rules of a scenario run on the same seeds, of a range that nothing was trained or tuned on. A run that reaches the
-limit counts with the limit. What makes a score is `ple_gym.evaluate.scores`: 0 is the host's own rule, 1 the ideal, and
+All rules of a scenario, and those of the red team where there are several VMs, run on the same seeds, of a range that
+nothing was trained or tuned on. A run that reaches the limit counts with the limit. What makes a score is `ple_gym.evaluate.scores`: 0 is the host's own rule, 1 the ideal, and
 who takes from a VM what it is due gets no more than 0.
 
 Times are kept in whole nanoseconds, rough; of each VM, where there are several, the CPU time that it received in
@@ -10,20 +10,28 @@ percent of what it was entitled to.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
+from experiments.answer.robustness import sign
+from experiments.answer.rules import in_percent
 from experiments.lab import Experiment, Table, Task, rough, seeds, tasks, world
 from experiments.lab.report import Check
 from ple_gym.episode import summarise
 from ple_gym.evaluate import scores
+from ple_gym.evaluate.policies import load_policy
 from ple_gym.evaluate.runs import suiting
+from ple_gym.evaluate.statistics import Estimate, ratio, score
 from ple_gym.lanes import Lanes
 from ple_gym.rules import RULES
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, VERSIONS
 
 HOST = "host"
+#: Rules that try to cheat the score, where there is a VM to take from.
+RED = tuple(f"ple_gym.rules.red_team:{name}" for name in ("hold", "starve", "favour"))
 SEEDS = 100
 #: In whole runs of the paper's machines storms are rare. 48 VMs take many bytes of the table.
 MORE_OR_FEWER = {"Paper8": 200, "Paper32": 200, "Consolidated": 60}
@@ -39,18 +47,16 @@ def scenario_id(name: str) -> str:
 
 def run(quick: bool) -> list[Task]:
     """Every suite."""
-    return [
-        task
-        for name, scenario in SCENARIOS.items()
-        for task in tasks(
-            scenario_id(name), suiting(scenario), seeds.SUITE[: 2 if quick else MORE_OR_FEWER.get(name, SEEDS)]
-        )
-    ]
+    wanted: list[Task] = []
+    for name, scenario in SCENARIOS.items():
+        own = seeds.SUITE[: 2 if quick else MORE_OR_FEWER.get(name, SEEDS)]
+        wanted += tasks(scenario_id(name), [*suiting(scenario), *(RED if len(scenario.vms()) > 1 else ())], own)
+    return wanted
 
 
 @lru_cache(maxsize=2)
 def _lanes(name: str, policy: str) -> Lanes:
-    return Lanes(world(name, ""), 1, policy=policy)
+    return Lanes(world(name, ""), 1, policy=load_policy(policy))
 
 
 def measure(task: Task) -> dict[str, int]:
@@ -72,43 +78,111 @@ def measure(task: Task) -> dict[str, int]:
     return row
 
 
-def sample(table: Table, name: str, rule: str) -> scores.Sample | None:
-    """The runs of a rule on a scenario; None if one of them did no useful work."""
-    part = table.where(scenario=scenario_id(name), policy=rule)
-    if not len(part) or not part["ideal_ns"].all():
-        return None
-    above = np.log(part["took_ns"] / part["ideal_ns"])
-    vms = len(SCENARIOS[name].vms())
-    if vms == 1:
-        return scores.Sample(above, above, np.ones((len(above), 1)))
-    got = np.stack([part[f"got_{vm}"] for vm in range(vms)], axis=1) / 100
-    return scores.Sample(above, part["worst_vm"] / ENDED, got)
+@dataclass(frozen=True)
+class Standing:
+    """A rule on a scenario.
+
+    Attributes:
+        score: None where the host is at the ideal, or a run did no useful work.
+        change: of the makespan against the host's own rule, percent.
+        kept: see `ple_gym.evaluate.scores`.
+        capped: how many runs reached the limit.
+        wins: the rule is clearly faster than the host, no rule that knows as much is clearly faster, and every VM has
+            kept what it is due.
+    """
+
+    score: Estimate | None
+    change: Estimate
+    kept: float
+    capped: int
+    wins: bool
+
+    @property
+    def sign(self) -> int:
+        """-1 if it is clearly faster than the host, 1 if clearly slower."""
+        return sign(self.change)
+
+
+@lru_cache(maxsize=32)
+def samples(table: Table, name: str) -> Mapping[str, scores.Sample | None]:
+    """Rule -> its runs on a scenario; None if one of them did no useful work."""
+    part, vms = table.where(scenario=scenario_id(name)), len(SCENARIOS[name].vms())
+    found: dict[str, scores.Sample | None] = {}
+    for rule in part.distinct("policy"):
+        rows = part.where(policy=rule)
+        if not rows["ideal_ns"].all():
+            found[rule] = None
+            continue
+        above = np.log(rows["took_ns"] / rows["ideal_ns"])
+        worst = rows["worst_vm"] / ENDED if vms > 1 else above
+        got = np.stack([rows[f"got_{vm}"] for vm in range(vms)], axis=1) / 100
+        found[rule] = scores.Sample(above, worst, got)
+    return found
+
+
+@lru_cache(maxsize=32)
+def standings(table: Table, name: str) -> Mapping[str, Standing]:
+    """Rule -> how it stands on a scenario."""
+    part, scenario, runs = table.where(scenario=scenario_id(name)), SCENARIOS[name], samples(table, name)
+    rows = {rule: part.where(policy=rule) for rule in runs}
+    logs = {rule: np.log(own["took_ns"]) for rule, own in rows.items()}
+    host = runs[HOST]
+    assert host is not None, "the host's own rule does some work"
+    kept = {rule: 0.0 if own is None else scores.kept(scenario, own, host) for rule, own in runs.items()}
+    fair = [rule for rule in runs if rule in RULES and kept[rule] >= scores.KEPT]
+    change = {rule: in_percent(ratio(logs[rule] - logs[HOST])) for rule in runs}
+    return {
+        rule: Standing(
+            score=None if own is None else scores.guarded(score(own.above, host.above), kept[rule]),
+            change=change[rule],
+            kept=kept[rule],
+            capped=int((rows[rule]["finished"] == 0).sum()),
+            wins=rule in fair
+            and sign(change[rule]) < 0
+            and not any(
+                sign(ratio(logs[other] - logs[rule])) < 0
+                for other in fair
+                if RULES[rule].privileged or not RULES[other].privileged
+            ),
+        )
+        for rule, own in runs.items()
+    }
+
+
+def members(suite: str) -> list[str]:
+    """The scenarios of a suite."""
+    return [name for name, own in SUITES.items() if own == suite]
+
+
+def worlds(table: Table, suite: str, rule: str) -> list[scores.World]:
+    """What `scores.suite_score` wants; nothing if the rule has no sample on one of the scenarios."""
+    found = [(SCENARIOS[name], samples(table, name).get(rule), samples(table, name)[HOST]) for name in members(suite)]
+    whole = [(world, own, host) for world, own, host in found if own is not None and host is not None]
+    return whole if len(whole) == len(found) else []
+
+
+def ranking(table: Table, suite: str) -> list[str]:
+    """The rules with a score on every scenario of a suite, from the best mean score to the worst."""
+    found = {rule: scores.suite_score(worlds(table, suite, rule), draws=1) for rule in RULES}
+    means = {rule: one.mean for rule, one in found.items() if one}
+    return sorted(means, key=lambda rule: -means[rule])
+
+
+def best(table: Table, suite: str) -> str:
+    """The rule of a hypervisor with the best mean score."""
+    return next(rule for rule in ranking(table, suite) if not RULES[rule].privileged)
 
 
 def checks(table: Table) -> list[Check]:
     """Of each suite the best rule of a hypervisor, reported only; docs/suites.md has them all."""
     found = []
     for suite in dict.fromkeys(SUITES.values()):
-        best = max((value, rule) for rule, value in suite_means(table, suite).items() if not RULES[rule].privileged)
-        found.append(Check("suite", f"`{suite}`: best rule of a hypervisor, mean score", f"`{best[1]}`: {best[0]:.2f}"))
+        rule = best(table, suite)
+        value = scores.suite_score(worlds(table, suite, rule))
+        assert value is not None
+        text = f"`{rule}`: {value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]"
+        found.append(Check("suite", f"`{suite}`: best rule of a hypervisor, mean score", text))
     return found
-
-
-def suite_means(table: Table, suite: str) -> dict[str, float]:
-    """Rule -> mean score over the suite's scenarios, of rules with a score on all."""
-    return {
-        rule: found.mean
-        for rule in table.distinct("policy")
-        if (found := scores.suite_score(worlds(table, suite, rule), draws=1))
-    }
-
-
-def worlds(table: Table, suite: str, rule: str) -> list[scores.World]:
-    """What `scores.suite_score` wants; nothing if the rule has no sample on one of the scenarios."""
-    names = [name for name, own in SUITES.items() if own == suite]
-    found = [(SCENARIOS[name], sample(table, name, rule), sample(table, name, HOST)) for name in names]
-    whole = [(world, own, host) for world, own, host in found if own is not None and host is not None]
-    return whole if len(whole) == len(found) else []
 
 
 EXPERIMENT = Experiment("suite", __doc__, COLUMNS, run, checks, measure=measure)

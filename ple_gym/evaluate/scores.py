@@ -153,38 +153,51 @@ def has_room(host: Sample) -> bool:
     return float(host.above.mean()) >= NEAR
 
 
-def suite_score(worlds: Sequence[World], statistic: str = "mean", draws: int = DRAWS, seed: int = 0) -> Estimate | None:
-    """The mean score of a policy over scenarios.
+def suite_score(
+    worlds: Sequence[World], statistic: str = "mean", than: Sequence[World] = (), draws: int = DRAWS, seed: int = 0
+) -> Estimate | None:
+    """The mean score of a policy over scenarios, or how much larger it is `than` another policy's on the same.
 
-    Its interval is a bootstrap of two levels: scenarios are drawn, and of each its seeds, the same for both.
+    Its interval is a bootstrap of two levels: scenarios are drawn, and of each its seeds, the same for all policies.
 
     Returns:
         None if nowhere the host is far enough from the ideal; such scenarios do not count.
     """
-    own = [scored(*world, statistic) for world in worlds if has_room(world[2])]
-    values = np.array([one for one in own if one is not None])
-    if not len(values):
+    values = [_mean_score(each, statistic, draws, seed) for each in (worlds, than) if each]
+    if not values or any(one is None for one in values):
         return None
+    (mean, drawn), *other = [one for one in values if one is not None]
+    for less, drawn_less in other:
+        mean, drawn = mean - less, drawn - drawn_less
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Estimate(mean, float(low), float(high), sum(has_room(host) for _, _, host in worlds) < ENOUGH_WORLDS)
+
+
+def _mean_score(worlds: Sequence[World], statistic: str, draws: int, seed: int) -> tuple[float, Floats] | None:
+    """Over scenarios; of the sample, and of so many draws."""
     random = np.random.default_rng(seed)
-    drawn = [
-        _redrawn(world, statistic, draws, random)
-        for world, one in zip((world for world in worlds if has_room(world[2])), own, strict=True)
-        if one is not None
-    ]
-    chosen = random.integers(len(drawn), size=(draws, len(drawn)))
-    means = np.array(drawn)[chosen, random.integers(draws, size=chosen.shape)].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(float(values.mean()), float(low), float(high), len(values) < ENOUGH_WORLDS)
+    own, drawn = [], []
+    for scenario, mine, host in worlds:
+        value = scored(scenario, mine, host, statistic) if has_room(host) else None
+        if value is not None:
+            own.append(value)
+            drawn.append(_redrawn((scenario, mine, host), statistic, draws, random))
+    if not own:
+        return None
+    shape = (draws, len(own))
+    return float(np.mean(own)), np.array(drawn)[
+        random.integers(len(own), size=shape), random.integers(draws, size=shape)
+    ].mean(axis=1)
 
 
-def _redrawn(world: tuple[Scenario, Sample, Sample], statistic: str, draws: int, random: np.random.Generator) -> Floats:
+def _redrawn(world: World, statistic: str, draws: int, random: np.random.Generator) -> Floats:
     """The score on one scenario, of so many draws of its seeds."""
     scenario, own, host = world
     field, of = STATISTICS[statistic]
     mine, zero = (getattr(one, field).reshape(-1) for one in (own, host))
     at = random.integers(len(mine), size=(draws, len(mine)))
     of_host = of(zero[at])
-    # A draw in which the host is at the ideal has no scale: it counts as one with the whole sample's.
+    # A draw in which the host is at the ideal has no scale: it gets the whole sample's.
     values = 1 - of(mine[at]) / np.where(of_host > 0, of_host, of(zero[np.newaxis]))
     return values if kept(scenario, own, host) >= KEPT else np.minimum(values, 0.0)
 

@@ -1,4 +1,4 @@
-"""What rules there are and what a rule sees, as a page: `ple-gym rules > docs/rules.md`."""
+"""What rules there are and what a rule sees, as a page: `ple-gym rules`; docs/rules.md says where each wins, too."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
 _INDEX = {"pcpu": "p", "vcpu": "v", "vm": "m", "ipi": "v"}
 
 
-def rules_page(rules: Mapping[str, Rule]) -> str:
-    """docs/rules.md: every built-in rule, what a rule sees, and what helps."""
-    parts = [_HEAD, _rules(rules.values()), _parameters(rules.values()), _SEES, _facts()]
+def rules_page(rules: Mapping[str, Rule], head: str = "", wins: Mapping[str, str] | None = None) -> str:
+    """Every built-in rule, what a rule sees, and what helps; `head` and `wins` are what was measured of them."""
+    parts = [f"{_HEAD}{head}", _rules(rules.values(), wins), _parameters(rules.values()), _SEES, _facts()]
     parts += [_record(name) for name in TABLES]
     return "\n\n".join([*parts, _HELPERS, _helpers()]) + "\n"
 
@@ -84,8 +84,9 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def _rules(rules: Iterable[Rule]) -> str:
-    heads = ("rule", "what it does", "reads", "actuator", "information", "hypothetical", "source")
+def _rules(rules: Iterable[Rule], wins: Mapping[str, str] | None) -> str:
+    heads = ["rule", "what it does", "reads", "actuator", "information", "hypothetical", "source"]
+    heads += [] if wins is None else ["where it wins"]
     return _table(
         heads,
         [
@@ -97,6 +98,7 @@ def _rules(rules: Iterable[Rule]) -> str:
                 one.information,
                 "yes" if one.hypothetical else "no",
                 one.source,
+                *([] if wins is None else [wins.get(one.name, "-")]),
             )
             for one in rules
         ],
@@ -142,7 +144,7 @@ def _helpers() -> str:
 _HEAD = """\
 # Rules
 
-This page is made by a command, and a test compares it: `ple-gym rules > docs/rules.md`. How to write a rule is in
+`ple-gym rules` prints this page; `python -m experiments results` adds where each rule wins. How to write a rule is in
 [write a rule](howto/write-a-rule.md), how to make it a built-in one in [add a rule](howto/add-a-rule.md). What each
 rule decides is specified in [the model](model.md#11-rules). *Hypothetical*: no hypervisor has it."""
 
