@@ -1,11 +1,12 @@
 """Which rule wins where? Every built-in rule on every scenario of every suite, in its newest version.
 
 All rules of a scenario, and those of the red team where there are several VMs, run on the same seeds, of a range that
-nothing was trained or tuned on. A run that reaches the limit counts with the limit. What makes a score is `ple_gym.evaluate.scores`: 0 is the host's own rule, 1 the ideal, and
-who takes from a VM what it is due gets no more than 0.
+nothing was trained or tuned on. A run that reaches the limit counts with the limit. What makes a score is
+`ple_gym.evaluate.scores`: 0 is the host's own rule, 1 the ideal, and who takes from a VM what it is due gets no more
+than 0.
 
-Times are kept in whole nanoseconds, rough; of each VM, where there are several, the CPU time that it received in
-percent of what it was entitled to.
+Times are kept in whole nanoseconds, rough; of each VM, where there are several, the CPU time that it received, and
+that it was entitled to, in thousandths of all.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ SEEDS = 100
 #: In whole runs of the paper's machines storms are rare. 48 VMs take many bytes of the table.
 MORE_OR_FEWER = {"Paper8": 200, "Paper32": 200, "Consolidated": 60}
 ENDED = 10_000  # units of `worst_vm` in a logarithm
+MACHINE = 1000  # units of a VM's CPU time in all pCPU time
 MOST_VMS = max(len(scenario.vms()) for scenario in SCENARIOS.values())
-COLUMNS = ("finished", "took_ns", "ideal_ns", "worst_vm", *(f"got_{vm}" for vm in range(MOST_VMS)))
+OF_VMS = tuple(f"{what}_{vm}" for what in ("got", "entitled") for vm in range(MOST_VMS))
+COLUMNS = ("finished", "took_ns", "ideal_ns", "worst_vm", *OF_VMS)
 
 
 def scenario_id(name: str) -> str:
@@ -67,14 +70,15 @@ def measure(task: Task) -> dict[str, int]:
     found = scores.sample(scenario, [[record]])
     took = rough(round(record["simulated_s"] * 1e9))
     row = {"finished": int(record["finished"]), "took_ns": took, "ideal_ns": 0, "worst_vm": 0}
-    row |= dict.fromkeys(COLUMNS[4:], 0)
+    row |= dict.fromkeys(OF_VMS, 0)
     if found is None:
         return row
     row["ideal_ns"] = rough(round(record["simulated_s"] * 1e9 / np.exp(found.above[0, 0])))
     vms = found.got.shape[-1]
     if vms > 1:
         row["worst_vm"] = round(ENDED * found.worst[0, 0])
-        row |= {f"got_{vm}": round(100 * found.got[0, 0, vm]) for vm in range(vms)}
+        row |= {f"got_{vm}": round(MACHINE * found.got[0, 0, vm]) for vm in range(vms)}
+        row |= {f"entitled_{vm}": round(MACHINE * found.entitled[0, 0, vm]) for vm in range(vms)}
     return row
 
 
@@ -115,8 +119,10 @@ def samples(table: Table, name: str) -> Mapping[str, scores.Sample | None]:
             continue
         above = np.log(rows["took_ns"] / rows["ideal_ns"])
         worst = rows["worst_vm"] / ENDED if vms > 1 else above
-        got = np.stack([rows[f"got_{vm}"] for vm in range(vms)], axis=1) / 100
-        found[rule] = scores.Sample(above, worst, got)
+        got, entitled = (
+            np.stack([rows[f"{what}_{vm}"] for vm in range(vms)], axis=1) / MACHINE for what in ("got", "entitled")
+        )
+        found[rule] = scores.Sample(above, worst, got, entitled)
     return found
 
 

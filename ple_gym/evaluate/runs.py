@@ -29,6 +29,7 @@ from ple_gym.errors import ArgumentError, PolicyError, ScenarioError
 from ple_gym.evaluate.agents import Agent, run_agent
 from ple_gym.evaluate.comparison import Asked, Comparison, Row, Run
 from ple_gym.evaluate.policies import Policy, is_free, load_policy
+from ple_gym.evaluate.scores import KEPT
 from ple_gym.evaluate.statistics import Estimate, Ratio, cvar, estimate, quantile, ratio, score
 from ple_gym.lanes import Lanes
 from ple_gym.learned.file import PREFIX
@@ -376,6 +377,11 @@ def doubts(comparison: Comparison) -> list[str]:
         f"{scenario.name}: {asked.illegal:,} of the {asked.decisions:,} actions of {name} were illegal, and deferred"
         for name, asked in comparison.asked.items()
         if asked.illegal
+    ]
+    lines += [
+        f"{scenario.name}: {name} leaves a VM {share:.2f} of the CPU time that it is due: its score is at most 0"
+        for name in comparison.members
+        if (share := comparison.kept(name)) is not None and share < KEPT
     ]
     longest = max(run["simulated_s"] for runs in policies.values() for run in runs)
     slice_ms = scenario.host.timeslice_ms

@@ -8,7 +8,8 @@ It rests on totals of runs, on the host's and on the ideal, and on no bound that
   one pCPU per vCPU; what it cannot use so goes to the others. Time that noise takes away is nobody's.
 - **Due** it is that, or what the host's own rule leaves the worst off of the VMs like it, if that is less: who sleeps,
   or waits for locks, does not take all that it is entitled to.
-- **Kept** is what the worst off VM receives of what it is due, on the mean of the runs: CPU time received / entitled.
+- **Kept** is what the worst off VM receives of what it is due: CPU time received / entitled, both on the mean of the
+  runs, as shares of the machine.
 
 Weights count as the host counts them: of a VM on a fair host with a group per VM, of each vCPU elsewhere.
 """
@@ -40,12 +41,14 @@ class Sample:
     Attributes:
         above: log(makespan / ideal) per run, [n] or, of k trained policies on the same seeds, [k, n].
         worst: the same of each run's VM that is furthest above its own ideal.
-        got: CPU time received / entitled, per run and VM, [..., VMs].
+        got: CPU time that each VM received, as a share of all pCPU time, [..., VMs].
+        entitled: and what it was entitled to.
     """
 
     above: Floats
     worst: Floats
     got: Floats
+    entitled: Floats
 
 
 World: TypeAlias = tuple[Scenario, Sample, Sample]
@@ -64,9 +67,7 @@ def sample(scenario: Scenario, runs: Sequence[Sequence[Mapping[str, Any]]]) -> S
     whole = [[one for one in row if one is not None] for row in found]
     if any(len(some) < len(row) for some, row in zip(whole, found, strict=True)):
         return None
-    parts = zip(*([[one[i] for one in row] for row in whole] for i in range(3)), strict=True)
-    above, worst, got = zip(*parts, strict=True)
-    return Sample(np.array(above), np.array(worst), np.array(got))
+    return Sample(*(np.array([[one[part] for one in row] for row in whole]) for part in range(4)))
 
 
 def kept(scenario: Scenario, own: Sample, host: Sample) -> float:
@@ -74,12 +75,18 @@ def kept(scenario: Scenario, own: Sample, host: Sample) -> float:
     vms = own.got.shape[-1]
     if vms < 2:
         return 1.0
-    gets, got = (one.got.reshape(-1, vms).mean(axis=0) for one in (own, host))
+    gets, got = (_of_entitled(one) for one in (own, host))
     due, first = np.empty(vms), 0
     for vm in scenario.tables().values():
         due[first : first + vm.count] = min(1.0, got[first : first + vm.count].min())
         first += vm.count
     return float((gets / due).min())
+
+
+def _of_entitled(one: Sample) -> Floats:
+    """CPU time received / entitled, of each VM."""
+    got, entitled = (times.reshape(-1, times.shape[-1]).mean(axis=0) for times in (one.got, one.entitled))
+    return np.asarray(got / entitled)
 
 
 def guarded(value: Estimate | None, share: float) -> Estimate | None:
@@ -224,7 +231,7 @@ def shares(weights: Floats, most: Floats, pcpus: float) -> Floats:
     return given
 
 
-def _measured(scenario: Scenario, run: Mapping[str, Any]) -> tuple[float, float, Floats] | None:
+def _measured(scenario: Scenario, run: Mapping[str, Any]) -> tuple[float, float, Floats, Floats] | None:
     """A run's numbers, as in `Sample`."""
     vms, pcpus, now = run.get("vm"), scenario.host.pcpus, run["simulated_s"]
     ends = np.array([vm.transactions > 0 for vm in scenario.vms().values()])
@@ -232,7 +239,7 @@ def _measured(scenario: Scenario, run: Mapping[str, Any]) -> tuple[float, float,
         if not ends.all() or not run["ideal_s"]:
             return None
         above = float(np.log(now / run["ideal_s"]))
-        return above, above, np.ones(1)
+        return above, above, np.ones(1), np.ones(1)
     weights, most = _weights(scenario)
     # Of endless VMs as much as must be left them.
     free = pcpus - KEPT * float(shares(weights, most, pcpus)[~ends].sum())
@@ -244,8 +251,8 @@ def _measured(scenario: Scenario, run: Mapping[str, Any]) -> tuple[float, float,
     above = float(np.log(now * free / useful[ends].sum()))
     worst = float(np.log(finish[ends] / best).max())
     left = 1 - run["cycles"]["stolen"] / (pcpus * now * scenario.host.tsc_hz)
-    entitled = left * _entitled(finish, weights, most, pcpus)
-    return above, worst, np.array([vm["share"] for vm in vms]) * pcpus * now / entitled
+    entitled = left * _entitled(finish, weights, most, pcpus) / (pcpus * now)
+    return above, worst, np.array([vm["share"] for vm in vms]), entitled
 
 
 def _weights(scenario: Scenario) -> tuple[Floats, Floats]:

@@ -1,0 +1,231 @@
+"""The score: what VMs are entitled to and keep, the ideal, how runs are put together, and who may not cheat."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.answer import suite
+from experiments.lab.tables import committed
+from ple_gym.evaluate import scores
+from ple_gym.evaluate.runs import compare, doubts, simulate
+from ple_gym.evaluate.scores import KEPT, STATISTICS, Sample, guarded, has_room, iqm, kept, sample, scored, shares
+from ple_gym.evaluate.statistics import Estimate, Floats
+from ple_gym.scenario import Host, Scenario, Vm
+from ple_gym.scenario.builtin import SCENARIOS, load
+
+HOG = Vm(vcpus=2, transactions=0, locks=0, lock_probability=0.0, kernel_share=0.0)
+WITH_HOG = Scenario(host=Host(pcpus=4), guest=Vm(vcpus=6), neighbours=(HOG,))
+TWINS = Scenario(host=Host(pcpus=4), guest=Vm(vcpus=4, count=2))
+MANY = [name for name, scenario in SCENARIOS.items() if len(scenario.vms()) > 1]
+#: Where a rule of the red team is simply good: hints of any sibling are what these worlds want, as kvm-2012 and others
+#: have them; on fair hosts groups keep what every VM is due, whatever is hinted.
+GOOD = {
+    **{name: {"starve", "favour"} for name in ("KvmEbizzy", "KvmShootdown", "KvmWindows")},
+    "KvmDbench": {"starve"},
+    "Consolidated": {"starve"},
+}
+
+
+def floats(low: float, high: float, most: int = 12) -> st.SearchStrategy[Floats]:
+    return st.lists(st.floats(low, high), min_size=1, max_size=most).map(np.array)
+
+
+def vm(finish: float | None, useful: float, share: float) -> dict[str, float | None]:
+    return {"finish_s": finish, "useful_s": useful, "share": share}
+
+
+def run(seconds: float, *vms: dict[str, float | None], stolen: float = 0.0) -> dict[str, object]:
+    cycles = {"stolen": stolen * 4 * seconds * WITH_HOG.host.tsc_hz}
+    return {"simulated_s": seconds, "ideal_s": 1.0, "cycles": cycles, "vm": list(vms)}
+
+
+def found(scenario: Scenario, *runs: dict[str, object]) -> Sample:
+    one = sample(scenario, [runs])
+    assert one is not None
+    return one
+
+
+def alone(above: Floats) -> Sample:
+    """Runs of a single VM."""
+    return Sample(above, above, np.ones((len(above), 1)), np.ones((len(above), 1)))
+
+
+# --- entitled, ideal, kept --------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 10), st.integers(1, 8)), min_size=1, max_size=6), st.integers(1, 16))
+def test_shares_are_by_weight_and_nothing_is_left_that_someone_could_use(
+    vms: list[tuple[float, int]], pcpus: int
+) -> None:
+    weights, most = np.array([w for w, _ in vms]), np.array([float(m) for _, m in vms])
+    given_ = shares(weights, most, pcpus)
+    assert given_.sum() == pytest.approx(min(pcpus, most.sum()))
+    assert (given_ <= most + 1e-9).all()
+    below = given_ < most - 1e-9
+    assert np.ptp(given_[below] / weights[below]) < 1e-9 if below.any() else True
+
+
+def test_the_ideal_leaves_a_hog_what_it_must_be_left() -> None:
+    # By vCPUs the hog has a quarter of the four pCPUs: 0.9 must be left it, 3.1 are there for 6.2 s of work.
+    own = found(WITH_HOG, run(4.0, vm(4.0, 6.2, 0.6), vm(None, 99.0, 0.2)))
+    assert own.above[0, 0] == pytest.approx(np.log(4.0 / 2.0)) == own.worst[0, 0]
+    # It is entitled to 1 of 4 pCPUs, the guest to 3; noise takes a tenth of both.
+    noisy = found(WITH_HOG, run(4.0, vm(4.0, 6.2, 0.6), vm(None, 99.0, 0.2), stolen=0.1))
+    assert own.got[0, 0] == pytest.approx([0.6, 0.2]) and own.entitled[0, 0] == pytest.approx([0.75, 0.25])
+    assert noisy.entitled == pytest.approx(0.9 * own.entitled)
+
+
+def test_who_is_first_leaves_its_share_to_the_others() -> None:
+    # Twins with 4 s of work each on four pCPUs: both by their shares in 2 s, or one after the other.
+    fair = found(TWINS, run(2.0, vm(2.0, 4.0, 0.5), vm(2.0, 4.0, 0.5)))
+    unfair = found(TWINS, run(2.0, vm(1.0, 4.0, 0.5), vm(2.0, 4.0, 0.5)))
+    assert fair.above == pytest.approx(0) == fair.worst
+    assert fair.entitled[0, 0] == pytest.approx([0.5, 0.5]) and kept(TWINS, fair, fair) == 1
+    assert unfair.entitled[0, 0] == pytest.approx([0.25, 0.75])
+    assert kept(TWINS, unfair, fair) == pytest.approx(4 / 6)
+    # The other twin has its turn in the next run: nobody is worse off, on the mean.
+    other = run(2.0, vm(2.0, 4.0, 0.5), vm(1.0, 4.0, 0.5))
+    assert kept(TWINS, found(TWINS, run(2.0, vm(1.0, 4.0, 0.5), vm(2.0, 4.0, 0.5)), other), fair) == pytest.approx(1)
+    # What the host does not give the worst off is not due, but only to VMs of a kind.
+    assert kept(TWINS, unfair, unfair) == 1
+    hog = found(WITH_HOG, run(4.0, vm(4.0, 6.2, 0.3), vm(None, 99.0, 0.25)))
+    less = found(WITH_HOG, run(4.0, vm(4.0, 6.2, 0.3), vm(None, 99.0, 0.125)))
+    assert kept(WITH_HOG, less, hog) == pytest.approx(0.5)
+
+
+def test_the_worst_vm_is_measured_by_its_own_ideal() -> None:
+    small_and_large = Scenario(host=Host(pcpus=4), guest=Vm(vcpus=4), neighbours=(Vm(vcpus=4),))
+    # 1 s of work beside 7: done after 0.5 s and 2 s, if each has its share.
+    late = found(small_and_large, run(2.0, vm(1.0, 1.0, 0.1), vm(2.0, 7.0, 0.9)))
+    assert late.above == pytest.approx(0) and late.worst == pytest.approx(np.log(2))
+
+
+def test_weights_count_as_the_host_counts_them() -> None:
+    two = replace(WITH_HOG, guest=Vm(vcpus=6, weight=512))
+    by_vm = replace(two, host=replace(two.host, scheduler="fair", groups="vm"))
+    flat = replace(two, host=replace(two.host, scheduler="fair", groups="flat"))
+    records = run(4.0, vm(4.0, 6.2, 0.3), vm(None, 1.0, 0.1))
+    assert found(two, records).entitled[0, 0, 1] == pytest.approx(1 / 7) == found(flat, records).entitled[0, 0, 1]
+    assert found(by_vm, records).entitled[0, 0, 1] == pytest.approx(1 / 3)
+
+
+def test_without_an_end_or_work_there_is_no_score() -> None:
+    endless = replace(WITH_HOG, guest=HOG)
+    assert sample(endless, [[run(1.0, vm(None, 1.0, 0.5), vm(None, 1.0, 0.5))]]) is None
+    assert sample(WITH_HOG, [[run(1.0, vm(None, 0.0, 0.5), vm(None, 1.0, 0.5))]]) is None
+    assert sample(WITH_HOG, [[{"simulated_s": 1.0, "ideal_s": 1.0}]]) is None, "it does not say who did the work"
+    assert simulate("TicketOrder", "kvm", 0)[0]["vm"][0]["finish_s"] is not None
+
+
+def test_a_hog_that_is_run_instead_of_the_work_scores_nothing() -> None:
+    host = found(WITH_HOG, run(4.0, vm(4.0, 6.2, 0.75), vm(None, 4.0, 0.25)))
+    busy = found(WITH_HOG, run(6.0, vm(6.0, 6.2, 0.5), vm(None, 12.0, 0.5)))  # all pCPUs do useful work
+    assert scored(WITH_HOG, busy, host) == pytest.approx(1 - np.log(3) / np.log(2))
+
+
+# --- runs put together ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+@given(floats(0.01, 3), st.randoms(use_true_random=False))
+def test_order_does_not_count_the_host_scores_0_the_ideal_1_and_none_more(
+    statistic: str, above: Floats, random
+) -> None:
+    host = alone(above)
+    order = np.array(random.sample(range(len(above)), len(above)))
+    own = alone(above / 2)
+    mixed = alone(own.above[order])
+    first, again = (scored(SCENARIOS["Storm"], one, host, statistic) for one in (own, mixed))
+    assert first == pytest.approx(again) == pytest.approx(0.5)
+    assert scored(SCENARIOS["Storm"], host, host, statistic) == 0
+    assert scored(SCENARIOS["Storm"], alone(0 * above), host, statistic) == 1
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+@given(floats(0.01, 3), st.integers(0, 11), st.floats(0, 2))
+def test_a_longer_run_is_never_better(statistic: str, above: Floats, at: int, longer: float) -> None:
+    host = alone(above)
+    slow = above.copy()
+    slow[at % len(slow)] += longer
+    value = scored(SCENARIOS["Storm"], alone(slow), host, statistic)
+    assert value is not None and value <= 1e-12
+
+
+def test_the_middle_half_by_hand() -> None:
+    assert iqm(np.arange(8.0)) == 3.5 == iqm(np.array([-99.0, 3, 4, 99]))
+    assert iqm(np.array([0.0, 1, 5])) == pytest.approx((0.25 * 0 + 1 + 0.25 * 5) / 1.5)  # of 3 runs 0.75 at each end go
+    assert iqm(np.array([2.0])) == 2
+
+
+@given(floats(0, 5), st.floats(0, 1))
+def test_who_takes_what_others_are_due_gets_no_more_than_0(values: Floats, share: float) -> None:
+    given_ = Estimate(float(values.mean()), float(values.min()), float(values.max()))
+    value = guarded(given_, share)
+    assert value is not None and value.low is not None
+    assert value == given_ if share >= KEPT else (value.low <= value.mean <= 0)
+    assert guarded(None, share) is None
+
+
+def test_a_suite_is_the_mean_of_its_worlds_and_those_at_the_ideal_do_not_count() -> None:
+    far, near = (alone(np.full(8, x)) for x in (1.0, 0.01))
+    half, none = replace(far, above=far.above / 2), replace(far, above=far.above * 1.0)
+    world = SCENARIOS["Storm"]
+    assert has_room(far) and not has_room(near)
+    both = [(world, half, far), (world, none, far)]
+    value = scores.suite_score([*both, (world, half, near)])
+    assert value is not None and value.few
+    assert (value.mean, value.low, value.high) == (0.25, 0.0, 0.5)  # both worlds may be the one or the other
+    assert scores.suite_score([(world, half, near)]) is None
+    ahead = scores.suite_score(both, than=[(world, none, far)] * 2)
+    assert ahead is not None and (ahead.mean, ahead.low) == (0.25, 0.0)
+    same = scores.suite_score(both, than=both)
+    assert same is not None and (same.mean, same.low, same.high) == (0, 0, 0), "both are drawn alike"
+
+
+def test_a_suite_s_interval_counts_seeds_too() -> None:
+    random = np.random.default_rng(0)
+    host = random.uniform(0.5, 1.5, 40)
+    one = alone(host)
+    own = replace(one, above=host * random.uniform(0, 1, 40))
+    value = scores.suite_score([(SCENARIOS["Storm"], own, one)])
+    assert value is not None and value.low is not None and value.high is not None
+    assert 0.05 < value.high - value.low < 0.4
+    assert value.low < value.mean < value.high
+
+
+# --- who may not cheat ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_found_of_bounds_changes_no_score() -> None:
+    policies = ["host", "kvm-6.18", "spin-age-self"]
+    few, more = (compare("KvmDbench", names, range(4)) for names in (policies, [*policies, "oracle", "holder"]))
+    assert [few.score(name) for name in policies] == [more.score(name) for name in policies]
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_no_rule_of_the_red_team_has_a_score_above_0_but_where_it_harms_nobody(name: str) -> None:
+    table = committed("suite")
+    stand, runs = suite.standings(table, name), suite.samples(table, name)
+    for rule in suite.RED:
+        own, host, value = runs[rule], runs["host"], stand[rule].score
+        assert own is not None and host is not None and value is not None and value.low is not None
+        if rule.partition(":")[2] in GOOD.get(name, ()):
+            worst = scored(load(name), own, host, "worst VM")
+            assert value.low > 0 and stand[rule].kept > 0.93 and worst is not None and worst > 0, rule
+        else:
+            assert value.low <= 0, rule
+
+
+def test_a_cheat_that_works_is_seen_and_said() -> None:
+    red = suite.RED[2]
+    comparison = compare("XcpWindows", ["host", red], range(16))
+    assert comparison.makespans(red).mean() < 0.9 * comparison.makespans("host").mean(), "it does not cheat"
+    value, share = comparison.score(red), comparison.kept(red)
+    assert value is not None and value.mean == 0 and share is not None and share < 0.85
+    assert any(red in line and "is due" in line for line in doubts(comparison))
