@@ -25,6 +25,8 @@ from test_policies import decisions, seeds, with_another_secret
 from worlds import ON_CREDIT, contended_scenarios
 
 import ple_gym
+from experiments.lab.tables import committed
+from experiments.pages import suites
 from ple_gym import cli
 from ple_gym.drive import MAX_REPLACEMENTS, RESET, STEP
 from ple_gym.envs.env import PleEnv
@@ -899,10 +901,12 @@ def test_two_rules_of_one_name_are_refused() -> None:
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_of_rules_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_of_rules_is_what_the_command_prints_and_where_they_win(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["rules"]) == 0
+    assert capsys.readouterr().out == rules_page(RULES)
     page = (ROOT / "docs/rules.md").read_text(encoding="utf-8")
-    assert page == capsys.readouterr().out == rules_page(RULES), "ple-gym rules > docs/rules.md"
+    assert page == suites.page_of_rules(committed("suite")), "run: python -m experiments results"
+    assert all(f"\n| `{name}` | {one.summary} | " in page for name, one in RULES.items())
 
 
 def test_every_visible_field_has_a_meaning_and_every_helper_a_name() -> None:

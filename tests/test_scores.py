@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from experiments.answer import suite
 from experiments.lab.tables import committed
+from experiments.pages import for_maintainers, suites
 from ple_gym.evaluate import scores
-from ple_gym.evaluate.runs import compare, doubts, simulate
+from ple_gym.evaluate.runs import compare, doubts, simulate, suiting
 from ple_gym.evaluate.scores import KEPT, STATISTICS, Sample, guarded, has_room, iqm, kept, sample, scored, shares
-from ple_gym.evaluate.statistics import Estimate, Floats
+from ple_gym.evaluate.statistics import Estimate, Floats, ratio
+from ple_gym.rules import RULES
 from ple_gym.scenario import Host, Scenario, Vm
 from ple_gym.scenario.builtin import SCENARIOS, load
 
@@ -135,7 +137,7 @@ def test_a_hog_that_is_run_instead_of_the_work_scores_nothing() -> None:
 @pytest.mark.parametrize("statistic", STATISTICS)
 @given(floats(0.01, 3), st.randoms(use_true_random=False))
 def test_order_does_not_count_the_host_scores_0_the_ideal_1_and_none_more(
-    statistic: str, above: Floats, random
+    statistic: str, above: Floats, random: Random
 ) -> None:
     host = alone(above)
     order = np.array(random.sample(range(len(above)), len(above)))
@@ -229,3 +231,48 @@ def test_a_cheat_that_works_is_seen_and_said() -> None:
     value, share = comparison.score(red), comparison.kept(red)
     assert value is not None and value.mean == 0 and share is not None and share < 0.85
     assert any(red in line and "is due" in line for line in doubts(comparison))
+
+
+# --- what the table says ----------------------------------------------------------------------------------------------
+
+
+def test_the_pages_are_what_the_table_says() -> None:
+    table = committed("suite")
+    assert suites.PAGE.read_text(encoding="utf-8") == suites.page(table), "run: python -m experiments results"
+    assert for_maintainers.PAGE.read_text(encoding="utf-8") == for_maintainers.page(table)
+
+
+def test_every_rule_was_run_on_every_scenario_it_suits_on_the_same_seeds() -> None:
+    table = committed("suite")
+    for name, scenario in SCENARIOS.items():
+        part = table.where(scenario=suite.scenario_id(name))
+        assert [one for one in part.distinct("policy") if one in RULES] == suiting(scenario)
+        numbers = {tuple(part.where(policy=rule)["seed"].tolist()) for rule in part.distinct("policy")}
+        assert len(numbers) == 1 and len(next(iter(numbers))) >= 60, name
+
+
+def test_the_table_scores_as_a_comparison_of_the_same_runs_does() -> None:
+    name, rules, seeds = "KvmShootdown", ["host", "kvm-6.18", "spin-age-self"], range(2_800_000, 2_800_100)
+    comparison, stand = compare(name, rules, seeds), suite.standings(committed("suite"), name)
+    for rule in rules[1:]:
+        value, kept_ = comparison.score(rule), comparison.kept(rule)
+        there = stand[rule].score
+        assert value is not None and there is not None and value.low is not None
+        assert (there.mean, there.low) == pytest.approx((value.mean, value.low), abs=1e-3)
+        assert stand[rule].kept == pytest.approx(kept_, abs=1e-2)
+
+
+def test_who_wins_is_clearly_better_than_the_host_and_nobody_is_clearly_better() -> None:
+    table = committed("suite")
+    for name in SCENARIOS:
+        stand = suite.standings(table, name)
+        logs = {rule: np.log(table.where(scenario=suite.scenario_id(name), policy=rule)["took_ns"]) for rule in stand}
+        for rule in (rule for rule, one in stand.items() if one.wins):
+            change = stand[rule].change
+            assert change.high is not None and change.high < 0
+            for other in stand:
+                against = ratio(logs[other] - logs[rule])
+                if against.high is not None and against.high < 0 and not against.few:
+                    cheats = other not in RULES or stand[other].kept < KEPT
+                    assert cheats or (RULES[other].privileged and not RULES[rule].privileged), (name, rule, other)
+    assert not any(suite.standings(table, "KvmDbench")[rule].wins for rule in suite.RED)

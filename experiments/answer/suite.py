@@ -33,6 +33,7 @@ from ple_gym.scenario.builtin import SCENARIOS, SUITES, VERSIONS
 HOST = "host"
 #: Rules that try to cheat the score, where there is a VM to take from.
 RED = tuple(f"ple_gym.rules.red_team:{name}" for name in ("hold", "starve", "favour"))
+SHIPS = tuple(rule for rule in RULES if rule.startswith(("xen-", "kvm-")))
 SEEDS = 100
 #: In whole runs of the paper's machines storms are rare. 48 VMs take many bytes of the table.
 MORE_OR_FEWER = {"Paper8": 200, "Paper32": 200, "Consolidated": 60}
