@@ -40,7 +40,7 @@ test: $(VENV)/.dev-stamp ## Run all tests
 	$(BIN)/python -m pytest --all-here $(PYTEST_ARGS)
 	$(BIN)/python -m experiments replay
 
-reproduce: $(VENV)/.dev-stamp ## Rerun the paper's experiments and write their results (about 20 minutes)
+reproduce: $(VENV)/.dev-stamp ## Rerun the paper's experiments and write their results (about half an hour)
 	$(BIN)/python -m experiments fit
 	$(BIN)/python -m experiments all
 
