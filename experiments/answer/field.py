@@ -17,17 +17,13 @@ from experiments.lab import Experiment, Table, Task, overrides_text, seeds, task
 from experiments.lab.field import every, flushing
 from experiments.lab.report import Check
 from ple_gym.evaluate.statistics import Estimate, Floats, ratio
+from ple_gym.rules.own import KVM
 
 Settings = Mapping[str, object]
 
 NO_PLE: Settings = {"ple.gap": 0}
 NO_FILTER: Settings = {"ple.count": 0}
 NO_REFILL: Settings = {"cost.cache": 0}
-#: Version of Linux -> KVM's rule of that time.
-KVM: Mapping[str, str] = {
-    "5.15": "kvm-5.13", "6.6": "kvm-5.13", "6.12": "kvm-5.13", "6.14": "kvm-6.13", "6.18": "kvm-6.13",
-    "6.18.2": "kvm-6.18",
-}  # fmt: skip
 LAYOUTS = ("flat", "vm", "vcpu")
 FEW, SOME, MANY = 8, 24, 48  # seeds
 

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.answer.answer import IN_LINE
-from experiments.answer.field import KVM, NO_REFILL
+from experiments.answer.field import NO_REFILL
 from experiments.answer.robustness import sign
 from experiments.answer.rules import PAIRED, in_percent, paired
 from experiments.lab import Experiment, Table, Task, overrides_text, seeds, tasks, world
 from experiments.lab.report import Check
 from ple_gym.evaluate.statistics import Estimate, ratio
+from ple_gym.rules.own import KVM
 
 Settings = Mapping[str, object]
 
