@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -44,6 +44,7 @@ TRAINING, VALIDATION = range(1_000_000), range(1_000_000, 2_000_000)
 ENOUGH = {"restarts": 4, "training": 28, "validation": 128}  # winners of smaller searches did not survive
 FIRST, HOPELESS = 7, math.log(1.25)  # seeds after which a proposal ends that is so far behind the best built-in rule
 WIDE = 100  # a longer range is searched on a logarithmic scale
+Known: TypeAlias = dict[tuple[str, int], list[float]]
 _LINE = record({"policy": TEXT, "first": whole(0, MAX_SEED), "losses": list_of(number(-1e6, 1e6), 1, 10**6)})
 
 
@@ -148,11 +149,14 @@ def losses_of(scenario: Scenario, runs: Sequence[Run]) -> list[float]:
 
 
 class Study:
-    """Losses that are known, kept in a file if there is a name; ArgumentError if it is of something else."""
+    """Losses that are known, kept in a file if there is a name; ArgumentError if it is of something else.
 
-    def __init__(self, search: Search, path: str, report: Report) -> None:
+    known: the losses from a first seed on, by the names of rules and that seed: studies of one scenario may share them.
+    """
+
+    def __init__(self, search: Search, path: str, report: Report, known: Known | None = None) -> None:
         self._search, self._path, self._report = search, path, report
-        self._known: dict[tuple[str, int], list[float]] = {}
+        self._known: Known = {} if known is None else known
         self._log: Log | None = None
         self.made = self.kept = 0
         if path:

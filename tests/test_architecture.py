@@ -53,6 +53,7 @@ MEETINGS = {
     Import("ple_gym.sim.kernel", "ple_gym.sim.guest.program"): "at time 0 each vCPU takes work",
     Import("ple_gym.sim.kernel", "ple_gym.sim.guest.running"): "the event loop serves the guests' events",
     Import("ple_gym.sim.kernel", "ple_gym.sim.guest.threads"): "at time 0 threads begin, and their sleeps end",
+    Import("ple_gym.sim.redraw", "ple_gym.sim.guest.program"): "what was drawn is drawn anew as it was",
     Import("ple_gym.sim.soundness", "ple_gym.sim.guest.threads"): "an idle vCPU has no thread",
     Import("ple_gym.sim.kernel", "ple_gym.sim.host.runqueue"): "at time 0 each vCPU is put into a queue",
     Import("ple_gym.rules.paper", "ple_gym.sim.host.credit"): "it reads Xen's priorities, and decides on no other host",

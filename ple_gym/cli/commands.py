@@ -17,6 +17,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 import ple_gym
 from ple_gym import compilation, evaluate, progress
+from ple_gym.certify.plan import Plan
 from ple_gym.cli import measure, reality
 from ple_gym.cli.new import MOST_WORK_MS, check_new, machine, write_new
 from ple_gym.cli.outputs import (
@@ -70,6 +71,7 @@ from ple_gym.scenario.model import Scenario, describe_parameters
 from ple_gym.traces.readers import SOURCES
 from ple_gym.traces.writers import WRITERS, writer_of
 
+PLAN = Plan()  # of a certificate
 PROGRAM = "ple-gym"
 PICTURE = "FILE.png|pdf|svg"
 DESCRIPTION = (
@@ -497,6 +499,48 @@ class Tune:
 
 
 @dataclass(frozen=True)
+class Certify:
+    """Certify whether there is anything to learn in a scenario: rules tuned, bounds by look-ahead, learned policies.
+
+    Example: ple-gym certify PLE/Storm-v1 --out storm.json
+    """
+
+    scenario: ScenarioName
+    overrides: Overrides = ()
+    out: Annotated[str, _file("FILE.json"), arg(help="write the certificate there")] = ""
+    parts: Annotated[
+        str,
+        _file("FILE"),
+        arg(help="keep there what is done, and go on from it", help_behavior_hint="(default: OUT.parts)"),
+    ] = ""
+    quick: Annotated[bool, arg(help="little of everything: to see how it goes")] = False
+    seeds: Annotated[int, arg(metavar="N", help="fresh seeds of rules and learned policies")] = PLAN.seeds
+    tuned: Annotated[int, arg(metavar="N", help="rules that are tuned")] = PLAN.tuned
+    restarts: Annotated[int, arg(metavar="N", help="searches of each tuning")] = PLAN.restarts
+    trials: Annotated[int, arg(metavar="N", help="proposals of each of these")] = PLAN.trials
+    ahead: Annotated[int, arg(metavar="N", help="fresh seeds of the look-aheads")] = PLAN.ahead
+    samples: Annotated[int, arg(metavar="N", help="futures in which an action is judged")] = PLAN.samples
+    horizon_us: Annotated[int, arg(metavar="US", help="how far they look; 0: to the end")] = PLAN.horizon_us
+    learners: Annotated[int, arg(metavar="N", help="searches for each kind of network")] = PLAN.learners
+    generations: Annotated[int, arg(metavar="N", help="generations of each of these")] = PLAN.generations
+    threads: Threads = 0
+
+    def run(self, argv: Sequence[str]) -> None:
+        """Do the work, print the rows and the verdict, write the certificate."""
+        from ple_gym.cli import certify
+
+        check_writable(self.out)
+        sizes = {name: getattr(self, name) for name in certify.SIZES}
+        plan = certify.plan(sizes, self.quick)
+        found = certify.work(
+            _scenario(self.scenario, self.overrides), plan, self.parts or (f"{self.out}.parts" if self.out else ""),
+            _workers(self.threads), argv,
+        )  # fmt: skip
+        console_for(self.out).print(certify.table(found), certify.verdict(found), sep="\n")
+        certify.keep(self.out, found)
+
+
+@dataclass(frozen=True)
 class Tabulate:
     """Print how far every policy is from the ideal (useful work / pCPUs) on every scenario.
 
@@ -725,6 +769,7 @@ Command: TypeAlias = (
     | Annotated[Report, subcommand(name="report")]
     | Annotated[Sweep, subcommand(name="sweep")]
     | Annotated[Tune, subcommand(name="tune")]
+    | Annotated[Certify, subcommand(name="certify")]
     | Annotated[Tabulate, subcommand(name="table")]
     | Annotated[Trace, subcommand(name="trace")]
     | Annotated[Watch, subcommand(name="watch")]

@@ -300,18 +300,23 @@ def noise_gap(s, p):
     return max(1, (sample(s.tables, UNIT, high(burst_draw(s, p))) * s.world[0].noise_gap) >> 16)
 
 
+@inlined
+def burst_length(s, p):
+    """How long p's current burst is, cycles."""
+    return max(1, (sample(s.tables, UNIT, low(burst_draw(s, p))) * s.par[0].noise_burst) >> 16)
+
+
 @called
 def begin_burst(s, p, t, handler):
     """Host noise takes pCPU p; its vCPU has been queued."""
     pcpu = s.pcpu[p]
-    length = max(1, (sample(s.tables, UNIT, low(burst_draw(s, p))) * s.par[0].noise_burst) >> 16)
     pcpu.mode = NOISE
     pcpu.current = NONE
     pcpu.noise_state = BURSTING
     pcpu.slice_end = INF
     pcpu.exit_until = t + handler
     pcpu.entry = t + handler
-    s.clock[p].noise_at = t + length
+    s.clock[p].noise_at = t + burst_length(s, p)
     s.clock[p].guest_at = INF
     note(s, t, NOISE_BEGAN, p, NONE, NONE)
     s.host.switched(s, p, t)

@@ -1,0 +1,1 @@
+"""Certificates: where deciding is hard, and what would be gained by deciding better."""

@@ -1,0 +1,167 @@
+"""A certificate: who was run on a scenario, how each did against the best tuned rule, and what that says.
+
+The *bar* is the rule that is best on validation seeds, with the defaults or the values that `tune` found. All else is
+measured against it on fresh seeds that nobody has seen, paired: rules, what was learned, and bounds that know more.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ple_gym.evaluate.statistics import Floats, quantile, ratio
+
+MEAN, TAIL = 10.0, 25.0  # percent of the makespan by which a world is learnable: of its mean, or of its 95 % quantile
+SMALL = 2.0  # percent that make no difference
+FEW = 1.0  # decisions of a run, below which there is nothing to decide
+CUT = 0.1  # share of runs that do not end, above which a world is none
+RESAMPLES = 2000
+
+#: What a row may be. The last three know more than a hypervisor does.
+RULE, SETTING, LEARNED, PRIVILEGED, AHEAD, CLAIRVOYANT = (
+    "rule", "setting of the host", "learned", "privileged rule", "look-ahead", "clairvoyant look-ahead",
+)  # fmt: skip
+LEARNABLE, SOLVABLE, LIMITED, INTRINSIC, DEGENERATE = VERDICTS = (
+    "learnable", "rule-solvable", "information-limited", "intrinsic", "degenerate",
+)  # fmt: skip
+MEANING: Mapping[str, str] = {
+    LEARNABLE: f"more than one learned policy beats every tuned rule, by {MEAN:g} % in the mean or {TAIL:g} % at p95",
+    SOLVABLE: "a rule is as good as all that was tried, and better than what the host does",
+    LIMITED: f"who knows the locks beats every tuned rule by {MEAN:g} %, and nobody else does",
+    INTRINSIC: "what is lost is not lost by the choice: no rule and no bound gets it back",
+    DEGENERATE: "there is nothing to decide, runs do not end, or a setting of the host is better than any choice",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy or bound against the bar.
+
+    Attributes:
+        name, kind: who.
+        seeds: fresh seeds that it ran on, from the first on.
+        percent: by how much its makespan differs from the bar's: mean, and interval.
+        p95_percent: the same of the 95 % quantile, if there are enough seeds.
+        cut: share of its runs that did not end.
+        cycles: how long its first runs took, to run them again and compare.
+    """
+
+    name: str
+    kind: str
+    seeds: int
+    percent: list[float]
+    p95_percent: list[float]
+    cut: float
+    cycles: list[int]
+
+    def beats(self, least: float) -> bool:
+        """Whether it is faster than the bar by so much percent, clear of zero."""
+        return self.percent[0] <= -least and len(self.percent) == 3 and self.percent[2] < 0
+
+    def beats_tail(self, least: float) -> bool:
+        """Whether its 95 % quantile is."""
+        return bool(self.p95_percent) and self.p95_percent[0] <= -least and self.p95_percent[2] < 0
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was found of a scenario.
+
+    Attributes:
+        scenario, digest: of what.
+        verdict: one of `VERDICTS`; why: the reason, a sentence.
+        bar: the best tuned rule; own: the host's own rule; objective: what is compared.
+        ideal_percent: by how much the bar's runs are longer than the ideal.
+        decisions: of a run under the bar, on the mean; open: share with more than one legal action; matter: share where
+            some action differs from the bar's by more than two standard errors, by the look-ahead.
+        plan: how much was tried.
+        rows: the bar first, then by kind, the best first.
+        made_by: version, command, date.
+    """
+
+    scenario: str
+    digest: str
+    verdict: str
+    why: str
+    bar: str
+    own: str
+    objective: str
+    ideal_percent: float
+    decisions: float
+    open: float
+    matter: float
+    plan: Mapping[str, Any]
+    rows: Sequence[Row]
+    made_by: Mapping[str, Any]
+
+    def to_json(self) -> str:
+        """As text: a row on a line."""
+        fields = asdict(self)
+        rows = ",\n".join(f"  {json.dumps(row)}" for row in fields.pop("rows"))
+        head = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in fields.items())
+        return f'{{\n{head},\n "rows": [\n{rows}\n ]\n}}\n'
+
+
+def row(name: str, kind: str, losses: Floats, bar: Floats, cut: float, cycles: Sequence[int]) -> Row:
+    """A row from the logarithms of what is compared, on the first of the bar's seeds."""
+    own = bar[: len(losses)]
+    found = ratio(losses - own)
+    percent = [_percent(x) for x in (found.mean, found.low, found.high) if x is not None]
+    return Row(name, kind, len(losses), percent, _tail(losses, own), round(cut, 4), [int(one) for one in cycles])
+
+
+def _tail(losses: Floats, bar: Floats) -> list[float]:
+    """Percent by which the 95 % quantiles differ, with an interval from resampled seeds; nothing if these are few."""
+    if len(losses) < 100:
+        return []
+    draws = np.random.default_rng(0).integers(len(losses), size=(RESAMPLES, len(losses)))
+    place = max(1, -(-95 * len(losses) // 100)) - 1
+    one, other = (np.sort(values[draws], axis=1)[:, place] for values in (losses, bar))
+    low, high = np.quantile(one - other, (0.025, 0.975))
+    return [_percent(x) for x in (quantile(losses, 95) - quantile(bar, 95), float(low), float(high))]
+
+
+def _percent(log: float) -> float:
+    return round(100 * math.expm1(min(log, 20.0)), 3)
+
+
+def judge(rows: Sequence[Row], own: Row, bar: Row, decisions: float, ideal_percent: float) -> tuple[str, str]:
+    """The verdict and its reason. own: of the host's own rule."""
+    best = {kind: min((one for one in rows if one.kind == kind), key=lambda one: one.percent[0], default=None)
+            for kind in (RULE, SETTING, LEARNED, PRIVILEGED, AHEAD, CLAIRVOYANT)}  # fmt: skip
+    if decisions < FEW:
+        return DEGENERATE, f"a run has {decisions:.2g} decisions"
+    if bar.cut > CUT:
+        return DEGENERATE, f"{100 * bar.cut:.0f} % of the runs do not end, even under {bar.name}"
+    setting = best[SETTING]
+    if setting and setting.beats(MEAN):
+        return DEGENERATE, f"the host's setting {setting.name} changes more than any choice: {told(setting.percent)}"
+    learned = [one for one in rows if one.kind == LEARNED and (one.beats(MEAN) or one.beats_tail(TAIL))]
+    if len(learned) > 1:
+        first = min(learned, key=lambda one: one.percent[0])
+        return LEARNABLE, f"{len(learned)} learned policies beat {bar.name}, the best by {told(first.percent)}"
+    bounds = [one for kind in (PRIVILEGED, AHEAD) if (one := best[kind]) and one.beats(MEAN)]
+    if bounds:
+        first = min(bounds, key=lambda one: one.percent[0])
+        return LIMITED, f"{first.name} beats {bar.name} by {told(first.percent)}, and no hypervisor's policy does"
+    small = own.name == bar.name or own.percent[0] < SMALL
+    if small and ideal_percent > MEAN:
+        return INTRINSIC, f"{bar.name} takes {ideal_percent:.0f} % more than the ideal, and no choice is much better"
+    against = "is the host's own" if own.name == bar.name else f"saves {told(_against(own))} against {own.name}"
+    return SOLVABLE, f"{bar.name} {against}, and nothing beats it by {MEAN:g} %"
+
+
+def _against(own: Row) -> list[float]:
+    """The bar against the host's own rule, percent."""
+    turned = [round(100 / (100 + x) * 100 - 100, 3) for x in own.percent]
+    return [turned[0], *sorted(turned[1:])]
+
+
+def told(percent: Sequence[float]) -> str:
+    """A percentage and its interval."""
+    return f"{percent[0]:+.1f} %" + (f" [{percent[1]:+.1f}, {percent[2]:+.1f}]" if len(percent) == 3 else "")

@@ -1,0 +1,322 @@
+"""What a certificate is made of: tuned rules, fresh runs, look-aheads, learned policies. Each part is kept."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ple_gym.certify.certificate import (
+    AHEAD,
+    CLAIRVOYANT,
+    LEARNED,
+    PRIVILEGED,
+    RULE,
+    SETTING,
+    Certificate,
+    Row,
+    judge,
+    row,
+)
+from ple_gym.certify.learned import POPULATION, Form, climb, cost, probe
+from ple_gym.certify.lookahead import LookAhead
+from ple_gym.certify.plan import FRESH, Plan
+from ple_gym.drive import simulator
+from ple_gym.episode import summarise
+from ple_gym.errors import ArgumentError
+from ple_gym.evaluate.comparison import Run
+from ple_gym.evaluate.runs import simulate, suiting
+from ple_gym.evaluate.statistics import Floats
+from ple_gym.files import Log, parse_table, read_text, reading, write_whole, writing
+from ple_gym.learned.policy import LearnedPolicy
+from ple_gym.policies import Compiled, load_compiled
+from ple_gym.progress import Report
+from ple_gym.rules import RULES, Rule
+from ple_gym.rules.own import own_rule
+from ple_gym.scenario.model import Scenario
+from ple_gym.sim.seam import host_of
+from ple_gym.sim.units import fingerprint, sources
+from ple_gym.tuning import TRAINING, VALIDATION, Known, Search, Study, losses_of, objective, tune
+
+MOST_LESSONS = 20_000
+_MAX_BYTES = 2**28
+
+#: Opens the display of a stage of the work: its name, and how much there is of it.
+Stage = Callable[[str, int], AbstractContextManager[Report]]
+
+
+class Parts:
+    """Parts of the work that are done, kept in a file if there is a name; ArgumentError if it is of something else."""
+
+    def __init__(self, scenario: Scenario, plan: Plan, path: str) -> None:
+        self._found: dict[str, Any] = {}
+        self._log: Log | None = None
+        if not path:
+            return
+        code = {*(simulator(host_of(scenario.host.scheduler)).made_of or ()), *sources("rules/*.py", "certify/*.py")}
+        digests = f"{scenario.digest} {fingerprint(sorted(code))}"
+        head, lines = f"ple_gym certificate 1 {digests} {json.dumps(asdict(plan))}", []
+        if Path(path).exists():
+            with reading(path, ArgumentError, "parts of a certificate", "remove it to begin anew"):
+                text = read_text(path, _MAX_BYTES)
+                first, *lines = text[: text.rfind("\n") + 1].splitlines()  # what is torn off is done again
+                if first != head:
+                    raise ArgumentError("is of another scenario, another plan or other code")
+                for line in map(parse_table, lines):
+                    self._found[str(line["part"])] = line["found"]
+        with writing(path, ArgumentError):
+            write_whole(path, "".join(f"{line}\n" for line in (head, *lines)).encode())
+            self._log = Log(path)
+
+    @property
+    def count(self) -> int:
+        """How many are done."""
+        return len(self._found)
+
+    def __contains__(self, part: str) -> bool:
+        return part in self._found
+
+    def get(self, part: str, make: Callable[[], Any]) -> Any:
+        """What a part is, made now if it is not done."""
+        if part not in self._found:
+            self.keep(part, make())
+        return self._found[part]
+
+    def keep(self, part: str, found: Any) -> None:
+        """Keep a part."""
+        self._found[part] = found
+        if self._log:
+            self._log.add(json.dumps({"part": part, "found": found}).encode() + b"\n")
+
+    def close(self) -> None:
+        """Write no more."""
+        if self._log:
+            self._log.close()
+
+
+@contextmanager
+def unseen(what: str, total: int) -> Iterator[Report]:
+    """A stage that shows nothing."""
+    yield lambda done, note="": None
+
+
+class Work:
+    """The work on one scenario."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        plan: Plan,
+        parts: Parts,
+        threads: int | None = None,
+        stage: Stage = unseen,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.scenario, self.plan, self.parts = scenario, plan, parts
+        self.threads, self._stage, self._say = threads or os.cpu_count() or 1, stage, say
+        self.own = own_rule(scenario)
+
+    def certificate(self, made_by: Mapping[str, Any]) -> Certificate:
+        """Do all that is not done, and judge."""
+        names = [name for name in suiting(self.scenario) if not RULES[name].privileged]
+        bar, tuned = self._bar()
+        everybody = dict.fromkeys([bar, self.own, *names, *tuned])
+        runs = {name: self._fresh(load_compiled(name)) for name in everybody}
+        own = np.array(runs[bar]["losses"])
+        rows = [self._row(name, self._kind(name), runs[name], own) for name in everybody]
+        for name in suiting(self.scenario):
+            if RULES[name].privileged:
+                rows.append(self._row(name, PRIVILEGED, self._fresh(RULES[name]), own))
+        base = load_compiled(bar)
+        resampled, choices = self._ahead("look-ahead", base, self.plan.samples)
+        rows.append(self._row("look-ahead", AHEAD, resampled, own))
+        rows.append(self._row("clairvoyant look-ahead", CLAIRVOYANT, self._ahead("clairvoyant", base, 0)[0], own))
+        rows += [self._row(one.name, LEARNED, self._fresh(one), own) for one in self._learned(base)]
+        first, *others = rows
+        kinds = [RULE, SETTING, LEARNED, PRIVILEGED, AHEAD, CLAIRVOYANT]
+        others.sort(key=lambda one: (kinds.index(one.kind), one.percent[0]))
+        by_name = {one.name: one for one in rows}
+        decisions = float(np.mean(runs[bar]["decisions"]))
+        ideal = round(100 * math.expm1(float(np.mean(runs[bar]["above"]))), 2)
+        verdict, why = judge(rows, by_name[self.own], first, decisions, ideal)
+        many = max(1, choices["decisions"])
+        return Certificate(
+            self.scenario.name, self.scenario.digest, verdict, why, bar, self.own, objective(self.scenario), ideal,
+            round(decisions, 1), round(choices["open"] / many, 4), round(choices["matter"] / many, 4),
+            asdict(self.plan), [first, *others], made_by,
+        )  # fmt: skip
+
+    def _kind(self, name: str) -> str:
+        policy = load_compiled(name)
+        return SETTING if isinstance(policy, Rule) and policy.settings else RULE
+
+    def _row(self, name: str, kind: str, found: Mapping[str, Any], bar: Floats) -> Row:
+        return row(name, kind, np.array(found["losses"]), bar, float(np.mean(found["cut"])), found["cycles"])
+
+    # ------------------------------------------------------------------------------------------------------- the rules
+
+    def _bar(self) -> tuple[str, list[str]]:
+        """The rule that is best on validation seeds, tuned or not, and all that tuning found."""
+        known: Known = {}
+        races = self.parts.get("race", lambda: self._race(known))
+        for name in self._worth_tuning(races):
+            races = races | self.parts.get(f"tune {name}", partial(self._tuned, name, known))
+        choosable = {name: loss for name, loss in races.items() if self._kind(name) == RULE}
+        best = min(choosable, key=lambda name: choosable[name])
+        self._say(f"the bar is {best}")
+        return best, [name for name in races if name not in RULES]
+
+    def _race(self, known: Known) -> dict[str, float]:
+        names = [name for name in suiting(self.scenario) if not RULES[name].privileged]
+        losses: dict[str, float] = {}
+        with self._stage("rules", len(names)) as report:
+            for place, name in enumerate(names):
+                report(place, name)
+                losses[name] = float(np.mean(self._losses(RULES[name], VALIDATION[0], self.plan.validation)))
+        return losses
+
+    def _worth_tuning(self, races: Mapping[str, float]) -> list[str]:
+        rules = sorted(races, key=lambda name: races[name])
+        able = [name for name in rules if name in RULES and RULES[name].parameters and name != "patience"]
+        return ["patience", *able][: self.plan.tuned]
+
+    def _tuned(self, name: str, known: Known) -> dict[str, float]:
+        """The best of each restart, and its mean loss on the validation seeds."""
+        p = self.plan
+        search = Search(
+            self.scenario, RULES[name], p.restarts, p.trials, p.training, p.validation, threads=self.threads
+        )
+        with self._stage(f"tuning {name}", search.runs) as report:
+            study = Study(search, "", report, known)
+            found = tune(search, study, self._say)
+        return {one.rule.name: float(one.losses.mean()) for one in found.entrants.values() if one.restart >= 0}
+
+    def _losses(self, policy: Compiled, first: int, count: int) -> list[float]:
+        runs = simulate(self.scenario, policy, range(first, first + count), threads=self.threads)
+        return losses_of(self.scenario, runs)
+
+    def _fresh(self, policy: Compiled) -> dict[str, Any]:
+        """What came of a policy on fresh seeds."""
+
+        def make() -> dict[str, Any]:
+            seeds = range(FRESH[0], FRESH[0] + self.plan.seeds)
+            with self._stage(f"fresh runs of {policy.name}", len(seeds)) as report:
+                runs = simulate(self.scenario, policy, seeds, None, lambda n: report(n), self.threads)
+            return self._summary(runs)
+
+        found: dict[str, Any] = self.parts.get(f"fresh {policy.name}", make)
+        return found
+
+    def _summary(self, runs: Sequence[Run]) -> dict[str, Any]:
+        hz = self.scenario.host.tsc_hz
+        return {
+            "losses": losses_of(self.scenario, runs),
+            "above": [math.log(run["simulated_s"] / run["ideal_s"]) if run["ideal_s"] else 0.0 for run in runs],
+            "cut": [int(not run["finished"] and not self.scenario.endless) for run in runs],
+            "decisions": [run["decisions"] for run in runs],
+            "cycles": [round(run["simulated_s"] * hz) for run in runs[:4]],
+        }
+
+    # ------------------------------------------------------------------------------------------------- the look-aheads
+
+    def _ahead(self, name: str, base: Compiled, samples: int) -> tuple[dict[str, Any], dict[str, int]]:
+        """What came of a look-ahead on fresh seeds, and its choices."""
+        seeds = [FRESH[0] + k for k in range(self.plan.ahead)]
+        missing = [seed for seed in seeds if f"{name} {seed}" not in self.parts]
+        for seed, found, _ in self._look(name, base, samples, missing, False):
+            self.parts.keep(f"{name} {seed}", found)
+        every = [self.parts.get(f"{name} {seed}", dict) for seed in seeds]
+        merged = {key: [one[key] for one in every] for key in ("losses", "cut", "decisions")}
+        merged["cycles"] = [one["cycles"] for one in every[:4]]
+        return merged, {key: sum(one["choices"][key] for one in every) for key in every[0]["choices"]}
+
+    def _look(
+        self, name: str, base: Compiled, samples: int, seeds: Sequence[int], teaches: bool
+    ) -> Iterator[tuple[int, dict[str, Any], LookAhead]]:
+        """Look ahead on each seed, on all threads; as they are done."""
+        stopping = threading.Event()
+
+        def between() -> None:
+            if stopping.is_set():
+                raise CancelledError
+
+        def run(seed: int) -> tuple[int, dict[str, Any], LookAhead]:
+            decider = LookAhead(self.scenario, base, samples, self.plan.horizon_us, teaches, between)
+            told: Run = {"seed": seed, **summarise(self.scenario, decider.run(seed))}
+            one = {key: value[0] for key, value in self._summary([told]).items()}
+            return seed, one | {"choices": asdict(decider.choices)}, decider
+
+        pool = ThreadPoolExecutor(self.threads)
+        try:
+            with self._stage(f"{name}, {len(seeds)} seeds", len(seeds)) as report:
+                for done, future in enumerate(as_completed([pool.submit(run, seed) for seed in seeds])):
+                    yield future.result()
+                    report(done + 1)
+        finally:
+            stopping.set()
+            pool.shutdown(cancel_futures=True)
+
+    # --------------------------------------------------------------------------------------------- what can be learned
+
+    def _learned(self, base: Compiled) -> list[LearnedPolicy]:
+        """The probe, and the best of every search: from nothing, and one from the probe."""
+        linear, small = Form(self.scenario, "linear"), Form(self.scenario, "set", 4)
+        learned = []
+        start = None
+        if self.plan.lessons:
+            start = np.array(self.parts.get("probe", lambda: self._probe(base, linear)))
+            learned.append(linear.policy(start, "probe"))
+        for form in (linear, small):
+            for number in range(self.plan.learners):
+                begin = start if form is linear and number == 0 else None
+                name = f"{form.kind} {number}" + (" from the probe" if begin is not None else "")
+                theta = self.parts.get(name, partial(self._search, form, begin, number))
+                learned.append(form.policy(np.array(theta), name))
+        return learned
+
+    def _probe(self, base: Compiled, form: Form) -> list[float]:
+        seeds = [TRAINING[0] + k for k in range(self.plan.lessons)]
+        look = self._look("lessons", base, self.plan.samples, seeds, True)
+        lessons = [lesson for _, _, decider in sorted(look, key=lambda one: one[0]) for lesson in decider.lessons]
+        if not lessons:
+            return [0.0] * len(form.deviation())
+        step = -(-len(lessons) // MOST_LESSONS)
+        return [round(float(x), 6) for x in probe(form, lessons[::step])]
+
+    def _search(self, form: Form, start: Floats | None, number: int) -> list[float]:
+        """Weights that the cross-entropy method finds: of those to choose from the best on validation seeds."""
+        p, typical = self.plan, np.exp(np.mean(self.parts.get("fresh " + self._bar()[0], dict)["losses"]))
+        limit = self.scenario.limit.simulated_s
+        world = self.scenario if self.scenario.endless else self.scenario.with_overrides(
+            {"limit.simulated_s": min(limit, 3 * float(typical))}
+        )  # fmt: skip
+        with self._stage(f"{form.kind} {number}", p.generations * POPULATION) as report:
+
+            def costs(policies: Sequence[LearnedPolicy], generation: int) -> Floats:
+                first = TRAINING[0] + (generation * p.worlds + 10_000 * number) % (len(TRAINING) - p.worlds)
+                found = []
+                for place, policy in enumerate(policies):
+                    runs = simulate(world, policy, range(first, first + p.worlds), threads=self.threads)
+                    whole = losses_of(world, runs) if world.endless else [cost(world, run) for run in runs]
+                    found.append(float(np.mean(whole)))
+                    report(generation * POPULATION + place + 1)
+                return np.array(found)
+
+            thetas = climb(form, start, p.generations, number, costs)
+            losses = [
+                float(np.mean(self._losses(form.policy(theta, "candidate"), VALIDATION[0], p.validation)))
+                for theta in thetas
+            ]
+        best = thetas[int(np.argmin(losses))]
+        self._say(f"{form.kind} {number}: {100 * math.expm1(min(losses) - math.log(typical)):+.1f} % against the bar")
+        return [float(np.float32(x)) for x in best]
