@@ -1,0 +1,230 @@
+"""Certificates: look-ahead against exhaustive search, verdicts from rows, work that goes on after an interruption."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exhaustive import shortest_makespan
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import MORE, contended_scenarios, one_to_one_under_fair
+
+from ple_gym import cli, simulate
+from ple_gym.certify import certificate as c
+from ple_gym.certify.certificate import Row, judge
+from ple_gym.certify.learned import Form, probe
+from ple_gym.certify.lookahead import CLAIRVOYANT, TO_THE_END, Lesson, LookAhead
+from ple_gym.certify.plan import FRESH, QUICK, Plan
+from ple_gym.certify.work import Parts, Work
+from ple_gym.envs.env import PleEnv
+from ple_gym.errors import ArgumentError
+from ple_gym.policies import load_compiled
+from ple_gym.rules import RULES
+from ple_gym.scenario import Scenario
+from ple_gym.scenario.builtin import load
+from ple_gym.sim.jit import JIT_ENABLED
+
+pytestmark = pytest.mark.skipif(not JIT_ENABLED, reason="of many runs: not under make nojit")
+
+#: Small worlds of which every sequence of decisions can be tried.
+SMALL: dict[str, dict[str, object]] = {
+    "Tiny": {"guest.transactions": 5, "guest.sections": 1, "ple.window": 40_000, "limit.simulated_s": 0.01},
+    "HolderPreempted": {},
+    "TicketOrder": {"guest.vcpus": 3, "guest.transactions": 3, "ple.window": 20_000, "limit.simulated_s": 0.01},
+}
+
+
+def small(name: str) -> Scenario:
+    return load(name).with_overrides(SMALL[name])
+
+
+def ahead(scenario: Scenario, base: str, samples: int, seed: int) -> float:
+    """Makespan of a look-ahead to the end, seconds."""
+    decider = LookAhead(scenario, load_compiled(base), samples, TO_THE_END)
+    return float(decider.run(seed)["now"]) / scenario.host.tsc_hz
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_no_look_ahead_is_faster_than_the_best_that_is_possible(name: str) -> None:
+    """And a clairvoyant one is nearly as fast, from whatever rule it starts."""
+    scenario = small(name)
+    for seed in range(3):
+        env = PleEnv(scenario)
+        _, info = env.reset(seed=seed)
+        assert info["index"] == 0
+        best, tried = shortest_makespan(env, info["action_mask"])
+        bases = {
+            base: simulate(scenario, base, seed)[0]["simulated_s"] for base in ("kvm", "spin-age-self", "continue")
+        }
+        assert tried > 1 and min(bases.values()) >= best * (1 - 1e-9)
+        for base, took in bases.items():
+            clairvoyant, resampled = (ahead(scenario, base, samples, seed) for samples in (CLAIRVOYANT, 32))
+            assert best * (1 - 1e-9) <= clairvoyant <= took
+            assert resampled >= best * (1 - 1e-9)
+        assert min(ahead(scenario, base, CLAIRVOYANT, seed) for base in bases) <= 1.02 * best
+
+
+@settings(max_examples=25 * MORE)
+@given(
+    contended_scenarios() | one_to_one_under_fair(),
+    st.integers(0, 2**63 - 1),
+    st.sampled_from(sorted(name for name, rule in RULES.items() if not rule.scheduler)),
+)
+def test_who_knows_the_future_is_never_slower_than_the_base_rule(scenario: Scenario, seed: int, rule: str) -> None:
+    scenario = scenario.with_overrides({"limit.simulated_s": min(0.001, scenario.limit.simulated_s)})
+    base = load_compiled(rule)
+    usual = simulate(scenario, base, seed)[0]
+    decider = LookAhead(scenario, base, CLAIRVOYANT, TO_THE_END)
+    totals = decider.run(seed)
+    if not scenario.endless:
+        counted = [vm.transactions > 0 for vm in scenario.vms().values()]
+        useful = sum(vm["useful"] for vm, one in zip(totals["vms"], counted, strict=True) if one)
+        before = round(usual["simulated_s"] * scenario.host.tsc_hz)
+        gained = sum(
+            round(vm["useful_s"] * scenario.host.tsc_hz) for vm, one in zip(usual["vm"], counted, strict=True) if one
+        )
+        assert useful - decider._rate * totals["now"] >= gained - decider._rate * before - 2 - len(counted)
+
+
+def test_a_run_without_a_decision_is_the_base_rules() -> None:
+    scenario = load("Storm").with_overrides({"ple.gap": 0})
+    decider = LookAhead(scenario, RULES["kvm"], 4, TO_THE_END)
+    assert decider.run(5)["now"] == round(simulate(scenario, "kvm", 5)[0]["simulated_s"] * scenario.host.tsc_hz)
+    assert decider.choices.decisions == 0
+
+
+def test_other_futures_do_not_tell_the_true_one() -> None:
+    """The same seeds give the same choices; who knows the future does no worse on the mean."""
+    scenario = small("Tiny")
+    decider = LookAhead(scenario, RULES["kvm"], 16, TO_THE_END)
+    found = [decider.run(seed)["now"] for seed in range(6)]
+    again = LookAhead(scenario, RULES["kvm"], 16, TO_THE_END)
+    assert found[:2] == [again.run(seed)["now"] for seed in range(2)], "nothing is random but the seeds"
+    clairvoyant = [LookAhead(scenario, RULES["kvm"], CLAIRVOYANT, TO_THE_END).run(seed)["now"] for seed in range(6)]
+    assert np.mean(clairvoyant) <= np.mean(found)
+
+
+# ------------------------------------------------------------------------------------------------------------ verdicts
+
+
+def a(
+    kind: str, mean: float, half: float = 1.0, name: str = "", cut: float = 0.0, tail: list[float] | None = None
+) -> Row:
+    return Row(name or kind, kind, 200, [mean, mean - half, mean + half], tail or [], cut, [1])
+
+
+BAR, OWN = a(c.RULE, 0, 0, "patience"), a(c.RULE, 30, 1, "host")
+AHEAD = a(c.AHEAD, -1.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "verdict"),
+    [
+        ([AHEAD], {}, c.SOLVABLE),
+        ([AHEAD, a(c.LEARNED, -12)], {}, c.SOLVABLE),  # one training seed
+        ([AHEAD, a(c.LEARNED, -12), a(c.LEARNED, -11)], {}, c.LEARNABLE),
+        ([AHEAD, a(c.LEARNED, -12, 13), a(c.LEARNED, -11, 13)], {}, c.SOLVABLE),  # not clear of zero
+        ([AHEAD, *[a(c.LEARNED, -3, tail=[-30, -40, -20])] * 2], {}, c.LEARNABLE),
+        ([a(c.AHEAD, -15), a(c.LEARNED, -9), a(c.LEARNED, -9)], {}, c.LIMITED),
+        ([AHEAD, a(c.PRIVILEGED, -20)], {}, c.LIMITED),
+        ([AHEAD, a(c.CLAIRVOYANT, -20)], {}, c.SOLVABLE),  # luck only
+        ([AHEAD, a(c.SETTING, -20)], {}, c.DEGENERATE),
+        ([AHEAD], {"decisions": 0.5}, c.DEGENERATE),
+        ([AHEAD], {"bar": replace(BAR, cut=0.2)}, c.DEGENERATE),
+        ([AHEAD], {"own": replace(OWN, percent=[1.0, 0.5, 1.5])}, c.INTRINSIC),
+        ([AHEAD], {"own": replace(OWN, percent=[1.0, 0.5, 1.5]), "ideal_percent": 3.0}, c.SOLVABLE),
+    ],
+)
+def test_what_rows_say(rows: list[Row], changes: dict[str, object], verdict: str) -> None:
+    asked: dict[str, object] = {"own": OWN, "bar": BAR, "decisions": 50.0, "ideal_percent": 40.0, **changes}
+    found, why = judge([asked["bar"], asked["own"], *rows], **asked)  # type: ignore[arg-type,list-item]
+    assert found == verdict and why
+    assert set(c.MEANING) == set(c.VERDICTS)
+
+
+def test_the_bar_against_the_hosts_own_rule() -> None:
+    _, why = judge([BAR, OWN, AHEAD], OWN, BAR, 50.0, 40.0)
+    assert "-23.1 % [-23.7, -22.5] against host" in why
+
+
+# ---------------------------------------------------------------------------------------------------------------- probe
+
+
+def test_a_probe_learns_a_rule_that_is_linear() -> None:
+    """What spin-age-self does can be told from the ages of spins: the probe does as it."""
+    scenario = load("TicketOrder")
+    decider = LookAhead(scenario, RULES["spin-age"], 8, TO_THE_END, teaches=True)
+    for seed in range(4):
+        decider.run(seed)
+    assert isinstance(decider.lessons[0], Lesson)
+    form = Form(scenario, "linear")
+    found = simulate(scenario, form.policy(probe(form, decider.lessons), "probe"), range(50, 54))
+    usual = simulate(scenario, "spin-age", range(50, 54))
+    assert [run["simulated_s"] for run in found] == [run["simulated_s"] for run in usual]
+
+
+# ----------------------------------------------------------------------------------------------------------------- work
+
+PLAN = replace(
+    QUICK, seeds=4, trials=3, training=2, validation=3, ahead=2, samples=8, generations=1, worlds=1, lessons=1
+)
+
+
+def test_work_that_is_interrupted_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    scenario, path = small("TicketOrder"), str(tmp_path / "parts")
+    whole = Work(scenario, PLAN, Parts(scenario, PLAN, ""), 1).certificate({})
+
+    class Killed(Exception):
+        pass
+
+    kept = Parts(scenario, PLAN, path)
+    work, made = Work(scenario, PLAN, kept, 1), []
+    keep = kept.keep
+
+    def counted(part: str, found: object) -> None:
+        keep(part, found)
+        made.append(part)
+        if len(made) == 20:
+            raise Killed
+
+    kept.keep = counted  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        work.certificate({})
+    kept.close()
+    with Path(path).open("a") as file:
+        file.write('{"part": "torn off')
+    again = Parts(scenario, PLAN, path)
+    assert again.count == 20
+    assert Work(scenario, PLAN, again, 1).certificate({}) == whole
+    again.close()
+    with pytest.raises(ArgumentError, match="another plan"):
+        Parts(scenario, replace(PLAN, seeds=5), path)
+
+
+def test_the_command_writes_a_certificate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("optuna")
+    out = tmp_path / "small.json"
+    sizes = ["--quick", "--seeds", "4", "--trials", "3", "--ahead", "2", "--samples", "8", "--generations", "1"]
+    assert cli.main(["certify", "TicketOrder", "--set", "limit.simulated_s=0.01", *sizes, "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    kept = json.loads(out.read_text())
+    assert kept["verdict"] in told and kept["bar"] == kept["rows"][0]["name"] and kept["verdict"] in c.VERDICTS
+    assert kept["plan"]["seeds"] == 4 and kept["plan"]["training"] == QUICK.training
+    world = load("TicketOrder").with_overrides({"limit.simulated_s": 0.01})
+    seeds = range(FRESH[0], FRESH[0] + 4)
+    for row in kept["rows"]:
+        if row["kind"] == c.RULE:
+            runs = simulate(world, row["name"], seeds)
+            assert [round(run["simulated_s"] * world.host.tsc_hz) for run in runs] == row["cycles"], row["name"]
+
+
+def test_a_plan_says_what_is_allowed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ArgumentError, match="seeds = 1: must be 2"):
+        Plan(seeds=1)
+    assert cli.main(["certify", "TicketOrder", "--ahead", "0"]) == 2
+    assert "ahead = 0: must be 2..1000000" in capsys.readouterr().err
