@@ -15,13 +15,16 @@ from ple_gym.scenario.builtin import load
 from ple_gym.traces import columns
 from ple_gym.traces import events as trace
 from ple_gym.traces.events import (
+    ACQUIRE,
     DECIDE,
     IDLE,
     KIND_NAMES,
     NOISE,
     PLE,
     PREEMPTED,
+    RELEASE,
     THREAD,
+    TRY,
     Ints,
     acknowledgements,
     holds,
@@ -73,7 +76,27 @@ def plain_document(rows: Ints, tsc_hz: int) -> dict[str, Any]:
     for time, _, _, vcpu, thread in rows[rows[:, 1] == THREAD].tolist():
         event = {"ph": "i", "name": f"thread {thread}", "s": "t", "pid": 1, "tid": vcpu, "ts": microseconds(time)}
         events.append(event)
+    flows = plain_flows(rows)
+    for name, ends, who in (("release", {"ph": "s"}, 1), ("acquire", {"ph": "f", "bp": "e"}, 3)):
+        places = [{"pid": 1, "tid": flow[who], "ts": microseconds(flow[who + 1])} for flow in flows]
+        for flow, place in zip(flows, places, strict=True):
+            events.append({"ph": "i", "name": name, "s": "t", **place, "args": {"lock": flow[0]}})
+        for number, (flow, place) in enumerate(zip(flows, places, strict=True)):
+            events.append({**ends, "cat": "lock", "name": f"lock {flow[0]}", "id": number, **place})
     return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"tsc_hz": tsc_hz, "first_tsc": first}}
+
+
+def plain_flows(rows: Ints) -> list[tuple[int, ...]]:
+    """Lock, who releases, when, who had waited for that and acquires, when."""
+    released, tried, flows = dict[int, tuple[int, int, int]](), dict[int, int](), list[tuple[int, ...]]()
+    for number, (time, kind, _, vcpu, lock) in enumerate(rows.tolist()):
+        if kind == TRY:
+            tried[vcpu] = number
+        elif kind == RELEASE:
+            released[lock] = number, vcpu, time
+        elif kind == ACQUIRE and released.get(lock, (-1,))[0] > tried.get(vcpu, len(rows)):
+            flows.append((lock, *released[lock][1:], vcpu, time))
+    return flows
 
 
 def plain_text(rows: Ints, tsc_hz: int) -> str:
@@ -86,6 +109,29 @@ def test_a_run_is_written_as_by_the_plain_writer(name: str, rule: str) -> None:
     rows = evaluate.record(scenario, rule, 1)[:20_000]
     for part in (rows, rows[len(rows) // 3 :], rows[:1], rows[:0]):
         assert trace.to_chrome_json(part, scenario.host.tsc_hz) == plain_text(part, scenario.host.tsc_hz)
+
+
+def test_a_flow_leads_from_the_hold_that_ends_to_that_of_whoever_waited_for_it() -> None:
+    scenario = load("KvmDbench")
+    rows = evaluate.record(scenario, "host", 1)[:20_000]
+    events = json.loads(trace.to_chrome_json(rows, scenario.host.tsc_hz))["traceEvents"]
+    slices = [one for one in events if one["ph"] == "X" and one["pid"] == 1]
+    begins = {(one["tid"], one["name"], one["ts"]) for one in slices}
+    ends = {(one["tid"], one["name"], round(one["ts"] + one["dur"], 3)) for one in slices}
+    instants = {(one["name"], one["tid"], one["ts"]) for one in events if one["ph"] == "i"}
+    starts, finishes = ({one["id"]: one for one in events if one["ph"] == ph} for ph in "sf")
+    assert len(starts) == len(finishes) == sum(one["ph"] in "sf" for one in events) / 2 > 100  # ids are unique
+    assert starts.keys() == finishes.keys()
+    for number, start in starts.items():
+        finish = finishes[number]
+        assert start["name"] == finish["name"] and start["ts"] <= finish["ts"] and start["tid"] != finish["tid"]
+        assert (start["tid"], f"hold {start['name']}", start["ts"]) in ends
+        assert (finish["tid"], f"hold {start['name']}", finish["ts"]) in begins
+        assert instants >= {(what, one["tid"], one["ts"]) for what, one in (("release", start), ("acquire", finish))}
+        assert (finish["tid"], f"wait for {start['name']}", finish["ts"]) in ends
+    per_lock = [sum(one["name"] == f"lock {lock}" for one in starts.values()) for lock in range(scenario.guest.locks)]
+    waited = waits(rows)
+    assert per_lock == [(waited[waited[:, 3] > waited[:, 2]][:, 1] == lock).sum() for lock in range(len(per_lock))]
 
 
 events = st.tuples(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -198,6 +199,22 @@ def holds(trace: Ints, partial: bool = False) -> Ints:
     return rows if partial else rows[(begin >= 0) & (end >= 0)]
 
 
+def handovers(trace: Ints) -> Ints:
+    """Return one row per lock that was waited for and handed over: int64 [m, 5] = lock, who gave it back, when, who got
+    it, when.
+
+    A row ends where a vCPU acquires a lock whose newest release came after it had asked. Rows ascend in that.
+    """
+    time, kind, _, vcpu, lock = trace.T
+    tries, acquires, releases = (np.flatnonzero(kind == one) for one in (TRY, ACQUIRE, RELEASE))
+    none = np.full(1 + int(trace[:, 3:].max(initial=0)), -1)
+    released = carried_values(lock[releases], releases, releases, none)(lock[acquires], acquires)
+    tried = carried_values(vcpu[tries], tries, tries, none)(vcpu[acquires], acquires)
+    waited = (released > tried) & (tried >= 0)
+    gave, got = released[waited], acquires[waited]
+    return np.column_stack([lock[got], vcpu[gave], time[gave], vcpu[got], time[got]])
+
+
 def runs(trace: Ints, partial: bool = False) -> Ints:
     """Return one row per stay on a pCPU: int64 [m, 4] = pcpu, vcpu, start, stop; `partial` as in `waits`."""
     time, _, pcpu, vcpu, _ = trace.T
@@ -275,8 +292,9 @@ def to_chrome_json(trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None
 
     One track per pCPU shows the vCPUs it runs; one per vCPU shows its waits, its holds (inside them, while it is off
     the CPU, the preemption), its pause-loop exits, what is decided on these and, where a VM has more threads than
-    vCPUs, which it takes. Times are microseconds from the first event, to the nanosecond; what the trace shows only in
-    part is cut off at its ends. `rule` says who decided.
+    vCPUs, which it takes. A flow leads from a release to the acquire of whoever waited for that. Times are microseconds
+    from the first event, to the nanosecond; what the trace shows only in part is cut off at its ends. `rule` says who
+    decided.
     """
     recorded = trace[trace[:, 0] > -NEVER, 0]  # of a completed trace, without what was made up
     first, last = (int(recorded[0]), int(recorded[-1])) if len(recorded) else (0, 0)
@@ -341,6 +359,14 @@ def to_chrome_json(trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None
         len(rows), ',{"ph":"i","name":"thread ', columns.whole(rows[:, 4]), '","s":"t","pid":1,"tid":',
         columns.whole(rows[:, 3]), ',"ts":', columns.decimal(times(rows[:, 0])), "}",
     )  # fmt: skip
+    rows = handovers(trace)
+    lock, ids = columns.whole(rows[:, 0]), columns.whole(np.arange(len(rows)))
+    for name, phase, whose in (("release", '"s"', 1), ("acquire", '"f","bp":"e"', 3)):
+        at = ',"pid":1,"tid":', columns.whole(rows[:, whose]), ',"ts":', columns.decimal(times(rows[:, whose + 1]))
+        # A flow binds to the newest slice of its track: an instant is one, and a hold may have ended.
+        parts += columns.lines(len(rows), f',{{"ph":"i","name":"{name}","s":"t"', *at, ',"args":{"lock":', lock, "}}")
+        flow = f',{{"ph":{phase},"cat":"lock","name":"lock '
+        parts += columns.lines(len(rows), flow, lock, '","id":', ids, *at, "}")
 
     who = f',"rule":{json.dumps(rule)}' if rule else ""
     others = f'"displayTimeUnit":"ns","otherData":{{"tsc_hz":{tsc_hz},"first_tsc":{first}{who}}}'
@@ -393,6 +419,25 @@ def _carry(kind: Ints, effect: dict[int, int], inferred: npt.NDArray[np.bool_], 
     position = np.where(value >= 0, np.arange(len(value)), 0)
     result: Ints = value[np.maximum.accumulate(position)]
     return result
+
+
+def carried_values(whose: Ints, places: Ints, values: Ints, initial: Ints) -> Callable[[Ints, Ints], Ints]:
+    """Return what says the value of each of `who` at a place: that of its last change there or before, or the initial.
+
+    places: ascending, where the changes are; whose: of whom each is. The value of a negative one means nothing.
+    """
+    size = int(places[-1]) + 1 if len(places) else 1
+    initial = initial.copy()
+    order = np.argsort(whose, kind="stable")
+    keys = whose[order] * size + places[order]
+
+    def value(who: Ints, place: Ints) -> Ints:
+        found = np.searchsorted(keys, who * size + np.minimum(place, size - 1), "right") - 1
+        known = (found >= 0) & (np.append(whose[order], -1)[found] == who)
+        result: Ints = np.where(known, np.append(values[order], 0)[found], initial[np.maximum(who, 0)])
+        return result
+
+    return value
 
 
 def _intervals(row: Ints, value: Ints, time: Ints) -> Ints:

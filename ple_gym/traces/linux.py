@@ -6,14 +6,25 @@ sees no lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ple_gym.scenario.model import Scenario
-from ple_gym.traces.events import BLOCK, IDLE, NOISE, NOISE_BEGIN, NOISE_END, PLE, RUN, STOP, WAKE, Ints
+from ple_gym.traces.events import (
+    BLOCK,
+    IDLE,
+    NOISE,
+    NOISE_BEGIN,
+    NOISE_END,
+    PLE,
+    RUN,
+    STOP,
+    WAKE,
+    Ints,
+    carried_values,
+)
 
 #: A row of `HostTrace.events`. What says nothing for a kind is -1, or 0 (`state`, `rip`).
 EVENT = np.dtype(
@@ -207,22 +218,3 @@ def _at_once(time: Ints, pcpu: Ints, rows: Ints) -> Flags:
 def _pid(who: Ints) -> Ints:
     """The pids of vCPUs, IDLE or NOISE."""
     return np.select([who == IDLE, who == NOISE], [0, NOISE_PID], FIRST_VCPU_PID + who)
-
-
-def carried_values(whose: Ints, places: Ints, values: Ints, initial: Ints) -> Callable[[Ints, Ints], Ints]:
-    """Return what says the value of each of `who` at a place: that of its last change there or before, or the initial.
-
-    places: ascending, where the changes are; whose: of whom each is. The value of a negative one means nothing.
-    """
-    size = int(places[-1]) + 1 if len(places) else 1
-    initial = initial.copy()
-    order = np.argsort(whose, kind="stable")
-    keys = whose[order] * size + places[order]
-
-    def value(who: Ints, place: Ints) -> Ints:
-        found = np.searchsorted(keys, who * size + np.minimum(place, size - 1), "right") - 1
-        known = (found >= 0) & (np.append(whose[order], -1)[found] == who)
-        result: Ints = np.where(known, np.append(values[order], 0)[found], initial[np.maximum(who, 0)])
-        return result
-
-    return value

@@ -27,10 +27,11 @@ from ple_gym.traces.events import (
     THREAD,
     TRY,
     carried,
+    carried_values,
     occupancy,
     states,
 )
-from ple_gym.traces.linux import carried_values, nanoseconds
+from ple_gym.traces.linux import nanoseconds
 
 _BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4  # types of track events
 # What a packet is about; those from _COUNT on end in a field of eight bytes.
