@@ -204,6 +204,17 @@ def test_tables_of_waits_and_of_exits_tell_what_can_be_compared() -> None:
         b"  5  12.00 us  9 ns  1.00 m   ffff98d7031fb498   &task_struct (mutex)\n 1 3 ns 3 ns 3 ns 3 ns 1950 nv_queue\n"
     )
     assert [one[2:] for one in LockTable(others).classes] == [(5, -1, 12_000), (1, -1, 3)]
+    bpf, csv = (LockTable((DATA / f"{name}.perf-contention").read_bytes()) for name in ("bpf", "bpf-csv"))
+    assert (bpf.bad, csv.bad) == (1, 1) and csv.shown == ((9, "12| 880000"),)
+    assert [(one.name, one.contended, one.waited) for one in bpf.classes] == [
+        ("spinlock raw_spin_rq_lock_nested+0x1b", 31, 1_520_000), ("rwlock:W do_epoll_wait+0x248", 2, 884_000),
+        ("ffffffff851c0940 pack_mutex (mutex)", 3, 14_990), ("ffff98d7031fb498 (spinlock)", 2, 953),
+        ("-1 Unknown", 12, 120 * 10**9), ("/system.slice/vm 1.scope", 1, 7520),
+    ]  # fmt: skip
+    assert [(one.name, one.contended, one.waited) for one in csv.classes] == [
+        ("spinlock raw_spin_rq_lock_nested+0x1b", 31, 1_520_000), ("ffffffff851c0940 pack_mutex mutex", 3, 14_990),
+        ("1111111111111111 spinlock", 2, 953), ("4242 CPU 3/KVM", 12, 880_000),
+    ]  # fmt: skip
     assert isinstance(exits.found, ExitTable) and exits.found.bad == 1 and len(exits.found.exits) == 3
     assert exits.found.pause == ExitClass("PAUSE_INSTRUCTION", 1000, 800, 1_490_190, 12_250)
     assert exits.machine["cost.exit"] == (
@@ -254,6 +265,7 @@ RUN_CSV = """tsc,ns,event,pcpu,vm,vcpu,lock
         "xen.xentrace",
         "kvm.kvm-stat",
         "guest.perf-contention",
+        "bpf-csv.perf-contention",
     ],
 )
 def test_a_damaged_file_makes_a_scenario_or_ends_in_one_line(name: str, data: st.DataObject) -> None:
