@@ -15,8 +15,18 @@ from hypothesis import strategies as st
 from ple_gym import cli
 from ple_gym.cli.measure import measured
 from ple_gym.errors import PleError
-from ple_gym.measure.guest import measure_events
-from ple_gym.measure.machine import DEFAULT, Measured, assemble, distribution, like, mean_of, measure, quantities
+from ple_gym.measure.guest import VmMeasures, measure_events
+from ple_gym.measure.machine import (
+    DEFAULT,
+    Measured,
+    _order,
+    assemble,
+    distribution,
+    like,
+    mean_of,
+    measure,
+    quantities,
+)
 from ple_gym.measure.machine import simulated as run_of
 from ple_gym.scenario import Scenario, Vm
 from ple_gym.scenario.builtin import load
@@ -111,6 +121,69 @@ def test_what_a_linux_host_sees_gives_its_part_back() -> None:
     more = assemble("more", [read("more.ftrace")], {})[0]
     assert (more.guest.vcpus, more.guest.count, more.host.pcpus) == (4, 48, 16)
     assert more.cost.exit == near(1420, 1)
+
+
+QUIET: dict[str, object] = {"noise.level": "constant 1000"}
+#: Built-in scenario, changes, policy.
+NOISY: dict[str, tuple[str, dict[str, object], str]] = {
+    "short bursts": ("KvmDbench", QUIET | {"noise.rate_hz": 500, "noise.burst_us": 100}, "host"),
+    "more than is usual": (
+        "KvmDbench", QUIET | {"noise.rate_hz": 400, "noise.burst_us": 2000, "noise.cap_permille": 700}, "host",
+    ),
+    "a rate limit": (
+        "Paper8", QUIET | {"guest.transactions": 6000, "noise.rate_hz": 200, "noise.burst_us": 300}, "xen-4.5",
+    ),
+    "none": ("TicketOrder", {}, "kvm"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOISY)
+def test_what_the_host_takes_for_itself_is_given_back(name: str) -> None:
+    builtin, changes, policy = NOISY[name]
+    scenario = load(builtin).with_overrides(changes)
+    for path in ("run.csv", "run.ftrace"):
+        write_run(scenario, policy, 0, path)
+        one = read(path, Scenario().with_overrides({"host.tsc_hz": scenario.host.tsc_hz}))
+        again, notes = assemble("again", [one], {})
+        true = scenario.noise
+        rate = again.noise.rate_hz * mean_of(again.noise.level) / 1000
+        assert rate == near(true.rate_hz, 10) and notes["noise.rate_hz"].startswith(f"{path}: ")
+        if true.rate_hz:
+            share = rate * again.noise.burst_us / (10**6 + rate * again.noise.burst_us)
+            assert again.noise.burst_us == near(true.burst_us, 10) and 1000 * share <= again.noise.cap_permille
+
+
+@pytest.mark.parametrize("kind", ["ticket", "mcs", "tas", "pv", "preemptable-ticket"])
+def test_the_order_of_waiters_tells_the_kind_of_lock(kind: str) -> None:
+    changes = {"guest.lock_kind": kind, "guest.pv_spin_threshold": 512 if kind == "pv" else 0}
+    for builtin in ("TicketOrder", "Storm")[kind == "pv" :]:
+        write_run(load(builtin).with_overrides(changes), "kvm", 0, "run.csv")
+        one = read("run.csv")
+        again, notes = assemble("again", [one], {})
+        contested, overtook = one.vms[0].contested, one.vms[0].overtook
+        assert notes["guest.lock_kind"].startswith(f"run.csv: {overtook:,} of {contested:,} acquisitions overtook")
+        assert again.guest.lock_kind == {"mcs": "ticket", "preemptable-ticket": "tas"}.get(kind, kind)
+    # The paper's kind of table, made of the same run.
+    events = read_source("run.csv")
+    assert isinstance(events, EventTable)
+    lines, began = ["try,acquire,release,vcpu,lock"], dict[tuple[int, int], list[int]]()
+    for time, event, _, vcpu, lock in events.rows.tolist():
+        if event == TRY:
+            began[vcpu, lock] = [time]
+        elif event in (ACQUIRE, RELEASE) and (vcpu, lock) in began:
+            began[vcpu, lock].append(time)
+            if event == RELEASE:
+                lines.append(",".join(map(str, [*began.pop((vcpu, lock)), vcpu, lock])))
+    Path("holds.csv").write_text("\n".join(lines))
+    assert assemble("holds", [read("holds.csv")], {})[0].guest.lock_kind == (
+        "tas" if kind == "pv" else again.guest.lock_kind
+    )
+
+
+def test_too_few_or_mixed_acquisitions_tell_no_kind_of_lock() -> None:
+    for count, overtakes in ((19, 0), (40, 4), (40, 9)):
+        vm = VmMeasures(contested=count, overtook=overtakes)
+        assert _order(vm) == {}, (count, overtakes)
 
 
 def test_the_new_scenario_behaves_as_what_was_measured() -> None:

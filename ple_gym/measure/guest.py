@@ -11,11 +11,28 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
 from ple_gym.scenario.model import Scenario
-from ple_gym.traces.events import ACK, ACQUIRE, BLOCK, DECIDE, IPI, PLE, RELEASE, RUN, STOP, THREAD, TRY, WAKE, Ints
+from ple_gym.traces.events import (
+    ACK,
+    ACQUIRE,
+    BLOCK,
+    DECIDE,
+    IPI,
+    NOISE_BEGIN,
+    NOISE_END,
+    PLE,
+    RELEASE,
+    RUN,
+    STOP,
+    THREAD,
+    TRY,
+    WAKE,
+    Ints,
+)
 
 SAMPLES = ("compute", "hold", "block", "wait", "run")
 
@@ -27,7 +44,9 @@ class VmMeasures:
     """What was measured of a VM, or of `count` that are alike. Times are cycles.
 
     samples: stretches, holds, sleeps, waits of the clock, stays on a pCPU; asked: stretches that end at a lock; ran:
-    time in which the guest ran, spinning too; exits: for a PAUSE; locks: of each VM, how often each was asked for.
+    time in which the guest ran, spinning too; exits: for a PAUSE; locks: of each VM, how often each was asked for;
+    contested: acquisitions while others waited for that lock, too; overtook: those of them by who was not the first to
+    have asked; halts: of vCPUs that waited for a lock.
     """
 
     vcpus: int = 0
@@ -36,6 +55,9 @@ class VmMeasures:
     asked: int = 0
     ran: int = 0
     exits: int = 0
+    contested: int = 0
+    overtook: int = 0
+    halts: int = 0
     locks: list[Counter[int]] = field(default_factory=lambda: [Counter()])
 
     @property
@@ -52,16 +74,20 @@ def pooled(vms: Sequence[VmMeasures]) -> list[VmMeasures]:
         if one is not vm:
             for name in SAMPLES:
                 one.samples[name] += vm.samples[name]
-            for name in ("count", "asked", "ran", "exits", "locks"):
+            for name in ("count", "asked", "ran", "exits", "contested", "overtook", "halts", "locks"):
                 setattr(one, name, getattr(one, name) + getattr(vm, name))
     return sorted(alike.values(), key=lambda vm: (-vm.tries, -vm.vcpus * vm.count))
+
+
+_Line: TypeAlias = "dict[_Vcpu, None]"  # in the order in which they have asked
 
 
 class _Vcpu:
     """One vCPU while its events are read."""
 
-    def __init__(self, vm: VmMeasures) -> None:
-        self.vm = vm
+    def __init__(self, vm: VmMeasures, lines: dict[int, _Line]) -> None:
+        self.vm, self.lines = vm, lines  # of its VM: who waits for each lock
+        self.line: _Line = {}  # that it stands in
         self.since: int | None = None  # the guest's time counts from here on; None: it is off its pCPU
         self.phase: int | None = None  # None until an event tells
         self.known = False  # its phase began in the trace
@@ -89,9 +115,16 @@ class _Vcpu:
                 samples["compute"].append(self.work)
                 self.vm.asked += 1
             self.phase, self.at = _WAITS, time
+            self.line.pop(self, None)
             if kind == TRY:
                 self.vm.locks[0][lock] += 1
+                self.line = self.lines.setdefault(lock, {})
+                self.line[self] = None
         elif kind == ACQUIRE:
+            if self in self.line and len(self.line) > 1:
+                self.vm.contested += 1
+                self.vm.overtook += next(iter(self.line)) is not self
+            self.line.pop(self, None)
             if self.phase == _WAITS and time > self.at:
                 samples["wait"].append(time - self.at)
             self.depth += 1
@@ -104,6 +137,8 @@ class _Vcpu:
                 if whole and self.phase == _HOLDS:
                     samples["hold"].append(self.work)
                 self.begin(_COMPUTES)
+        elif kind == BLOCK and self in self.line:
+            self.vm.halts += 1
         elif kind == BLOCK and self.phase in (_COMPUTES, None):
             self.asleep = self.work if whole else 0
             self.phase, self.at = _SLEEPS, time
@@ -113,6 +148,7 @@ class _Vcpu:
                 samples["compute"].append(self.asleep)
             self.begin(_COMPUTES)
         elif kind in (ACK, THREAD):  # another thread is somewhere in its work
+            self.line.pop(self, None)
             self.begin(_HOLDS if self.depth else _COMPUTES, known=kind == ACK and not self.depth)
 
 
@@ -121,7 +157,8 @@ def measure_events(scenario: Scenario, vm_of: Sequence[int], rows: Ints) -> list
     cost, host = scenario.cost, scenario.host
     switches = has_switches(rows)
     vms = {vm: VmMeasures(vcpus=vm_of.count(vm)) for vm in dict.fromkeys(vm_of)}
-    vcpus = [_Vcpu(vms[vm]) for vm in vm_of]
+    lines: dict[int, dict[int, _Line]] = {vm: {} for vm in vms}
+    vcpus = [_Vcpu(vms[vm], lines[vm]) for vm in vm_of]
     exited: dict[int, int] = {}  # when a pCPU last had an exit
     before: dict[int, _Vcpu] = {}  # who last ran there
 
@@ -167,3 +204,14 @@ def exit_period(rows: Ints) -> tuple[float, int]:
     both = (own[1:, 3] == own[:-1, 3]) & (own[1:, 1] == PLE) & (own[:-1, 1] == PLE)
     gaps = np.diff(own[:, 0])[both]
     return (float(np.median(gaps)), len(gaps)) if len(gaps) else (0.0, 0)
+
+
+def noise(rows: Ints) -> tuple[array[int], int]:
+    """How long the bursts of the host's own work were, and the time of all pCPUs beside them: both in cycles."""
+    own = rows[rows[:, 2] >= 0]
+    span = (int(own[-1, 0]) - int(own[0, 0])) * len(np.unique(own[:, 2])) if len(own) else 0
+    own = own[np.isin(own[:, 1], (NOISE_BEGIN, NOISE_END))]
+    own = own[np.argsort(own[:, 2], kind="stable")]
+    whole = (own[:-1, 1] == NOISE_BEGIN) & (own[1:, 1] == NOISE_END) & (own[:-1, 2] == own[1:, 2])
+    bursts = array("q", np.diff(own[:, 0])[whole].tolist())
+    return bursts, span - sum(bursts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from itertools import compress
 
 import numpy as np
 
@@ -42,11 +43,14 @@ class HostMeter:
     """Measures a trace, in cycles of `tsc_hz`; `cycles`: its times are cycles, not ns.
 
     vms: what was measured of them; exits, switches: what a pause-loop exit, and a switch to a vCPU, took; cpus: on
-    which vCPUs ran.
+    which vCPUs ran; bursts: how long other tasks had one of these; displaced: how many of them took it from a vCPU that
+    would have run on; beside: the time of all these CPUs without bursts.
     """
 
     def __init__(self, trace: HostTrace, tsc_hz: int, cycles: bool = False) -> None:
         self.exits, self.switches, self.cpus = array("q"), array("q"), set[int]()
+        self.bursts, self.displaced, where = array("q"), 0, array("q")
+        taken = dict[int, int]()  # since when each CPU has other tasks
         vms, tasks = _tasks(trace)
         guests = bool(np.isin(trace.events["kind"], (ENTRY, EXIT)).any())
         events = trace.events[np.argsort(trace.events["time"], kind="stable")]
@@ -61,6 +65,13 @@ class HostMeter:
                 if kind == WAKEUP and other in tasks:
                     tasks[other].wake(time)
                 elif kind == SWITCH:
+                    foreign = other > 0 and other not in tasks
+                    if foreign and (task or pid <= 0):
+                        taken[cpu] = time
+                        self.displaced += task is not None and state != SLEEPS
+                    elif cpu in taken and not foreign:
+                        where.append(cpu)
+                        self.bursts.append(time - taken.pop(cpu))
                     paused = task and task.paused is not None  # then the way into the next guest is longer
                     if task:
                         task.leave(time)
@@ -89,6 +100,9 @@ class HostMeter:
                         task.paused = time
                         task.vm.exits += 1
                     task.asleep = time if why == "hlt" else None
+        self.bursts = array("q", compress(self.bursts, (cpu in self.cpus for cpu in where)))
+        span = round(int(events["time"][-1] - events["time"][0]) * scale) if len(events) else 0
+        self.beside = span * len(self.cpus) - sum(self.bursts)
         self.vms = pooled(vms)
 
 

@@ -5,6 +5,7 @@ What several files tell is taken from the first one that tells it.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ple_gym.errors import TraceError
-from ple_gym.measure.guest import SAMPLES, VmMeasures, exit_period, has_switches, measure_events
+from ple_gym.measure.guest import SAMPLES, VmMeasures, exit_period, has_switches, measure_events, noise
 from ple_gym.measure.host import HostMeter
 from ple_gym.messages import escaped, plain
 from ple_gym.scenario.distributions import MAX_VALUE, QUANTILES, quantile_table
@@ -39,6 +40,8 @@ _KNOTS = (
     0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995,
     0.998, 0.999,
 )  # fmt: skip
+_CONTESTED = 20  # acquisitions, from which on their order tells something
+_IN_ORDER, _IN_NO_ORDER = 0.05, 0.25  # up to, and from, which share of them is out of order; logs are not exact
 
 #: A parameter's value, and the statistic that it comes from.
 Told: TypeAlias = tuple[Any, str]
@@ -100,12 +103,14 @@ def _events(one: Measured, found: EventTable, scenario: Scenario) -> None:
         why = f"median of {count:,} times from exit to exit, {gap:,.0f}, less a window of {window:,}"
         one.machine["cost.exit"] = round(gap - window), why
     known = scenario.with_overrides({key: value for key, (value, _) in one.machine.items()})
+    if has_switches(found.rows):
+        one.machine |= _noise(*noise(found.rows), known.host.tsc_hz, "the host's own work")
     one.vms = measure_events(known, found.vm_of, found.rows)
     switches = has_switches(found.rows)
     how = "guest time" if switches else "of the clock, preemptions too"
     for vm in one.vms:
         stretches, holds = vm.samples["compute"], vm.samples["hold"]
-        told = _sizes(vm, sum(stretches)) | _kinds(vm.locks)
+        told = _sizes(vm, sum(stretches)) | _kinds(vm.locks) | _order(vm)
         if stretches:
             told["compute"] = distribution(stretches), f"{len(stretches):,} stretches, {how}"
             told["lock_probability"] = _digits(vm.asked / len(stretches)), "stretches that end at a lock"
@@ -130,6 +135,9 @@ def _host(one: Measured, found: Reading, scenario: Scenario) -> None:
         if values:
             median = min(10**8, max(1, quantile(values, 0.5)))
             one.machine[name] = median, f"median of {len(values):,} from {what} to entry"
+    if not found.cycles:  # of Xen's trace all tasks are vCPUs, dom0's too
+        whose = f"other tasks, {meter.displaced:,} of which took the CPU from a vCPU"
+        one.machine |= _noise(meter.bursts, meter.beside, scenario.host.tsc_hz, whose)
     one.guests = [_sizes(vm, vm.ran) for vm in one.vms]
 
 
@@ -172,6 +180,36 @@ def _sizes(vm: VmMeasures, cycles: int) -> dict[str, Told]:
         told["block"] = distribution(blocks), f"{len(blocks):,} sleeps, until the wake-up"
         told["sleeps"] = len(blocks) / cycles, f"{len(blocks):,} sleeps in the time to compute"
     return told
+
+
+def _noise(bursts: array[int], beside: int, hz: int, whose: str) -> dict[str, Told]:
+    """How often they come in the time beside them, and how long they are, in cycles."""
+    if beside <= 0:
+        return {}
+    seconds = beside / hz
+    rate, share = len(bursts) / seconds, sum(bursts) / (beside + sum(bursts))
+    why = f"{len(bursts):,} bursts of {whose}, in {seconds:.3g} s beside them"
+    whole = min(10**6, max(1, round(rate))) if bursts else 0
+    told: dict[str, Told] = {"noise.rate_hz": (whole, why)}
+    if bursts:
+        told["noise.level"] = f"constant {max(1, round(1000 * rate / whole))}", f"so that it is {rate:.4g} Hz"
+        mean = sum(bursts) / len(bursts) / hz * 1e6
+        told["noise.burst_us"] = min(10**6, _whole(mean)), "their mean; the model's shape is assumed"
+        if (cap := math.ceil(1000 * share)) > Scenario().noise.cap_permille:
+            told["noise.cap_permille"] = min(999, cap), "their share of the time"
+    return told
+
+
+def _order(vm: VmMeasures) -> dict[str, Told]:
+    """The kind of lock, if the order in which waiters get it tells that; of those that overtake, `pv` alone halts."""
+    share = vm.overtook / max(1, vm.contested)
+    if vm.contested < _CONTESTED or _IN_ORDER < share < _IN_NO_ORDER:
+        return {}
+    kind = "ticket" if share <= _IN_ORDER else "pv" if vm.halts else "tas"
+    halts = f"{vm.halts:,} waiters halted (guest.pv_spin_threshold)" if vm.halts else "no waiter halted"
+    return {
+        "lock_kind": (kind, f"{vm.overtook:,} of {vm.contested:,} acquisitions overtook an earlier waiter, {halts}")
+    }
 
 
 def _kinds(vms: Sequence[Mapping[Any, int]]) -> dict[str, Told]:
@@ -272,6 +310,8 @@ def quantities(one: Measured, hz: int) -> Iterator[list[Any]]:
             yield ["locks per s of computing", vm.asked, vm.asked * hz / computed]
         if vm.exits:
             yield ["exits per s of guest time", vm.exits, vm.exits * hz / max(1, vm.ran)]
+        if vm.contested:
+            yield ["waiters overtaken, percent", vm.contested, 100 * vm.overtook / vm.contested]
         if vm.tries and not one.path:  # of a run: in a file no wait is 0
             yield ["contended, percent", vm.tries, 100 * len(vm.samples["wait"]) / vm.tries]
     if isinstance(one.found, LockTable):
