@@ -1,4 +1,4 @@
-"""`ple-gym agents list | train | evaluate | export | convert`, with `pip install 'ple-gym[agents]'`.
+"""`ple-gym agents list | train | evaluate | curves | export | convert`, with `pip install 'ple-gym[agents]'`.
 
 From a checkout `python -m agents` is the same.
 
@@ -14,13 +14,14 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
 import ple_gym
-from agents import evaluation
+from agents import curves, evaluation
 from agents.common import TEST, AgentError
 from agents.convert import convert
 from agents.ranges import check_ranges
@@ -42,6 +43,7 @@ USAGE = """usage: ple-gym agents COMMAND
   list                         the learners and the policies that are shipped
   train LEARNER [OPTIONS]      train one; its options: ple-gym agents train LEARNER --help
   evaluate SCENARIO [AGENTS]   agents and rules in one table, on test seeds
+  curves RUNS --out PICTURE    learning curves over seeds, with the rules' lines
   export FILE --name NAME      ship a trained policy in ple_gym, as learned:NAME
   convert FILE ...             give names to the features of policies of an older version, in place
 """
@@ -66,6 +68,21 @@ class Evaluate:
     """rules to compare with; everything is compared to host, or else to the first"""
     seeds: str = f"{TEST[0]}:{TEST[0] + 100}"
     """START:STOP; tune on validation seeds, 1000000:1001000, never on these"""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Draw learning curves: mean and range over the seeds of trainings, with lines for rules on their validation seeds.
+
+    Example: ple-gym agents curves runs/set-ppo-Storm-* --out curves.png
+    """
+
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN ...")]
+    """folders of finished trainings on one scenario; those that differ in nothing but the seed are one curve"""
+    out: str = "curves.png"
+    """.png, .svg or .pdf file"""
+    policies: tuple[str, ...] = ("xen-4.8", "kvm", "spin-age-self", "oracle")
+    """rules that get a line"""
 
 
 @dataclass(frozen=True)
@@ -111,6 +128,9 @@ def execute(argv: Sequence[str]) -> int:
         elif command == "evaluate":
             if evaluation_asked := parse(Evaluate, rest, f"{PROGRAM} evaluate"):
                 run_evaluate(evaluation_asked)
+        elif command == "curves":
+            if curves_asked := parse(Curves, rest, f"{PROGRAM} curves"):
+                run_curves(curves_asked)
         elif command == "export":
             if export_asked := parse(Export, rest, f"{PROGRAM} export"):
                 run_export(export_asked)
@@ -122,7 +142,9 @@ def execute(argv: Sequence[str]) -> int:
         elif command == "--version":
             print(f"ple-gym {ple_gym.__version__}")
         else:
-            raise AgentError(f"unknown command {show(command)}: must be list, train, evaluate, export or convert")
+            raise AgentError(
+                f"unknown command {show(command)}: must be list, train, evaluate, curves, export or convert"
+            )
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has seen enough
         discard_stdout()
@@ -198,6 +220,19 @@ def run_evaluate(command: Evaluate) -> None:
     console = console_for()
     console.print(tables.comparison_table(comparison))
     console.print(tables.comparison_note(comparison))
+
+
+def run_curves(command: Curves) -> None:
+    """Draw, and say how the rules did."""
+    curves.check_suffix(command.out)
+    world = curves.read_world(command.runs)
+    with progress.waiting(compilation.compiling):
+        compilation.warm_up()
+    rules = {name: world.rule(name) for name in command.policies}
+    with writing(command.out, AgentError):
+        curves.draw(world, rules, command.out)
+    told = [f"{name} {value:+.1f} %" if isfinite(value) else f"{name} does not finish" for name, value in rules.items()]
+    print(f"{shown_path(command.out)}: above the ideal {', '.join(told)}" if told else shown_path(command.out))
 
 
 def run_export(command: Export) -> None:

@@ -115,13 +115,13 @@ class Options:
 
 
 def above_ideal(
-    scenario: Scenario, network: Network, seeds: Iterable[int], start: str = "first"
+    scenario: Scenario, policy: Network | str, seeds: Iterable[int], start: str = "first"
 ) -> np.ndarray[Any, Any]:
     """Return log(time / ideal time) from the start to the end of each run, float64 [n]; the kernel runs them. Once the
     simulated-time limit cuts a run off, the rest is infinite and is not run: such a policy may let everybody spin,
     which costs seconds per run.
     """
-    lanes = Lanes(scenario, 1, start=start, policy=network)
+    lanes = Lanes(scenario, 1, start=start, policy=policy)
     numbers = list(seeds)
     logs = np.full(len(numbers), np.inf)
     for place, seed in enumerate(numbers):

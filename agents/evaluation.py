@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from agents.common import AgentError
 from agents.torch_policy import TorchPolicy, read_policy
@@ -17,6 +18,8 @@ from ple_gym.files import in_archive
 from ple_gym.learned.file import PREFIX
 from ple_gym.messages import plain, shown_path
 from ple_gym.scenario import Scenario
+
+_ItemT = TypeVar("_ItemT")
 
 
 def checkpoint(name: str) -> Path:
@@ -47,22 +50,30 @@ def agent_rows(names: Sequence[str], each: bool = False) -> list[str | Group]:
     paths = [checkpoint(name) for name in names if not name.startswith(PREFIX)]
     if each:
         return rows + [f"{PREFIX}{path}" for path in paths]
-    trainings: dict[str, dict[str, list[str]]] = {}  # learner -> options without the seed -> its policies
-    for path in paths:
-        card = read_policy(path).card
+    cards = [(read_policy(path).card, f"{PREFIX}{path}") for path in paths]
+    return rows + [Group(name, policies) for name, policies in alike(cards).items()]
+
+
+def alike(cards: Iterable[tuple[Mapping[str, Any], _ItemT]]) -> dict[str, list[_ItemT]]:
+    """Put together what belongs to trainings (by their cards) that differ in nothing but the seed; by learner, and by
+    those options in which it differs from others of that learner.
+    """
+    trainings: dict[str, dict[str, list[_ItemT]]] = {}  # learner -> options without the seed -> its items
+    for card, item in cards:
         options = {name: value for name, value in card.get("options", {}).items() if name != "seed"}
-        same = trainings.setdefault(str(card.get("learner") or path.stem), {})
-        same.setdefault(json.dumps(options, sort_keys=True), []).append(f"{PREFIX}{path}")
-    for name, kinds in trainings.items():
+        same = trainings.setdefault(str(card.get("learner") or "policy"), {})
+        same.setdefault(json.dumps(options, sort_keys=True), []).append(item)
+    result = {}
+    for learner, kinds in trainings.items():
         every = [json.loads(kind) for kind in kinds]
-        for options, policies in zip(every, kinds.values(), strict=True):
+        for options, items in zip(every, kinds.values(), strict=True):
             own = [
                 f" {key}={plain(value)}"
                 for key, value in options.items()
                 if any(one.get(key) != value for one in every)
             ]
-            rows.append(Group(name + ",".join(own), policies))
-    return rows
+            result[learner + ",".join(own)] = items
+    return result
 
 
 def compare(

@@ -26,6 +26,7 @@ from agents import (  # noqa: E402
     bc,
     cem,
     common,
+    curves,
     dqn,
     evaluation,
     maskable_ppo,
@@ -195,6 +196,44 @@ def test_a_tiny_agent_reaches_95_percent_of_the_best_that_is_possible(tmp_path: 
     assert (tmp_path / "run" / "curve.png").exists()
     card = read_network(path).card
     assert card["scenario"] == "Tiny" and card["seed"] == seed and card["validation"]["above_ideal_percent"] > 0
+
+
+def test_curves_over_seeds_are_drawn_with_the_rules_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        more = {"validate": 3, "validation_seeds": 4, "seed": seed}
+        set_ppo.train(set_ppo.Options(**TINY, **more, folder=f"run-{seed}", steps=1600))
+    world = curves.read_world(["run-0", "run-1"])
+    assert [*world.curves] == ["set-ppo"]
+    for number, (steps, logs) in enumerate(world.curves["set-ppo"]):
+        rows = [row.split(",") for row in Path(f"run-{number}/curve.csv").read_text().splitlines()[1:]]
+        known = [(float(row[0]), float(row[-1])) for row in rows if row[-1]]
+        assert np.allclose(np.column_stack([steps, 100 * np.expm1(logs)]), known) and known
+        # Rules are measured as policies are.
+        best = min(above for _, above in known)
+        assert world.rule(f"learned:run-{number}/policy.npz") == pytest.approx(best, rel=1e-3)
+    for name in ("c.png", "c.svg", "c.pdf"):
+        assert command.main(["curves", "run-0", "run-1", "--out", name, "--policies", "kvm", "oracle"]) == 0
+        told = capsys.readouterr().out
+        assert f"{name}: above the ideal kvm {world.rule('kvm'):+.1f} %, oracle " in told
+    assert b"PNG" in Path("c.png").read_bytes()[:8] and Path("c.pdf").read_bytes().startswith(b"%PDF")
+    text = Path("c.svg").read_text()
+    assert all(f"<!-- {word} -->" in text for word in ("decisions", "kvm", "oracle", "set-ppo (2 seeds)"))
+    other = cem.train(cem.Options(**{**TINY, "overrides": ()}, folder="other", steps=10, validation_seeds=1))
+    Path("run-1/curve.csv").write_text("steps\n1\n")
+    for words, message in {
+        "run-0 --out c.txt": "c.txt: the name must end in .png, .svg, .pdf",
+        "--out d.png": "name the folder of a training",
+        "nowhere --out d.png": "nowhere: no policy there",
+        f"run-0 {other.parent} --out d.png": "policy.npz: measured on other worlds than the first training",
+        "run-0 run-1 --out d.png": "run-1/curve.csv: its columns are not steps, ",
+        "run-0 --policies nobody --out d.png": "unknown policy 'nobody'",
+    }.items():
+        assert command.main(["curves", *words.split()]) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert message in error and not Path("d.png").exists(), error
 
 
 def random_actor(seed: int, features: int = len(VCPU_FEATURES)) -> Actor:
