@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.lab import CHECKPOINTS, Experiment, Table, Task, seeds, tasks
-from experiments.lab.pictures import COLOURS, picture
+from experiments.lab.pictures import picture
 from experiments.lab.report import Check, within
 from experiments.learning import trained, trainings
 from experiments.learning.trained import COLUMNS, FROM_STORM
@@ -32,6 +32,9 @@ TICKS, FAR_TICKS = (0, 10, 100), (0, 100, 10_000)  # percent
 TO_BEAT = ("xen-4.8", "paper", "kvm")  # by the quick start, in eight of ten trainings
 FOR_ALL = trainings.QUICK_START
 GENERAL = f"{FOR_ALL.learner}, trained on Storm"  # its row elsewhere
+LEARNED = "learner, trained on this scenario"
+#: Colour (for the colour-blind, too), mark and its size in the picture.
+KINDS = {"rule": ("#0072b2", "o", 4), LEARNED: ("#d55e00", "D", 5), GENERAL: ("#000000", "^", 6)}
 
 
 def members(place: str) -> dict[str, Sequence[str]]:
@@ -87,17 +90,19 @@ def checks(table: Table) -> list[Check]:
 
 def draw(table: Table, path: Path) -> None:
     """Against the best rule, per place."""
-    with picture(path, 12, 10, nrows=2, ncols=4) as (_, axes):
+    with picture(path, 12, 10.3, nrows=2, ncols=4) as (figure, axes):
         for axis, place in zip(axes.flat, PLACES, strict=True):
             here = compared(table, place)
             rows = sorted(here.rows(), key=lambda row: -row.makespan_s.mean)
             for height, row in enumerate(rows):
-                colour = COLOURS[0 if row.policy in RULES else 1]
+                colour, mark, size = KINDS[
+                    "rule" if row.policy in RULES else GENERAL if row.policy == GENERAL else LEARNED
+                ]
                 ratio = row.best_ratio
                 mean = 0.0 if ratio is None else 100 * np.expm1(ratio.mean)
                 if ratio and ratio.low is not None and ratio.high is not None:
                     axis.plot(100 * np.expm1([ratio.low, ratio.high]), [height] * 2, color=colour, linewidth=1.5)
-                axis.plot(mean, height, "o", color=colour, markersize=4)
+                axis.plot(mean, height, mark, color=colour, markersize=size, clip_on=False)
             axis.set_yticks(range(len(rows)), [row.policy for row in rows], fontsize="small")
             axis.set_xscale("symlog", linthresh=10, subs=None)
             axis.set_xlim(left=-10)
@@ -107,6 +112,9 @@ def draw(table: Table, path: Path) -> None:
             axis.axvline(0, color="0.5", linewidth=0.8)
             axis.set_title(place, fontsize="medium")
             axis.set_xlabel(f"against {here.best_rule}, %", fontsize="small")
+        for kind, (colour, mark, size) in KINDS.items():
+            axes.flat[0].plot([], [], mark, color=colour, markersize=size, linestyle="-", linewidth=1.5, label=kind)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, title="Makespans with 95 % intervals")
 
 
 EXPERIMENT = Experiment("leaderboard", __doc__, COLUMNS, run, checks, draw, trained.measure, (CHECKPOINTS,))
