@@ -35,6 +35,7 @@ from ple_gym.evaluate import tables
 from ple_gym.files import make_folder, writing
 from ple_gym.learned.file import FOLDER, PREFIX, Network, read_network, write_network
 from ple_gym.messages import plain, show, shown_path
+from ple_gym.provenance import told
 
 #: Each is a module with `Options` and `train(options)`.
 LEARNERS = ("maskable-ppo", "set-ppo", "dqn", "ppo-unmasked", "recurrent-ppo", "bc", "cem")
@@ -130,7 +131,7 @@ def execute(argv: Sequence[str]) -> int:
                 run_evaluate(evaluation_asked)
         elif command == "curves":
             if curves_asked := parse(Curves, rest, f"{PROGRAM} curves"):
-                run_curves(curves_asked)
+                run_curves(curves_asked, told(["agents", *argv]))
         elif command == "export":
             if export_asked := parse(Export, rest, f"{PROGRAM} export"):
                 run_export(export_asked)
@@ -222,7 +223,7 @@ def run_evaluate(command: Evaluate) -> None:
     console.print(tables.comparison_note(comparison))
 
 
-def run_curves(command: Curves) -> None:
+def run_curves(command: Curves, about: str) -> None:
     """Draw, and say how the rules did."""
     curves.check_suffix(command.out)
     world = curves.read_world(command.runs)
@@ -230,9 +231,11 @@ def run_curves(command: Curves) -> None:
         compilation.warm_up()
     rules = {name: world.rule(name) for name in command.policies}
     with writing(command.out, AgentError):
-        curves.draw(world, rules, command.out)
-    told = [f"{name} {value:+.1f} %" if isfinite(value) else f"{name} does not finish" for name, value in rules.items()]
-    print(f"{shown_path(command.out)}: above the ideal {', '.join(told)}" if told else shown_path(command.out))
+        curves.draw(world, rules, command.out, about)
+    results = [
+        f"{name} {value:+.1f} %" if isfinite(value) else f"{name} does not finish" for name, value in rules.items()
+    ]
+    print(f"{shown_path(command.out)}: above the ideal {', '.join(results)}" if results else shown_path(command.out))
 
 
 def run_export(command: Export) -> None:

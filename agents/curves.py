@@ -90,8 +90,8 @@ def check_suffix(path: str) -> None:
         raise AgentError(f"{shown_path(path)}: the name must end in {', '.join(SUFFIXES)}")
 
 
-def draw(world: World, rules: Mapping[str, float], path: str) -> None:
-    """Write the picture, whole or not at all. rules: percent above the ideal by name.
+def draw(world: World, rules: Mapping[str, float], path: str, about: str = "") -> None:
+    """Write the picture, whole or not at all. rules: percent above the ideal by name; about: what made it.
 
     Raises:
         AgentError: the name's suffix is none of `SUFFIXES`, or it cannot be written.
@@ -136,7 +136,7 @@ def draw(world: World, rules: Mapping[str, float], path: str) -> None:
     seeds, changes = world.options.validation_seeds, "".join(f", {plain(one)}" for one in world.options.overrides)
     title = f"{plain(world.options.scenario)}{changes}: {seeds} validation seeds; mean and range of trainings"
     figure.suptitle(title, fontsize="medium")
-    save_figure(figure, path)
+    save_figure(figure, path, about)
 
 
 def _name(axis: Any, rules: Mapping[str, float]) -> None:

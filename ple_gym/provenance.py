@@ -34,6 +34,11 @@ def comment_lines(made: Mapping[str, Any]) -> list[str]:
     return [f"# {escaped(f'{name}: {value}')}" for name, value in flat.items() if name != "scenarios"]
 
 
+def told(argv: Sequence[str] = (), digests: Mapping[str, str] | None = None) -> str:
+    """`provenance` as text of a few lines, for the description of a picture."""
+    return "\n".join(line.removeprefix("# ") for line in comment_lines(provenance(argv, digests)))
+
+
 def _commit() -> str:
     """The commit of the checkout that this package is run from, `-dirty` if files have changed; empty if unknown."""
     root = Path(ple_gym.__file__).resolve().parents[1]

@@ -203,8 +203,8 @@ def test_kinds_of_locks_are_named_in_the_guest_and_where_a_scenario_is_read() ->
     assert {one.by for one in ours() if one.what == f"{within}.kinds" and not is_in(one.by, within)} == readers
     named = {by for by, file in modules().items() if names_a_lock(file.read_text(encoding="utf-8"))}
     named = {by for by in named if is_in(by, "ple_gym") and not is_in(by, within)}
-    # The first has one as its default, the second those of guest kernels, the third those that a C program has, too, and
-    # the last those that an order of waiters tells.
+    # The first has one as its default, the second those of guest kernels, the third those that a C program has, too,
+    # and the last those that an order of waiters tells.
     assert named == {
         "ple_gym.scenario.model", "ple_gym.scenario.profiles", "ple_gym.reality.settings", "ple_gym.measure.machine"
     }  # fmt: skip

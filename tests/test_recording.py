@@ -96,8 +96,8 @@ def test_the_picture_is_of_the_window_that_was_found(
 ) -> None:
     render = pytest.importorskip("ple_gym.traces.pictures")
     pytest.importorskip("matplotlib")
-    drawn = []
-    monkeypatch.setattr(render, "timeline_figure", lambda *arguments: drawn.append(arguments))
+    drawn, original = [], render.timeline_figure
+    monkeypatch.setattr(render, "timeline_figure", lambda *a, **b: (drawn.append(a), original(*a, **b))[1])
     assert (
         cli.main(["simulate", "Storm", "--policy", "xen-4.8", "--seeds", "0:3", "--timeline", str(tmp_path / "x.png")])
         == 0

@@ -180,7 +180,8 @@ def test_chrome_json_has_a_track_per_pcpu_and_vcpu():
     assert track(0, 1) == [("vCPU 1", 0, 8), ("vCPU 3", 9, 1), ("host noise", 10, 2), ("vCPU 1", 15, 2)]
     assert track(1, 0) == [("hold lock 7", 2, 12), ("holder preempted", 6, 6)]
     assert track(1, 1) == [("wait for lock 7", 4, 11), ("hold lock 7", 15, 1)]
-    assert [(e["tid"], e["ts"]) for e in events if e["ph"] == "i"] == [(1, 5), (1, 6), (1, 8)]
+    assert [(e["tid"], e["ts"]) for e in events if e["ph"] == "i"] == [(1, 5), (1, 6), (1, 8), (0, 14), (1, 15)]
+    assert [(e["ph"], e["tid"], e["ts"]) for e in events if "id" in e] == [("s", 0, 14), ("f", 1, 15)]
     [wait] = [e for e in events if e["name"] == "wait for lock 7"]
     assert wait["args"] == {"lock": 7, "ples": 3}
 

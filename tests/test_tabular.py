@@ -78,7 +78,9 @@ def cells_of(comparison: Comparison) -> list[list[str]]:
 
 
 def test_markdown_has_the_cells_of_the_table(hostile: Comparison) -> None:
-    title, blank, head, rule, *rows = hostile.to_markdown().splitlines()
+    table, made = hostile.to_markdown().split("\n\n<!-- ", 1)
+    assert made.startswith("ple_gym: ") and " -->\n<!-- date: 2" in made and "scenario Tiny: " in made
+    title, blank, head, rule, *rows = table.splitlines()
     assert (title, blank, rule[:10]) == ("**Tiny: 3 seeds, times in ms**", "", "|---|---:|")
     assert rows[0].startswith(r"| a#b\|c\*d\_e&f\<g>h%i\\j{k}[l]~ | ")
     plain = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in (head, rows[1])]
@@ -87,7 +89,9 @@ def test_markdown_has_the_cells_of_the_table(hostile: Comparison) -> None:
 
 
 def test_latex_takes_no_cell_for_a_command(hostile: Comparison) -> None:
-    title, begin, head, rule, *rows, end = hostile.to_latex().splitlines()
+    table, made = hostile.to_latex().split("\n% ple_gym: ")
+    assert "\n% date: 2" in made and "\n% scenario Tiny: " in made
+    title, begin, head, rule, *rows, end = table.splitlines()
     assert (begin[:19], rule, end) == (r"\begin{tabular}{lrr", r"\hline", r"\end{tabular}")
     assert title == "% Tiny: 3 seeds, times in ms"
     name = r"a\#b|c*d\_e\&f$<$g$>$h\%i\textbackslash{}j\{k\}{[}l]\textasciitilde{} & "

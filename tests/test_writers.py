@@ -211,6 +211,7 @@ def test_a_table_has_every_event(tmp_path: Path) -> None:
     stop = int(rows[len(rows) // 2, 0])
     assert write_run(scenario, "kvm", 2, tmp_path / "run.csv", 0, stop) == len(window(rows, 0, stop))
     with open(tmp_path / "run.csv", newline="", encoding="ascii") as file:
+        assert file.readline() == "# ple_gym\n"
         table = list(csv.DictReader(file))
     assert tuple(table[0]) == writers.CSV_COLUMNS
     number = lambda text: int(text) if text else -1  # noqa: E731
@@ -235,7 +236,7 @@ def test_parquet_has_the_same_table(tmp_path: Path) -> None:
         write_run(MIXED, "xen-4.5", 0, tmp_path / f"run.{suffix}", 10**6, 10**7)
     table = parquet.read_table(tmp_path / "run.parquet")
     with open(tmp_path / "run.csv", newline="", encoding="ascii") as file:
-        rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(line for line in file if line[0] != "#"))
     text = {
         name: ["" if value is None else str(value) for value in table[name].to_pylist()] for name in table.schema.names
     }
@@ -247,7 +248,9 @@ def test_chrome_json_is_that_of_the_window(tmp_path: Path, monkeypatch: pytest.M
     rows, hz = record(MIXED, "xen-4.5", 0), MIXED.host.tsc_hz
     write_run(MIXED, "xen-4.5", 0, tmp_path / "run.json", hz // 500, hz // 100)
     text = (tmp_path / "run.json").read_text(encoding="ascii")
-    assert text == to_chrome_json(window(rows, hz // 500, hz // 100), hz, rule="xen-4.5") and json.loads(text)
+    assert text == to_chrome_json(
+        window(rows, hz // 500, hz // 100), hz, rule="xen-4.5", origin="ple_gym"
+    ) and json.loads(text)
     monkeypatch.setattr(writers, "CHROME_EVENTS", 100)
     with pytest.raises(TraceError, match=r"more than 100 events are too many for \.json"):
         write_run(MIXED, "xen-4.5", 0, tmp_path / "run.json")
@@ -281,8 +284,12 @@ def test_the_command_writes_each_kind_and_says_how_much(
         hz = load("Tiny").host.tsc_hz
         count = len(window(record(load("Tiny"), "kvm", 2), hz // 2000, hz // 500))
         assert capsys.readouterr().out == f"{count:,} events of seed 2 under kvm: run{suffix}\n"
-    assert "ple-gym trace Tiny --policy kvm" in Path("run.ftrace").read_text(encoding="utf-8").split("\n")[2]
-    assert "ple-gym trace Tiny" not in Path("run.csv").read_text(encoding="utf-8")
+    for suffix in SUFFIXES:
+        made = (
+            f"ple-gym trace Tiny --policy kvm --seed 2 --window 0.5:2 --out run{suffix}; scenario {load('Tiny').digest}"
+        )
+        assert made.encode() in Path(f"run{suffix}").read_bytes(), suffix
+    assert Path("run.csv").read_text(encoding="utf-8").split("\n")[1] == ",".join(writers.CSV_COLUMNS)
     times = read_trace("run.ftrace").trace.events["time"]
     assert times[0] >= 500_000 and times[-1] < 2_000_000
 

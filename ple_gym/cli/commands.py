@@ -61,6 +61,7 @@ from ple_gym.evaluate.tables import (
 from ple_gym.files import writing
 from ple_gym.messages import plain, shown_path
 from ple_gym.policies import Compiled, known_policies
+from ple_gym.provenance import told
 from ple_gym.reality.tables import DISTRIBUTION_NOTE, NOTE, check_lines, check_table, distribution_table, timeline_table
 from ple_gym.rules import RULES, Rule
 from ple_gym.rules.documented import rules_page
@@ -239,7 +240,7 @@ class New:
         scenario = machine(Path(self.out).stem, size, self.work_ms, _changes(self.overrides))
         for warning in scenario.warnings():
             _warn(warning)
-        print(write_new(self.out, scenario))
+        print(write_new(self.out, scenario, argv))
 
 
 @dataclass(frozen=True)
@@ -306,7 +307,7 @@ class Simulate:
         if self.per_vm:
             console.print(vm_table(comparison), VM_NOTE, sep="\n")
         if self.timeline:
-            console.print(draw_timeline(self.timeline, comparison))
+            console.print(draw_timeline(self.timeline, comparison, argv))
         write_json(
             self.json_file,
             lambda: {
@@ -363,7 +364,7 @@ class Compare:
         if self.per_vm:
             console.print(vm_table(comparison), VM_NOTE, sep="\n")
         if self.timeline:
-            console.print(draw_timeline(self.timeline, comparison))
+            console.print(draw_timeline(self.timeline, comparison, argv))
         write_json(self.json_file, comparison.to_dict, argv, comparison.digests())
         write_csv(self.csv_file, comparison, argv)
 
@@ -457,8 +458,9 @@ class Sweep:
         if self.picture:
             with writing(self.picture, UsageError), progress.waiting("drawing the sweep"):
                 from ple_gym.evaluate.pictures import sweep_figure
+                from ple_gym.traces.pictures import save_figure
 
-                sweep_figure(result, self.picture)
+                save_figure(sweep_figure(result), self.picture, told(argv, result.digests()))
 
 
 @dataclass(frozen=True)
@@ -733,13 +735,13 @@ class Reality:
             console.print(distribution_table(check), DISTRIBUTION_NOTE, sep="\n")
         console.print(*check_lines(check), sep="\n")
         if self.picture:
-            reality.draw(self.picture, check)
+            reality.draw(self.picture, check, argv)
         if with_perf:
             both = reality.timelines(events, measured)
             console.print(timeline_table(*both))
             document["timeline"] = {"measured": both[0].numbers(), "simulated": both[1].numbers()}
             if self.timeline:
-                reality.draw_timelines(self.timeline, both, measured)
+                reality.draw_timelines(self.timeline, both, measured, argv)
         write_json(self.json_file, lambda: document, argv)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ple_gym.errors import UsageError
 from ple_gym.files import write_whole, writing
 from ple_gym.messages import plain, shown_path
+from ple_gym.provenance import comment_lines, provenance
 from ple_gym.scenario.documented import documented_toml
 from ple_gym.scenario.model import Scenario, Vm
 
@@ -70,8 +71,8 @@ def machine(name: str, size: Mapping[str, int], work_ms: int, changes: Mapping[s
     return scenario.with_overrides({name: value for name, value in work.items() if name not in changes})
 
 
-def write_new(path: str, scenario: Scenario) -> str:
+def write_new(path: str, scenario: Scenario, argv: Sequence[str]) -> str:
     """Write the file; what to tell of it."""
     with writing(path, UsageError):
-        write_whole(path, documented_toml(scenario, SHOWN).encode())
+        write_whole(path, "\n".join([*comment_lines(provenance(argv)), documented_toml(scenario, SHOWN)]).encode())
     return f"{shown_path(path)}: {plain(scenario.description)}. Now: ple-gym compare {shown_path(path)}"

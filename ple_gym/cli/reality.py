@@ -10,6 +10,7 @@ from ple_gym.compilation import compiling, is_warm, warm_up
 from ple_gym.errors import RealityError, UsageError
 from ple_gym.files import read_bytes, read_text, reading, write_whole, writing
 from ple_gym.messages import plain
+from ple_gym.provenance import told
 from ple_gym.reality import timeline
 from ple_gym.reality.comparison import Check, compare
 from ple_gym.reality.measured import MAX_BYTES, Measured, from_line, from_text, joined, to_line, to_text
@@ -143,28 +144,32 @@ def predict(measured: Measured, seeds: int) -> Check:
         return compare(measured, seeds, report)
 
 
-def draw(path: str, check: Check) -> None:
+def draw(path: str, check: Check, argv: Sequence[str]) -> None:
     """Draw the picture.
 
     Raises:
         UsageError: it cannot be written.
     """
     from ple_gym.reality.pictures import check_figure
+    from ple_gym.traces.pictures import save_figure
 
     with writing(path, UsageError), progress.waiting("drawing the picture"):
-        check_figure(check, path)
+        save_figure(check_figure(check), path, told(argv))
 
 
-def draw_timelines(path: str, both: tuple[timeline.Timeline, timeline.Timeline], measured: Measured) -> None:
+def draw_timelines(
+    path: str, both: tuple[timeline.Timeline, timeline.Timeline], measured: Measured, argv: Sequence[str]
+) -> None:
     """Draw who had the CPUs.
 
     Raises:
         UsageError: it cannot be written.
     """
     from ple_gym.reality.pictures import timeline_figure
+    from ple_gym.traces.pictures import save_figure
 
     with writing(path, UsageError), progress.waiting("drawing the timeline"):
-        timeline_figure(*both, measured.machine.cpus, path)
+        save_figure(timeline_figure(*both, measured.machine.cpus), path, told(argv))
 
 
 def _check_range(option: str, value: float, low: float, high: float) -> None:

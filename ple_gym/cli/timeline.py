@@ -9,17 +9,18 @@ from ple_gym.errors import UsageError
 from ple_gym.evaluate.comparison import Comparison, Run
 from ple_gym.files import write_whole, writing
 from ple_gym.messages import shown_path
+from ple_gym.provenance import told
 from ple_gym.traces.events import Ints
 from ple_gym.traces.recording import find_busiest, record_window
 
 TIMELINE_MS = 5
 
 
-def draw_timeline(path: str, comparison: Comparison) -> str:
+def draw_timeline(path: str, comparison: Comparison, argv: Sequence[str]) -> str:
     """Draw the busiest milliseconds of the seed with most exits, under the baseline or, if that is an agent, the first
     compiled policy; what to tell of it.
     """
-    from ple_gym.traces.pictures import timeline_figure
+    from ple_gym.traces.pictures import save_figure, timeline_figure
 
     scenario, (policy, worst) = comparison.scenario, shown_run(comparison)
     trace, start, stop = recorded(comparison, policy, worst["seed"])
@@ -27,7 +28,8 @@ def draw_timeline(path: str, comparison: Comparison) -> str:
     with writing(path, UsageError), progress.waiting("drawing the timeline"):
         vms = {name: vm.vcpus for name, vm in scenario.vms().items()}
         pcpus, hz = scenario.host.pcpus, scenario.host.tsc_hz
-        timeline_figure(trace, pcpus, scenario.vcpus, start, stop, hz, title, path, vms)
+        figure = timeline_figure(trace, pcpus, scenario.vcpus, start, stop, hz, title, vms=vms)
+        save_figure(figure, path, told(argv, comparison.digests()))
     return f"Timeline of seed {worst['seed']} under {policy}: {shown_path(path)}"
 
 

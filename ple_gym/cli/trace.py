@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ple_gym import progress
 from ple_gym.errors import UsageError
 from ple_gym.files import writing
-from ple_gym.messages import plain, shown_path
+from ple_gym.messages import escaped, plain, shown_path
 from ple_gym.provenance import provenance
 from ple_gym.scenario.model import Scenario
 from ple_gym.traces.events import NEVER
@@ -28,7 +28,7 @@ def write_trace(path: str, scenario: Scenario, policy: str, seed: int, window: s
     start, stop = cycles_of(window, hz)
     end = min(stop, round(scenario.limit.simulated_s * hz))
     made = provenance(argv)
-    origin = f"ple_gym {made['ple_gym']}, {made['date']}: {made['command']}"
+    origin = escaped(f"ple_gym {made['ple_gym']}, {made['date']}: {made['command']}; scenario {scenario.digest}")
     with writing(path, UsageError), progress.bar(f"writing, of at most {end / hz:g} s", end, "%") as report:
         count = write_run(scenario, policy, seed, path, start, stop, origin, report)
     return f"{count:,} events of seed {seed} under {policy}: {shown_path(path)}"

@@ -66,7 +66,7 @@ class Tabular:
         return "\n".join([*comment_lines(provenance(argv, self.digests())), written.getvalue()])
 
     def to_markdown(self) -> str:
-        """The table as Markdown."""
+        """The table as Markdown, and behind it comments that say what made it."""
         grid = table_of(self)
         columns = _columns(grid)
 
@@ -76,10 +76,11 @@ class Tabular:
         rule = f"|{'|'.join('---:' if column.right else '---' for column in columns)}|"
         head = [f"**{grid.title}**", ""] if grid.title else []
         lines = [*head, line([column.head for column in columns]), rule, *map(line, _rows(columns))]
-        return "\n".join(lines) + "\n"
+        made = (f"<!-- {line[2:].replace('--', '- -')} -->" for line in self._made())
+        return "\n".join([*lines, "", *made]) + "\n"
 
     def to_latex(self) -> str:
-        """The table as a LaTeX tabular, which needs no package."""
+        """The table as a LaTeX tabular, which needs no package, and comments that say what made it."""
         grid = table_of(self)
         columns = _columns(grid)
 
@@ -89,7 +90,12 @@ class Tabular:
         align = "".join("r" if column.right else "l" for column in columns)
         body = [line([column.head for column in columns]), r"\hline", *map(line, _rows(columns))]
         title = [f"% {grid.title}"] if grid.title else []
-        return "\n".join([*title, rf"\begin{{tabular}}{{{align}}}", *body, r"\end{tabular}"]) + "\n"
+        made = (f"% {line[2:]}" for line in self._made())
+        return "\n".join([*title, rf"\begin{{tabular}}{{{align}}}", *body, r"\end{tabular}", *made]) + "\n"
+
+    def _made(self) -> list[str]:
+        """What made it, as comments."""
+        return comment_lines(provenance((), self.digests()))
 
     def _repr_html_(self) -> str:
         """The table as notebooks show it."""

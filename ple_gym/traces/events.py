@@ -287,14 +287,16 @@ def occupancy(trace: Ints, pcpus: int) -> Ints:
     return _intervals(rows[order], who, time)
 
 
-def to_chrome_json(trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None = None, rule: str = "") -> str:
+def to_chrome_json(
+    trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None = None, rule: str = "", origin: str = ""
+) -> str:
     """Return the trace as Chrome trace JSON (opens in Perfetto); with `path`, also write it there, whole or not at all.
 
     One track per pCPU shows the vCPUs it runs; one per vCPU shows its waits, its holds (inside them, while it is off
     the CPU, the preemption), its pause-loop exits, what is decided on these and, where a VM has more threads than
     vCPUs, which it takes. A flow leads from a release to the acquire of whoever waited for that. Times are microseconds
     from the first event, to the nanosecond; what the trace shows only in part is cut off at its ends. `rule` says who
-    decided.
+    decided, `origin` where it is from.
     """
     recorded = trace[trace[:, 0] > -NEVER, 0]  # of a completed trace, without what was made up
     first, last = (int(recorded[0]), int(recorded[-1])) if len(recorded) else (0, 0)
@@ -368,7 +370,7 @@ def to_chrome_json(trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None
         flow = f',{{"ph":{phase},"cat":"lock","name":"lock '
         parts += columns.lines(len(rows), flow, lock, '","id":', ids, *at, "}")
 
-    who = f',"rule":{json.dumps(rule)}' if rule else ""
+    who = "".join(f',"{name}":{json.dumps(text)}' for name, text in (("rule", rule), ("origin", origin)) if text)
     others = f'"displayTimeUnit":"ns","otherData":{{"tsc_hz":{tsc_hz},"first_tsc":{first}{who}}}'
     text = "".join(['{"traceEvents":[', ",".join(events), *parts, "],", others, "}"])
     if path is not None:

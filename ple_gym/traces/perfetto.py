@@ -66,9 +66,11 @@ class Packets:
         self._released, self._tried = np.full(locks, -1), np.full(self._vcpus, -1)  # numbers of the last such events
         self._made: dict[int, bytes] = {}
 
-    def head(self) -> bytes:
-        """What tracks there are."""
+    def head(self, origin: str = "") -> bytes:
+        """What tracks there are; `origin` describes the first."""
         tracks = [self._track(1, "pCPUs", 0, 0)]
+        if origin:
+            tracks[0].track_descriptor.description = origin
         tracks += [self._track(2 + p, f"pCPU {p}", 1, p) for p in range(self._pcpus)]
         for m, (name, vm) in enumerate(self._vms):
             group = self._vm_track + 2 * m

@@ -355,15 +355,19 @@ def timeline_figure(
     return figure
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure whole or not at all, the same bytes each time: as PDF or SVG if the name says so, or as PNG."""
+def save_figure(figure: Figure, path: str | os.PathLike[str], about: str = "") -> None:
+    """Write a figure whole or not at all, the same bytes each time: as PDF or SVG if the name says so, or as PNG.
+
+    about: what made it, for the file's own description.
+    """
     from matplotlib import rc_context
 
     suffix = os.path.splitext(path)[1].lower()
-    kind, dated = {".pdf": ("pdf", "CreationDate"), ".svg": ("svg", "Date")}.get(suffix, ("png", "Software"))
+    kinds = {".pdf": ("pdf", "CreationDate", "Subject"), ".svg": ("svg", "Date", "Description")}
+    kind, dated, described = kinds.get(suffix, ("png", "Software", "Description"))
     content = io.BytesIO()
     with rc_context({"svg.hashsalt": "ple_gym"}):
-        figure.savefig(content, format=kind, metadata={dated: None})
+        figure.savefig(content, format=kind, metadata={dated: None, described: about or None})
     write_whole(path, content.getvalue())
 
 

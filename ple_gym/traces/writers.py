@@ -30,7 +30,7 @@ from ple_gym.traces.perfetto import Packets
 from ple_gym.traces.recording import Progress, record_pieces
 
 #: Columns of a CSV file: cycles, nanoseconds, the kind's name, and numbers of the scenario; empty if it has none.
-#: Action and rule are those of a decision.
+#: Action and rule are those of a decision. A comment above them says what made the file.
 CSV_COLUMNS = ("tsc", "ns", "event", "pcpu", "vm", "vcpu", "lock", "action", "rule")
 CHROME_EVENTS = 1 << 22  # which are in memory at once
 
@@ -94,8 +94,8 @@ class Csv(Writer):
         self._rule = _field(policy)
 
     def head(self) -> str:
-        """The names of the columns."""
-        return f"{','.join(CSV_COLUMNS)}\n"
+        """A comment, and the names of the columns."""
+        return f"# {self.origin}\n{','.join(CSV_COLUMNS)}\n"
 
     def add(self, rows: Ints) -> Iterator[str]:
         """One line each."""
@@ -199,7 +199,7 @@ class Chrome(Writer):
 
     def end(self) -> Iterator[str]:
         """All of it."""
-        yield to_chrome_json(self._rows, self.hz, rule=self.policy)
+        yield to_chrome_json(self._rows, self.hz, rule=self.policy, origin=self.origin)
 
 
 class Perfetto(Writer):
@@ -211,7 +211,7 @@ class Perfetto(Writer):
 
     def head(self) -> bytes:
         """The tracks."""
-        return self._packets.head()
+        return self._packets.head(self.origin)
 
     def add(self, rows: Ints) -> Iterator[bytes]:
         """Packets."""
