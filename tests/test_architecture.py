@@ -72,6 +72,7 @@ LIBRARIES = {
     "rich": ("ple_gym.progress", "ple_gym.evaluate", "ple_gym.cli", "experiments"),
     "tyro": ("ple_gym.cli", "agents", "experiments"),
     "matplotlib": (
+        "ple_gym.measure.pictures",
         "ple_gym.traces.pictures",
         "ple_gym.evaluate.pictures",
         "ple_gym.reality.pictures",

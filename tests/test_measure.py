@@ -355,6 +355,22 @@ def test_a_damaged_file_makes_a_scenario_or_ends_in_one_line(name: str, data: st
         assert Scenario.from_toml(documented_toml(scenario, (), notes)) == scenario
 
 
+def test_the_fit_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    assert cli.main(["trace", "Tiny", "--policy", "kvm", "--out", "run.csv"]) == 0
+    argv = ["measure", "run.csv", str(DATA / "paper-exits.csv"), "--out", "m.toml", "--picture", "fit.svg"]
+    assert cli.main(argv) == 0
+    assert "\nfit: fit.svg\n" in capsys.readouterr().out
+    text = Path("fit.svg").read_text()
+    for word in ("computes, us", "holds, us", "waits, us", "measured", "simulated", "run.csv"):
+        assert f"<!-- {word}" in text or f"{word} -->" in text, word
+    assert "command: ple-gym measure run.csv" in text and "<!-- sleeps" not in text
+    assert cli.main(["measure", str(DATA / "kvm.kvm-stat"), "--out", "k.toml", "--picture", "no.png"]) == 0
+    assert "no picture: no file has durations" in capsys.readouterr().out and not Path("no.png").exists()
+    assert cli.main(["measure", "run.csv", "--out", "n.toml", "--picture", "n.txt"]) == 2
+    assert not Path("n.toml").exists()
+
+
 def test_every_line_of_the_file_says_where_it_is_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["trace", "Tiny", "--policy", "kvm", "--out", "run.csv"]) == 0
     assert cli.main(["measure", "run.csv", "--out", "machine.toml", "--set", "cost.cache=0"]) == 0

@@ -261,19 +261,24 @@ class Measure:
     ]
     out: Annotated[str, _file("FILE.toml"), arg(help="the file, which must not be there yet")]
     seconds: Annotated[float, arg(metavar="S", help="how long a table of locks has counted; 0: nobody knows")] = 0.0
+    picture: Annotated[str, _file(PICTURE), arg(help="draw how it fits", help_behavior_hint="")] = ""
     overrides: Overrides = ()
 
     def run(self, argv: Sequence[str]) -> None:
         """Measure, write the file, print how much was understood, and how the scenario fits."""
         check_new(self.out)
         check_writable(self.out)
+        check_outputs("", self.picture, "--picture")
         changes = _changes(self.overrides)
         files = measure.measured(self.files, changes, self.seconds)
         scenario = measure.write_machine(self.out, files, changes, argv)
         for warning in scenario.warnings():
             _warn(warning)
-        told = [f"{shown_path(one.path)}: {line}" for one in files for line in one.found.told()]
-        console_for().print(*told, measure.fit_table(scenario, files), measure.FIT_NOTE, sep="\n")
+        lines = [f"{shown_path(one.path)}: {line}" for one in files for line in one.found.told()]
+        pairs, hz = measure.runs_like(scenario, files), scenario.host.tsc_hz
+        console_for().print(*lines, measure.fit_table(pairs, hz), measure.FIT_NOTE, sep="\n")
+        if self.picture:
+            console_for().print(measure.draw_fit(self.picture, pairs, hz, argv))
         print(f"{shown_path(self.out)}: {scenario.description}. Now: ple-gym compare {shown_path(self.out)}")
 
 

@@ -14,7 +14,7 @@ from ple_gym.evaluate.tables import number
 from ple_gym.files import write_whole, writing
 from ple_gym.measure.machine import DEFAULT, SHARES, Measured, assemble, like, measure, quantities, simulated
 from ple_gym.messages import shown_path
-from ple_gym.provenance import comment_lines, provenance
+from ple_gym.provenance import comment_lines, provenance, told
 from ple_gym.scenario.affinity import MAX_PCPU
 from ple_gym.scenario.documented import documented_toml
 from ple_gym.scenario.model import Scenario
@@ -45,25 +45,30 @@ def measured(files: Sequence[str], changes: Mapping[str, object], seconds: float
 def write_machine(path: str, files: Sequence[Measured], changes: Mapping[str, object], argv: Sequence[str]) -> Scenario:
     """Write the scenario's file, and return it."""
     scenario, notes = assemble(Path(path).stem, files, changes)
-    told = {name for name, why in notes.items() if why != DEFAULT}
-    shown = {f"neighbours.{name.split('.')[2]}" if name.startswith("neighbours.") else name for name in told}
+    found = {name for name, why in notes.items() if why != DEFAULT}
+    shown = {f"neighbours.{name.split('.')[2]}" if name.startswith("neighbours.") else name for name in found}
     text = documented_toml(scenario, {*SHOWN, *shown}, notes)
     with writing(path, UsageError):
         write_whole(path, "\n".join([*comment_lines(provenance(argv)), text]).encode())
     return scenario
 
 
-def fit_table(scenario: Scenario, files: Sequence[Measured]) -> Grid:
-    """Run the scenario; a line for each quantity of a file."""
+def runs_like(scenario: Scenario, files: Sequence[Measured]) -> list[tuple[Measured, Measured]]:
+    """Run the scenario; each file, and the run measured as that was."""
     if not is_warm():
         with progress.waiting(compiling):
             warm_up()
     hz = scenario.host.tsc_hz
     with progress.bar("simulating", round(scenario.limit.simulated_s * hz), "%") as report:
         run = simulated(scenario, report)
+    return [(one, like(one, scenario, run)) for one in files]
+
+
+def fit_table(pairs: Sequence[tuple[Measured, Measured]], hz: int) -> Grid:
+    """A line for each quantity of a file."""
     rows: list[list[str]] = []
-    for one in files:
-        others = {name: values for name, *values in quantities(like(one, scenario, run), hz)}
+    for one, run in pairs:
+        others = {name: values for name, *values in quantities(run, hz)}
         for name, count, *values in quantities(one, hz):
             other = others.get(name, [0] + ["-"] * len(values))
             cells = [f"{number(a)} / {b if b == '-' else number(b)}" for a, b in zip(values, other[1:], strict=False)]
@@ -71,3 +76,16 @@ def fit_table(scenario: Scenario, files: Sequence[Measured]) -> Grid:
     heads = ("quantity", "file", "number", "mean", *(f"{share:.0%}" for share in SHARES))
     columns = [Column(head, cells, right=True) for head, *cells in zip(heads, *rows, strict=True)]
     return Grid(columns[0], columns[1:], title="Fit")
+
+
+def draw_fit(path: str, pairs: Sequence[tuple[Measured, Measured]], hz: int, argv: Sequence[str]) -> str:
+    """Draw the quantiles of both; what to tell of it."""
+    from ple_gym.measure.pictures import fit_figure
+    from ple_gym.traces.pictures import save_figure
+
+    figure = fit_figure(pairs, hz)
+    if figure is None:
+        return "no picture: no file has durations"
+    with writing(path, UsageError), progress.waiting("drawing the fit"):
+        save_figure(figure, path, told(argv))
+    return f"fit: {shown_path(path)}"
