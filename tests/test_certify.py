@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from worlds import MORE, contended_scenarios, one_to_one_under_fair
 
 from ple_gym import cli, simulate
 from ple_gym.certify import certificate as c
+from ple_gym.certify.catalogue import certificates, verdicts
 from ple_gym.certify.certificate import Row, judge
 from ple_gym.certify.learned import Form, probe
 from ple_gym.certify.lookahead import CLAIRVOYANT, TO_THE_END, Lesson, LookAhead
@@ -24,8 +26,9 @@ from ple_gym.envs.env import PleEnv
 from ple_gym.errors import ArgumentError
 from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES
+from ple_gym.rules.own import own_rule
 from ple_gym.scenario import Scenario
-from ple_gym.scenario.builtin import load
+from ple_gym.scenario.builtin import SCENARIOS, load
 from ple_gym.sim.jit import JIT_ENABLED
 
 pytestmark = pytest.mark.skipif(not JIT_ENABLED, reason="of many runs: not under make nojit")
@@ -228,3 +231,33 @@ def test_a_plan_says_what_is_allowed(capsys: pytest.CaptureFixture[str]) -> None
         Plan(seeds=1)
     assert cli.main(["certify", "TicketOrder", "--ahead", "0"]) == 2
     assert "ahead = 0: must be 2..1000000" in capsys.readouterr().err
+
+
+# -------------------------------------------------------------------------------------------------------------- shipped
+
+
+def test_a_shipped_certificate_says_what_its_rows_say() -> None:
+    """And its first runs are those that the scenario still has: rules, and the clairvoyant look-ahead."""
+    assert certificates()
+    for name, kept in certificates().items():
+        scenario = load(name)
+        assert kept["scenario"] == name and kept["digest"] == scenario.digest
+        rows = [Row(**row) for row in kept["rows"]]
+        own = next(row for row in rows if row.name == kept["own"])
+        assert judge(rows, own, rows[0], kept["decisions"], kept["ideal_percent"]) == (kept["verdict"], kept["why"])
+        assert kept["bar"] == rows[0].name and kept["own"] == own_rule(scenario)
+        for row in random.Random(name).sample([row for row in rows if row.kind in (c.RULE, c.SETTING)], 3):
+            run = simulate(scenario, row.name, FRESH[0])[0]
+            assert round(run["simulated_s"] * scenario.host.tsc_hz) == row.cycles[0], (name, row.name)
+    assert set(verdicts()) == set(SCENARIOS)
+
+
+@pytest.mark.parametrize("name", ["TicketOrder", "Tiny"])
+def test_a_shipped_look_ahead_is_run_again(name: str) -> None:
+    kept = certificates()[name]
+    scenario, plan = load(name), kept["plan"]
+    for row in kept["rows"]:
+        if row["kind"] in (c.AHEAD, c.CLAIRVOYANT):
+            samples = plan["samples"] if row["kind"] == c.AHEAD else CLAIRVOYANT
+            decider = LookAhead(scenario, load_compiled(kept["bar"]), samples, plan["horizon_us"])
+            assert decider.run(FRESH[0])["now"] == row["cycles"][0]

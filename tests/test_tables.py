@@ -15,6 +15,7 @@ from test_exported import random_network
 
 from ple_gym import evaluate
 from ple_gym.bench import Measurement, Report
+from ple_gym.certify.catalogue import verdicts
 from ple_gym.evaluate import Comparison, Group, tables
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.learned.file import write_network
@@ -66,7 +67,7 @@ def grids(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Grid]:
         Measurement("left out", None, "", "", None, "3.25 and 17.5 beside " * 5),
     ]
     return {
-        "scenarios": tables.scenario_table(),
+        "scenarios": tables.scenario_table(verdicts()),
         "policies": tables.policy_table(),
         "parameters": tables.parameter_table(list(describe_parameters())),
         "runs": tables.run_table(evaluate.simulate("Storm", "xen-4.8", range(24))),

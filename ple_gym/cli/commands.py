@@ -17,6 +17,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 import ple_gym
 from ple_gym import compilation, evaluate, progress
+from ple_gym.certify.catalogue import verdicts
 from ple_gym.certify.plan import Plan
 from ple_gym.cli import measure, reality
 from ple_gym.cli.new import MOST_WORK_MS, check_new, machine, write_new
@@ -169,7 +170,7 @@ class List:
         """Print the tables."""
         check_writable(self.json_file)
         console = console_for(self.json_file)
-        console.print(scenario_table())
+        console.print(scenario_table(verdicts()))
         console.print()
         console.print(policy_table())
         write_json(self.json_file, _catalogue, argv)
@@ -930,6 +931,7 @@ def _catalogue() -> dict[str, Any]:
             {
                 "id": environment_id(name),
                 "suite": SUITES[name],
+                "verdict": verdicts()[name],
                 "pcpus": scenario.host.pcpus,
                 "vcpus": scenario.vcpus,
                 "description": scenario.description,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -46,13 +46,14 @@ _CERTAINTY = (
 )
 
 
-def scenario_table() -> Grid:
-    """Every built-in scenario."""
+def scenario_table(verdicts: Mapping[str, str]) -> Grid:
+    """Every built-in scenario; verdicts: of their certificates, by name."""
     scenarios = SCENARIOS.values()
     return Grid(
         Column("scenario", [environment_id(name) for name in SCENARIOS]),
         [
             Column("suite", [SUITES[name] for name in SCENARIOS]),
+            Column("verdict", [verdicts[name] for name in SCENARIOS]),
             Column("pCPUs", [str(scenario.host.pcpus) for scenario in scenarios], right=True),
             Column("vCPUs", [str(scenario.vcpus) for scenario in scenarios], right=True),
             Column("what it is", [scenario.description for scenario in scenarios], prose=True),
