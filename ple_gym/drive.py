@@ -301,6 +301,8 @@ def simulator(host: Host) -> Unit:
         are_far = places[call.end - 1].row - places[call.begin].row > NEAR_BYTES
         for e in range(call.begin, call.end):
             place = places[e]
+            if place.row == 0:  # it is another call's
+                continue
             mask = call.masks + e * call.mask_bytes
             observation = call.observations + e * call.observation_bytes
             s = open_lane(host, place.description, place.row, place.histogram, call.trace_at, call.trace_rows)

@@ -149,6 +149,7 @@ def _vm_record(host: Host, now: int, name: str, vcpus: int, own: dict[str, int])
 
 def episode_of(lanes: Lanes, lane: int) -> Episode:
     """What `info["ple_episode"]` says of the run in a lane: its record so far, and how many actions were illegal."""
+    lanes, lane = lanes.alone(lane)
     illegal_actions = int(lanes.world["illegal_actions"][lane])
     return {**summarise(lanes.scenario, lanes.totals(lane)), "illegal_actions": illegal_actions}
 

@@ -6,6 +6,7 @@ The one place that knows both the bytes of `sim/state.py` and the objects above:
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ from ple_gym.sim.soundness import FLAWS
 from ple_gym.traces.events import IDLE, NOISE, Ints, completed
 from ple_gym.view import record
 from ple_gym.view.codes import DTYPES
-from ple_gym.view.features import table_of
+from ple_gym.view.features import INTERRUPTS, table_of, table_of_all
 from ple_gym.view.record import view_of
 from ple_gym.view.unit import view
 
@@ -101,6 +102,7 @@ def _checksum(data: bytes) -> bytes:
 
 def never_starts(lanes: Lanes, lane: int) -> str:
     """Says that a reset of a lane went through all replacement worlds without reaching its start."""
+    lanes, lane = lanes.alone(lane)
     world = lanes.world[lane]
     what = "storm of exits" if world["start"] == state.STORM else "PLE exit: there is nothing to decide"
     return f"{lanes.scenario.name}: worlds 0..{world['index']} of seed {world['seed']} have no {what}"
@@ -126,6 +128,7 @@ class Lanes:
         start: `first` or `storm`: where `RESET` stops, unless the policy decides.
         policy: who decides where `drive` is called with `decides`; or its name.
         observation_dtype: `float32`, `float16` or `uint8`; a network reads float32 in any case.
+        room: if not 0, masks and observations have room for so many vCPUs, and one form under every scheduler.
 
     Attributes:
         rows: uint8 [count, row_bytes], all that changes but the histograms, int32 [count, 3, 1024].
@@ -143,6 +146,7 @@ class Lanes:
         start: str = "first",
         policy: Compiled | Network | str | None = None,
         observation_dtype: str = "float32",
+        room: int = 0,
     ) -> None:
         self.policy = None if policy is None else load_compiled(policy)
         network = self.policy.network if self.policy else None
@@ -150,7 +154,9 @@ class Lanes:
         self.pcpus, self.vcpus = scenario.host.pcpus, scenario.vcpus
         self.level = level = INFORMATION[network.information if network else information]
         interrupts = network.interrupts if network else scenario.sees_interrupts
-        length = table_of(scenario.host.scheduler, interrupts).length(level, self.vcpus)
+        self.room = room or self.vcpus
+        table = table_of_all().with_more(INTERRUPTS) if room else table_of(scenario.host.scheduler, interrupts)
+        length = table.length(level, self.room)
         dtype = DTYPES["float32" if network else observation_dtype]
         if network:
             network.check_fits(scenario)
@@ -160,25 +166,57 @@ class Lanes:
         view = view_of(scenario, level, interrupts, REWARDS[reward])
         self.description = describe(self.scenario, self._host, memory, view)
         self.layout = _parameters(self.description)
-        self.rows = np.zeros((count, int(self.layout["row_bytes"])), np.uint8)
-        self.histogram = np.zeros((count, state.HISTOGRAMS, state.HISTOGRAM_BINS), np.int32)
         self.sections = lane_sections(scenario, self._host, memory)
+        self._form = length, dtype
+        self._padded = room
+        self._attach(
+            np.zeros((count, int(self.layout["row_bytes"])), np.uint8),
+            np.zeros((count, state.HISTOGRAMS, state.HISTOGRAM_BINS), np.int32),
+        )
+        self.world["start"] = STARTS[start]
+        self._drive = simulator(self._host).entry
+        self._given_scenario = scenario
+
+    def _attach(self, rows: npt.NDArray[np.uint8], histogram: npt.NDArray[np.int32]) -> None:
+        """Be the lanes whose memory this is, with arrays of their own for what goes in and out."""
+        self.rows, self.histogram = rows, histogram
+        self.count = count = len(rows)
         self.world = self.section("world")[:, 0]
         self.vm, self.pcpu, self.vcpu, self.guest = map(self.section, ("vm", "pcpu", "vcpu", "guest"))
-        self.world["start"] = STARTS[start]
+        length, dtype = self._form
         self.action = np.zeros(count, np.int64)
         self.result = np.zeros((state.RESULTS, count))
-        self.mask = np.zeros((count, self.vcpus + 1), np.int8)
+        self.mask = np.zeros((count, self.room + 1), np.int8)
         self._observation = np.zeros((count, length), dtype)
         self._places = np.zeros(count, state.PLACE)
         self._places["description"] = handle(self.description)
         self._places["row"] = handle(self.rows) + self.rows.shape[1] * np.arange(count)
         self._places["histogram"] = handle(self.histogram) + self.histogram[0].nbytes * np.arange(count)
-        self._call = self._blank_call(level)
-        self._drive = simulator(self._host).entry
+        self._call = self._blank_call(self.level)
         self._bound: list[Ints] = []  # calls that `bind` has made: addresses need them
-        self._given_scenario = scenario
         self._asked: Lanes | None = None  # for `ask`: these lanes under another policy
+
+    def over(self, rows: npt.NDArray[np.uint8], histogram: npt.NDArray[np.int32]) -> Lanes:
+        """Lanes like these whose memory is elsewhere: a row each, contiguous, as long as this scenario's or longer."""
+        other = copy.copy(self)
+        other._attach(rows, histogram)
+        return other
+
+    def alone(self, lane: int) -> tuple[Lanes, int]:
+        """Lanes that have one scenario, and which of them this lane is."""
+        return self, lane
+
+    def scenario_of(self, lane: int) -> Scenario:
+        """The scenario that a lane is in."""
+        return self.scenario
+
+    def keep(self, lanes: npt.NDArray[np.intp]) -> Any:
+        """What `put_back` needs to undo whatever happens to these lanes."""
+        return self.rows[lanes], self.histogram[lanes]
+
+    def put_back(self, lanes: npt.NDArray[np.intp], kept: Any) -> None:
+        """Put lanes back into the states that they were in."""
+        self.rows[lanes], self.histogram[lanes] = kept
 
     @cached_property
     def _given(self) -> Lanes:
@@ -203,7 +241,7 @@ class Lanes:
         call["lanes"], call["most"], call["events_per_call"] = self.count, self.vcpus, EVENTS_PER_CALL
         call["mask_bytes"], call["observation_bytes"] = self.mask.shape[1], self._observation[0].nbytes
         if level != record.NOTHING:
-            call["observer"] = view(self._host, self._observation.dtype.name).address
+            call["observer"] = view(self._host, self._observation.dtype.name, self._padded).address
         return words
 
     def _run(self, call: Ints) -> int:

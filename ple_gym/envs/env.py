@@ -145,7 +145,6 @@ class PleEnv(gym.Env[Any, Any]):
             illegal=illegal,
             infos=infos,
         )
-        self.scenario = self.interface.scenario
         self.render_mode = render_mode
         self.action_space = self.interface.action_space()
         self.observation_space = self.interface.observation_space()
@@ -156,6 +155,11 @@ class PleEnv(gym.Env[Any, Any]):
         self._raises = illegal == "raise"
         self._running = self._seeded = False
         self._bind()
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario; of a fleet, the world of this episode."""
+        return self.lanes.scenario_of(0)
 
     def _bind(self) -> None:
         """Make the machine, and the fast ways to what is in it."""

@@ -22,14 +22,16 @@ from ple_gym.envs.options import (
     Start,
 )
 from ple_gym.errors import ArgumentError
+from ple_gym.fleet import FleetLanes
 from ple_gym.lanes import INFORMATION, REWARDS, STARTS, Lanes
 from ple_gym.messages import show
 from ple_gym.scenario import builtin as scenarios
+from ple_gym.scenario.fleet import MAX_VCPUS, is_fleet, world
 from ple_gym.scenario.model import Scenario
 from ple_gym.scenario.parameters import unknown
 from ple_gym.traces.events import Ints, unrolled
 from ple_gym.view import codes
-from ple_gym.view.features import seen_in
+from ple_gym.view.features import INTERRUPTS, seen_in, table_of_all
 from ple_gym.view.rows import Feature
 
 OBSERVATIONS = ("flat", "tokens")
@@ -45,6 +47,8 @@ Observation = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]  # of the type that
 class Interface:
     """How a scenario is offered to an agent; the options are those of `PleEnv`.
 
+    fleet: the name of a fleet, of which `scenario` is the first world; observations and masks have room for all.
+
     Raises:
         ArgumentError: an unknown name.
     """
@@ -57,6 +61,7 @@ class Interface:
     illegal: Illegal = "defer"
     infos: InfosForm = "sparse"
     observation_dtype: ObservationType = "float32"
+    fleet: str = ""
 
     def __post_init__(self) -> None:
         one_of("information level", self.information, LEVELS)
@@ -69,8 +74,8 @@ class Interface:
 
     @property
     def vcpus(self) -> int:
-        """VCPUs of all VMs; the action after the last of them defers."""
-        return self.scenario.vcpus
+        """VCPUs of all VMs, or room for them; the action after the last of them defers."""
+        return MAX_VCPUS if self.fleet else self.scenario.vcpus
 
     @property
     def features(self) -> int:
@@ -79,6 +84,8 @@ class Interface:
 
     def lanes(self, count: int, policy: str | None = None) -> Lanes:
         """Simulated machines that are observed and rewarded in this way, and who may decide in them."""
+        if self.fleet:
+            return FleetLanes(self.fleet, count, self.reward, self.information, self.start, self.observation_dtype)
         return Lanes(self.scenario, count, self.reward, self.information, self.start, policy, self.observation_dtype)
 
     def action_space(self) -> spaces.Discrete[Any]:
@@ -116,7 +123,7 @@ class Interface:
 
     def _tables(self) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
         """Features of a vCPU and of the host at this information level."""
-        table = seen_in(self.scenario)
+        table = table_of_all().with_more(INTERRUPTS) if self.fleet else seen_in(self.scenario)
         return table.of_vcpu(INFORMATION[self.information]), table.host
 
     def _bounds(self, features: tuple[Feature, ...]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -126,12 +133,16 @@ class Interface:
 def make_interface(
     scenario: str | Scenario, overrides: Mapping[str, object] | None, **options: Unpack[AgentOptions]
 ) -> Interface:
-    """An interface to a scenario, or to the name, id or file of one, with some parameters changed.
+    """An interface to a scenario, or to the name, id or file of one, with some parameters changed; or to a fleet.
 
     Raises:
         ScenarioError: an unknown scenario, or a parameter out of its range.
-        ArgumentError: an unknown option.
+        ArgumentError: an unknown option, or parameters of a fleet.
     """
+    if split := is_fleet(scenario):
+        if overrides:
+            raise ArgumentError(f"{split}: takes no overrides: each of its worlds has parameters of its own")
+        return Interface(world(split, 0), fleet=split, **options)
     if isinstance(scenario, str):
         scenario = scenarios.load(scenario)
     return Interface(scenario.with_overrides(overrides or {}), **options)
@@ -175,6 +186,7 @@ def checked_options(options: dict[str, Any] | None, *known: str) -> dict[str, An
 
 def picture_of(lanes: Lanes, lane: int, ring: Ints) -> tuple[Ints, int, int, int, int]:
     """What `render.timeline_*` is to draw of a lane's newest 5 ms: trace, pCPUs, vCPUs, start and stop (cycles)."""
+    lanes, lane = lanes.alone(lane)
     trace = unrolled(ring, int(lanes.world["traced"][lane]))
     stop = int(lanes.world["now"][lane])
     start = max(int(trace[0, 0]) if len(trace) else 0, stop - lanes.scenario.host.tsc_hz // 200)

@@ -12,6 +12,8 @@ from types import MappingProxyType
 import gymnasium as gym
 
 from ple_gym.scenario.builtin import EARLIER, SCENARIOS, VERSIONS
+from ple_gym.scenario.fleet import SPLITS
+from ple_gym.scenario.fleet import VERSION as FLEET_VERSION
 
 #: Decisions after which an episode of an id, of any version, is cut off, so that evaluating a policy always ends:
 #: whoever resumes at every exit makes up to ten million. A limit is at least ten times the longest of 20 runs with
@@ -32,12 +34,15 @@ MAX_EPISODE_STEPS: Mapping[str, int] = MappingProxyType(
         "KvmWindows": 100_000,
         "XcpWindows": 1_000_000,
         "Consolidated": 500_000,
+        **dict.fromkeys(SPLITS, 200_000),
     }
 )
 
 
 def environment_id(scenario: str) -> str:
-    """Id of a built-in scenario, called `Storm` (the newest version) or `Storm-v0`."""
+    """Id of a built-in scenario, called `Storm` (the newest version) or `Storm-v0`, or of a fleet."""
+    if scenario in SPLITS:
+        return f"PLE/{scenario}-v{FLEET_VERSION}"
     return f"PLE/{scenario}-v{VERSIONS[scenario]}" if scenario in VERSIONS else f"PLE/{scenario}"
 
 
@@ -54,7 +59,7 @@ def register_environments() -> None:
     Gymnasium's wrappers for the order of calls and for checks are left out, which makes a step a sixth cheaper: the
     environment itself refuses a step before a reset, and its tests run Gymnasium's checker on every id.
     """
-    for name in (*SCENARIOS, *EARLIER):
+    for name in (*SCENARIOS, *EARLIER, *SPLITS):
         if environment_id(name) not in gym.registry:
             gym.register(
                 environment_id(name),

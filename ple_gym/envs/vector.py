@@ -466,13 +466,13 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         each = [states] * len(lanes) if isinstance(states, bytes) else list(states)
         if len(each) != len(lanes):
             raise ArgumentError(f"options['state']: must be one state or {len(lanes)}, not {len(each)}")
-        before = self.lanes.rows[lanes], self.lanes.histogram[lanes]
+        before = self.lanes.keep(lanes)
         self._fresh_observation()
         try:
             for lane, saved in zip(lanes, each, strict=True):
                 self.lanes.restore(int(lane), saved)
         except ValueError:
-            self.lanes.rows[lanes], self.lanes.histogram[lanes] = before
+            self.lanes.put_back(lanes, before)
             self._drive(OBSERVE)
             raise
         self.lanes.world["traced"][lanes] = 0

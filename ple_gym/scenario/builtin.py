@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from ple_gym.errors import ScenarioError
 from ple_gym.files import read_text, reading
+from ple_gym.scenario import fleet
 from ple_gym.scenario.deployments import DEPLOYMENTS
 from ple_gym.scenario.model import MAX_BYTES, Cost, Host, Limit, Noise, Scenario, Vm
 from ple_gym.scenario.parameters import unknown
@@ -216,7 +217,8 @@ def load(name: str) -> Scenario:
     """Return a built-in scenario, or the one in a .toml or .json file.
 
     Args:
-        name: `Paper8` (the newest version), `Paper8-v0`, the Gymnasium id `PLE/Paper8-v0`, or a path.
+        name: `Paper8` (the newest version), `Paper8-v0`, the Gymnasium id `PLE/Paper8-v0`, a world of a fleet
+            (`FleetTest-17`), or a path.
 
     Raises:
         ScenarioError: no such scenario, or the file cannot be read or is wrong.
@@ -233,7 +235,7 @@ def load(name: str) -> Scenario:
         with reading(path, ScenarioError, "a scenario"):
             return readers[path.suffix](read_text(path, MAX_BYTES))
     newest = {f"{known}-v{VERSIONS[known]}": scenario for known, scenario in SCENARIOS.items()}
-    found = {**SCENARIOS, **newest, **EARLIER}.get(name.removeprefix("PLE/"))
+    found = {**SCENARIOS, **newest, **EARLIER}.get(name.removeprefix("PLE/")) or fleet.named(name.removeprefix("PLE/"))
     if found is None:
         raise unknown("scenario", name, SCENARIOS, list_all=True)
     return found

@@ -11,13 +11,14 @@ writers do not have, so that these cannot peek.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 from ple_gym.scenario.model import Scenario
 from ple_gym.sim.state import BLOCKED, PLE_YIELD, QUEUED, RUNNING
 from ple_gym.view import credit, credit2, fair
 from ple_gym.view.record import HYPERVISOR, INTROSPECTION, ORACLE
-from ple_gym.view.rows import FLAG, LOGARITHM, PLACE, SHARE, Feature, Table, joined, merged
+from ple_gym.view.rows import FLAG, LOGARITHM, PLACE, SHARE, Feature, Table, its_record, joined, merged
 from ple_gym.view.scales import FLOAT32, TOP, ZERO, counted, scaled
 
 #: Of every vCPU, whatever the host's scheduler.
@@ -199,6 +200,30 @@ def table_of(scheduler: str, interrupts: bool = False) -> Table:
     """What is seen of a host with this scheduler; interrupts: that sees these, too."""
     table = joined(NEUTRAL_VCPU, NEUTRAL_HOST, OWN.get(scheduler, Table((), ())))
     return table.with_more(INTERRUPTS) if interrupts else table
+
+
+def _nothing() -> float:
+    """What a scheduler says that has no such feature."""
+    return ZERO
+
+
+@cache
+def table_of_all(scheduler: str = "") -> Table:
+    """A table that is the same under every scheduler: features of one name share a column, and those that this
+    scheduler does not have are 0.
+    """
+    vcpu = _shared(NEUTRAL_VCPU, [one for own in OWN.values() for one in own.vcpu], scheduler)
+    host = _shared(NEUTRAL_HOST, [one for own in OWN.values() for one in own.host], scheduler)
+    return Table(vcpu, host, OWN[scheduler].look if scheduler else its_record)
+
+
+def _shared(neutral: tuple[Feature, ...], own: list[Feature], scheduler: str) -> tuple[Feature, ...]:
+    by_name: dict[str, Feature] = {}
+    for one in own:
+        mine = one.scheduler == scheduler
+        if mine or one.name not in by_name:
+            by_name[one.name] = one if mine else replace(one, writer=_nothing, scheduler="")
+    return merged(neutral, by_name.values())
 
 
 def seen_in(scenario: Scenario) -> Table:

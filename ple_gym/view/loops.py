@@ -28,10 +28,11 @@ Words = Mapping[str, str]  # what a writer may ask for -> how it is written in t
 FORMS = {"float32": "{value}", "float16": "halved({value})", "uint8": "coded({value}, low_{place}, step_{place})"}
 
 
-def columns(features: Sequence[Feature], words: Words, dtype: str) -> Any:
+def columns(features: Sequence[Feature], words: Words, dtype: str, room: int = 0) -> Any:
     """write(flat, vcpus, first, rows, here): columns of all vCPUs, from number `first` on, four in each loop.
 
-    What belongs to the host's scheduler has been kept already, in `rows.own`.
+    What belongs to the host's scheduler has been kept already, in `rows.own`. room: vCPUs that a column has room for;
+    0: as many as there are.
     """
     own = [feature for feature in features if feature.scheduler]
     lines = []
@@ -40,7 +41,7 @@ def columns(features: Sequence[Feature], words: Words, dtype: str) -> Any:
             lines.append("for i in range(vcpus):")
         value = f"rows.own[0, {own.index(feature)} * vcpus + i]" if feature in own else _call(feature, place, words)
         value = FORMS[dtype].format(value=value, place=place)
-        lines.append(f"    flat[0, (first + {place}) * vcpus + i] = {value}")
+        lines.append(f"    flat[0, (first + {place}) * {room or 'vcpus'} + i] = {value}")
     return pasted(_function("write(flat, vcpus, first, rows, here)", lines, features))
 
 

@@ -156,11 +156,11 @@ class Writers(NamedTuple):
     own: int  # features of the host's scheduler that each vCPU has
 
 
-def writers_of(table: Table, dtype: str = "float32") -> Writers:
+def writers_of(table: Table, dtype: str = "float32", room: int = 0) -> Writers:
     """Turn a table of features into compiled functions that write observations of this type."""
     own = [feature for feature in table.vcpu if feature.scheduler]
     return Writers(
-        {level: loops.columns(table.added(level), words, dtype) for level, words in WORDS.items()},
+        {level: loops.columns(table.added(level), words, dtype, room) for level, words in WORDS.items()},
         loops.kept(own, OF_A_RECORD, table.look),
         loops.numbers(table.host, OF_THE_HOST, dtype),
         len(own),
@@ -358,30 +358,54 @@ def nothing(features: Sequence[Feature], dtype: str) -> Any:
     return codes.encode(zeros, features)[0] if dtype == "uint8" else zeros[0].astype(NUMBERS[dtype][1])
 
 
-def show_of(table: Table, interrupts: tuple[Feature, ...], dtype: str) -> Callable[..., None]:
+def show_of(table: Table, interrupts: tuple[Feature, ...], dtype: str, room: int = 0) -> Callable[..., None]:
     """The compiled function show(s, view, mask, observation) for a table of features and a type of observations;
     interrupts: features that are shown besides where the view says so.
+
+    room: if not 0, observation and mask have room for so many vCPUs, and for the features of interrupts in any case; of
+    what there is not, the observation says nothing, and the mask that it cannot be chosen.
 
     It writes the decision that is due to two addresses: its legal actions, int8 [V + 1], and its observation, [length
     of the table]. When there is nothing to decide, all actions are legal. When the run has ended, the view is from the
     pCPU that decided last, for a value function; zeros if it is idle, or if no run has begun.
     """
-    columns, keep, write_host, own = writers_of(table, dtype)
+    columns, keep, write_host, own = writers_of(table, dtype, room)
     write_seen, write_guessed, write_known = (columns[level] for level in (HYPERVISOR, INTROSPECTION, ORACLE))
     size, numbers = NUMBERS[dtype]
-    write_interrupts = loops.columns(interrupts, OF_INTERRUPTS, dtype)
+    write_interrupts = loops.columns(interrupts, OF_INTERRUPTS, dtype, room)
     host_length, more = len(table.host), len(interrupts)
     lengths = np.array([len(table.of_vcpu(level)) for level in range(ORACLE + 1)])
     no_host, no_vcpu = nothing(table.host, dtype), np.zeros((2, len(table.vcpu) + more), NUMBERS[dtype][1])
     no_vcpu[0, : len(table.vcpu)] = nothing(table.vcpu, dtype)
     no_vcpu[1] = nothing(table.with_more(interrupts).vcpu, dtype)
 
+    @inlined
+    def space(par):
+        """VCPUs that a column has room for."""
+        return room if room > 0 else par.vcpus
+
+    @inlined
+    def added(view):
+        """How many features of interrupts there is room for."""
+        return more if room > 0 else view.interrupts * more
+
     @called
-    def write_nothing(flat, vcpus, sees, begin, end):
-        """Zeros for features begin..end-1 of all vCPUs; sees: 1 if features of interrupts are among them."""
+    def write_nothing(flat, par, view, begin, end):
+        """Zeros for features begin..end-1 of all vCPUs."""
+        columns, sees = space(par), np.int64(added(view) > 0)
         for k in range(begin, end):
-            for i in range(vcpus):
-                flat[0, k * vcpus + i] = no_vcpu[sees, k]
+            for i in range(columns):
+                flat[0, k * columns + i] = no_vcpu[sees, k]
+
+    @inlined
+    def pad(par, features, actions, flat):
+        """Say nothing of vCPUs that there are not, and put the action that defers behind them."""
+        for k in range(features):
+            for i in range(par.vcpus, room):
+                flat[0, k * room + i] = no_vcpu[1, k]
+        for i in range(par.vcpus, room):
+            actions[0, i] = 0
+        actions[0, room] = 1
 
     @called
     def write_interrupted(see, view, p, now, decided_at, flat):
@@ -411,10 +435,12 @@ def show_of(table: Table, interrupts: tuple[Feature, ...], dtype: str) -> Callab
         )
         count = look_at_all(see, here, rows, own, keep, mask)
         write_seen(flat, vcpus, 0, rows, here)
-        features = lengths[view.information] + view.interrupts * more
-        write_host(flat, vcpus * features, here, count, see.pcpu[p], see)
+        features = lengths[view.information] + added(view)
+        write_host(flat, space(see.par[0]) * features, here, count, see.pcpu[p], see)
         if view.interrupts != 0:
             write_interrupted(see, view, p, now, decided_at, flat)
+        elif added(view) > 0:
+            write_nothing(flat, see.par[0], view, lengths[HYPERVISOR], lengths[HYPERVISOR] + more)
 
     @called
     def write_introspection(s, view, p, flat):
@@ -422,7 +448,7 @@ def show_of(table: Table, interrupts: tuple[Feature, ...], dtype: str) -> Callab
         vcpus, world = s.par[0].vcpus, s.world[0]
         rows = Guessed(scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus))
         guess_of_all(s, rows, scratch(TIMES, vcpus + 3), scratch(INTS, vcpus + 3))
-        first = lengths[HYPERVISOR] + view.interrupts * more
+        first = lengths[HYPERVISOR] + added(view)
         write_guessed(flat, vcpus, first, rows, here_of(sight_of(s), view, p, world.now, world.decided_at))
 
     @called
@@ -433,7 +459,7 @@ def show_of(table: Table, interrupts: tuple[Feature, ...], dtype: str) -> Callab
             scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus)
         )
         know_of_all(s, rows)
-        first = lengths[INTROSPECTION] + view.interrupts * more
+        first = lengths[INTROSPECTION] + added(view)
         write_known(flat, vcpus, first, rows, here_of(sight_of(s), view, p, world.now, world.decided_at))
 
     @inlined
@@ -441,14 +467,13 @@ def show_of(table: Table, interrupts: tuple[Feature, ...], dtype: str) -> Callab
         """Write mask and observation of the decision that is due, at these addresses."""
         par, world = s.par[0], s.world[0]
         view = records(description, par.view_at, par.view_at + VIEW_BYTES, VIEW)[0]
-        added = view.interrupts * more
-        features, p = lengths[view.information] + added, world.deciding
-        actions = grid(mask, 0, INT8, 1, 1, par.vcpus + 1)
-        flat = grid(observation, 0, numbers, size, 1, par.vcpus * features + host_length)
+        features, p = lengths[view.information] + added(view), world.deciding
+        actions = grid(mask, 0, INT8, 1, 1, space(par) + 1)
+        flat = grid(observation, 0, numbers, size, 1, space(par) * features + host_length)
         if world.status == ADVANCING or s.pcpu[p].current == NONE:
-            write_nothing(flat, par.vcpus, view.interrupts, 0, features)
+            write_nothing(flat, par, view, 0, features)
             for k in range(host_length):
-                flat[0, par.vcpus * features + k] = no_host[k]
+                flat[0, space(par) * features + k] = no_host[k]
         else:
             write_visible(sight_of(s), view, p, world.now, world.decided_at, actions, flat)
             if view.information >= INTROSPECTION:
@@ -457,9 +482,11 @@ def show_of(table: Table, interrupts: tuple[Feature, ...], dtype: str) -> Callab
                 if par.locks > 0 or s.guest[s.pcpu[p].current].phase == ACKS:
                     write_hidden(s, view, p, flat)
                 else:
-                    write_nothing(flat, par.vcpus, view.interrupts, lengths[INTROSPECTION] + added, features)
+                    write_nothing(flat, par, view, lengths[INTROSPECTION] + added(view), features)
         if world.status != DECIDE:
             for i in range(par.vcpus + 1):
                 actions[0, i] = 1
+        if room > 0:
+            pad(par, features, actions, flat)
 
     return show

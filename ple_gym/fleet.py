@@ -1,0 +1,289 @@
+"""Lanes that each have a scenario of their own: worlds of a fleet, which change from episode to episode.
+
+Whom a call of `drive` steps is said by its PLACEs, and these have their own description. So all lanes under one
+scheduler are stepped by one call, which passes over the others; arrays that go in and out are shared.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ple_gym.drive import NEXT, OBSERVE, OUTSIDE, RESET, STEP, STEP_OR_NEXT
+from ple_gym.errors import ArgumentError
+from ple_gym.lanes import _MAGIC, _WORD, NO_TRACE, STARTS, Between, Lanes
+from ple_gym.lanes import _CHECKSUM_BYTES as CHECKSUM_BYTES
+from ple_gym.policies import Compiled
+from ple_gym.scenario.fleet import (
+    EXITS,
+    MAX_VCPUS,
+    SPLITS,
+    TEST_SEED,
+    WORLDS,
+    candidate,
+    number_of,
+    world,
+)
+from ple_gym.scenario.model import Scenario
+from ple_gym.sim import state
+from ple_gym.sim.memory import handle
+
+#: Room for the largest row of any world, and no power of two, so that rows do not share the lines of a cache.
+ROW_BYTES = 64 * 513
+_OBSERVATIONS = _WORD["observations"]
+_HEADER_BYTES = len(_MAGIC) + CHECKSUM_BYTES
+_ILLEGAL = MAX_VCPUS + 1  # an action that no lane has
+_64_BITS = 2**64 - 1
+
+
+@lru_cache(maxsize=len(SPLITS) * WORLDS)
+def _machine(split: str, number: int, reward: str, information: str, dtype: str) -> Lanes:
+    """A world with its description, for all lanes of it in this process; its own memory is not used."""
+    machine = Lanes(world(split, number), 1, reward, information, "first", None, dtype, room=MAX_VCPUS)
+    assert machine.rows.shape[1] <= ROW_BYTES, f"{split}-{number} needs {machine.rows.shape[1]} bytes"
+    return machine
+
+
+class FleetLanes(Lanes):
+    """`count` lanes, each in the world of a fleet that its seed names; nobody but the caller decides in them.
+
+    Actions are those of `MAX_VCPUS` vCPUs: `MAX_VCPUS` defers, and who is not in a lane's world cannot be chosen there.
+    """
+
+    def __init__(
+        self, split: str, count: int, reward: str, information: str, start: str, observation_dtype: str
+    ) -> None:
+        self._options = reward, information, observation_dtype
+        self.split, self.count, self.vcpus, self.policy = split, count, MAX_VCPUS, None
+        first = _machine(split, 0, *self._options)
+        self.scenario, self.pcpus, self.level = first.scenario, first.pcpus, first.level
+        self.rows = np.zeros((count, ROW_BYTES), np.uint8)
+        self.histogram = np.zeros((count, *first.histogram.shape[1:]), np.int32)
+        self.world = self.rows[:, : state.WORLD.itemsize].view(state.WORLD)[:, 0]
+        self.world["start"] = STARTS[start]
+        self.action = np.zeros(count, np.int64)
+        self.result = np.zeros((state.RESULTS, count))
+        self.mask = np.zeros((count, MAX_VCPUS + 1), np.int8)
+        self._observation = np.zeros((count, first.observation.shape[1]), first.observation.dtype)
+        self._actions = np.zeros(count, np.int64)  # as the lanes' worlds number them
+        self._own_vcpus = np.zeros(count, np.int64)
+        self._numbers = np.full(count, -1)
+        self._groups: dict[str, Lanes] = {}
+        for lane in range(count):
+            self._place(lane, 0)
+
+    # -------------------------------------------------------------------------------------------------------- places
+
+    def _machine(self, lane: int) -> Lanes:
+        return _machine(self.split, int(self._numbers[lane]), *self._options)
+
+    def _place(self, lane: int, number: int) -> None:
+        """Put a lane into a world; its bytes stay what they are."""
+        if self._numbers[lane] == number:
+            return
+        if self._numbers[lane] >= 0:
+            self._group(self._machine(lane))._places[lane] = 0, 0, 0
+        self._numbers[lane] = number
+        machine = self._machine(lane)
+        self._own_vcpus[lane] = machine.vcpus
+        self._group(machine)._places[lane] = (
+            handle(machine.description),
+            handle(self.rows) + lane * ROW_BYTES,
+            handle(self.histogram) + lane * self.histogram[0].nbytes,
+        )
+
+    def _group(self, machine: Lanes) -> Lanes:
+        """Those that are stepped together with the lanes of this world."""
+        name = machine.scenario.host.scheduler
+        if name not in self._groups:
+            group = self._groups[name] = copy.copy(machine)
+            group.count = self.count
+            group.action, group.result, group.mask = self._actions, self.result, self.mask
+            group._observation, group._places = self._observation, np.zeros(self.count, state.PLACE)
+            group._call = group._blank_call(self.level)
+            group._call[_WORD["most"]] = _ILLEGAL
+        return self._groups[name]
+
+    def alone(self, lane: int) -> tuple[Lanes, int]:
+        """Lanes that have one scenario, and which of them this lane is: its bytes are the same."""
+        machine = self._machine(lane)
+        row = self.rows[lane : lane + 1, : machine.rows.shape[1]]
+        return machine.over(row, self.histogram[lane : lane + 1]), 0
+
+    def scenario_of(self, lane: int) -> Scenario:
+        """The world that a lane is in; before its first reset, the first of the fleet."""
+        return self._machine(lane).scenario
+
+    # --------------------------------------------------------------------------------------------------------- calls
+
+    def drive(
+        self,
+        begin: int,
+        end: int,
+        command: int,
+        decides: bool = False,
+        trace: npt.NDArray[np.int64] = NO_TRACE,
+        between: Between | None = None,
+    ) -> int:
+        """Run RESET, NEXT, STEP, STEP_OR_NEXT or OBSERVE on lanes begin..end-1, as `Lanes.drive` does."""
+        if command in (RESET, NEXT):
+            return sum(self._start(lane, command == NEXT, trace, between) for lane in range(begin, end))
+        over: npt.NDArray[np.intp] | list[int] = []
+        if command in (STEP, STEP_OR_NEXT):
+            if self.action.min() < 0 or self.action.max() > MAX_VCPUS:
+                return OUTSIDE
+            if command == STEP_OR_NEXT:
+                over = begin + np.flatnonzero(self.world["status"][begin:end] != state.DECIDE)
+            self._translate(begin, end)
+            command = STEP
+        told = sum(group.drive(begin, end, command, False, trace, between) for group in self._groups.values())
+        for lane in over:  # a step has done nothing there but be counted
+            told += self._start(int(lane), True, trace, between) - 1
+        return told
+
+    def _translate(self, begin: int, end: int) -> None:
+        """Actions as the worlds have them: who defers has the number after the last vCPU there."""
+        asked, own = self.action[begin:end], self._own_vcpus[begin:end]
+        self._actions[begin:end] = np.where(asked < own, asked, np.where(asked == MAX_VCPUS, own, _ILLEGAL))
+
+    def _start(self, lane: int, follows: bool, trace: npt.NDArray[np.int64], between: Between | None) -> int:
+        """Begin the episode that a lane's seed names, or the one that follows it."""
+        seed = int(self.world["seed"][lane])
+        if follows:
+            seed = _next_seed(seed)
+            self.world["seed"][lane], self.world["index"][lane] = seed, 0
+        self._place(lane, number_of(self.split, seed))
+        return self._group(self._machine(lane)).drive(lane, lane + 1, RESET, False, trace, between)
+
+    def bind(
+        self,
+        command: int,
+        decides: bool = False,
+        trace: npt.NDArray[np.int64] = NO_TRACE,
+        observes: bool = True,
+        observation: npt.NDArray[Any] | None = None,
+    ) -> Callable[[], int]:
+        """The call `drive(0, count, command, trace=trace)`; `observation`: where to observe; None: as ever."""
+        here, there = (handle(array) for array in (self._observation, self._observation))
+        if observation is not None:
+            there = handle(observation)
+
+        def call() -> int:
+            self._observe_at(there)
+            try:
+                return self.drive(0, self.count, command, decides, trace)
+            finally:
+                self._observe_at(here)
+
+        return call
+
+    def _observe_at(self, address: int) -> None:
+        for group in self._groups.values():
+            group._call[_OBSERVATIONS] = address
+
+    @property
+    def observation(self) -> npt.NDArray[Any]:
+        """Where observations go."""
+        return self._observation
+
+    @observation.setter
+    def observation(self, array: npt.NDArray[Any]) -> None:
+        self._observation = array
+        self._observe_at(handle(array))
+
+    def ask(self, policy: Compiled | str) -> npt.NDArray[np.int64]:
+        """What a policy would answer in each lane, as `Lanes.ask` says."""
+        answers = np.full(self.count, -1)
+        for lane in np.flatnonzero(self.world["status"] == state.DECIDE):
+            (answer,) = self.alone(lane)[0].ask(policy)
+            answers[lane] = MAX_VCPUS if answer == self._own_vcpus[lane] else answer
+        return answers
+
+    # -------------------------------------------------------------------------------------------------------- states
+
+    def save(self, lane: int) -> bytes:
+        """The exact state of a lane."""
+        lanes, own = self.alone(lane)
+        return lanes.save(own)
+
+    def restore(self, lane: int, saved: bytes) -> None:
+        """Put a saved state into a lane, and the lane into its world.
+
+        Raises:
+            ValueError: as `Lanes.restore`; nothing has changed.
+        """
+        before = int(self._numbers[lane])
+        world_ = saved[_HEADER_BYTES : _HEADER_BYTES + state.WORLD.itemsize] if isinstance(saved, bytes) else b""
+        if len(world_) == state.WORLD.itemsize:
+            self._place(lane, number_of(self.split, int(np.frombuffer(world_, state.WORLD)["seed"][0])))
+        try:
+            lanes, own = self.alone(lane)
+            lanes.restore(own, saved)
+        except ValueError:
+            self._place(lane, before)
+            raise
+        self.drive(lane, lane + 1, OBSERVE)
+
+    def copy(self, source: int, targets: npt.NDArray[np.bool_]) -> None:
+        """Put the state of one lane into others: bool [count]."""
+        super().copy(source, targets)
+        for lane in np.flatnonzero(targets):
+            self._place(int(lane), int(self._numbers[source]))
+
+    def keep(self, lanes: npt.NDArray[np.intp]) -> Any:
+        """What `put_back` needs to undo whatever happens to these lanes."""
+        return super().keep(lanes), self._numbers[lanes]
+
+    def put_back(self, lanes: npt.NDArray[np.intp], kept: Any) -> None:
+        """Put lanes back into the states that they were in."""
+        super().put_back(lanes, kept[0])
+        for lane, number in zip(lanes, kept[1], strict=True):
+            self._place(int(lane), int(number))
+
+
+def _mixed(z: int) -> int:
+    """`sim.rng.mix`."""
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & _64_BITS
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & _64_BITS
+    return z ^ (z >> 31)
+
+
+def _next_seed(seed: int) -> int:
+    """`sim.rng.next_seed`."""
+    return _mixed((seed + 0x9E3779B97F4A7C15) & _64_BITS) >> 2 | 1 << 62
+
+
+# ------------------------------------------------------------------------------------------------- which draws are kept
+
+
+def is_kept(scenario: Scenario) -> bool:
+    """Whether a draw is a world: under the host's own rule a run ends before its limit, with enough exits and not too
+    many (`scenario.fleet.EXITS`).
+    """
+    lanes = Lanes(scenario, 1, policy="host")
+    lanes.run(0, TEST_SEED)
+    totals = lanes.totals(0)
+    return bool(totals["finished"]) and totals["exits"] in EXITS
+
+
+def first_kept(split: str, number: int) -> int:
+    """Which draw of its stream a world is.
+
+    Raises:
+        ArgumentError: none of the first 36.
+    """
+    for place in range(36):
+        drawn = candidate(split, number, place)
+        if drawn and is_kept(drawn):
+            return place
+    raise ArgumentError(f"{split}: world {number}: none of 36 draws is kept")
+
+
+def find_draws(split: str) -> str:
+    """What `fleet_draws.PASSED` must say of a split."""
+    return "".join(np.base_repr(first_kept(split, number), 36) for number in range(WORLDS))
