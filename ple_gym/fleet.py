@@ -22,6 +22,7 @@ from ple_gym.policies import Compiled
 from ple_gym.scenario.fleet import (
     EXITS,
     MAX_VCPUS,
+    SPARSEST,
     SPLITS,
     TEST_SEED,
     WORLDS,
@@ -37,7 +38,6 @@ from ple_gym.sim.memory import handle
 ROW_BYTES = 64 * 513
 _OBSERVATIONS = _WORD["observations"]
 _HEADER_BYTES = len(_MAGIC) + CHECKSUM_BYTES
-_ILLEGAL = MAX_VCPUS + 1  # an action that no lane has
 _64_BITS = 2**64 - 1
 
 
@@ -67,6 +67,7 @@ class FleetLanes(Lanes):
         self.world = self.rows[:, : state.WORLD.itemsize].view(state.WORLD)[:, 0]
         self.world["start"] = STARTS[start]
         self.action = np.zeros(count, np.int64)
+        self._unsigned = self.action.view(np.uint64)  # where a negative number is a large one
         self.result = np.zeros((state.RESULTS, count))
         self.mask = np.zeros((count, MAX_VCPUS + 1), np.int8)
         self._observation = np.zeros((count, first.observation.shape[1]), first.observation.dtype)
@@ -106,14 +107,14 @@ class FleetLanes(Lanes):
             group.action, group.result, group.mask = self._actions, self.result, self.mask
             group._observation, group._places = self._observation, np.zeros(self.count, state.PLACE)
             group._call = group._blank_call(self.level)
-            group._call[_WORD["most"]] = _ILLEGAL
+            group._call[_WORD["most"]] = MAX_VCPUS + 1
         return self._groups[name]
 
-    def alone(self, lane: int) -> tuple[Lanes, int]:
+    def alone(self, lane: int, runs: bool = False) -> tuple[Lanes, int]:
         """Lanes that have one scenario, and which of them this lane is: its bytes are the same."""
         machine = self._machine(lane)
         row = self.rows[lane : lane + 1, : machine.rows.shape[1]]
-        return machine.over(row, self.histogram[lane : lane + 1]), 0
+        return machine.over(row, self.histogram[lane : lane + 1], runs), 0
 
     def scenario_of(self, lane: int) -> Scenario:
         """The world that a lane is in; before its first reset, the first of the fleet."""
@@ -135,10 +136,10 @@ class FleetLanes(Lanes):
             return sum(self._start(lane, command == NEXT, trace, between) for lane in range(begin, end))
         over: npt.NDArray[np.intp] | list[int] = []
         if command in (STEP, STEP_OR_NEXT):
-            if self.action.min() < 0 or self.action.max() > MAX_VCPUS:
+            if self._unsigned.max() > MAX_VCPUS:
                 return OUTSIDE
             if command == STEP_OR_NEXT:
-                over = begin + np.flatnonzero(self.world["status"][begin:end] != state.DECIDE)
+                over = begin + np.flatnonzero(self.result[state.RESULT_STATUS, begin:end] != state.DECIDE)
             self._translate(begin, end)
             command = STEP
         told = sum(group.drive(begin, end, command, False, trace, between) for group in self._groups.values())
@@ -149,7 +150,7 @@ class FleetLanes(Lanes):
     def _translate(self, begin: int, end: int) -> None:
         """Actions as the worlds have them: who defers has the number after the last vCPU there."""
         asked, own = self.action[begin:end], self._own_vcpus[begin:end]
-        self._actions[begin:end] = np.where(asked < own, asked, np.where(asked == MAX_VCPUS, own, _ILLEGAL))
+        self._actions[begin:end] = np.where(asked < own, asked, own + (asked != MAX_VCPUS))  # one more is never legal
 
     def _start(self, lane: int, follows: bool, trace: npt.NDArray[np.int64], between: Between | None) -> int:
         """Begin the episode that a lane's seed names, or the one that follows it."""
@@ -200,7 +201,7 @@ class FleetLanes(Lanes):
         """What a policy would answer in each lane, as `Lanes.ask` says."""
         answers = np.full(self.count, -1)
         for lane in np.flatnonzero(self.world["status"] == state.DECIDE):
-            (answer,) = self.alone(lane)[0].ask(policy)
+            (answer,) = self.alone(lane, runs=True)[0].ask(policy)
             answers[lane] = MAX_VCPUS if answer == self._own_vcpus[lane] else answer
         return answers
 
@@ -222,12 +223,17 @@ class FleetLanes(Lanes):
         if len(world_) == state.WORLD.itemsize:
             self._place(lane, number_of(self.split, int(np.frombuffer(world_, state.WORLD)["seed"][0])))
         try:
-            lanes, own = self.alone(lane)
+            lanes, own = self.alone(lane, runs=True)
             lanes.restore(own, saved)
         except ValueError:
             self._place(lane, before)
             raise
         self.drive(lane, lane + 1, OBSERVE)
+
+    def cut_off(self, lanes: Any) -> None:
+        """End the runs of these lanes where they are."""
+        super().cut_off(lanes)
+        self.result[state.RESULT_STATUS, lanes] = state.CUT_OFF
 
     def copy(self, source: int, targets: npt.NDArray[np.bool_]) -> None:
         """Put the state of one lane into others: bool [count]."""
@@ -262,13 +268,14 @@ def _next_seed(seed: int) -> int:
 
 
 def is_kept(scenario: Scenario) -> bool:
-    """Whether a draw is a world: under the host's own rule a run ends before its limit, with enough exits and not too
-    many (`scenario.fleet.EXITS`).
+    """Whether a draw is a world: under the host's own rule a run ends before its limit, with enough exits, not too many
+    (`scenario.fleet.EXITS`) and not too far apart (`SPARSEST`).
     """
     lanes = Lanes(scenario, 1, policy="host")
     lanes.run(0, TEST_SEED)
     totals = lanes.totals(0)
-    return bool(totals["finished"]) and totals["exits"] in EXITS
+    exits = totals["exits"]
+    return bool(totals["finished"]) and exits in EXITS and totals["events"] <= SPARSEST * exits
 
 
 def first_kept(split: str, number: int) -> int:

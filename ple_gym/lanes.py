@@ -179,11 +179,8 @@ class Lanes:
 
     def _attach(self, rows: npt.NDArray[np.uint8], histogram: npt.NDArray[np.int32]) -> None:
         """Be the lanes whose memory this is, with arrays of their own for what goes in and out."""
-        self.rows, self.histogram = rows, histogram
-        self.count = count = len(rows)
-        self.world = self.section("world")[:, 0]
-        self.vm, self.pcpu, self.vcpu, self.guest = map(self.section, ("vm", "pcpu", "vcpu", "guest"))
-        length, dtype = self._form
+        self._look_at(rows, histogram)
+        count, (length, dtype) = self.count, self._form
         self.action = np.zeros(count, np.int64)
         self.result = np.zeros((state.RESULTS, count))
         self.mask = np.zeros((count, self.room + 1), np.int8)
@@ -196,19 +193,31 @@ class Lanes:
         self._bound: list[Ints] = []  # calls that `bind` has made: addresses need them
         self._asked: Lanes | None = None  # for `ask`: these lanes under another policy
 
-    def over(self, rows: npt.NDArray[np.uint8], histogram: npt.NDArray[np.int32]) -> Lanes:
-        """Lanes like these whose memory is elsewhere: a row each, contiguous, as long as this scenario's or longer."""
+    def _look_at(self, rows: npt.NDArray[np.uint8], histogram: npt.NDArray[np.int32]) -> None:
+        self.rows, self.histogram, self.count = rows, histogram, len(rows)
+        self.world = self.section("world")[:, 0]
+        self.vm, self.pcpu, self.vcpu, self.guest = map(self.section, ("vm", "pcpu", "vcpu", "guest"))
+
+    def over(self, rows: npt.NDArray[np.uint8], histogram: npt.NDArray[np.int32], runs: bool = True) -> Lanes:
+        """Lanes like these whose memory is elsewhere; not `runs`: only to be looked at, which is made faster."""
         other = copy.copy(self)
-        other._attach(rows, histogram)
+        if runs:
+            other._attach(rows, histogram)
+        else:
+            other._look_at(rows, histogram)
         return other
 
-    def alone(self, lane: int) -> tuple[Lanes, int]:
-        """Lanes that have one scenario, and which of them this lane is."""
+    def alone(self, lane: int, runs: bool = False) -> tuple[Lanes, int]:
+        """Lanes that have one scenario, and which of them this lane is; not `runs`: only to be looked at."""
         return self, lane
 
     def scenario_of(self, lane: int) -> Scenario:
         """The scenario that a lane is in."""
         return self.scenario
+
+    def cut_off(self, lanes: Any) -> None:
+        """End the runs of these lanes, however numpy may name them, where they are."""
+        self.world["status"][lanes] = state.CUT_OFF
 
     def keep(self, lanes: npt.NDArray[np.intp]) -> Any:
         """What `put_back` needs to undo whatever happens to these lanes."""

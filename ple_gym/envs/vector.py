@@ -373,7 +373,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
                 return sum(self.lanes.drive(i, i + 1, command, trace=ring) for i, ring in enumerate(self._traces))
             return self._pool.run(self.lanes.drive, command)
         except BaseException:  # Ctrl-C: some lanes have been stepped, others not
-            self.lanes.world["status"] = state.CUT_OFF
+            self.lanes.cut_off(self._all)
             self._over[:] = self._any_over = True
             raise
 
@@ -521,8 +521,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             if self._is_sparse:
                 for lane in ended:
                     nest(infos, {"ple_episode": episode_of(self.lanes, lane)}, lane, self.num_envs)
-            status = self.lanes.world["status"]
-            status[self._over & (status == state.DECIDE)] = state.CUT_OFF
+            self.lanes.cut_off(self._over & (self.lanes.world["status"] == state.DECIDE))
             return
         infos["final_obs"] = np.full(self.num_envs, None, object)
         infos["_final_obs"] = self._over.copy()

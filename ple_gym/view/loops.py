@@ -39,15 +39,18 @@ def columns(features: Sequence[Feature], words: Words, dtype: str, room: int = 0
     for place, feature in enumerate(features):
         if place % IN_A_LOOP == 0:
             lines.append("for i in range(vcpus):")
-        value = f"rows.own[0, {own.index(feature)} * vcpus + i]" if feature in own else _call(feature, place, words)
+        value = f"rows.own[0, {own.index(feature)} * {room or 'vcpus'} + i]" if feature in own else _call(feature, place, words)
         value = FORMS[dtype].format(value=value, place=place)
         lines.append(f"    flat[0, (first + {place}) * {room or 'vcpus'} + i] = {value}")
     return pasted(_function("write(flat, vcpus, first, rows, here)", lines, features))
 
 
-def kept(features: Sequence[Feature], words: Words, look: Callable[..., Any]) -> Any:
+def kept(features: Sequence[Feature], words: Words, look: Callable[..., Any], room: int = 0) -> Any:
     """keep(kept, vcpus, i, see, here): features of the host's scheduler of vCPU i, of which it knows `look(...)`."""
-    lines = [f"kept[0, {place} * vcpus + i] = {_call(feature, place, words)}" for place, feature in enumerate(features)]
+    lines = [
+        f"kept[0, {place} * {room or 'vcpus'} + i] = {_call(feature, place, words)}"
+        for place, feature in enumerate(features)
+    ]
     if lines:
         lines = ["own, host_par = look(see, i, here), see.host_par[0]", *lines]
     return inlined(_function("keep(kept, vcpus, i, see, here)", lines, features, {"look": inlined(look)}))

@@ -18,7 +18,7 @@ import numpy as np
 from ple_gym.sim.decisions import within_reach
 from ple_gym.sim.guest.held import holds_a_lock
 from ple_gym.sim.guest.waits import in_line, waits_for
-from ple_gym.sim.jit import called, inlined
+from ple_gym.sim.jit import JIT_ENABLED, called, inlined
 from ple_gym.sim.memory import grid, records, scratch
 from ple_gym.sim.sight import sight_of
 from ple_gym.sim.state import (
@@ -161,7 +161,7 @@ def writers_of(table: Table, dtype: str = "float32", room: int = 0) -> Writers:
     own = [feature for feature in table.vcpu if feature.scheduler]
     return Writers(
         {level: loops.columns(table.added(level), words, dtype, room) for level, words in WORDS.items()},
-        loops.kept(own, OF_A_RECORD, table.look),
+        loops.kept(own, OF_A_RECORD, table.look, room),
         loops.numbers(table.host, OF_THE_HOST, dtype),
         len(own),
     )
@@ -385,6 +385,11 @@ def show_of(table: Table, interrupts: tuple[Feature, ...], dtype: str, room: int
         return room if room > 0 else par.vcpus
 
     @inlined
+    def written(par):
+        """VCPUs that the loops go over: eight at a time where there is room, and `pad` puts right what was too much."""
+        return (par.vcpus + 7) & -8 if room > 0 and JIT_ENABLED else par.vcpus
+
+    @inlined
     def added(view):
         """How many features of interrupts there is room for."""
         return more if room > 0 else view.interrupts * more
@@ -410,7 +415,7 @@ def show_of(table: Table, interrupts: tuple[Feature, ...], dtype: str, room: int
     @called
     def write_interrupted(see, view, p, now, decided_at, flat):
         """What is seen of interrupts."""
-        vcpus, here = see.par[0].vcpus, here_of(see, view, p, now, decided_at)
+        vcpus, here = written(see.par[0]), here_of(see, view, p, now, decided_at)
         rows = Interrupts(scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(FLOATS, vcpus))
         look_at_interrupts(see, here, rows)
         write_interrupts(flat, vcpus, lengths[HYPERVISOR], rows, here)
@@ -418,7 +423,7 @@ def show_of(table: Table, interrupts: tuple[Feature, ...], dtype: str, room: int
     @inlined
     def write_visible(see, view, p, now, decided_at, mask, flat):
         """The legal actions, the hypervisor level and the host's features, from nothing but what a hypervisor sees."""
-        vcpus, here = see.par[0].vcpus, here_of(see, view, p, now, decided_at)
+        vcpus, here = written(see.par[0]), here_of(see, view, p, now, decided_at)
         rows = Seen(
             scratch(INTS, vcpus),
             scratch(INTS, vcpus),
@@ -431,7 +436,7 @@ def show_of(table: Table, interrupts: tuple[Feature, ...], dtype: str, room: int
             scratch(FLOATS, vcpus),
             scratch(FLOATS, vcpus),
             scratch(FLOATS, vcpus),
-            scratch(FLOATS, vcpus * own),
+            scratch(FLOATS, space(see.par[0]) * own),
         )
         count = look_at_all(see, here, rows, own, keep, mask)
         write_seen(flat, vcpus, 0, rows, here)
@@ -445,7 +450,7 @@ def show_of(table: Table, interrupts: tuple[Feature, ...], dtype: str, room: int
     @called
     def write_introspection(s, view, p, flat):
         """What the introspection level adds."""
-        vcpus, world = s.par[0].vcpus, s.world[0]
+        vcpus, world = written(s.par[0]), s.world[0]
         rows = Guessed(scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus))
         guess_of_all(s, rows, scratch(TIMES, vcpus + 3), scratch(INTS, vcpus + 3))
         first = lengths[HYPERVISOR] + added(view)
@@ -454,7 +459,7 @@ def show_of(table: Table, interrupts: tuple[Feature, ...], dtype: str, room: int
     @called
     def write_hidden(s, view, p, flat):
         """What the oracle level adds."""
-        vcpus, world = s.par[0].vcpus, s.world[0]
+        vcpus, world = written(s.par[0]), s.world[0]
         rows = Known(
             scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus), scratch(INTS, vcpus)
         )
