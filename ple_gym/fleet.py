@@ -20,6 +20,7 @@ from ple_gym.lanes import _MAGIC, _WORD, NO_TRACE, STARTS, Between, Lanes
 from ple_gym.lanes import _CHECKSUM_BYTES as CHECKSUM_BYTES
 from ple_gym.policies import Compiled
 from ple_gym.scenario.fleet import (
+    AXES,
     EXITS,
     MAX_VCPUS,
     SPARSEST,
@@ -74,7 +75,10 @@ class FleetLanes(Lanes):
         self._actions = np.zeros(count, np.int64)  # as the lanes' worlds number them
         self._own_vcpus = np.zeros(count, np.int64)
         self._numbers = np.full(count, -1)
+        some = (_machine(split, number, *self._options) for number in range(WORLDS))
         self._groups: dict[str, Lanes] = {}
+        while len(self._groups) < len(AXES):  # all of them now: threads go over them
+            self._add_group(next(some))
         for lane in range(count):
             self._place(lane, 0)
 
@@ -98,17 +102,20 @@ class FleetLanes(Lanes):
             handle(self.histogram) + lane * self.histogram[0].nbytes,
         )
 
-    def _group(self, machine: Lanes) -> Lanes:
-        """Those that are stepped together with the lanes of this world."""
+    def _add_group(self, machine: Lanes) -> None:
+        """Those that are stepped together with the lanes of this world: what goes in and out is that of all lanes."""
         name = machine.scenario.host.scheduler
-        if name not in self._groups:
-            group = self._groups[name] = copy.copy(machine)
-            group.count = self.count
-            group.action, group.result, group.mask = self._actions, self.result, self.mask
-            group._observation, group._places = self._observation, np.zeros(self.count, state.PLACE)
-            group._call = group._blank_call(self.level)
-            group._call[_WORD["most"]] = MAX_VCPUS + 1
-        return self._groups[name]
+        if name in self._groups:
+            return
+        group = self._groups[name] = copy.copy(machine)
+        group.count = self.count
+        group.action, group.result, group.mask = self._actions, self.result, self.mask
+        group._observation, group._places = self._observation, np.zeros(self.count, state.PLACE)
+        group._call = group._blank_call(self.level)
+        group._call[_WORD["most"]] = MAX_VCPUS + 1
+
+    def _group(self, machine: Lanes) -> Lanes:
+        return self._groups[machine.scenario.host.scheduler]
 
     def alone(self, lane: int, runs: bool = False) -> tuple[Lanes, int]:
         """Lanes that have one scenario, and which of them this lane is: its bytes are the same."""

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import gymnasium as gym
 
 from ple_gym.scenario.builtin import EARLIER, SCENARIOS, VERSIONS
-from ple_gym.scenario.fleet import SPLITS
+from ple_gym.scenario.fleet import SPLITS, is_fleet
 from ple_gym.scenario.fleet import VERSION as FLEET_VERSION
 
 #: Decisions after which an episode of an id, of any version, is cut off, so that evaluating a policy always ends:
@@ -34,9 +34,11 @@ MAX_EPISODE_STEPS: Mapping[str, int] = MappingProxyType(
         "KvmWindows": 100_000,
         "XcpWindows": 1_000_000,
         "Consolidated": 500_000,
-        **dict.fromkeys(SPLITS, 200_000),
     }
 )
+
+FLEET_STEPS = 200_000
+"""The same of a fleet, whose worlds are short: a kept one has at most 10,000 exits under its host's own rule."""
 
 
 def environment_id(scenario: str) -> str:
@@ -47,7 +49,9 @@ def environment_id(scenario: str) -> str:
 
 
 def registered_limit(scenario: object) -> int | None:
-    """The step limit of a built-in scenario, which is called as `load` may call it; None for anything else."""
+    """The step limit of a built-in scenario, called as `load` may call it, or of a fleet; None for anything else."""
+    if is_fleet(scenario):
+        return FLEET_STEPS
     if not isinstance(scenario, str):
         return None
     return MAX_EPISODE_STEPS.get(re.sub(r"-v\d+$", "", scenario.removeprefix("PLE/")))

@@ -342,4 +342,3 @@ def is_fleet(name: object) -> str | None:
         return None
     split = name.removeprefix("PLE/").removesuffix(f"-v{VERSION}")
     return split if split in SPLITS else None
-

@@ -39,7 +39,11 @@ def columns(features: Sequence[Feature], words: Words, dtype: str, room: int = 0
     for place, feature in enumerate(features):
         if place % IN_A_LOOP == 0:
             lines.append("for i in range(vcpus):")
-        value = f"rows.own[0, {own.index(feature)} * {room or 'vcpus'} + i]" if feature in own else _call(feature, place, words)
+        value = (
+            f"rows.own[0, {own.index(feature)} * {room or 'vcpus'} + i]"
+            if feature in own
+            else _call(feature, place, words)
+        )
         value = FORMS[dtype].format(value=value, place=place)
         lines.append(f"    flat[0, (first + {place}) * {room or 'vcpus'} + i] = {value}")
     return pasted(_function("write(flat, vcpus, first, rows, here)", lines, features))
