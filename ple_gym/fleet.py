@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from ple_gym.drive import NEXT, OBSERVE, OUTSIDE, RESET, STEP, STEP_OR_NEXT
 from ple_gym.errors import ArgumentError
-from ple_gym.lanes import _MAGIC, _WORD, NO_TRACE, STARTS, Between, Lanes
 from ple_gym.lanes import _CHECKSUM_BYTES as CHECKSUM_BYTES
+from ple_gym.lanes import _MAGIC, _WORD, NO_TRACE, STARTS, Between, Lanes
 from ple_gym.policies import Compiled
 from ple_gym.scenario.fleet import (
     AXES,
@@ -208,7 +208,7 @@ class FleetLanes(Lanes):
         """What a policy would answer in each lane, as `Lanes.ask` says."""
         answers = np.full(self.count, -1)
         for lane in np.flatnonzero(self.world["status"] == state.DECIDE):
-            (answer,) = self.alone(lane, runs=True)[0].ask(policy)
+            (answer,) = self.alone(int(lane), runs=True)[0].ask(policy)
             answers[lane] = MAX_VCPUS if answer == self._own_vcpus[lane] else answer
         return answers
 

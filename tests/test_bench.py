@@ -112,6 +112,16 @@ def test_lanes_that_step_make_rows(states: list[bytes]) -> None:
     assert batched.threads_row(replays[0], repeats=1).target == ">= 1.8"
 
 
+def test_lanes_with_worlds_of_their_own_are_measured_beside_storm(
+    states: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batched, "EPISODE", 30)
+    monkeypatch.setattr(batched, "WORLDS", 2)
+    row = batched.fleet_row(Replay(8, states, 64), 64, repeats=1)
+    assert row.name == "batched, 8 lanes, Fleet : Storm" and row.target == ">= 0.7"
+    assert row.value is not None and 0 < row.value < 10 and "events/decision" in row.note
+
+
 @pytest.mark.parametrize(
     ("costs", "most"),
     [

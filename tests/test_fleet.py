@@ -1,4 +1,4 @@
-"""The fleet: worlds that are the same for ever, splits that share none, and lanes that each have a world of their own."""
+"""The fleet: worlds that stay the same, splits that share none, and lanes that each have a world of their own."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def combination_of(scenario: Scenario) -> Combination:
     return Combination(scheduler, str(parameters[axis.version]), str(parameters[axis.layout]), kernel)
 
 
-# ---------------------------------------------------------------------------------------------------------------- worlds
+# --------------------------------------------------------------------------------------------------------------- worlds
 
 
 def test_the_splits_share_no_combination_and_have_everything_in_each() -> None:
@@ -125,7 +125,7 @@ def test_every_row_has_room() -> None:
         assert Lanes(world("Fleet", number), 1).rows.shape[1] <= ROW_BYTES
 
 
-# ----------------------------------------------------------------------------------------------------------------- lanes
+# ---------------------------------------------------------------------------------------------------------------- lanes
 
 
 def unpadded(env: PleEnv, flat: np.ndarray, level: int) -> np.ndarray:
@@ -241,7 +241,7 @@ def test_a_fleet_takes_no_overrides() -> None:
         PleEnv("Fleet", overrides={"host.pcpus": 2})
 
 
-# ---------------------------------------------------------------------------------------------------------------- states
+# --------------------------------------------------------------------------------------------------------------- states
 
 
 def test_states_go_from_lane_to_lane_and_to_single_environments() -> None:
@@ -305,7 +305,7 @@ def test_a_rule_is_asked_in_each_lane(which: str) -> None:
         assert envs.ask(rule)[0] == env.ask(rule) == expected
 
 
-# -------------------------------------------------------------------------------------------------------------- contract
+# ------------------------------------------------------------------------------------------------------------- contract
 
 
 @pytest.mark.filterwarnings("error")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from website import cards, commands, files, python, tutorials
+from website import cards, commands, files, fleet, python, tutorials
 
 #: Page of the site -> file of the repository.
 ELSEWHERE = {
@@ -20,7 +20,7 @@ ELSEWHERE = {
 @cache
 def generated() -> dict[str, str]:
     """Page -> its Markdown, of those that are made from the program."""
-    return cards.pages() | commands.pages() | python.pages() | files.pages()
+    return cards.pages() | fleet.pages() | commands.pages() | python.pages() | files.pages()
 
 
 @cache

@@ -20,6 +20,7 @@ from ple_gym.bench.batched import (
     NARROW,
     Replay,
     batched_rows,
+    fleet_row,
     memory_row,
     mixed_states,
     threads_row,
@@ -35,6 +36,7 @@ from ple_gym.bench.single import single_rows
 __all__ = ["Measurement", "Report", "measure", "storm", "subjects"]
 
 COMPARED_LANES = 64  # of ours, beside others: where a decision is cheapest
+FLEET_LANES = 256
 TRAINING = "environment's share of MaskablePPO, 64 lanes"
 PACKAGES = ("numba", "numpy", "gymnasium", "envpool", "simpy", "sb3-contrib", "torch")
 
@@ -65,6 +67,7 @@ def measure(quick: bool = False, announce: Callable[[str], None] = lambda name: 
     narrow = [] if quick else [Replay(n, states, decisions, dtype) for dtype, lanes in NARROW.items() for n in lanes]
     rows += batched_rows([*replays.values(), *narrow], repeats)
     rows += [threads_row(replays[lanes], repeats) for lanes in sorted({1024, max(replays)})]
+    rows.append(fleet_row(replays[FLEET_LANES], decisions, repeats))
     rows.append(memory_row(4096))
     announce(next(names))
     rows += [*decision_rows(states, repeats), call_row(states, 5 * repeats)]

@@ -17,6 +17,8 @@ from ple_gym.bench.report import Measurement, Seconds, at_least, plain, timed
 from ple_gym.drive import OBSERVE, STEP_OR_NEXT
 from ple_gym.envs.options import ObservationType
 from ple_gym.envs.vector import PleVectorEnv
+from ple_gym.scenario.builtin import load
+from ple_gym.scenario.fleet import WORLDS
 
 SCENARIO = "Storm"
 PLAIN: ObservationType = "float32"
@@ -25,6 +27,7 @@ FLOOR_LANES = (64, 256, 1024)
 LANES = (16, *FLOOR_LANES, 2048, 4096)
 #: Types of observations -> the numbers of lanes that they are measured at.
 NARROW: dict[ObservationType, tuple[int, ...]] = {"uint8": (1024, 4096)}
+FLEET, FLEET_FLOOR = "Fleet", 0.7  # of the decisions of SCENARIO
 CLIFF = 1.25  # times the cheapest decision is what an expensive one costs
 EPISODE = 2500  # decisions: about the median episode under random actions
 
@@ -32,11 +35,18 @@ EPISODE = 2500  # decisions: about the median episode under random actions
 class Replay:
     """Some steps of `lanes` lanes, which can be repeated exactly, on as many threads as one likes."""
 
-    def __init__(self, lanes: int, states: list[bytes], decisions: int, dtype: ObservationType = PLAIN) -> None:
+    def __init__(
+        self,
+        lanes: int,
+        states: list[bytes],
+        decisions: int,
+        dtype: ObservationType = PLAIN,
+        scenario: str = SCENARIO,
+    ) -> None:
         """Record `decisions` of all lanes together, from states that `mixed_states` returned."""
         generator = np.random.default_rng(lanes)
-        self.lanes, self.dtype = lanes, dtype
-        self.envs = {1: PleVectorEnv(lanes, SCENARIO, threads=1, observation_dtype=dtype)}
+        self.lanes, self.dtype, self.scenario = lanes, dtype, scenario
+        self.envs = {1: PleVectorEnv(lanes, scenario, threads=1, observation_dtype=dtype)}
         envs, count = self.envs[1], max(1, decisions // lanes)
         envs.reset(options={"state": [states[i % len(states)] for i in range(lanes)]})
         for _ in range(20):  # lanes that began in the same state part
@@ -85,15 +95,15 @@ class Replay:
 
     def _again(self, threads: int) -> PleVectorEnv:
         if threads not in self.envs:
-            self.envs[threads] = PleVectorEnv(self.lanes, SCENARIO, threads=threads, observation_dtype=self.dtype)
+            self.envs[threads] = PleVectorEnv(self.lanes, self.scenario, threads=threads, observation_dtype=self.dtype)
         self.envs[threads].reset(options={"state": self.begin})
         return self.envs[threads]
 
 
-def mixed_states(count: int = 128) -> list[bytes]:
+def mixed_states(count: int = 128, scenario: str = SCENARIO) -> list[bytes]:
     """States of lanes that are each a random number of decisions into their episode."""
     generator = np.random.default_rng(0)
-    envs = PleVectorEnv(count, SCENARIO, threads=1)
+    envs = PleVectorEnv(count, scenario, threads=1)
     envs.reset(seed=0)
     begins = generator.integers(EPISODE, size=count)
     for step in range(EPISODE):
@@ -126,6 +136,18 @@ def batched_rows(replays: Sequence[Replay], repeats: int) -> list[Measurement]:
         if plain_type:
             costs[lanes] = cost
     return [*rows, _cliff_row(costs)]
+
+
+def fleet_row(storm: Replay, decisions: int, repeats: int) -> Measurement:
+    """Decisions a second where each lane has a world of its own, against as many lanes of one scenario."""
+    for number in range(WORLDS):  # a process does so once
+        load(f"{FLEET}-{number}")
+    fleet = Replay(storm.lanes, mixed_states(storm.lanes, FLEET), decisions, scenario=FLEET)
+    pairs = [(storm.step().cpu / storm.decisions, fleet.step().cpu / fleet.decisions) for _ in range(repeats)]
+    cost = median(own for _, own in pairs)
+    note = f"{cost * 1e9:,.0f} ns/decision; {fleet.events_per_decision:.1f} events/decision"
+    name = f"batched, {storm.lanes:,} lanes, {FLEET} : {SCENARIO}"
+    return at_least(name, median(one / own for one, own in pairs), "", FLEET_FLOOR, note)
 
 
 def _cliff_row(costs: dict[int, float]) -> Measurement:

@@ -335,6 +335,10 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         self._look_ahead()
         return presented
 
+    def scenario_of(self, lane: int) -> Scenario:
+        """The scenario that a lane is in: of a fleet each lane has its own, and `scenario` is the fleet's first."""
+        return self.lanes.scenario_of(self._lane(lane))
+
     def episode_record(self, lane: int) -> Episode:
         """The record of a lane's run so far: what `ple_episode` holds when it has ended."""
         return episode_of(self.lanes, self._lane(lane))

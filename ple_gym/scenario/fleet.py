@@ -83,10 +83,10 @@ RANGES: Mapping[str, Range] = {
         ("spread", "stacked"), "`host.placement` of `fair` and `credit2`: siblings side by side, or on one pCPU",
         "both arise; credit has it in its combinations",
     ),
-    "timeslice": Range((30, 30, 5), "`host.timeslice_ms` of `credit`", "Xen's default; XenServer's advice for latency"),
+    "timeslice": Range((30, 30, 5), "`host.timeslice_ms` of `credit`", "Xen's default; 5 ms in field cases F4 and F5"),
     "ratelimit": Range((1000, 1000, 0), "`host.ratelimit_us` under Xen", "Xen's default; off in field cases"),
     "tick": Range((4000, 1000), "`host.tick_us` of `fair`", "HZ = 250 and 1000: Debian's and RHEL's"),
-    "slice": Range((0, 0, 750), "`host.base_slice_us` of `fair`; 0: Linux's own", "Linux's default, and before scaling"),
+    "slice": Range((0, 0, 750), "`host.base_slice_us` of `fair`; 0: Linux's own", "Linux's default; unscaled"),
     "exit": Range((1, 1, 1, 3), "`cost.exit` is so many times the profile's", "nested or mitigated machines: assumed"),
     "candidate": Range((0, 80), "`cost.exit_per_candidate`, cycles", "20 to 50 ns for each sibling looked at: assumed"),
     "yield_to": Range((0, 1500), "`cost.yield_to`, cycles", "0.3 to 1 us under two runqueues' locks: assumed"),
@@ -182,7 +182,7 @@ _MACHINES = {
     "fair": ("skylake-kvm-6.6", "zen-kvm-6.18"),
 }
 _SLEEP = 750_000  # cycles, 0.3 ms
-_NEVER_ENDS = {"transactions": 0, "locks": 0, "lock_probability": 0.0, "sections": 1}
+_NEVER_ENDS: dict[str, Any] = {"transactions": 0, "locks": 0, "lock_probability": 0.0, "sections": 1}
 
 
 class _Draw:
@@ -276,7 +276,7 @@ def _settings(draw: _Draw, chosen: Combination) -> tuple[dict[str, object], Host
 
 
 def _guest(draw: _Draw, kernel: str, pcpus: int) -> tuple[dict[str, Any], int, int]:
-    """What the guest does, the mean cycles of a transaction, and per mille of the time its busiest lock is asked for."""
+    """What the guest does, the mean cycles of a transaction, and per mille of the time its busiest lock is used."""
     waits = draw("waits", lambda waits: kernel != "linux-pv" or waits in ("locks", "sleeps"))
     compute, locks, in_kernel = draw("compute"), draw("locks"), draw("kernel")
     hold, held = _HOLDS[draw("hold")]

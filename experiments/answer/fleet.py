@@ -1,0 +1,151 @@
+"""Is there one rule for all worlds of the fleet? The best single rule against the best rule of each world.
+
+200 worlds of `FleetTest`. The single rule is chosen on 200 worlds of `FleetValidation`, which share no combination of
+host version, layout and guest kernel with them: the one of `POLICIES` with the least geometric mean of makespans over
+the host's own. The best rule of a world is chosen on 8 seeds of that world and judged on 8 others, and so is the single
+rule. A run that reaches its limit counts with that; where a rule cannot decide, the host does.
+
+A row holds a world: the time of all runs under each rule, in microseconds, on the first seeds and on the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.lab import Experiment, Table, Task, rough, seeds, totals, world
+from experiments.lab.report import Check
+from ple_gym.evaluate.statistics import Estimate, estimate, quantile_estimate
+from ple_gym.policies import load_compiled
+from ple_gym.scenario import Scenario
+
+Floats = npt.NDArray[np.float64]
+
+HOST = "host"
+#: Every built-in rule that is not told the guest's state and is no setting of the host, and values for some.
+POLICIES = (
+    HOST, "continue", "random", "round-robin", "longest-waiting", "paper", "paper-local", "paper-ban", "kvm",
+    "kvm-2012", "kvm-5.2", "kvm-5.4", "kvm-5.13", "kvm-6.13", "kvm-6.18", "strict-boost", "spin-age", "spin-age-self",
+    "two-patience", "ipi-aware", "oldest-interrupt", "patience", "resume-then-defer", "longest-sibling",
+    "oldest-spinner", "latest-in-kernel", "quiet-sibling", "outside-group", "victim-aware", "yield-if-cheap",
+    "resume-then-defer:after=1", "resume-then-defer:after=30", "patience:fallback=defer",
+    "patience:kernel_after=0,fallback=defer", "patience:anyone=3,fallback=defer",
+    "patience:victim=stranger,fallback=defer",
+)  # fmt: skip
+EACH = 8  # seeds to choose on, and as many to judge on
+WORLDS = 200
+CHOOSE, JUDGE = "FleetValidation", "FleetTest"
+MEASURED = "all"  # the policy of a task whose measure runs every rule
+
+
+def run(quick: bool) -> list[Task]:
+    """The first worlds of both splits; the seed is the first of those that a world is run on."""
+    return [
+        Task(f"{split}-{number}", "", MEASURED, seeds.FLEET[2 * EACH * number])
+        for split in (CHOOSE, JUDGE)
+        for number in range(6 if quick else WORLDS)
+    ]
+
+
+def measure(task: Task) -> dict[str, int]:
+    """Times under every rule: `first POLICY` on the seeds to choose on, `then POLICY` on the others."""
+    scenario, found = world(task.scenario, task.overrides), {}
+    for policy in POLICIES:
+        decides = policy if load_compiled(policy).suits(scenario) else HOST
+        own = [totals(task._replace(policy=decides, seed=task.seed + i))["now_us"] for i in range(2 * EACH)]
+        found |= {f"first {policy}": rough(sum(own[:EACH]), 10), f"then {policy}": rough(sum(own[EACH:]), 10)}
+    return found
+
+
+def times(table: Table, split: str, which: str) -> Floats:
+    """Time under each rule in each world of a split: [worlds, POLICIES]; which: `first` or `then`."""
+    rows = np.array([name.startswith(f"{split}-") for name in table["scenario"]])
+    return np.stack([table[f"{which} {policy}"][rows] for policy in POLICIES], axis=1).astype(np.float64)
+
+
+def single(table: Table) -> int:
+    """The place in POLICIES of the best rule for all worlds to choose on."""
+    both = times(table, CHOOSE, "first") + times(table, CHOOSE, "then")
+    return int(np.log(both / both[:, :1]).mean(axis=0).argmin())
+
+
+def gaps(table: Table, rule: int) -> Floats:
+    """How much longer the work of each world to judge takes under a rule than under the world's own best, in percent."""
+    chosen, judged = times(table, JUDGE, "first").argmin(axis=1), times(table, JUDGE, "then")
+    return 100 * (judged[:, rule] / judged[np.arange(len(judged)), chosen] - 1)
+
+
+def judged_worlds(table: Table) -> list[Scenario]:
+    """The worlds to judge on, in the order of the rows."""
+    names = [name for name in table["scenario"] if name.startswith(f"{JUDGE}-")]
+    return [world(str(name), "") for name in names]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some worlds, and the gap of the single rule there."""
+
+    name: str
+    worlds: int
+    gap: Estimate
+
+
+def groups(table: Table, rule: int) -> list[Group]:
+    """By scheduler, layout and guest kernel, the largest gap first; those of at least five worlds."""
+
+    def kernel(one: Scenario) -> str:
+        return one.description.rpartition(", ")[2]
+
+    def layout(one: Scenario) -> str:
+        return ", ".join(one.description.partition("split: ")[2].split(", ")[::2])
+
+    found, worlds = gaps(table, rule), judged_worlds(table)
+    by: tuple[Callable[[Scenario], str], ...] = (lambda one: one.host.scheduler, kernel, layout)
+    named: dict[str, list[float]] = {}
+    for one, gap in zip(worlds, found, strict=True):
+        for name in by:
+            named.setdefault(name(one), []).append(gap)
+    all_groups = [Group(name, len(own), estimate(np.array(own))) for name, own in named.items() if len(own) >= 5]
+    return sorted(all_groups, key=lambda one: -one.gap.mean)
+
+
+def checks(table: Table) -> list[Check]:
+    """The gap of the single rule: mean, p95 and worst group; reported only."""
+    rule = single(table)
+    own, host = gaps(table, rule), gaps(table, 0)
+    chosen = times(table, JUDGE, "first").argmin(axis=1)
+    best = [POLICIES[place] for place in np.argsort(-np.bincount(chosen, minlength=len(POLICIES)))[:5]]
+    found = [
+        ("the best single rule, chosen on other combinations", f"`{POLICIES[rule]}`"),
+        (f"its gap to each world's best rule, mean of {len(own)} worlds", percent(estimate(own))),
+        ("its gap, p95 over worlds", percent(quantile_estimate(own, 95))),
+        ("the same of the host's own rule, mean", percent(estimate(host))),
+        ("the same of the host's own rule, p95", percent(quantile_estimate(host, 95))),
+        ("worlds in which it is within 2 % of the best", f"{np.mean(own <= 2):.0%}"),
+        ("rules that are best most often", ", ".join(f"`{name}`" for name in best)),
+    ]
+    found += [
+        (f"its gap in the worst groups: {one.name} ({one.worlds} worlds)", percent(one.gap))
+        for one in groups(table, rule)[:3]
+    ]
+    return [Check("fleet", what, value) for what, value in found]
+
+
+def percent(value: Estimate) -> str:
+    """A gap with its interval over worlds."""
+    if value.low is None or value.high is None:
+        return f"{value.mean:.1f} %"
+    return f"{value.mean:.1f} [{value.low:.1f}, {value.high:.1f}] %"
+
+
+EXPERIMENT = Experiment(
+    "fleet",
+    __doc__,
+    tuple(f"{which} {policy}" for which in ("first", "then") for policy in POLICIES),
+    run,
+    checks,
+    measure=measure,
+)
