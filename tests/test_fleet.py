@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
@@ -15,6 +16,8 @@ from gymnasium.vector import AutoresetMode
 from test_vector import alike, same, singles, walk
 
 import ple_gym
+from experiments.answer import fleet as question
+from experiments.lab.tables import Table
 from ple_gym.drive import NEXT
 from ple_gym.envs.env import PleEnv
 from ple_gym.envs.vector import PleVectorEnv
@@ -43,12 +46,17 @@ from ple_gym.view.record import HYPERVISOR, ORACLE
 
 MODES = list(AutoresetMode)
 compiled = pytest.mark.skipif(not JIT_ENABLED, reason="plain Python is slow")
-#: A seed of `Fleet` for each scheduler, and one whose host sees interrupts.
-SEEDS = {
-    name: next(seed for seed in range(200) if world("Fleet", number_of("Fleet", seed)).host.scheduler == name)
-    for name in AXES
-}
-SEEDS["interrupts"] = next(seed for seed in range(900) if world("Fleet", number_of("Fleet", seed)).sees_interrupts)
+
+
+def _seed(fits: Callable[[Scenario], bool]) -> int:
+    """The first seed of `Fleet` whose world fits, and has room for more vCPUs."""
+    worlds = ((seed, world("Fleet", number_of("Fleet", seed))) for seed in range(2000))
+    return next(seed for seed, one in worlds if fits(one) and one.vcpus < MAX_VCPUS)
+
+
+#: A seed for each scheduler, and one whose host sees interrupts.
+SEEDS = {name: _seed(lambda one, name=name: one.host.scheduler == name) for name in AXES}
+SEEDS["interrupts"] = _seed(lambda one: one.sees_interrupts)
 
 
 def combination_of(scenario: Scenario) -> Combination:
@@ -221,8 +229,8 @@ def test_the_seed_that_follows_is_the_simulators() -> None:
 def test_who_is_not_there_cannot_be_chosen() -> None:
     envs = PleVectorEnv(2, "Fleet", infos="uniform")
     _, infos = envs.reset(seed=[SEEDS["credit"], SEEDS["fair"]])
-    absent = MAX_VCPUS - 1
-    assert not infos["action_mask"][:, absent].any()
+    absent = envs.scenario_of(0).vcpus
+    assert absent < MAX_VCPUS and not infos["action_mask"][0, absent:MAX_VCPUS].any()
     *_, infos = envs.step([absent, MAX_VCPUS])
     assert infos["illegal_action"].tolist() == [True, False]
     env = PleEnv("Fleet", illegal="raise")
@@ -272,6 +280,11 @@ def test_a_state_that_does_not_fit_changes_nothing() -> None:
         with pytest.raises(ValueError, match="saved state"):
             envs.reset(options={"state": [good.get_state(), wrong]})
         assert [envs.get_state(lane) for lane in range(2)] == before
+    env, damaged = PleEnv("Fleet"), good.get_state()[:-1] + b"?"
+    env.reset(seed=SEEDS["fair"])
+    with pytest.raises(ValueError, match="checksum"):
+        env.set_state(damaged)
+    assert env.scenario.host.scheduler == "fair" and env.get_state() == before[1]
     ours, theirs = envs.step([MAX_VCPUS] * 2), PleVectorEnv(2, "Fleet")
     theirs.reset(options={"state": before})
     assert same(ours, theirs.step([MAX_VCPUS] * 2))
@@ -350,3 +363,20 @@ def test_a_machine_is_made_once() -> None:
     assert _machine("Fleet", 3, "waste", "hypervisor", "float32") is _machine(
         "Fleet", 3, "waste", "hypervisor", "float32"
     )
+
+
+# ------------------------------------------------------------------------------------------------------------- the gap
+
+
+def test_the_single_rule_is_chosen_on_other_worlds_and_judged_on_other_seeds() -> None:
+    """Two worlds of each split: `continue` is best where the rule is chosen, `host` on the seeds to choose on."""
+    names = [f"{split}-{number}" for split in (question.CHOOSE, question.JUDGE) for number in range(2)]
+    columns = {"scenario": np.array(names)}
+    for which in ("first", "then"):
+        for policy in question.POLICIES:
+            columns[f"{which} {policy}"] = np.array([200, 200, 200, 200])
+    columns["then continue"] = columns["first continue"] = np.array([100, 100, 300, 300])
+    columns["first host"], columns["then host"] = np.array([200, 200, 100, 100]), np.array([200, 200, 250, 150])
+    table = Table(columns)
+    assert question.POLICIES[question.single(table)] == "continue"
+    assert question.gaps(table, question.single(table)).tolist() == pytest.approx([20, 100])

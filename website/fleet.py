@@ -9,6 +9,7 @@ from experiments.answer import fleet as question
 from experiments.lab.tables import committed, kept
 from ple_gym.envs.interface import Interface
 from ple_gym.envs.registration import FLEET_STEPS
+from ple_gym.evaluate.tables import FEW
 from ple_gym.scenario.fleet import (
     AXES,
     BUSIEST,
@@ -181,7 +182,9 @@ def _gap() -> str:
     table = committed(question.EXPERIMENT.name)
     lines = [(check.metric, check.value) for check in question.checks(table)]
     told = " ".join((question.__doc__ or "").split("\n\n")[1].split())
-    return f"{told} `python -m experiments fleet` measures it again.\n\n" + _table(("", "measured"), lines)
+    return f"{told} `python -m experiments fleet` measures it again; {FEW}: of fewer than 100 worlds.\n\n" + _table(
+        ("", "measured"), lines
+    )
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from experiments.lab import Experiment, Table, Task, rough, seeds, totals, world
 from experiments.lab.report import Check
 from ple_gym.evaluate.statistics import Estimate, estimate, quantile_estimate
+from ple_gym.evaluate.tables import FEW
 from ple_gym.policies import load_compiled
 from ple_gym.scenario import Scenario
 
@@ -73,7 +74,7 @@ def single(table: Table) -> int:
 
 
 def gaps(table: Table, rule: int) -> Floats:
-    """How much longer the work of each world to judge takes under a rule than under the world's own best, in percent."""
+    """How much longer the work of each judged world takes under a rule than under the world's own best, in percent."""
     chosen, judged = times(table, JUDGE, "first").argmin(axis=1), times(table, JUDGE, "then")
     return 100 * (judged[:, rule] / judged[np.arange(len(judged)), chosen] - 1)
 
@@ -94,7 +95,7 @@ class Group:
 
 
 def groups(table: Table, rule: int) -> list[Group]:
-    """By scheduler, layout and guest kernel, the largest gap first; those of at least five worlds."""
+    """By scheduler, layout, actuator and guest kernel, the largest gap first; those of at least five worlds."""
 
     def kernel(one: Scenario) -> str:
         return one.description.rpartition(", ")[2]
@@ -103,7 +104,9 @@ def groups(table: Table, rule: int) -> list[Group]:
         return ", ".join(one.description.partition("split: ")[2].split(", ")[::2])
 
     found, worlds = gaps(table, rule), judged_worlds(table)
-    by: tuple[Callable[[Scenario], str], ...] = (lambda one: one.host.scheduler, kernel, layout)
+    by: tuple[Callable[[Scenario], str], ...] = (
+        lambda one: one.host.scheduler, kernel, layout, lambda one: f"{one.host.scheduler}, {one.actuator}",
+    )  # fmt: skip
     named: dict[str, list[float]] = {}
     for one, gap in zip(worlds, found, strict=True):
         for name in by:
@@ -138,7 +141,7 @@ def percent(value: Estimate) -> str:
     """A gap with its interval over worlds."""
     if value.low is None or value.high is None:
         return f"{value.mean:.1f} %"
-    return f"{value.mean:.1f} [{value.low:.1f}, {value.high:.1f}] %"
+    return f"{value.mean:.1f} [{value.low:.1f}, {value.high:.1f}]{FEW if value.few else ''} %"
 
 
 EXPERIMENT = Experiment(
