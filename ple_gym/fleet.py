@@ -68,11 +68,9 @@ class FleetLanes(Lanes):
         self.world = self.rows[:, : state.WORLD.itemsize].view(state.WORLD)[:, 0]
         self.world["start"] = STARTS[start]
         self.action = np.zeros(count, np.int64)
-        self._unsigned = self.action.view(np.uint64)  # where a negative number is a large one
         self.result = np.zeros((state.RESULTS, count))
         self.mask = np.zeros((count, MAX_VCPUS + 1), np.int8)
         self._observation = np.zeros((count, first.observation.shape[1]), first.observation.dtype)
-        self._actions = np.zeros(count, np.int64)  # as the lanes' worlds number them
         self._own_vcpus = np.zeros(count, np.int64)
         self._numbers = np.full(count, -1)
         some = (_machine(split, number, *self._options) for number in range(WORLDS))
@@ -109,10 +107,10 @@ class FleetLanes(Lanes):
             return
         group = self._groups[name] = copy.copy(machine)
         group.count = self.count
-        group.action, group.result, group.mask = self._actions, self.result, self.mask
+        group.action, group.result, group.mask = self.action, self.result, self.mask
         group._observation, group._places = self._observation, np.zeros(self.count, state.PLACE)
         group._call = group._blank_call(self.level)
-        group._call[_WORD["most"]] = MAX_VCPUS + 1
+        group._call[_WORD["most"]] = MAX_VCPUS
 
     def _group(self, machine: Lanes) -> Lanes:
         return self._groups[machine.scenario.host.scheduler]
@@ -142,22 +140,18 @@ class FleetLanes(Lanes):
         if command in (RESET, NEXT):
             return sum(self._start(lane, command == NEXT, trace, between) for lane in range(begin, end))
         over: npt.NDArray[np.intp] | list[int] = []
-        if command in (STEP, STEP_OR_NEXT):
-            if self._unsigned.max() > MAX_VCPUS:
-                return OUTSIDE
-            if command == STEP_OR_NEXT:
-                over = begin + np.flatnonzero(self.result[state.RESULT_STATUS, begin:end] != state.DECIDE)
-            self._translate(begin, end)
+        if command == STEP_OR_NEXT:
+            over = begin + np.flatnonzero(self.result[state.RESULT_STATUS, begin:end] != state.DECIDE)
             command = STEP
-        told = sum(group.drive(begin, end, command, False, trace, between) for group in self._groups.values())
+        told = 0
+        for group in self._groups.values():
+            remarkable = group.drive(begin, end, command, False, trace, between)
+            if remarkable < 0:
+                return OUTSIDE
+            told += remarkable
         for lane in over:  # a step has done nothing there but be counted
             told += self._start(int(lane), True, trace, between) - 1
         return told
-
-    def _translate(self, begin: int, end: int) -> None:
-        """Actions as the worlds have them: who defers has the number after the last vCPU there."""
-        asked, own = self.action[begin:end], self._own_vcpus[begin:end]
-        self._actions[begin:end] = np.where(asked < own, asked, own + (asked != MAX_VCPUS))  # one more is never legal
 
     def _start(self, lane: int, follows: bool, trace: npt.NDArray[np.int64], between: Between | None) -> int:
         """Begin the episode that a lane's seed names, or the one that follows it."""

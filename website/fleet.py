@@ -52,8 +52,8 @@ environment is the single environment of its seed, bit for bit, through all its 
 ids but `overrides`. The step limit is {steps:,} decisions. Drawing and describing a world takes a millisecond, once in
 each process.
 
-**Action** `Discrete({actions})`: 0 to {last} are vCPUs and {room} defers. A world has fewer vCPUs; the mask has 0 for who is
-not there, and such an action is illegal: it defers, and is reported.
+**Action** `Discrete({actions})`: 0 to {last} are vCPUs and {room} defers. A world has fewer vCPUs; the mask has 0 for
+who is not there, and such an action is illegal: it defers, and is reported.
 
 **Observation** `Box`, float32 [{length}] (with `observation="tokens"`: vcpus [{room}, {features}], host [{host}]). It
 has the same form under every host: features that a host does not have are 0, and so are those of interrupts where

@@ -223,7 +223,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             self._check_legal(numbers)
         self.lanes.action[:] = numbers
         self._fresh_observation()
-        remarkable = self._drive(STEP_OR_NEXT if self._resets_next else STEP)
+        remarkable = self._drive(STEP if resets is None else STEP_OR_NEXT)
         if remarkable < 0:
             self._drive(OBSERVE)
             raise ArgumentError(self._outside(numbers))
