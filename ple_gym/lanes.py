@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -236,7 +237,7 @@ class Lanes:
         """A section of all rows: [count, ...], a view."""
         section: Section = self.sections[name]
         at = int(self.layout[f"{name}_at"])
-        part = self.rows[:, at : at + section.dtype.itemsize * int(np.prod(section.shape))]
+        part = self.rows[:, at : at + section.dtype.itemsize * math.prod(section.shape)]
         return part.view(section.dtype).reshape(self.count, *section.shape)
 
     def _blank_call(self, level: int) -> Ints:
