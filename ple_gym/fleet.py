@@ -44,9 +44,13 @@ _64_BITS = 2**64 - 1
 
 @lru_cache(maxsize=len(SPLITS) * WORLDS)
 def _machine(split: str, number: int, reward: str, information: str, dtype: str) -> Lanes:
-    """A world with its description, for all lanes of it in this process; its own memory is not used."""
+    """A world with its description, for all lanes of it in this process; its own memory is not used.
+
+    Whoever has its address must hold it: this keeps it no longer than others leave it room.
+    """
     machine = Lanes(world(split, number), 1, reward, information, "first", None, dtype, room=MAX_VCPUS)
-    assert machine.rows.shape[1] <= ROW_BYTES, f"{split}-{number} needs {machine.rows.shape[1]} bytes"
+    if machine.rows.shape[1] > ROW_BYTES:
+        raise RuntimeError(f"{split}-{number} needs {machine.rows.shape[1]} bytes for each lane, not {ROW_BYTES}")
     return machine
 
 
@@ -73,6 +77,7 @@ class FleetLanes(Lanes):
         self._observation = np.zeros((count, first.observation.shape[1]), first.observation.dtype)
         self._own_vcpus = np.zeros(count, np.int64)
         self._numbers = np.full(count, -1)
+        self._machines: list[Lanes] = [first] * count  # of each lane; its place has an address there
         some = (_machine(split, number, *self._options) for number in range(WORLDS))
         self._groups: dict[str, Lanes] = {}
         while len(self._groups) < len(AXES):  # all of them now: threads go over them
@@ -82,17 +87,14 @@ class FleetLanes(Lanes):
 
     # -------------------------------------------------------------------------------------------------------- places
 
-    def _machine(self, lane: int) -> Lanes:
-        return _machine(self.split, int(self._numbers[lane]), *self._options)
-
     def _place(self, lane: int, number: int) -> None:
         """Put a lane into a world; its bytes stay what they are."""
         if self._numbers[lane] == number:
             return
         if self._numbers[lane] >= 0:
-            self._group(self._machine(lane))._places[lane] = 0, 0, 0
+            self._group(self._machines[lane])._places[lane] = 0, 0, 0
+        machine = self._machines[lane] = _machine(self.split, number, *self._options)
         self._numbers[lane] = number
-        machine = self._machine(lane)
         self._own_vcpus[lane] = machine.vcpus
         self._group(machine)._places[lane] = (
             handle(machine.description),
@@ -117,13 +119,13 @@ class FleetLanes(Lanes):
 
     def alone(self, lane: int, runs: bool = False) -> tuple[Lanes, int]:
         """Lanes that have one scenario, and which of them this lane is: its bytes are the same."""
-        machine = self._machine(lane)
+        machine = self._machines[lane]
         row = self.rows[lane : lane + 1, : machine.rows.shape[1]]
         return machine.over(row, self.histogram[lane : lane + 1], runs), 0
 
     def scenario_of(self, lane: int) -> Scenario:
         """The world that a lane is in; before its first reset, the first of the fleet."""
-        return self._machine(lane).scenario
+        return self._machines[lane].scenario
 
     # --------------------------------------------------------------------------------------------------------- calls
 
@@ -136,7 +138,13 @@ class FleetLanes(Lanes):
         trace: npt.NDArray[np.int64] = NO_TRACE,
         between: Between | None = None,
     ) -> int:
-        """Run RESET, NEXT, STEP, STEP_OR_NEXT or OBSERVE on lanes begin..end-1, as `Lanes.drive` does."""
+        """Run RESET, NEXT, STEP, STEP_OR_NEXT or OBSERVE on lanes begin..end-1, as `Lanes.drive` does.
+
+        Raises:
+            ValueError: a policy is to decide.
+        """
+        if decides:
+            raise ValueError("lanes of a fleet have no policy that could decide")
         if command in (RESET, NEXT):
             return sum(self._start(lane, command == NEXT, trace, between) for lane in range(begin, end))
         over: npt.NDArray[np.intp] | list[int] = []
@@ -160,7 +168,7 @@ class FleetLanes(Lanes):
             seed = _next_seed(seed)
             self.world["seed"][lane], self.world["index"][lane] = seed, 0
         self._place(lane, number_of(self.split, seed))
-        return self._group(self._machine(lane)).drive(lane, lane + 1, RESET, False, trace, between)
+        return self._group(self._machines[lane]).drive(lane, lane + 1, RESET, False, trace, between)
 
     def bind(
         self,

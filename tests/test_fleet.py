@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import weakref
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
@@ -40,6 +41,7 @@ from ple_gym.scenario.fleet import (
 from ple_gym.scenario.fleet_draws import PASSED
 from ple_gym.scenario.profiles import GUESTS
 from ple_gym.sim.jit import JIT_ENABLED
+from ple_gym.sim.memory import handle
 from ple_gym.testing import check_vector_env
 from ple_gym.view.features import INTERRUPTS, names_at, table_of, table_of_all
 from ple_gym.view.record import HYPERVISOR, ORACLE
@@ -340,6 +342,21 @@ def test_our_checker_passes(mode: AutoresetMode) -> None:
 
     report = check_vector_env(make, single, steps=150)
     assert {"lanes_are_singles", f"autoreset_{mode.name.lower()}"} <= set(report.passed)
+
+
+@compiled
+def test_lanes_hold_their_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when nobody else does: their places are addresses."""
+    monkeypatch.setattr("ple_gym.fleet._machine", _machine.__wrapped__)
+    ours, theirs = PleVectorEnv(3, "Fleet", max_episode_steps=9), PleVectorEnv(3, "Fleet", max_episode_steps=9)
+    made = [weakref.ref(one.description) for one in ours.lanes._machines]  # type: ignore[attr-defined]
+    for one, two in zip(walk(ours, 60, seed=3), walk(theirs, 60, seed=3), strict=True):
+        assert same(one[0], two[0])
+        held = [one.description for one in ours.lanes._machines]  # type: ignore[attr-defined]
+        for group in ours.lanes._groups.values():  # type: ignore[attr-defined]
+            for lane in np.flatnonzero(group._places["row"]):
+                assert group._places["description"][lane] == handle(held[lane])
+    assert any(one() is None for one in made)
 
 
 def test_pictures_are_of_the_world() -> None:

@@ -91,7 +91,7 @@ class PleEnv(gym.Env[Any, Any]):
     machine of a copy is its own.
 
     Args:
-        scenario: a name, an id, a .toml or .json file, or a `Scenario`.
+        scenario: a name, an id, a .toml or .json file, or a `Scenario`; or a fleet, which draws one for each episode.
         information: `hypervisor`, `introspection` or `oracle`.
         observation: `flat` or `tokens`.
         observation_dtype: `float32`, `float16` or `uint8`.

@@ -85,6 +85,8 @@ class Interface:
     def lanes(self, count: int, policy: str | None = None) -> Lanes:
         """Simulated machines that are observed and rewarded in this way, and who may decide in them."""
         if self.fleet:
+            if policy is not None:
+                raise ArgumentError(f"{self.fleet}: no policy decides in its lanes but the caller")
             return FleetLanes(self.fleet, count, self.reward, self.information, self.start, self.observation_dtype)
         return Lanes(self.scenario, count, self.reward, self.information, self.start, policy, self.observation_dtype)
 
