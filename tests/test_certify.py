@@ -252,7 +252,7 @@ def test_a_shipped_certificate_says_what_its_rows_say() -> None:
     assert set(verdicts()) == set(SCENARIOS)
 
 
-@pytest.mark.parametrize("name", ["TicketOrder", "Tiny"])
+@pytest.mark.parametrize("name", ["TicketOrder", "HolderPreempted"])
 def test_a_shipped_look_ahead_is_run_again(name: str) -> None:
     kept = certificates()[name]
     scenario, plan = load(name), kept["plan"]

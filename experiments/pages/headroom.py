@@ -10,7 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.answer.headroom import AHEAD, LINUX, MOST_DECISIONS, OTHERS, SAMPLES, SEEDS, Place, bars, looks, places
+from experiments.answer.headroom import (
+    AHEAD,
+    AHEAD_SEEDS,
+    LINUX,
+    MOST_DECISIONS,
+    OTHERS,
+    SAMPLES,
+    SEEDS,
+    Place,
+    bars,
+    looks,
+    places,
+)
 from experiments.lab import Table
 from experiments.lab.folders import DOCS
 from ple_gym.evaluate.statistics import Estimate
@@ -76,7 +88,8 @@ def page(table: Table) -> str:
     best = min(simple, key=lambda rule: float(np.mean(np.log1p(np.array(losses(table, rule)) / 100))))
     first = (
         f"**In {len(hard)} of the {len(looked)} worlds that could be looked into a look-ahead beats every tuned rule, "
-        f"clearly and by {CLEARLY:g} % or more; KVM's own rule loses as much to a tuned rule in {len(beaten)} of {len(ends)}.**"
+        f"clearly and by {CLEARLY:g} % or more; KVM's own rule loses as much to a tuned rule in {len(beaten)} "
+        f"of {len(ends)}.**"
     )
     lines = [
         f"- Of {len(every)} worlds, {len(every) - len(ends)} end too seldom under any rule to say something.",
@@ -90,6 +103,7 @@ def page(table: Table) -> str:
         samples=SAMPLES,
         most=f"{MOST_DECISIONS:,}",
         seeds=SEEDS,
+        ahead_seeds=AHEAD_SEEDS,
         summary="\n".join(lines),
         table=rows(table),
     )
