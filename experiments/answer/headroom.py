@@ -157,8 +157,8 @@ def search() -> None:
         if place.text in found:
             continue
         work = Work(place.scenario, PLAN, Parts(place.scenario, PLAN, ""))
-        bar, _ = work._bar()
-        runs = work._fresh(load_compiled(bar))
+        bar, _ = work.bar()
+        runs = work.fresh(load_compiled(bar))
         found[place.text] = {"bar": bar, "decisions": round(float(np.mean(runs["decisions"])), 1)}
         lines = [
             f"{json.dumps(name)} = {{ bar = {json.dumps(one['bar'])}, decisions = {one['decisions']} }}\n"

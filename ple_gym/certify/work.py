@@ -36,6 +36,7 @@ from ple_gym.episode import summarise
 from ple_gym.errors import ArgumentError
 from ple_gym.evaluate.comparison import Run
 from ple_gym.evaluate.runs import simulate, suiting
+from ple_gym.evaluate.scores import sample
 from ple_gym.evaluate.statistics import Floats
 from ple_gym.files import Log, parse_table, read_text, reading, write_whole, writing
 from ple_gym.learned.policy import LearnedPolicy
@@ -129,19 +130,21 @@ class Work:
     def certificate(self, made_by: Mapping[str, Any]) -> Certificate:
         """Do all that is not done, and judge."""
         names = [name for name in suiting(self.scenario) if not RULES[name].privileged]
-        bar, tuned = self._bar()
+        bar, tuned = self.bar()
         everybody = dict.fromkeys([bar, self.own, *names, *tuned])
-        runs = {name: self._fresh(load_compiled(name)) for name in everybody}
+        runs = {name: self.fresh(load_compiled(name)) for name in everybody}
         own = np.array(runs[bar]["losses"])
         rows = [self._row(name, self._kind(name), runs[name], own) for name in everybody]
         for name in suiting(self.scenario):
             if RULES[name].privileged:
-                rows.append(self._row(name, PRIVILEGED, self._fresh(RULES[name]), own))
+                rows.append(self._row(name, PRIVILEGED, self.fresh(RULES[name]), own))
         base = load_compiled(bar)
         resampled, choices = self._ahead("look-ahead", base, self.plan.samples)
         rows.append(self._row("look-ahead", AHEAD, resampled, own))
         rows.append(self._row("clairvoyant look-ahead", CLAIRVOYANT, self._ahead("clairvoyant", base, 0)[0], own))
-        rows += [self._row(one.name, LEARNED, self._fresh(one), own) for one in self._learned(base)]
+        rows += [
+            self._row(one.name, LEARNED, self.fresh(one), own) for one in self._learned(base, float(np.exp(own.mean())))
+        ]
         first, *others = rows
         kinds = [RULE, SETTING, LEARNED, PRIVILEGED, AHEAD, CLAIRVOYANT]
         others.sort(key=lambda one: (kinds.index(one.kind), one.percent[0]))
@@ -165,7 +168,7 @@ class Work:
 
     # ------------------------------------------------------------------------------------------------------- the rules
 
-    def _bar(self) -> tuple[str, list[str]]:
+    def bar(self) -> tuple[str, list[str]]:
         """The rule that is best on validation seeds, tuned or not, and all that tuning found."""
         known: Known = {}
         races = self.parts.get("race", lambda: self._race(known))
@@ -205,7 +208,7 @@ class Work:
         runs = simulate(self.scenario, policy, range(first, first + count), threads=self.threads)
         return losses_of(self.scenario, runs)
 
-    def _fresh(self, policy: Compiled) -> dict[str, Any]:
+    def fresh(self, policy: Compiled) -> dict[str, Any]:
         """What came of a policy on fresh seeds."""
 
         def make() -> dict[str, Any]:
@@ -219,9 +222,10 @@ class Work:
 
     def _summary(self, runs: Sequence[Run]) -> dict[str, Any]:
         hz = self.scenario.host.tsc_hz
+        found = sample(self.scenario, [runs])
         return {
             "losses": losses_of(self.scenario, runs),
-            "above": [math.log(run["simulated_s"] / run["ideal_s"]) if run["ideal_s"] else 0.0 for run in runs],
+            "above": [0.0] * len(runs) if found is None else found.above[0].tolist(),
             "cut": [int(not run["finished"] and not self.scenario.endless) for run in runs],
             "decisions": [run["decisions"] for run in runs],
             "cycles": [round(run["simulated_s"] * hz) for run in runs[:4]],
@@ -268,8 +272,11 @@ class Work:
 
     # --------------------------------------------------------------------------------------------- what can be learned
 
-    def _learned(self, base: Compiled) -> list[LearnedPolicy]:
-        """The probe, and the best of every search: from nothing, and one from the probe."""
+    def _learned(self, base: Compiled, typical: float) -> list[LearnedPolicy]:
+        """The probe, and the best of every search: from nothing, and one from the probe.
+
+        typical: what is compared, of the bar.
+        """
         linear, small = Form(self.scenario, "linear"), Form(self.scenario, "set", 4)
         learned = []
         start = None
@@ -280,7 +287,7 @@ class Work:
             for number in range(self.plan.learners):
                 begin = start if form is linear and number == 0 else None
                 name = f"{form.kind} {number}" + (" from the probe" if begin is not None else "")
-                theta = self.parts.get(name, partial(self._search, form, begin, number))
+                theta = self.parts.get(name, partial(self._search, form, begin, number, typical))
                 learned.append(form.policy(np.array(theta), name))
         return learned
 
@@ -293,12 +300,12 @@ class Work:
         step = -(-len(lessons) // MOST_LESSONS)
         return [round(float(x), 6) for x in probe(form, lessons[::step])]
 
-    def _search(self, form: Form, start: Floats | None, number: int) -> list[float]:
+    def _search(self, form: Form, start: Floats | None, number: int, typical: float) -> list[float]:
         """Weights that the cross-entropy method finds: of those to choose from the best on validation seeds."""
-        p, typical = self.plan, np.exp(np.mean(self.parts.get("fresh " + self._bar()[0], dict)["losses"]))
+        p = self.plan
         limit = self.scenario.limit.simulated_s
         world = self.scenario if self.scenario.endless else self.scenario.with_overrides(
-            {"limit.simulated_s": min(limit, 3 * float(typical))}
+            {"limit.simulated_s": min(limit, 3 * typical)}
         )  # fmt: skip
         with self._stage(f"{form.kind} {number}", p.generations * POPULATION) as report:
 
