@@ -22,6 +22,7 @@ from ple_gym.evaluate.statistics import (
     score,
     t_factor,
 )
+from ple_gym.evaluate.tables import comparison_note
 from ple_gym.rules import RULES
 from ple_gym.scenario.builtin import SCENARIOS
 
@@ -108,6 +109,18 @@ def test_the_host_is_the_baseline_wherever_it_stands() -> None:
     assert comparison.baseline == "host"
     assert host.log_ratio is None
     assert kvm.log_ratio == Ratio(*[pytest.approx(-math.log(2))] * 3, few=True, differing=2)
+
+
+def test_under_kvm_the_baseline_is_kvm_s_rule_of_that_version() -> None:
+    """`host` only yields there: it is the baseline if KVM's own is not among the rows, and the note says so."""
+    times = {"kvm-2012": [1.0, 2.0], "host": [2.0, 4.0], "kvm-5.13": [2.0, 3.0]}
+    fewer = {name: times[name] for name in ("kvm-2012", "host")}
+    both, without = (dataclasses.replace(made_up(rows), scenario=SCENARIOS["KvmEbizzy"]) for rows in (times, fewer))
+    assert (both.baseline, both.own_rule, both.to_dict()["baseline"]) == ("kvm-5.13", "kvm-5.13", "kvm-5.13")
+    assert (without.baseline, without.to_dict()["own_rule"]) == ("host", "kvm-5.13")
+    assert "against the host's own rule and" in comparison_note(both) and "vs kvm-5.13" in comparison_note(both)
+    assert "a plain yield (the host's own rule, kvm-5.13, is not here)" in comparison_note(without)
+    assert "score: 0 = kvm-5.13" in comparison_note(both) and "score: 0 = host" in comparison_note(without)
 
 
 def test_without_the_host_the_first_row_is_the_baseline() -> None:

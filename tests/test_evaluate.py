@@ -227,7 +227,7 @@ def test_capped_runs_count_as_the_limit() -> None:
 
 def test_a_comparison_is_a_json_document() -> None:
     document = compare("HolderPreempted", ["continue", "oracle"], [7], {"limit.simulated_s": 1e-6}).to_dict()
-    assert set(document) == {"scenario", "parameters", "seeds", "baseline", "best_rule", "policies", "runs"}
+    assert set(document) == {"scenario", "parameters", "seeds", "baseline", "own_rule", "best_rule", "policies", "runs"}
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["policies"][0]["ideal_percent"] is None  # nobody got anywhere
 

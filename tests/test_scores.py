@@ -25,12 +25,11 @@ HOG = Vm(vcpus=2, transactions=0, locks=0, lock_probability=0.0, kernel_share=0.
 WITH_HOG = Scenario(host=Host(pcpus=4), guest=Vm(vcpus=6), neighbours=(HOG,))
 TWINS = Scenario(host=Host(pcpus=4), guest=Vm(vcpus=4, count=2))
 MANY = [name for name, scenario in SCENARIOS.items() if len(scenario.vms()) > 1]
-#: Where a rule of the red team is simply good: hints of any sibling are what these worlds want, as kvm-2012 and others
-#: have them; on fair hosts groups keep what every VM is due, whatever is hinted.
+#: Where a rule of the red team is simply good: it comes to `longest-sibling` there, or nearly; on fair hosts groups keep
+#: what every VM is due, whatever is hinted.
 GOOD = {
-    **{name: {"starve", "favour"} for name in ("KvmEbizzy", "KvmShootdown", "KvmWindows")},
-    "KvmDbench": {"starve"},
-    "Consolidated": {"starve"},
+    "KvmShootdown": {"starve", "favour"},
+    **{name: {"starve"} for name in ("KvmDbench", "KvmWindows", "Consolidated")},
 }
 
 
@@ -215,8 +214,8 @@ def test_no_rule_of_the_red_team_has_a_score_above_0_but_where_it_harms_nobody(n
     table = committed("suite")
     stand, runs = suite.standings(table, name), suite.samples(table, name)
     for rule in suite.RED:
-        own, host, value = runs[rule], runs["host"], stand[rule].score
-        assert own is not None and host is not None and value is not None and value.low is not None
+        own, host, value = runs[rule], suite.host_sample(table, name), stand[rule].score
+        assert own is not None and value is not None and value.low is not None
         if rule.partition(":")[2] in GOOD.get(name, ()):
             worst = scored(load(name), own, host, "worst VM")
             assert value.low > 0 and stand[rule].kept > 0.93 and worst is not None and worst > 0, rule
@@ -231,6 +230,18 @@ def test_a_cheat_that_works_is_seen_and_said() -> None:
     value, share = comparison.score(red), comparison.kept(red)
     assert value is not None and value.mean == 0 and share is not None and share < 0.85
     assert any(red in line and "is due" in line for line in doubts(comparison))
+
+
+def test_zero_is_the_rule_that_the_host_has() -> None:
+    under_kvm = {name for name, scenario in SCENARIOS.items() if scenario.host.scheduler == "fair"}
+    assert {name: suite.own(name) for name in SCENARIOS} == {
+        name: "kvm-5.13" if name in under_kvm else "host" for name in SCENARIOS
+    }
+    stand = suite.standings(committed("suite"), "KvmShootdown")
+    yields, own = stand["host"].score, stand["kvm-5.13"].score
+    assert yields is not None and yields.high is not None and yields.high < -1 and own is not None and own.mean == 0
+    lines = suites.PAGE.read_text(encoding="utf-8").partition("## deploy")[2].splitlines()
+    assert lines[4].startswith("| *score 0* | `kvm-5.13`, left out | `kvm-5.13` |")
 
 
 # --- what the table says ----------------------------------------------------------------------------------------------
@@ -252,9 +263,10 @@ def test_every_rule_was_run_on_every_scenario_it_suits_on_the_same_seeds() -> No
 
 
 def test_the_table_scores_as_a_comparison_of_the_same_runs_does() -> None:
-    name, rules, seeds = "KvmShootdown", ["host", "kvm-6.18", "spin-age-self"], range(2_800_000, 2_800_100)
+    name, rules, seeds = "KvmShootdown", ["host", "kvm-5.13", "spin-age-self"], range(2_800_000, 2_800_100)
     comparison, stand = compare(name, rules, seeds), suite.standings(committed("suite"), name)
-    for rule in rules[1:]:
+    assert comparison.baseline == suite.own(name) == "kvm-5.13" and stand["kvm-5.13"].change.mean == 0
+    for rule in ("host", "spin-age-self"):
         value, kept_ = comparison.score(rule), comparison.kept(rule)
         there = stand[rule].score
         assert value is not None and there is not None and value.low is not None

@@ -191,7 +191,9 @@ def _scores(name: str) -> str:
     here = _compared(name)
     rows = {row.policy: row for row in here.rows()}
     learned = [row for row in rows.values() if row.policy not in RULES]
-    wanted = [("random", "random"), ("the host itself", "host"), ("spins on", "continue")]
+    wanted = [("random", "random"), ("the host's own", here.own_rule)]
+    wanted += [("yields", "host")] if here.own_rule != "host" else []
+    wanted.append(("spins on", "continue"))
     wanted.append(("best rule" if learned else f"best of {len(here.members)} rules", str(here.best_rule)))
     if learned:
         wanted.append(("best learner", min(learned, key=lambda row: row.makespan_s.mean).policy))
@@ -199,8 +201,8 @@ def _scores(name: str) -> str:
     lines = [(f"{what}: `{policy}`", *_numbers(rows[policy])) for what, policy in wanted if policy in rows]
     lines.append(("ideal, out of reach", f"{1e3 * _ideal(here):,.4g}", "-", "1"))
     note = (
-        f"Means over {len(here.seeds)} test worlds, from the committed results. *Score* is 0 for the host and 1 for "
-        "the ideal. "
+        f"Means over {len(here.seeds)} test worlds, from the committed results. *Score* is 0 for `{here.baseline}` "
+        "and 1 for the ideal. "
     )
     if learned:
         note += (

@@ -2,8 +2,8 @@
 
 All rules of a scenario, and those of the red team where there are several VMs, run on the same seeds, of a range that
 nothing was trained or tuned on. A run that reaches the limit counts with the limit. What makes a score is
-`ple_gym.evaluate.scores`: 0 is the host's own rule, 1 the ideal, and who takes from a VM what it is due gets no more
-than 0.
+`ple_gym.evaluate.scores`: 0 is the host's own rule (`own`), 1 the ideal, and who takes from a VM what it is due gets
+no more than 0.
 
 Times are kept in whole nanoseconds, rough; of each VM, where there are several, the CPU time that it received, and
 that it was entitled to, in thousandths of all.
@@ -28,9 +28,9 @@ from ple_gym.evaluate.runs import suiting
 from ple_gym.evaluate.statistics import Estimate, ratio, score
 from ple_gym.lanes import Lanes
 from ple_gym.rules import RULES
+from ple_gym.rules.own import own_rule
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, VERSIONS
 
-HOST = "host"
 #: Rules that try to cheat the score, where there is a VM to take from.
 RED = tuple(f"ple_gym.rules.red_team:{name}" for name in ("hold", "starve", "favour"))
 SHIPS = tuple(rule for rule in RULES if rule.startswith(("xen-", "kvm-")))
@@ -49,12 +49,17 @@ def scenario_id(name: str) -> str:
     return f"{name}-v{VERSIONS[name]}"
 
 
+def own(name: str) -> str:
+    """The rule that a scenario's host has: score 0."""
+    return own_rule(SCENARIOS[name])
+
+
 def run(quick: bool) -> list[Task]:
     """Every suite."""
     wanted: list[Task] = []
     for name, scenario in SCENARIOS.items():
-        own = seeds.SUITE[: 2 if quick else MORE_OR_FEWER.get(name, SEEDS)]
-        wanted += tasks(scenario_id(name), [*suiting(scenario), *(RED if len(scenario.vms()) > 1 else ())], own)
+        wide = seeds.SUITE[: 2 if quick else MORE_OR_FEWER.get(name, SEEDS)]
+        wanted += tasks(scenario_id(name), [*suiting(scenario), *(RED if len(scenario.vms()) > 1 else ())], wide)
     return wanted
 
 
@@ -92,7 +97,7 @@ class Standing:
         change: of the makespan against the host's own rule, percent.
         kept: see `ple_gym.evaluate.scores`.
         capped: how many runs reached the limit.
-        wins: the rule is clearly faster than the host, no rule that knows as much is clearly faster, and every VM has
+        wins: the rule is clearly faster than the host's own, no rule that knows as much is clearly faster, and every VM has
             kept what it is due.
     """
 
@@ -104,7 +109,7 @@ class Standing:
 
     @property
     def sign(self) -> int:
-        """-1 if it is clearly faster than the host, 1 if clearly slower."""
+        """-1 if it is clearly faster than the host's own, 1 if clearly slower."""
         return sign(self.change)
 
 
@@ -127,20 +132,26 @@ def samples(table: Table, name: str) -> Mapping[str, scores.Sample | None]:
     return found
 
 
+def host_sample(table: Table, name: str) -> scores.Sample:
+    """The runs under the host's own rule."""
+    found = samples(table, name)[own(name)]
+    assert found is not None, "the host's own rule does some work"
+    return found
+
+
 @lru_cache(maxsize=32)
 def standings(table: Table, name: str) -> Mapping[str, Standing]:
     """Rule -> how it stands on a scenario."""
     part, scenario, runs = table.where(scenario=scenario_id(name)), SCENARIOS[name], samples(table, name)
     rows = {rule: part.where(policy=rule) for rule in runs}
-    logs = {rule: np.log(own["took_ns"]) for rule, own in rows.items()}
-    host = runs[HOST]
-    assert host is not None, "the host's own rule does some work"
-    kept = {rule: 0.0 if own is None else scores.kept(scenario, own, host) for rule, own in runs.items()}
+    logs = {rule: np.log(one["took_ns"]) for rule, one in rows.items()}
+    host = host_sample(table, name)
+    kept = {rule: 0.0 if one is None else scores.kept(scenario, one, host) for rule, one in runs.items()}
     fair = [rule for rule in runs if rule in RULES and kept[rule] >= scores.KEPT]
-    change = {rule: in_percent(ratio(logs[rule] - logs[HOST])) for rule in runs}
+    change = {rule: in_percent(ratio(logs[rule] - logs[own(name)])) for rule in runs}
     return {
         rule: Standing(
-            score=None if own is None else scores.guarded(score(own.above, host.above), kept[rule]),
+            score=None if one is None else scores.guarded(score(one.above, host.above), kept[rule]),
             change=change[rule],
             kept=kept[rule],
             capped=int((rows[rule]["finished"] == 0).sum()),
@@ -152,19 +163,19 @@ def standings(table: Table, name: str) -> Mapping[str, Standing]:
                 if RULES[rule].privileged or not RULES[other].privileged
             ),
         )
-        for rule, own in runs.items()
+        for rule, one in runs.items()
     }
 
 
 def members(suite: str) -> list[str]:
     """The scenarios of a suite."""
-    return [name for name, own in SUITES.items() if own == suite]
+    return [name for name, one in SUITES.items() if one == suite]
 
 
 def worlds(table: Table, suite: str, rule: str) -> list[scores.World]:
     """What `scores.suite_score` wants; nothing if the rule has no sample on one of the scenarios."""
-    found = [(SCENARIOS[name], samples(table, name).get(rule), samples(table, name)[HOST]) for name in members(suite)]
-    whole = [(world, own, host) for world, own, host in found if own is not None and host is not None]
+    found = [(SCENARIOS[name], samples(table, name).get(rule), host_sample(table, name)) for name in members(suite)]
+    whole = [(world, one, host) for world, one, host in found if one is not None]
     return whole if len(whole) == len(found) else []
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.answer import suite
-from experiments.answer.suite import HOST, SHIPS, Standing
+from experiments.answer.suite import SHIPS, Standing
 from experiments.lab import Table
 from experiments.lab.folders import DOCS
 from experiments.pages.suites import interval, listed, markdown
@@ -27,7 +27,9 @@ TEXT = Path(__file__).with_name("for_maintainers.in.md")
 PAGE = DOCS / "for-maintainers.md"
 NEEDS = ("suite",)
 WORLDS = tuple(name for name, own in SUITES.items() if own != "micro")
-VISIBLE = tuple(rule for rule, one in RULES.items() if not one.privileged and rule != HOST)
+VISIBLE = tuple(rule for rule, one in RULES.items() if not one.privileged)
+WITHOUT_PULL = ("yield", "resume", "local")
+SMALL = 2  # percent
 MOST = 3  # rules that hurt, in a cell
 
 
@@ -38,25 +40,18 @@ def write(tables: Mapping[str, Table]) -> None:
 
 def page(table: Table) -> str:
     """The page's text."""
-    signs = {rule: [one.sign for one in of(table, WORLDS, rule) if one] for rule in VISIBLE}
-    headline = "**Every rule hurts somewhere.**"
-    if safe := safest(table, WORLDS):
-        rules, change = safe
-        headline = (
-            f"**{listed(rules)} never hurt{'s' * (len(rules) == 1)}**: on {signs[rules[0]].count(-1)} of {len(WORLDS)} "
-            f"worlds clearly faster, on none clearly slower, and {change:+.0f} % on the mean of all."
-        )
-        if all(RULES[rule].hypothetical for rule in rules):
-            headline += " No hypervisor has such a rule."
     hosts: dict[str, list[str]] = {}
     for name in WORLDS:
         hosts.setdefault(host_of(SCENARIOS[name]), []).append(name)
+    signs = {rule: [one.sign for one in of(table, WORLDS, rule) if one] for rule in VISIBLE}
     never = [rule for rule in VISIBLE if -1 not in signs[rule]]
     found = {
-        "headline": headline,
-        "differing": f"{ENOUGH_DIFFERING}",
         "hosts": "\n".join(f"- {by_host(table, host, names)}" for host, names in hosts.items()),
-        "worlds": markdown(*by_world(table), left=5),
+        "differing": f"{ENOUGH_DIFFERING}",
+        "worlds": "\n\n".join(
+            f"## {host}\n\n{markdown(*by_world(table, names), words=True)}" for host, names in hosts.items()
+        ),
+        "own": ", ".join(f"`{suite.own(names[0])}` on {host}" for host, names in hosts.items()),
         "never": ", ".join(f"`{rule}`" for rule in never),
         "rules": markdown(*by_rule(table, [rule for rule in VISIBLE if rule not in never])),
     }
@@ -64,11 +59,16 @@ def page(table: Table) -> str:
 
 
 def host_of(scenario: Scenario) -> str:
-    """The host's name, version and actuator."""
+    """The host's name and version."""
     host = scenario.host
     groups = {"vm": ", a group per VM", "flat": ", no groups", "vcpu": ", groups per VM and vCPU"}[host.groups]
-    own = f"Linux {host.linux}{groups}" if host.scheduler == "fair" else f"Xen {host.xen}, {host.scheduler}"
-    return f"{own}, by {scenario.actuator}"
+    return f"Linux {host.linux}{groups}" if host.scheduler == "fair" else f"Xen {host.xen}, {host.scheduler}"
+
+
+def feasible(names: Sequence[str]) -> list[str]:
+    """The rules that the host of these scenarios could have: all where any answer is a hint, else those without pull."""
+    hints = SCENARIOS[names[0]].actuator == "hint"
+    return [rule for rule in VISIBLE if hints or RULES[rule].actuator in WITHOUT_PULL]
 
 
 def ships(name: str) -> list[str]:
@@ -77,9 +77,9 @@ def ships(name: str) -> list[str]:
     return [rule for rule in SHIPS if rule.startswith(own)]
 
 
-def safest(table: Table, names: Sequence[str]) -> tuple[list[str], float] | None:
-    """The rules with the best mean change, percent, of those that are nowhere clearly slower, nor take from a VM."""
-    found = {rule: of(table, names, rule) for rule in VISIBLE}
+def safest(table: Table, names: Sequence[str], rules: Sequence[str]) -> tuple[list[str], float] | None:
+    """Of the rules that are nowhere clearly slower, nor take from a VM, those with the best mean change, percent."""
+    found = {rule: of(table, names, rule) for rule in rules}
     means = {
         rule: mean_change([one for one in own if one])
         for rule, own in found.items()
@@ -106,41 +106,60 @@ def mean_change(own: Sequence[Standing]) -> float:
 
 def by_host(table: Table, host: str, names: Sequence[str]) -> str:
     """What helps everywhere on a host, and what of what ships hurts there."""
-    safe = safest(table, names)
-    helps = (
-        f"{listed(safe[0])}, {safe[1]:+.0f} % on the mean, and nowhere clearly slower" if safe else "nothing is safe"
-    )
-    places = ", ".join(f"`{name}`" for name in names)
+    own, rules = suite.own(names[0]), feasible(names)
+    could, pulled = (use(table, names, each) for each in (rules, VISIBLE))
+    lines = [f"**{host}** ({listed(names)}; its own rule is `{own}`): {could or 'nothing that it could have is safe'}."]
+    if pulled and pulled != could:
+        lines.append(f"With a pull, which it has not: {pulled}.")
     slower = {
-        rule: [one.change.mean for one in of(table, names, rule) if one and one.sign > 0] for rule in ships(names[0])
+        rule: {
+            name: one.change.mean
+            for name, one in zip(names, of(table, names, rule), strict=True)
+            if one and one.sign > 0
+        }
+        for rule in dict.fromkeys(("host", *ships(names[0])))
     }
-    hurt = {rule: max(changes) for rule, changes in slower.items() if changes}
-    worst = ", ".join(f"`{rule}` {value:+,.0f} %" for rule, value in sorted(hurt.items(), key=lambda one: -one[1]))
-    hurts = f"hurts: {worst}" if worst else "nothing clearly hurts"
-    return f"**{host}** ({places}): {helps}. Of what ships there {hurts}."
+    worst = {rule: max(found, key=lambda name: found[name]) for rule, found in slower.items() if found}
+    order = sorted(worst, key=lambda rule: -slower[rule][worst[rule]])
+    hurt = ", ".join(f"`{rule}` {slower[rule][worst[rule]]:+,.0f} % on `{worst[rule]}`" for rule in order)
+    return " ".join([*lines, f"Here it hurts: {hurt}." if hurt else "Nothing that ships hurts."])
 
 
-def by_world(table: Table) -> tuple[list[str], list[list[str]]]:
-    """A line per world: the best rule, the best that ships, and what hurts most."""
+def use(table: Table, names: Sequence[str], rules: Sequence[str]) -> str:
+    """The safest of some rules, and by how much."""
+    if not (safe := safest(table, names, rules)):
+        return ""
+    best, change = safe
+    faster = [one.sign for one in of(table, names, best[0]) if one].count(-1)
+    little = "little is to be won safely: " if change > -SMALL else ""
+    worlds = f"{faster} of {len(names)} world{'s'[: len(names) > 1]}"
+    return (
+        f"{little}{listed(best)} {'is' if len(best) == 1 else 'are'} clearly faster on {worlds}, clearly slower on none, "
+        f"and {change:+.{1 if little else 0}f} % on the mean"
+    )
+
+
+def by_world(table: Table, names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """A line per world of a host: the best rule that it could have, that ships, and at all; and what hurts most."""
     lines = []
-    for name in WORLDS:
-        stand, scenario = suite.standings(table, name), SCENARIOS[name]
+    rules, hints = feasible(names), SCENARIOS[names[0]].actuator == "hint"
+    for name in names:
+        stand = suite.standings(table, name)
 
         def first(rules: Sequence[str], stand: Mapping[str, Standing] = stand) -> str:
-            honest = [rule for rule in rules if rule in stand and fair(stand[rule])]
-            rule = min(honest, key=lambda one: stand[one].change.mean)
-            return f"`{rule}` {percent(stand[rule])}"
+            faster = [rule for rule in rules if rule in stand and fair(stand[rule]) and stand[rule].sign < 0]
+            rule = min(faster, key=lambda one: stand[one].change.mean, default=None)
+            return f"`{rule}` {percent(stand[rule])}" if rule else "-"
 
         slow = sorted(
-            (rule for rule in VISIBLE if rule in stand and stand[rule].sign > 0),
+            (rule for rule in rules if rule in stand and stand[rule].sign > 0),
             key=lambda rule: -stand[rule].change.mean,
         )
         more = f" and {len(slow) - MOST} more" if len(slow) > MOST else ""
         hurts = ", ".join(f"`{rule}` {stand[rule].change.mean:+,.0f} %" for rule in slow[:MOST]) + more
-        lines.append(
-            [host_of(scenario), f"{name}: {scenario.description}", first(VISIBLE), first(ships(name)), hurts or "-"]
-        )
-    return ["host", "guests", "best rule", "best that ships", "here it hurts"], lines
+        best = [first(rules), first(ships(name)), *([] if hints else [first(VISIBLE)])]
+        lines.append([f"{name}: {SCENARIOS[name].description}", *best, hurts or "-"])
+    return ["guests", "best", "best that ships", *([] if hints else ["best by pull"]), "here it hurts"], lines
 
 
 def by_rule(table: Table, rules: Sequence[str]) -> tuple[list[str], list[list[str]]]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.answer import suite
-from experiments.answer.suite import HOST, MORE_OR_FEWER, RED, SEEDS, SHIPS, Standing
+from experiments.answer.suite import MORE_OR_FEWER, RED, SEEDS, SHIPS, Standing
 from experiments.lab import Table
 from experiments.lab.folders import DOCS
 from ple_gym.evaluate import scores
@@ -37,7 +37,7 @@ def write(tables: Mapping[str, Table]) -> None:
 
 def page(table: Table) -> str:
     """docs/suites.md."""
-    left_out = [name for name in SCENARIOS if not scores.has_room(host_sample(table, name))]
+    left_out = [name for name in SCENARIOS if not counts(table, name)]
     others = ", ".join(f"{seeds} of `{name}`" for name, seeds in MORE_OR_FEWER.items())
     found = {
         "winners": "\n".join(f"- {winner(table, one)}" for one in ALL),
@@ -47,16 +47,14 @@ def page(table: Table) -> str:
         "near": f"{100 * scores.NEAR:g}",
         "left_out": ", ".join(f"`{name}`" for name in left_out) or "none",
         "red": markdown(*red_team(table)),
-        "tables": "\n\n".join(f"## {one}\n\n{winner(table, one)}\n\n{markdown(*rows(table, one))}" for one in ALL),
+        "tables": "\n\n".join(f"## {one}\n\n{markdown(*rows(table, one))}" for one in ALL),
     }
     return TEXT.read_text(encoding="utf-8").format(**found)
 
 
-def host_sample(table: Table, name: str) -> scores.Sample:
-    """The host's own runs."""
-    found = suite.samples(table, name)[HOST]
-    assert found is not None
-    return found
+def counts(table: Table, name: str) -> bool:
+    """Whether a scenario counts in its suite's score."""
+    return scores.has_room(suite.host_sample(table, name))
 
 
 def winner(table: Table, name: str) -> str:
@@ -73,7 +71,7 @@ def winner(table: Table, name: str) -> str:
     ships = next(rule for rule in order if rule in SHIPS)
     return (
         f"**{names} {wins if not equal else wins.replace('wins', 'win').replace('is', 'are')} `{name}`**: "
-        f"{world_interval(suite_score(first))} of the way from the host to the ideal, by {world_interval(lead)} before "
+        f"{world_interval(suite_score(first))} of the way from the host's own rule to the ideal, by {world_interval(lead)} before "
         f"`{other}`, which is {'clear' if lead.low > 0 else 'not clear'}. Of Xen's and KVM's own `{ships}` is best, "
         f"{world_interval(suite_score(suite.worlds(table, name, ships)))}; the oracle gets {world_interval(oracle)}."
     )
@@ -94,6 +92,7 @@ def rows(table: Table, name: str) -> tuple[list[str], list[list[str]]]:
     several = any(len(SCENARIOS[one].vms()) > 1 for one in names)
     statistics = [one for one in scores.STATISTICS if several or one != "worst VM"]
     heads = ["rule", *names, *statistics, *(["kept"] if several else []), "capped"]
+    zeros = [f"`{suite.own(one)}`{'' if counts(table, one) else ', left out'}" for one in names]
     lines: dict[tuple[str, ...], list[str]] = {}
     for rule in order:
         worlds = suite.worlds(table, name, rule)
@@ -103,7 +102,8 @@ def rows(table: Table, name: str) -> tuple[list[str], list[list[str]]]:
         capped = sum(one.capped for one in own)
         cells = [interval(stand[one][rule].score) if rule in stand[one] else "-" for one in names]
         lines.setdefault((*cells, *summary, *kept, str(capped or "")), []).append(told(rule))
-    return heads, [[", ".join(rules), *cells] for cells, rules in lines.items()]
+    first = ["*score 0*", *zeros, *[""] * (len(heads) - len(names) - 1)]
+    return heads, [first, *([", ".join(rules), *cells] for cells, rules in lines.items())]
 
 
 def red_team(table: Table) -> tuple[list[str], list[list[str]]]:
@@ -164,7 +164,7 @@ def world_interval(value: Estimate | None) -> str:
     return interval(value and replace(value, few=False))
 
 
-def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A table, numbers flush right."""
-    marks = ["---"] * left + ["---:"] * (len(heads) - left)
+def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]], words: bool = False) -> str:
+    """A table; all but its first column are flush right, unless they are words."""
+    marks = ["---", *["---" if words else "---:"] * (len(heads) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (heads, marks, *lines))

@@ -29,6 +29,7 @@ from ple_gym.evaluate.statistics import (
 from ple_gym.evaluate.tabular import FlatRecord, Tabular, flat_records
 from ple_gym.messages import show
 from ple_gym.rules import RULES
+from ple_gym.rules.own import own_rule
 from ple_gym.scenario.model import Scenario
 
 HOST = "host"
@@ -181,8 +182,13 @@ class Comparison(Tabular):
 
     @property
     def baseline(self) -> str:
-        """The row that the others are compared to: the host's own rule, or the first row if that one is not there."""
-        return HOST if HOST in self.members else next(iter(self.members))
+        """The row that the others are compared to: the host's own rule, else `host`, which yields, else the first row."""
+        return next((name for name in (self.own_rule, HOST) if name in self.members), next(iter(self.members)))
+
+    @property
+    def own_rule(self) -> str:
+        """The rule that the scenario's host has: KVM's of its version where vCPUs can be favoured, else `host`."""
+        return own_rule(self.scenario)
 
     @property
     def endless(self) -> bool:
@@ -282,6 +288,7 @@ class Comparison(Tabular):
             "parameters": self.scenario.parameters(),
             "seeds": list(self.seeds),
             "baseline": self.baseline,
+            "own_rule": self.own_rule,
             "best_rule": self.best_rule,
             "policies": [{**asdict(row), "members": list(row.members)} for row in self.rows()],
             "runs": {policy: list(runs) for policy, runs in self.runs.items()},

@@ -195,7 +195,7 @@ def configuration_table(result: Configurations) -> Grid:
     ]
     if any(row.capped for row in rows) and not result.endless:
         outcome.append(column("capped", lambda row: str(row.capped)))
-    groups = [outcome, compared(f"vs {first.baseline}", lambda row: row.vs_baseline)]
+    groups = [outcome, compared(f"vs {_baselines(result)}", lambda row: row.vs_baseline)]
     if len(result.comparisons) > 1:
         groups.append(compared(f"vs {result.labels[0]}", lambda row: row.vs_first))
     head = ", ".join([*result.settings[0], "policy", *(["VM"] if result.endless else [])])
@@ -213,12 +213,17 @@ def configuration_note(result: Configurations) -> str:
     """What the columns of `configuration_table` mean."""
     first = result.comparisons[0]
     what, better = ("throughput", "more") if result.endless else ("makespan", "less")
-    lines = [f"vs {first.baseline}: {what} in percent, in the same configuration; {better} is better."]
+    lines = [f"vs {_baselines(result)}: {what} in percent, in the same configuration; {better} is better."]
     if len(result.comparisons) > 1:
         lines.append(f"vs {result.labels[0]}: the same against that configuration under the same policy.")
     return "\n".join(
         [*lines, "Both: geometric mean over paired seeds. differ: seeds on which it is another at all.", *_CERTAINTY]
     )
+
+
+def _baselines(result: Configurations) -> str:
+    """What the others are compared to, which may depend on the host of a configuration."""
+    return " or ".join(dict.fromkeys(one.baseline for one in result.comparisons))
 
 
 def vm_table(comparison: Comparison) -> Grid:
@@ -252,11 +257,10 @@ def comparison_note(comparison: Comparison) -> str:
     if comparison.endless:
         return configuration_note(alone(comparison))
     baseline, best = comparison.baseline, comparison.best_rule
-    who = "the scenario's own scheduler" if baseline == HOST else baseline
     rule = f"{best}, the best rule here that knows no more than a hypervisor" if best else "no rule, as none is here"
     lines = [
-        f"{_against(comparison)}, vs best: makespan in percent against {who} and against {rule}; geometric mean over "
-        "paired seeds.",
+        f"{_against(comparison)}, vs best: makespan in percent against {_told(comparison)} and against {rule}; geometric "
+        "mean over paired seeds.",
         f"score: 0 = {baseline}, 1 = the ideal (useful work / pCPUs, out of reach), on mean log-makespan.",
         "CVaR10: mean of the worst tenth. waste/s: pCPU time in spin and exit per simulated second. "
         "exits: mean per run; each is a decision.",
@@ -404,7 +408,16 @@ def _default(value: object) -> str:
 
 def _against(comparison: Comparison) -> str:
     """Head of the column that compares with the baseline."""
-    return "vs host" if comparison.baseline == HOST else "vs first"
+    baseline = comparison.baseline
+    return f"vs {baseline}" if baseline in (HOST, comparison.own_rule) else "vs first"
+
+
+def _told(comparison: Comparison) -> str:
+    """What the baseline is."""
+    baseline, own = comparison.baseline, comparison.own_rule
+    if baseline == own:
+        return "the host's own rule"
+    return f"a plain yield (the host's own rule, {own}, is not here)" if baseline == HOST else baseline
 
 
 def _beats_oracle(comparison: Comparison, policy: str) -> bool:
