@@ -25,8 +25,8 @@ HOG = Vm(vcpus=2, transactions=0, locks=0, lock_probability=0.0, kernel_share=0.
 WITH_HOG = Scenario(host=Host(pcpus=4), guest=Vm(vcpus=6), neighbours=(HOG,))
 TWINS = Scenario(host=Host(pcpus=4), guest=Vm(vcpus=4, count=2))
 MANY = [name for name, scenario in SCENARIOS.items() if len(scenario.vms()) > 1]
-#: Where a rule of the red team is simply good: it comes to `longest-sibling` there, or nearly; on fair hosts groups keep
-#: what every VM is due, whatever is hinted.
+#: Where a rule of the red team is simply good: it comes to `longest-sibling` there, or nearly; on fair hosts groups
+#: keep what every VM is due, whatever is hinted.
 GOOD = {
     "KvmShootdown": {"starve", "favour"},
     **{name: {"starve"} for name in ("KvmDbench", "KvmWindows", "Consolidated")},

@@ -97,8 +97,8 @@ class Standing:
         change: of the makespan against the host's own rule, percent.
         kept: see `ple_gym.evaluate.scores`.
         capped: how many runs reached the limit.
-        wins: the rule is clearly faster than the host's own, no rule that knows as much is clearly faster, and every VM has
-            kept what it is due.
+        wins: the rule is clearly faster than the host's own, no rule that knows as much is clearly faster, and every VM
+            has kept what it is due.
     """
 
     score: Estimate | None

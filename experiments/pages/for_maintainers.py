@@ -66,7 +66,7 @@ def host_of(scenario: Scenario) -> str:
 
 
 def feasible(names: Sequence[str]) -> list[str]:
-    """The rules that the host of these scenarios could have: all where any answer is a hint, else those without pull."""
+    """The rules that the host of these scenarios could have: all where answers are hints, else those without pull."""
     hints = SCENARIOS[names[0]].actuator == "hint"
     return [rule for rule in VISIBLE if hints or RULES[rule].actuator in WITHOUT_PULL]
 
@@ -134,8 +134,8 @@ def use(table: Table, names: Sequence[str], rules: Sequence[str]) -> str:
     little = "little is to be won safely: " if change > -SMALL else ""
     worlds = f"{faster} of {len(names)} world{'s'[: len(names) > 1]}"
     return (
-        f"{little}{listed(best)} {'is' if len(best) == 1 else 'are'} clearly faster on {worlds}, clearly slower on none, "
-        f"and {change:+.{1 if little else 0}f} % on the mean"
+        f"{little}{listed(best)} {'is' if len(best) == 1 else 'are'} clearly faster on {worlds}, clearly slower on "
+        f"none, and {change:+.{1 if little else 0}f} % on the mean"
     )
 
 

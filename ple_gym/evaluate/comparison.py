@@ -182,7 +182,7 @@ class Comparison(Tabular):
 
     @property
     def baseline(self) -> str:
-        """The row that the others are compared to: the host's own rule, else `host`, which yields, else the first row."""
+        """The row that the others are compared to: the host's own rule, else `host`, which yields, else the first."""
         return next((name for name in (self.own_rule, HOST) if name in self.members), next(iter(self.members)))
 
     @property

@@ -211,7 +211,6 @@ def _throughput(row: Outcome) -> str:
 
 def configuration_note(result: Configurations) -> str:
     """What the columns of `configuration_table` mean."""
-    first = result.comparisons[0]
     what, better = ("throughput", "more") if result.endless else ("makespan", "less")
     lines = [f"vs {_baselines(result)}: {what} in percent, in the same configuration; {better} is better."]
     if len(result.comparisons) > 1:
@@ -259,8 +258,8 @@ def comparison_note(comparison: Comparison) -> str:
     baseline, best = comparison.baseline, comparison.best_rule
     rule = f"{best}, the best rule here that knows no more than a hypervisor" if best else "no rule, as none is here"
     lines = [
-        f"{_against(comparison)}, vs best: makespan in percent against {_told(comparison)} and against {rule}; geometric "
-        "mean over paired seeds.",
+        f"{_against(comparison)}, vs best: makespan in percent against {_told(comparison)} and against {rule}; "
+        "geometric mean over paired seeds.",
         f"score: 0 = {baseline}, 1 = the ideal (useful work / pCPUs, out of reach), on mean log-makespan.",
         "CVaR10: mean of the worst tenth. waste/s: pCPU time in spin and exit per simulated second. "
         "exits: mean per run; each is a decision.",
