@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import os
 import tarfile
 from dataclasses import replace
@@ -209,6 +210,13 @@ def test_the_pages_are_what_the_data_say() -> None:
     for name, number in best_policy.numbers(tables).items():
         if f"{{{name}}}" in text:
             assert number in page, f"{name}: run: python -m experiments results"
+
+
+def test_the_leaderboard_has_a_table_per_suite_and_says_of_which_version_it_is() -> None:
+    page = leaderboard_page.PAGE.read_text(encoding="utf-8")
+    assert re.findall(r"^## (\w+): ", page, re.M) == ["train", "micro", "repro"]
+    assert page.count("| policy |") == 5  # suites, sizes, information
+    assert "**Every row of this page stands for version 0 of its worlds**" in page
 
 
 def test_a_training_whose_policy_no_experiment_runs_leaves_its_card(

@@ -1,4 +1,4 @@
-"""Write docs/leaderboard.md: the tables of `leaderboard`, `transfer` and `information`, from their data files.
+"""Write docs/leaderboard.md from the tables of `leaderboard`, `transfer` and `information`: a table per suite.
 
 `python -m experiments results` calls it. Every number comes from `results/` or from a policy's card.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from experiments.lab import Table
 from experiments.lab.folders import DOCS
 from experiments.learning import information, leaderboard, trained, trainings, transfer
 from experiments.learning.trainings import Training
+from experiments.pages.suites import interval
 from ple_gym.evaluate.comparison import Comparison, Row
 from ple_gym.evaluate.statistics import Estimate
-from ple_gym.evaluate.tables import FEW
 from ple_gym.files import write_whole
 from ple_gym.rules import RULES
+from ple_gym.scenario.builtin import SUITES
 
 PAGE = DOCS / "leaderboard.md"
 NEEDS = ("leaderboard", "transfer", "information")
@@ -44,17 +45,20 @@ def page(tables: Mapping[str, Table]) -> str:
     lines += ["![Every row against the best rule](../experiments/results/leaderboard.png)", ""]
     quick = leaderboard.checks(board)[0]
     lines += [f"Quick start: {quick.metric}: **{quick.value}**; wanted: {quick.band}.", ""]
-    for place in leaderboard.PLACES:
-        name, space, rest = place.partition(" ")
-        lines += [f"## {name}{trainings.VERSION}{space}{rest}", ""]
-        lines += [*_table(leaderboard.compared(board, place)), "", *_absent(place)]
+    for suite in dict.fromkeys(SUITES[name] for name in leaderboard.SCENARIOS):
+        worlds = [name for name in leaderboard.SCENARIOS if SUITES[name] == suite]
+        places = {
+            f"{name}{trainings.VERSION}{rest}": leaderboard.compared(board, name + rest)
+            for name in worlds
+            for rest in ("", trained.FROM_STORM)
+        }
+        lines += [f"## {suite}: {' and '.join(name + trainings.VERSION for name in worlds)}", "", *_table(places), ""]
     lines += ["## Other sizes than it was trained on", "", _first(transfer.__doc__), ""]
     lines += ["![Above the ideal by number of vCPUs](../experiments/results/transfer.png)", ""]
-    for vcpus in transfer.SIZES:
-        lines += [f"### {vcpus} vCPUs", "", *_table(transfer.compared(tables["transfer"], vcpus)), ""]
-    lines += ["## What it is worth to know more", "", _first(information.__doc__), ""]
+    sizes = {f"{vcpus} vCPUs": transfer.compared(tables["transfer"], vcpus) for vcpus in transfer.SIZES}
+    lines += [*_table(sizes), "", "## What it is worth to know more", "", _first(information.__doc__), ""]
     lines += ["![Above the ideal by information level](../experiments/results/information.png)", ""]
-    lines += [*_table(information.compared(tables["information"])), ""]
+    lines += [*_table({"Storm" + trainings.VERSION: information.compared(tables["information"])}), ""]
     lines += ["## The trainings", "", *_trainings(trainings.ALL)]
     return "\n".join(lines) + "\n"
 
@@ -103,59 +107,41 @@ def _verdict(ratio: Estimate | None) -> str:
     return VERDICTS[0] if ratio.high < 0 else VERDICTS[2]
 
 
-def _absent(place: str) -> list[str]:
-    """Says which learners have no row at a place, and why."""
-    scenario = place.removesuffix(trained.FROM_STORM)
-    rows = [row for row in trainings.LEADERBOARD if row.world == scenario and not trainings.finished(row)]
-    why: dict[str, list[str]] = {}
-    for row in rows:
-        scores = [card["validation"]["above_ideal_percent"] for card in trainings.cards(row)]
-        reason = "No training ended with a policy that finishes" if scores else "Not trained yet"
-        if any(score is not None for score in scores):
-            reason = "Run by torch, see the last table"
-        why.setdefault(reason, []).append(f"`{row.learner}`")
-    return [" ".join(f"{reason}: {', '.join(learners)}." for reason, learners in why.items()), ""] if why else []
-
-
 def _first(text: str | None) -> str:
     """A docstring without its first line's question, which the heading asks."""
     return (text or "").split("\n\n", 1)[1].strip()
 
 
-def _table(here: Comparison) -> list[str]:
-    """Rows from the best to the worst."""
-    measured = ("makespan, ms", "p95", "CVaR10", "waste", "decisions")
-    heads = ("policy", "trainings", *measured, f"vs {here.baseline}", "differ", "vs best", "score")
-    rows = sorted(here.rows(), key=lambda row: row.makespan_s.mean)
-    cells = [[*_name(row, here), *_outcome(row)] for row in rows]
-    return _markdown(heads, cells, left=1)
+def _table(places: Mapping[str, Comparison]) -> list[str]:
+    """A line per policy, from the best to the worst; policies that do the same share one."""
+    rows = {place: {row.policy: row for row in here.rows()} for place, here in places.items()}
+    scored = {place: any(row.score for row in own.values()) for place, own in rows.items()}
+    heads = ["policy"]
+    for place in places:
+        heads += [f"{place}, ms", "vs best, %", *(["score"] if scored[place] else [])]
+
+    def above(policy: str) -> float:
+        """The mean logarithm of how much longer its runs are than the best rule's, over the places that it is at."""
+        here = [own[policy] for own in rows.values() if policy in own]
+        return float(np.mean([row.best_ratio.mean if row.best_ratio else 0.0 for row in here]))
+
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for policy in sorted({policy for own in rows.values() for policy in own}, key=lambda one: (above(one), one)):
+        cells = [cell for place, own in rows.items() for cell in _cells(own.get(policy), scored[place])]
+        counts = dict.fromkeys(str(len(own[policy].members)) for own in rows.values() if policy in own)
+        name = f"`{policy}`" + ("" if policy in RULES else f" ({', '.join(counts)})")
+        lines.setdefault(tuple(cells), []).append(name)
+    return _markdown(heads, [[", ".join(names), *cells] for cells, names in lines.items()], left=1)
 
 
-def _name(row: Row, here: Comparison) -> list[str]:
-    best = " (best rule)" if row.policy == here.best_rule else ""
-    return [f"`{row.policy}`{best}", "" if row.policy in RULES else str(len(row.members))]
-
-
-def _outcome(row: Row) -> list[str]:
-    capped = f", {row.capped} of {row.runs} cut off" if row.capped else ""
-    return [
-        f"{_interval(row.makespan_s, _ms)}{capped}",
-        _interval(row.p95_s, _ms),
-        _interval(row.cvar10_s, _ms),
-        f"{row.waste_ms_per_s:,.{0 if row.waste_ms_per_s >= 100 else 1}f}",
-        f"{row.decisions:,.0f}",
-        trained.percent(row.log_ratio),
-        "-" if row.log_ratio is None else str(row.log_ratio.differing),
-        trained.percent(row.best_ratio),
-        "-" if row.score is None else _interval(row.score, lambda one: f"{round(one, 3) + 0.0:.3f}"),
-    ]
-
-
-def _interval(value: Estimate, text: Callable[[float], str]) -> str:
-    """A value and its interval, if there is one."""
-    if value.low is None or value.high is None:
-        return text(value.mean)
-    return f"{text(value.mean)} [{text(value.low)}, {text(value.high)}]{FEW if value.few else ''}"
+def _cells(row: Row | None, scored: bool) -> list[str]:
+    """Makespan, against the best rule and, if any row there has one, the score."""
+    if row is None:
+        return ["-"] * (2 + scored)
+    capped = f" ({row.capped} of {row.runs} cut off)" if row.capped else ""
+    against = "best rule" if row.best_ratio is None else trained.percent(row.best_ratio).removesuffix(" %")
+    score = interval(row.score, lambda one: f"{round(one, 3) + 0.0:.3f}")
+    return [_ms(row.makespan_s.mean) + capped, against, *([score] if scored else [])]
 
 
 def _ms(seconds: float) -> str:

@@ -72,7 +72,8 @@ def winner(table: Table, name: str) -> str:
     return (
         f"**{names} {wins if not equal else wins.replace('wins', 'win').replace('is', 'are')} `{name}`**: "
         f"{world_interval(suite_score(first))} of the way from the host's own rule to the ideal, by "
-        f"{world_interval(lead)} before `{other}`, which is {'clear' if lead.low > 0 else 'not clear'}. Of Xen's and KVM's own `{ships}` is best, "
+        f"{world_interval(lead)} before `{other}`, which is {'clear' if lead.low > 0 else 'not clear'}. "
+        f"Of Xen's and KVM's own `{ships}` is best, "
         f"{world_interval(suite_score(suite.worlds(table, name, ships)))}; the oracle gets {world_interval(oracle)}."
     )
 
