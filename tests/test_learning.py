@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import os
+import re
 import tarfile
 from dataclasses import replace
 from itertools import pairwise

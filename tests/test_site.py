@@ -22,6 +22,7 @@ from ple_gym.cli.commands import Command
 from ple_gym.envs.registration import MAX_EPISODE_STEPS
 from ple_gym.evaluate.comparison import Comparison
 from ple_gym.lanes import INFORMATION
+from ple_gym.rules.own import own_rule
 from ple_gym.scenario import describe_parameters
 from ple_gym.scenario.builtin import SCENARIOS, VERSIONS
 from ple_gym.view.features import seen_in
@@ -177,8 +178,8 @@ def test_typical_scores_name_the_best_rule_and_the_best_learner(monkeypatch: pyt
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_card_has_scores(name: str) -> None:
-    card = cards.card(name)
-    for what in ("random: `random`", "the host itself: `host`", "rule", "knows the locks: `oracle`", "ideal, "):
+    card, own = cards.card(name), f"the host's own: `{own_rule(SCENARIOS[name])}`"
+    for what in ("random: `random`", own, "rule", "knows the locks: `oracle`", "ideal, "):
         assert re.search(rf"^\| .*{re.escape(what)}.* \| [\d.,]+", card, re.M), what
 
 
