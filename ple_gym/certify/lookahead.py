@@ -5,8 +5,9 @@ actions are tried in a quarter as many; the one that seems best against the base
 taken if it is better by more than two standard errors. A clairvoyant look-ahead has one future, the true one, and takes
 whatever is best in it.
 
-Gains are skewed: an action that saves a little may once in fifty times bring a convoy that lasts. With 16 futures such
-actions were taken, and look-ahead was up to half slower than its base rule; with 128 it was not.
+Gains are skewed: an action that saves a little may once in fifty times bring a convoy that lasts, which few futures
+show. And a fair scheduler takes back later what a VM was given out of turn: a horizon that ends before that sees only
+the gain.
 
 Both know who holds which lock, who waits, and how long a section has lasted: they are bounds, not policies.
 """
@@ -77,8 +78,7 @@ class LookAhead:
         scenario: the machine.
         base: who decides after the first action, and wherever no action is clearly better.
         samples: futures that an action is judged in; CLAIRVOYANT: the true one.
-        horizon_us: how far it looks, microseconds; TO_THE_END: to the end of the run. A fair scheduler takes back later
-            what a VM was given out of turn: a shorter horizon does not see it.
+        horizon_us: how far it looks, microseconds; TO_THE_END: to the end of the run.
         teaches: keep what a learner could learn from.
         between: called at each decision; it may end everything by raising.
     """
