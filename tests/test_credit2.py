@@ -232,7 +232,9 @@ def stalled(pcpus: int, runqueue: str, xen: str, hogs: int = 0) -> Scenario:
     )
 
 
-@pytest.mark.parametrize(("xen", "hogs", "most"), [("4.18", 0, 10 * MS), ("4.21", 0, MS), ("4.18", 1, MS)])
+@pytest.mark.parametrize(
+    ("xen", "hogs", "most"), [("4.18", 0, 10 * MS), ("4.21", 0, MS), ("4.18", 1, MS), ("4.21", 1, MS)]
+)
 def test_a_yield_costs_a_rate_limit(xen: str, hogs: int, most: int) -> None:
     """T2: it costs a millisecond, or before 4.21 ten if nobody else waits; whoever is next does not yield."""
     _, trace = traced(stalled(1, "cpu", xen, hogs), "host")

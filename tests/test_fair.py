@@ -19,6 +19,7 @@ from ple_gym.sim import state
 from ple_gym.traces import events as tr
 
 US = 1000  # cycles
+GROUPS = ["flat", "vm", "vcpu"]
 CFS, *EEVDF = VERSIONS = ["5.15", "6.6", "6.12", "6.14", "6.18", "6.18.2"]
 FOR_EVER = "constant 100000000000"
 SLEEPER = {"guest.pv_spin_threshold": 2000 * US, "guest.hold": f"constant {19000 * US}"}
@@ -240,6 +241,19 @@ def test_a_yield_of_one_that_is_alone_in_its_group_changes_nothing(linux: str) -
     host = {"host.pcpus": 2, "host.placement": "spread", "host.groups": "vm"}
     exits = yield_loop(linux, 2, 1400, 0.4, **host)["exits"]
     assert exits == pytest.approx(200_000, rel=0.03)
+
+
+@pytest.mark.parametrize(("linux", "yields"), [(CFS, 195_999), *((one, 200_000) for one in EEVDF[:-1])])
+def test_yields_in_a_loop_keep_half_the_time_until_6_18_2(linux: str, yields: int) -> None:
+    """Beside one other, in 400 ms; from exit to exit it is 1,002 cycles."""
+    slice_us = 2800 if linux == "6.18" else 3000
+    assert yield_loop(linux, 0, slice_us, 0.4)["exits"] == pytest.approx(yields / 1.002, abs=2)
+
+
+def test_with_a_group_per_vcpu_a_yield_beside_a_sibling_forfeits_nothing() -> None:
+    flat, vm, vcpu = (yield_loop("6.18.2", 0, 2800, 0.4, **{"host.groups": one})["exits"] for one in GROUPS)
+    assert flat == vm < 150
+    assert vcpu == pytest.approx(200_000 / 1.002, abs=2)
 
 
 @pytest.mark.parametrize("linux", VERSIONS)

@@ -246,4 +246,5 @@ def test_yields_in_a_loop_keep_half_the_time(linux: str) -> None:
 def test_who_is_alone_in_its_group_gives_up_nothing() -> None:
     """An EEVDF yield acts on the vCPU's own queue, not on the groups."""
     assert yields_of(Cpu(FORFEITS, 0, 1, groups="vm", split=1), 40_000) == 20_000
+    assert yields_of(Cpu(FORFEITS, 0, 1, groups="vcpu"), 40_000) == 20_000, "libvirt's: siblings, too"
     assert yields_of(Cpu(FORFEITS, 0, 1, groups="vm"), 40_000) < 20

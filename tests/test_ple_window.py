@@ -38,6 +38,18 @@ def test_a_stalled_spinner_exits_ever_more_rarely() -> None:
     assert exits(Ple()) == list(range(4096 + PERIOD, 2_670_000 - SWITCH, 4096 + PERIOD + EXIT)), "without growth"
 
 
+@pytest.mark.parametrize("rule", ["continue", "host", "kvm-6.18"])
+@pytest.mark.parametrize("linux", ["5.15", "6.6", "6.18.2"])
+def test_a_yield_after_which_the_same_vcpu_goes_on_is_no_switch(linux: str, rule: str) -> None:
+    """On Linux, alone on its pCPU, while the holder runs on another one: as if it had not yielded."""
+    world = stalled(GROWING).with_overrides(
+        {"host.scheduler": "fair", "host.linux": linux, "host.pcpus": 2, "guest.hold": "constant 100000000000"}
+    )
+    _, trace = traced(world, rule)
+    found = [int(row[0]) - SWITCH + EXIT for row in trace if row[1] == tr.PLE]
+    assert found == [4096 * (2**k - 1) + k * (PERIOD + EXIT) for k in range(1, 10)]
+
+
 def test_a_count_grows_likewise() -> None:
     found = exits(Ple(kind="count", count=100, window_grow=3, window_max=65_535))
     assert [t + EXIT for t in found] == [

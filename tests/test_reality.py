@@ -780,15 +780,24 @@ def test_an_interrupt_ends_everything_within_a_second(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+#: Of each run how many settings are stable, and off by more than 10 %, and than 20 %; how many have wrong windows, and
+#: wrong switches: docs/reality.md has the rest.
+PREDICTED = [(1, 45, 1, 0, 9, 2), (2, 39, 0, 0, 4, 1), (3, 44, 1, 1, 8, 3), (4, 44, 1, 1, 8, 3), (5, 44, 3, 1, 7, 3)]
+
+
 @compiled
-@pytest.mark.parametrize("run", [1, 2, 3, 4, 5])
-def test_runs_on_a_real_kernel_are_predicted(run: int) -> None:
+@pytest.mark.parametrize(("run", "stable", "off", "far", "windows", "switches"), PREDICTED)
+def test_runs_on_a_real_kernel_are_predicted(
+    run: int, stable: int, off: int, far: int, windows: int, switches: int
+) -> None:
     """Those of docs/reality.md, with its seeds: the order of the strongest pair, and the errors of all."""
     measured = from_text(read_packed(KEPT / f"run-{run}.txt", MAX_BYTES).decode())
     check = compare(measured, 10)
     errors = check.errors()
-    assert len(errors) >= 39 and median(errors) <= 0.015
-    assert sum(error <= 0.1 for error in errors) >= 0.93 * len(errors)
+    assert len(errors) == stable and median(errors) <= 0.015
+    assert sum(error > 0.1 for error in errors) <= off and sum(error > 0.2 for error in errors) <= far
+    for quantity, wrong in (("windows", windows), ("switches", switches)):
+        assert sum(abs(cell.error(quantity) or 0) > 0.2 for cell in check.counted(quantity)) <= wrong
     found = {cell.setting: cell for cell in check.cells}
     fifo, unfair = found[Setting(8, lock="ticket", reaction="spin")], found[Setting(8, lock="tas", reaction="yield")]
     for told in ("measured", "predicted"):
