@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ple_gym import bench, cli
-from ple_gym.bench import Measurement, Report, batched, decision, peers, storm
+from ple_gym.bench import Measurement, Report, batched, decision, hosts, peers, storm
 from ple_gym.bench.batched import Replay, mixed_states
 from ple_gym.bench.report import at_least, at_most
 from ple_gym.scenario.builtin import SCENARIOS
@@ -74,6 +74,19 @@ def test_everything_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(positive) == len(values) - 1
     assert all(value > 0 for value in positive.values() if value is not None)
     assert len(values) == len(measured["rows"]), "no two rows have the same name"
+
+
+def test_big_machines_are_measured_under_each_hosts_own_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "SIZES", ((4, 8),))
+    monkeypatch.setattr(hosts, "BIG", {(4, 16): 2.0, (8, 16): None})
+    rows = {row.name.removeprefix("kernel, Storm "): row for row in hosts.host_rows(1, 0.001)}
+    assert [*rows] == [
+        *(f"4x8, {rule}, {name} : credit" for rule in ("host", "kvm") for name in ("credit2", "fair")),
+        "4x16 : 4x32, host, cost per event", "8x16 : 4x32, host, cost per event",
+        "4x16 : 4x32, credit2, host, cost per event", "4x16 : 4x32, fair, kvm-6.18, cost per event",
+    ]  # fmt: skip
+    assert all(row.value is not None and row.value > 0 for row in rows.values())
+    assert [row.target for row in rows.values()] == ["<= 1.5"] * 4 + ["<= 2", "", "<= 2", "<= 2"]
 
 
 # --- many lanes -------------------------------------------------------------------------------------------------------

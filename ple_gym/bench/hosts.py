@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ple_gym.bench.kernel import cost, storm, take_turns
 from ple_gym.bench.report import RULE, Measurement, at_most, plain
+from ple_gym.rules.own import own_rule
 from ple_gym.scenario.model import Scenario
 
 OTHERS = ("credit2", "fair")
@@ -24,11 +25,21 @@ def host_rows(repeats: int, seconds: float) -> list[Measurement]:
                 title = f"kernel, Storm {pcpus}x{vcpus}, {rule}, {name} : credit"
                 note = f"{costs[name]:.1f} : {costs['credit']:.1f} ns/event"
                 rows.append(at_most(title, costs[name] / costs["credit"], "", 1.5, note))
-    sizes = {f"{pcpus}x{vcpus}": storm(pcpus, vcpus) for pcpus, vcpus in ((4, 32), *BIG)}
-    costs = _costs(sizes, "host", repeats, seconds)
-    for (pcpus, vcpus), most in BIG.items():
-        name = f"{pcpus}x{vcpus}"
-        title, ratio = f"kernel, Storm {name} : 4x32, host, cost per event", costs[name] / costs["4x32"]
+    for name in ("credit", *OTHERS):
+        rows += _big_rows(name, repeats, seconds)
+    return rows
+
+
+def _big_rows(scheduler: str, repeats: int, seconds: float) -> list[Measurement]:
+    """What an event costs on big machines under the host's own rule, against 4x32; the biggest under credit alone."""
+    big = {size: most for size, most in BIG.items() if most is not None or scheduler == "credit"}
+    sizes = {(pcpus, vcpus): _under(scheduler, storm(pcpus, vcpus)) for pcpus, vcpus in ((4, 32), *big)}
+    rule = own_rule(sizes[4, 32])
+    costs = _costs({f"{pcpus}x{vcpus}": scenario for (pcpus, vcpus), scenario in sizes.items()}, rule, repeats, seconds)
+    rows = []
+    for (pcpus, vcpus), most in big.items():
+        name, host = f"{pcpus}x{vcpus}", rule if scheduler == "credit" else f"{scheduler}, {rule}"
+        title, ratio = f"kernel, Storm {name} : 4x32, {host}, cost per event", costs[name] / costs["4x32"]
         note = f"{costs[name]:.1f} : {costs['4x32']:.1f} ns/event"
         rows.append(plain(title, ratio, "", note) if most is None else at_most(title, ratio, "", most, note))
     return rows
