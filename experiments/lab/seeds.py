@@ -13,7 +13,6 @@ COVERAGE = range(2_500_000, 2_600_000)  # populations of runs, from which interv
 HOSTS = range(2_600_000, 2_700_000)  # field cases, and rules on other hosts
 REMEDIES = range(2_700_000, 2_800_000)  # remedies of guest and host
 SUITE = range(2_800_000, 2_900_000)  # every rule on every suite
-HEADROOM = range(3_000_000, 3_100_000)  # where deciding is hard
 FLEET = range(2_900_000, 3_000_000)  # rules in the fleet's worlds
 
 RANGES = {
@@ -28,6 +27,5 @@ RANGES = {
     "hosts": HOSTS,
     "remedies": REMEDIES,
     "suite": SUITE,
-    "headroom": HEADROOM,
     "fleet": FLEET,
 }

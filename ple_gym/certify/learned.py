@@ -68,13 +68,23 @@ class Form:
         return LearnedPolicy(name, network, f"{self.kind} network")
 
 
-def cost(scenario: Scenario, run: Run) -> float:
-    """What the search makes small: the logarithm of the time that all work takes at the pace of a run."""
-    done = 1.0
-    for vm, record in zip(scenario.vms().values(), run["vm"], strict=True):
-        if vm.transactions:
-            done = min(done, record["transactions"] / vm.transactions)
-    return math.log(run["simulated_s"] / max(done, WORST))
+def cost(scenario: Scenario, runs: Sequence[Run], due: float) -> float:
+    """What the search makes small: the mean logarithm of the time that all work takes at the pace of a run.
+
+    due: the share of all CPU time that the VMs with an end may have; what they take beyond it counts as time.
+    """
+    logs = []
+    for run in runs:
+        done, had, others = 1.0, 0.0, False
+        for vm, record in zip(scenario.vms().values(), run["vm"], strict=True):
+            if vm.transactions:
+                done = min(done, record["transactions"] / vm.transactions)
+                had += record["share"]
+            others |= not vm.transactions
+        logs.append(math.log(run["simulated_s"] / max(done, WORST)))
+        if others:
+            logs[-1] += max(0.0, math.log(max(had, 1e-9) / due))
+    return float(np.mean(logs))
 
 
 def climb(

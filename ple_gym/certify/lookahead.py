@@ -5,6 +5,9 @@ actions are tried in a quarter as many; the one that seems best against the base
 taken if it is better by more than two standard errors. A clairvoyant look-ahead has one future, the true one, and takes
 whatever is best in it.
 
+What counts is useful work in time, or in CPU time where a VM takes more of it than under the base rule. Otherwise the
+best action would often be the one that takes most from VMs that have no end.
+
 Gains are skewed: an action that saves a little may once in fifty times bring a convoy that lasts, which few futures
 show. And a fair scheduler takes back later what a VM was given out of turn: a horizon that ends before that sees only
 the gain.
@@ -33,6 +36,7 @@ from ple_gym.sim.seam import host_of
 ERRORS = 2.0  # standard errors by which an action must be better than the base rule's
 CLAIRVOYANT = 0  # samples of who knows the future
 TO_THE_END = 0  # horizon
+WORLDS = 4  # in which the base rule's pace is measured
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -97,13 +101,13 @@ class LookAhead:
         self._copies = Lanes(self.scenario, 1, policy=self.base)
         self._redraw = redrawer(host_of(self.scenario.host.scheduler)).entry
         vms = self.scenario.vms().values()
-        if self.scenario.endless:
-            self._counted = np.array([vm.takes_locks or vm.sends_interrupts for vm in vms])
-        else:
-            self._counted = np.array([vm.transactions > 0 for vm in vms])
+        ends = [vm.transactions > 0 for vm in vms]
+        counted = [vm.takes_locks or vm.sends_interrupts for vm in vms] if self.scenario.endless else ends
+        self._counted = np.array(counted)
+        self._own_vcpus = np.repeat(self._counted, [vm.vcpus for vm in vms])
         self._end = int(self.lane.layout["limit"])
         self._horizon = self.horizon_us * self.scenario.host.tsc_hz // 10**6 or self._end
-        self._rate = self._usual_rate()
+        self._rate, self._share = self._usual()
 
     def run(self, seed: int) -> dict[str, Any]:
         """Simulate world `seed` to its end; its `Lanes.totals`."""
@@ -171,16 +175,25 @@ class LookAhead:
         gains: Floats = values[1:] - values[0]
         return gains
 
-    def _usual_rate(self) -> float:
-        """Useful cycles per cycle of the VMs that are counted, under the base rule in a world that is no fresh one."""
-        self.lane.run(0, 0)
-        return float(self.lane.vm["useful"][0, self._counted].sum() / max(1, self.lane.world["now"][0]))
+    def _usual(self) -> tuple[float, float]:
+        """Useful cycles of the VMs that are counted per cycle, and pCPUs that they have, under the base rule in worlds
+        that are no fresh ones; any number of pCPUs if there are no others."""
+        lane = self.lane
+        useful = cpu = now = 0
+        for seed in range(WORLDS):
+            lane.run(0, seed)
+            useful += int(lane.vm["useful"][0, self._counted].sum())
+            cpu += int(lane.vcpu["cpu_time"][0, self._own_vcpus].sum())
+            now += int(lane.world["now"][0])
+        return useful / max(1, now), np.inf if self._counted.all() else max(1, cpu) / max(1, now)
 
     def _values(self, copies: Lanes, count: int) -> Floats:
         """Useful cycles of the VMs whose end is awaited, or if there are none of those that wait; less what the base
-        rule would get done in the time. So a run that ends before the horizon counts what it saves."""
+        rule would get done in the time, or in the CPU time that they have had. So a run that ends before the horizon
+        counts what it saves, and nobody gains by taking from the others."""
         useful = copies.vm["useful"][:count, self._counted].sum(axis=1)
-        values: Floats = useful - self._rate * copies.world["now"][:count]
+        had = copies.vcpu["cpu_time"][:count, self._own_vcpus].sum(axis=1) / self._share
+        values: Floats = useful - self._rate * np.maximum(copies.world["now"][:count], had)
         return values
 
     def _room(self, count: int) -> Lanes:

@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from ple_gym.episode import summarise
 from ple_gym.errors import ArgumentError
 from ple_gym.evaluate.comparison import Run
 from ple_gym.evaluate.runs import simulate, suiting
-from ple_gym.evaluate.scores import sample
+from ple_gym.evaluate.scores import KEPT, least_kept, of_entitled, sample
 from ple_gym.evaluate.statistics import Floats
 from ple_gym.files import Log, parse_table, read_text, reading, write_whole, writing
 from ple_gym.learned.policy import LearnedPolicy
@@ -164,7 +165,12 @@ class Work:
         return SETTING if isinstance(policy, Rule) and policy.settings else RULE
 
     def _row(self, name: str, kind: str, found: Mapping[str, Any], bar: Floats) -> Row:
-        return row(name, kind, np.array(found["losses"]), bar, float(np.mean(found["cut"])), found["cycles"])
+        host, count = self.fresh(load_compiled(self.own)), len(found["got"])
+        gets, got = (
+            of_entitled(np.array(one["got"][:count]), np.array(one["entitled"][:count])) for one in (found, host)
+        )
+        kept = least_kept(self.scenario, gets, got)
+        return row(name, kind, np.array(found["losses"]), bar, float(np.mean(found["cut"])), kept, found["cycles"])
 
     # ------------------------------------------------------------------------------------------------------- the rules
 
@@ -174,10 +180,26 @@ class Work:
         races = self.parts.get("race", lambda: self._race(known))
         for name in self._worth_tuning(races):
             races = races | self.parts.get(f"tune {name}", partial(self._tuned, name, known))
-        choosable = {name: loss for name, loss in races.items() if self._kind(name) == RULE}
-        best = min(choosable, key=lambda name: choosable[name])
+        choosable = sorted((name for name in races if self._kind(name) == RULE), key=lambda name: races[name])
+        best = next((name for name in choosable if self._validated(name) >= KEPT), self.own)
         self._say(f"the bar is {best}")
         return best, [name for name in races if name not in RULES]
+
+    def _validated(self, name: str) -> float:
+        """What the worst off VM keeps under a rule, on the validation seeds."""
+
+        def got(name: str) -> list[float]:
+            seeds = range(VALIDATION[0], VALIDATION[0] + self.plan.validation)
+            runs = simulate(self.scenario, load_compiled(name), seeds, threads=self.threads)
+            return self._got(runs)
+
+        own, host = (self.parts.get(f"got {one}", partial(got, one)) for one in (name, self.own))
+        return least_kept(self.scenario, np.array(own), np.array(host))
+
+    def _got(self, runs: Sequence[Run]) -> list[float]:
+        """What each VM receives of what it is entitled to, on the mean; of endless ones nothing is said."""
+        found = sample(self.scenario, [runs])
+        return [1.0] if found is None else of_entitled(found.got, found.entitled).tolist()
 
     def _race(self, known: Known) -> dict[str, float]:
         names = [name for name in suiting(self.scenario) if not RULES[name].privileged]
@@ -226,6 +248,8 @@ class Work:
         return {
             "losses": losses_of(self.scenario, runs),
             "above": [0.0] * len(runs) if found is None else found.above[0].tolist(),
+            "got": [[1.0]] * len(runs) if found is None else found.got[0].tolist(),
+            "entitled": [[1.0]] * len(runs) if found is None else found.entitled[0].tolist(),
             "cut": [int(not run["finished"] and not self.scenario.endless) for run in runs],
             "decisions": [run["decisions"] for run in runs],
             "cycles": [round(run["simulated_s"] * hz) for run in runs[:4]],
@@ -240,7 +264,7 @@ class Work:
         for seed, found, _ in self._look(name, base, samples, missing, False):
             self.parts.keep(f"{name} {seed}", found)
         every = [self.parts.get(f"{name} {seed}", dict) for seed in seeds]
-        merged = {key: [one[key] for one in every] for key in ("losses", "cut", "decisions")}
+        merged = {key: [one[key] for one in every] for key in ("losses", "cut", "got", "entitled")}
         merged["cycles"] = [one["cycles"] for one in every[:4]]
         return merged, {key: sum(one["choices"][key] for one in every) for key in every[0]["choices"]}
 
@@ -287,7 +311,7 @@ class Work:
             for number in range(self.plan.learners):
                 begin = start if form is linear and number == 0 else None
                 name = f"{form.kind} {number}" + (" from the probe" if begin is not None else "")
-                theta = self.parts.get(name, partial(self._search, form, begin, number, typical))
+                theta = self.parts.get(name, partial(self._search, base, form, begin, number, typical))
                 learned.append(form.policy(np.array(theta), name))
         return learned
 
@@ -300,30 +324,34 @@ class Work:
         step = -(-len(lessons) // MOST_LESSONS)
         return [round(float(x), 6) for x in probe(form, lessons[::step])]
 
-    def _search(self, form: Form, start: Floats | None, number: int, typical: float) -> list[float]:
+    def _search(self, base: Compiled, form: Form, start: Floats | None, number: int, typical: float) -> list[float]:
         """Weights that the cross-entropy method finds: of those to choose from the best on validation seeds."""
         p = self.plan
         limit = self.scenario.limit.simulated_s
         world = self.scenario if self.scenario.endless else self.scenario.with_overrides(
             {"limit.simulated_s": min(limit, 3 * typical)}
         )  # fmt: skip
+        validation = range(VALIDATION[0], VALIDATION[0] + p.validation)
+        usual = simulate(world, base, validation, threads=self.threads)
+        ends = [vm.transactions > 0 for vm in world.vms().values()]
+        due = float(np.mean([sum(compress((vm["share"] for vm in run["vm"]), ends)) for run in usual]))
+
+        def value(policy: Compiled, seeds: range) -> float:
+            runs = simulate(world, policy, seeds, threads=self.threads)
+            return float(np.mean(losses_of(world, runs))) if world.endless else cost(world, runs, due)
+
         with self._stage(f"{form.kind} {number}", p.generations * POPULATION) as report:
 
             def costs(policies: Sequence[LearnedPolicy], generation: int) -> Floats:
                 first = TRAINING[0] + (generation * p.worlds + 10_000 * number) % (len(TRAINING) - p.worlds)
                 found = []
                 for place, policy in enumerate(policies):
-                    runs = simulate(world, policy, range(first, first + p.worlds), threads=self.threads)
-                    whole = losses_of(world, runs) if world.endless else [cost(world, run) for run in runs]
-                    found.append(float(np.mean(whole)))
+                    found.append(value(policy, range(first, first + p.worlds)))
                     report(generation * POPULATION + place + 1)
                 return np.array(found)
 
             thetas = climb(form, start, p.generations, number, costs)
-            losses = [
-                float(np.mean(self._losses(form.policy(theta, "candidate"), VALIDATION[0], p.validation)))
-                for theta in thetas
-            ]
-        best = thetas[int(np.argmin(losses))]
-        self._say(f"{form.kind} {number}: {100 * math.expm1(min(losses) - math.log(typical)):+.1f} % against the bar")
-        return [float(np.float32(x)) for x in best]
+            values = [value(form.policy(theta, "candidate"), validation) for theta in thetas]
+        against = min(values) - value(base, validation)
+        self._say(f"{form.kind} {number}: {100 * math.expm1(against):+.1f} % against the bar")
+        return [float(np.float32(x)) for x in thetas[int(np.argmin(values))]]

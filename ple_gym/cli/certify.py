@@ -71,6 +71,7 @@ def table(found: Certificate) -> Grid:
             Column("against the bar", ["the bar" if row is rows[0] else told(row.percent) for row in rows]),
             Column("its 95 % quantile", [told(row.p95_percent) if row.p95_percent else "-" for row in rows]),
             Column("cut off", [f"{100 * row.cut:.0f} %" for row in rows], right=True),
+            Column("kept", [f"{row.kept:.2f}" + ("" if row.is_fair else ": unfair") for row in rows]),
         ],
         title=f"{found.scenario}: {found.objective}",
     )

@@ -72,10 +72,16 @@ def sample(scenario: Scenario, runs: Sequence[Sequence[Mapping[str, Any]]]) -> S
 
 def kept(scenario: Scenario, own: Sample, host: Sample) -> float:
     """What the worst off VM receives of what it is due, on the mean of the runs; 1 where there is only one VM."""
-    vms = own.got.shape[-1]
+    if own.got.shape[-1] < 2:
+        return 1.0
+    return least_kept(scenario, *(of_entitled(one.got, one.entitled) for one in (own, host)))
+
+
+def least_kept(scenario: Scenario, gets: Floats, got: Floats) -> float:
+    """The same, of what each VM receives of what it is entitled to: under a policy, and under the host."""
+    vms = len(gets)
     if vms < 2:
         return 1.0
-    gets, got = (_of_entitled(one) for one in (own, host))
     due, first = np.empty(vms), 0
     for vm in scenario.tables().values():
         due[first : first + vm.count] = min(1.0, got[first : first + vm.count].min())
@@ -83,10 +89,10 @@ def kept(scenario: Scenario, own: Sample, host: Sample) -> float:
     return float((gets / due).min())
 
 
-def _of_entitled(one: Sample) -> Floats:
-    """CPU time received / entitled, of each VM."""
-    got, entitled = (times.reshape(-1, times.shape[-1]).mean(axis=0) for times in (one.got, one.entitled))
-    return np.asarray(got / entitled)
+def of_entitled(got: Floats, entitled: Floats) -> Floats:
+    """CPU time received / entitled, of each VM, [VMs], on the mean of runs [..., VMs]."""
+    received, own = (times.reshape(-1, times.shape[-1]).mean(axis=0) for times in (got, entitled))
+    return np.asarray(received / own)
 
 
 def guarded(value: Estimate | None, share: float) -> Estimate | None:
