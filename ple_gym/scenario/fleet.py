@@ -53,7 +53,7 @@ class Range:
 
 
 _ASSUMED = "assumed"
-#: Each range stands here once. docs/environments/Fleet.md is made of it.
+#: Each range stands here once. The fleet's page of the site is made of it (`website/fleet.py`).
 RANGES: Mapping[str, Range] = {
     "scheduler": Range(
         ("fair", "credit", "credit2"), "the host's scheduler", "two thirds Xen, so that steps are quick: " + _ASSUMED
