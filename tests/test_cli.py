@@ -19,6 +19,7 @@ import pytest
 
 import ple_gym
 from ple_gym import cli, evaluate
+from ple_gym.certify.certificate import VERDICTS
 from ple_gym.cli import commands
 from ple_gym.envs.interface import LEVELS
 from ple_gym.envs.registration import environment_id
@@ -74,8 +75,9 @@ def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert [one["id"] for one in listed["scenarios"]] == [environment_id(name) for name in SCENARIOS]
     assert [one["name"] for one in listed["policies"]] == [*RULES, *learned_names()]
     assert {one["information"] for one in listed["policies"]} <= set(LEVELS)
-    described = {"id", "suite", "pcpus", "vcpus", "description"}
+    described = {"id", "suite", "verdict", "pcpus", "vcpus", "description"}
     assert all(set(one) == described for one in listed["scenarios"])
+    assert {one["verdict"] for one in listed["scenarios"]} <= {"", *VERDICTS}
     described = {"name", "summary", "information", "reads", "actuator", "source"}
     assert all(all(one[key] for key in described) for one in listed["policies"])
     assert all(set(one) == {*described, "hypothetical", "parameters"} for one in listed["policies"])
@@ -86,8 +88,8 @@ def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert policies["kvm"]["parameters"] == []
     storm_entry = listed["scenarios"][3]
-    assert {**storm_entry, "description": ""} == {
-        "id": "PLE/Storm-v1", "suite": "train", "pcpus": 4, "vcpus": 32, "description": "",
+    assert {**storm_entry, "description": "", "verdict": ""} == {
+        "id": "PLE/Storm-v1", "suite": "train", "verdict": "", "pcpus": 4, "vcpus": 32, "description": "",
     }  # fmt: skip
 
 
