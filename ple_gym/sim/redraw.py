@@ -70,16 +70,24 @@ def left_anew(s, table, drawn, left, bits):
 
 
 @called
+def step_left(s, v, kind, key, transaction, left, bits):
+    """What is left of the step of a program that v is at, if it is of that kind: drawn anew."""
+    guest = s.guest[v]
+    if guest.step == 0:
+        return left
+    step = s.step[s.program[s.vcpu[v].vm].first_step + np.int64(guest.step) - 1]
+    if step.kind != kind:
+        return left
+    drawn = rng.draw(key, transaction * MOST_STEPS + np.int64(guest.executed) - 1)
+    return left_anew(s, np.int64(step.table), rng.high(drawn), left, bits)
+
+
+@called
 def work_left(s, m, key, phase, transaction, section, v, left, bits):
     """What is left of a compute or hold of VM m, whose draws were those of `key`: drawn anew. v: of a program."""
     program = s.program[m]
     if program.steps > 0:
-        guest = s.guest[v]
-        step = s.step[program.first_step + max(np.int64(0), np.int64(guest.step) - 1)]
-        if guest.step == 0 or step.kind != COMPUTE:
-            return left
-        drawn = rng.draw(key, transaction * MOST_STEPS + np.int64(guest.executed) - 1)
-        return left_anew(s, np.int64(step.table), rng.high(drawn), left, bits)
+        return step_left(s, v, COMPUTE, key, transaction, left, bits)
     number = HOLD_DRAW if phase == HOLD else COMPUTE_DRAW
     table = program.hold if phase == HOLD else program.compute
     return left_anew(s, table, rng.high(rng.draw(key, (transaction * 64 + section) * 4 + number)), left, bits)
@@ -90,12 +98,7 @@ def sleep_left(s, m, key, transaction, section, v, left, bits):
     """What is left of a sleep of VM m, whose draws were those of `key`: drawn anew. v: of a program."""
     program = s.program[m]
     if program.steps > 0:
-        guest = s.guest[v]
-        step = s.step[program.first_step + max(np.int64(0), np.int64(guest.step) - 1)]
-        if guest.step == 0 or step.kind != BLOCK:
-            return left
-        drawn = rng.draw(key, transaction * MOST_STEPS + np.int64(guest.executed) - 1)
-        return left_anew(s, np.int64(step.table), rng.high(drawn), left, bits)
+        return step_left(s, v, BLOCK, key, transaction, left, bits)
     drawn = rng.draw(key, (transaction * 64 + section) * 4 + BLOCK_DRAW)
     return left_anew(s, program.block, rng.high(drawn), left, bits)
 
