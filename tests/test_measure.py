@@ -32,6 +32,7 @@ from ple_gym.scenario import Scenario, Vm
 from ple_gym.scenario.builtin import load
 from ple_gym.scenario.distributions import QUANTILES, quantile_table
 from ple_gym.scenario.documented import documented_toml
+from ple_gym.traces import tables
 from ple_gym.traces.events import ACQUIRE, BLOCK, PLE, RELEASE, RUN, STOP, TRY, WAKE
 from ple_gym.traces.exit_tables import ExitClass, ExitTable
 from ple_gym.traces.lock_tables import LockClass, LockTable
@@ -246,6 +247,19 @@ def test_the_papers_kind_of_table_is_read() -> None:
     lines = "".join(f"{number},{number}\n" for number in range(5000))
     table = EventTable(f"tsc,vcpu\n{lines}{'9' * 19},0\n1,{' ' * 2000}\n".encode())
     assert (len(table.rows), table.bad) == (4096, 906)
+
+
+@pytest.mark.parametrize("window", [2, 8, 1 << 18])
+def test_events_are_in_order_however_far_their_lines_are_out_of_it(
+    window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_WINDOW", window)
+    for far in (1, 3, 1000):
+        draws = np.random.default_rng(far)
+        lines = [(int(place + draws.integers(0, far)), place % 7) for place in range(200)]
+        text = "tsc,vcpu\n" + "".join(f"{time},{vcpu}\n" for time, vcpu in lines)
+        found = EventTable(text.encode()).rows[:, [0, 3]].tolist()
+        assert found == [list(row) for row in sorted(lines, key=lambda row: row[0])]
 
 
 def test_tables_of_locks_give_means_and_with_their_time_a_rate() -> None:
