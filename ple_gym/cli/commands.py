@@ -510,7 +510,7 @@ class Tune:
 class Certify:
     """Certify whether there is anything to learn in a scenario: rules tuned, bounds by look-ahead, learned policies.
 
-    Example: ple-gym certify PLE/Storm-v1 --out storm.json
+    Example: ple-gym certify PLE/TicketOrder-v1 --out order.json
     """
 
     scenario: ScenarioName
