@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,13 +24,16 @@ from ple_gym.drive import simulator
 from ple_gym.errors import ArgumentError, PolicyError
 from ple_gym.evaluate.comparison import Run
 from ple_gym.evaluate.runs import simulate, suiting
+from ple_gym.evaluate.scores import allowance, beyond
 from ple_gym.evaluate.statistics import Floats, ratio
 from ple_gym.extras import needs
 from ple_gym.files import Log, parse_table, read_text, reading, write_whole, writing
 from ple_gym.learned.cards import TEXT, list_of, record
 from ple_gym.messages import plain
+from ple_gym.policies import load_compiled
 from ple_gym.progress import Report
 from ple_gym.rules import RULES, Rule
+from ple_gym.rules.own import own_rule
 from ple_gym.rules.registry import Parameter
 from ple_gym.scenario.model import Scenario
 from ple_gym.scenario.parameters import MAX_SEED, number, whole
@@ -83,6 +87,11 @@ class Search:
     def rivals(self) -> list[Rule]:
         """The built-in rules that can decide there and know no more than a hypervisor."""
         return [RULES[name] for name in suiting(self.scenario) if not RULES[name].privileged]
+
+    @cached_property
+    def allowance(self) -> float:
+        """The share of all CPU time that the VMs with an end may have."""
+        return allowance_of(self.scenario, self.training, self.threads)
 
     @property
     def runs(self) -> int:
@@ -138,13 +147,24 @@ class Found:
 
 def objective(scenario: Scenario) -> str:
     """What is made small, in words."""
-    return "1 / throughput, geometric mean over VMs" if scenario.endless else "makespan"
+    if scenario.endless:
+        return "1 / throughput, geometric mean over VMs"
+    some = any(not vm.transactions for vm in scenario.vms().values())
+    return "makespan, where CPU time beyond the allowance counts as time" if some else "makespan"
 
 
-def losses_of(scenario: Scenario, runs: Sequence[Run]) -> list[float]:
-    """Of each run the logarithm of what is made small."""
+def allowance_of(scenario: Scenario, count: int, threads: int | None = None) -> float:
+    """The share of all CPU time that the VMs with an end may have (`scores.allowance`), by so many training seeds."""
+    if all(vm.transactions for vm in scenario.vms().values()) or scenario.endless:
+        return math.inf
+    seeds = range(TRAINING[0], TRAINING[0] + count)
+    return allowance(scenario, simulate(scenario, load_compiled(own_rule(scenario)), seeds, threads=threads))
+
+
+def losses_of(scenario: Scenario, runs: Sequence[Run], allowance: float) -> list[float]:
+    """Of each run the logarithm of what is made small; `allowance` is of `allowance_of`."""
     if not scenario.endless:
-        return [math.log(run["simulated_s"]) for run in runs]
+        return [math.log(run["simulated_s"]) + beyond(scenario, run, allowance) for run in runs]
     return [-float(np.mean([math.log(max(1e-3, vm["transactions_per_s"])) for vm in run["vm"]])) for run in runs]
 
 
@@ -165,7 +185,7 @@ class Study:
     def _open(self) -> None:
         scenario, unit = self._search.scenario, self._search.rule.unit
         code = {*(simulator(host_of(scenario.host.scheduler)).made_of or ()), *(unit.made_of or ())}
-        head, lines = f"ple_gym tuning 1 {scenario.digest} {fingerprint(sorted(code | {*sources('rules/*.py')}))}", []
+        head, lines = f"ple_gym tuning 2 {scenario.digest} {fingerprint(sorted(code | {*sources('rules/*.py')}))}", []
         if Path(self._path).exists():
             with reading(self._path, ArgumentError, "a study", "remove it to begin anew, or name another --study"):
                 text = read_text(self._path, 2**26)
@@ -185,7 +205,7 @@ class Study:
         if missing := range(first + len(known), first + count):
             before = self.made + len(known)
             runs = simulate(s.scenario, policy, missing, None, lambda n: self._report(before + n, note), s.threads)
-            known = [*known, *losses_of(s.scenario, runs)]
+            known = [*known, *losses_of(s.scenario, runs, s.allowance)]
             self._known[policy.name, first] = known
             if self._log:
                 line = json.dumps({"policy": policy.name, "first": first, "losses": known})

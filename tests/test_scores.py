@@ -15,7 +15,20 @@ from experiments.lab.tables import committed
 from experiments.pages import for_maintainers, suites
 from ple_gym.evaluate import scores
 from ple_gym.evaluate.runs import compare, doubts, simulate, suiting
-from ple_gym.evaluate.scores import KEPT, STATISTICS, Sample, guarded, has_room, iqm, kept, sample, scored, shares
+from ple_gym.evaluate.scores import (
+    KEPT,
+    STATISTICS,
+    Sample,
+    allowance,
+    beyond,
+    guarded,
+    has_room,
+    iqm,
+    kept,
+    sample,
+    scored,
+    shares,
+)
 from ple_gym.evaluate.statistics import Estimate, Floats, ratio
 from ple_gym.rules import RULES
 from ple_gym.scenario import Host, Scenario, Vm
@@ -114,6 +127,16 @@ def test_weights_count_as_the_host_counts_them() -> None:
     records = run(4.0, vm(4.0, 6.2, 0.3), vm(None, 1.0, 0.1))
     assert found(two, records).entitled[0, 0, 1] == pytest.approx(1 / 7) == found(flat, records).entitled[0, 0, 1]
     assert found(by_vm, records).entitled[0, 0, 1] == pytest.approx(1 / 3)
+
+
+def test_an_allowance_is_what_is_entitled_or_what_the_host_gives() -> None:
+    """By vCPUs three quarters of the machine are the guest's; noise takes a tenth of them."""
+    poor, rich = (run(4.0, vm(4.0, 6.2, share), vm(None, 99.0, 1 - share)) for share in (0.6, 0.9))
+    assert allowance(WITH_HOG, [poor, poor]) == pytest.approx(0.75)
+    assert allowance(WITH_HOG, [run(4.0, vm(4.0, 6.2, 0.6), vm(None, 99.0, 0.3), stolen=0.1)]) == pytest.approx(0.675)
+    assert allowance(WITH_HOG, [rich, rich]) == pytest.approx(0.9)
+    assert beyond(WITH_HOG, poor, 0.75) == 0 and beyond(WITH_HOG, rich, 0.75) == pytest.approx(np.log(0.9 / 0.75))
+    assert np.isinf(allowance(TWINS, [run(2.0, vm(2.0, 4.0, 0.5), vm(2.0, 4.0, 0.5))]))
 
 
 def test_without_an_end_or_work_there_is_no_score() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -11,9 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ple_gym
+from experiments.lab.searched import SEARCHED
 from ple_gym import cli, compare, tuning
 from ple_gym.errors import ArgumentError, PleError, PolicyError
 from ple_gym.policies import load_compiled
@@ -117,8 +120,19 @@ def test_of_vms_that_never_end_the_throughput_counts() -> None:
     endless = WORLD.with_overrides({"guest.transactions": 0})
     assert tuning.objective(endless) != tuning.objective(WORLD)
     for world in (endless, WORLD):
-        kvm, host = (tuning.losses_of(world, ple_gym.simulate(world, rule, 1))[0] for rule in ("kvm", "host"))
+        kvm, host = (tuning.losses_of(world, ple_gym.simulate(world, rule, 1), math.inf)[0] for rule in ("kvm", "host"))
         assert kvm < host
+
+
+def test_time_that_is_taken_from_an_endless_vm_counts_as_time() -> None:
+    """Else the rule that runs the VM's own vCPUs whenever it can would seem better than it is."""
+    world = SEARCHED["HeadroomApartLocks"].with_overrides({"host.linux": "6.14", "host.groups": "flat"})
+    most = tuning.allowance_of(world, 8)
+    for rule, more in (("host", 0.0), ("ple_gym.rules.red_team:favour", 0.086)):
+        runs = ple_gym.simulate(world, rule, range(8))
+        bare, counted = (np.mean(tuning.losses_of(world, runs, allowance)) for allowance in (math.inf, most))
+        assert counted == pytest.approx(bare + more, abs=0.01)
+    assert tuning.allowance_of(WORLD, 2) == math.inf
 
 
 def test_values_that_are_given_stay_and_seeds_are_those_of_learners() -> None:

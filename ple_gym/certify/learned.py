@@ -20,6 +20,7 @@ from ple_gym.learned.file import LEVELS, Network, for_hosts_like, inputs_of, sha
 from ple_gym.learned.network import RANKED
 from ple_gym.learned.policy import LearnedPolicy
 from ple_gym.scenario.model import Scenario
+from ple_gym.tuning import losses_of
 from ple_gym.view.features import seen_in
 
 Floats = npt.NDArray[np.float64]
@@ -68,23 +69,16 @@ class Form:
         return LearnedPolicy(name, network, f"{self.kind} network")
 
 
-def cost(scenario: Scenario, runs: Sequence[Run], due: float) -> float:
-    """What the search makes small: the mean logarithm of the time that all work takes at the pace of a run.
-
-    due: the share of all CPU time that the VMs with an end may have; what they take beyond it counts as time.
-    """
-    logs = []
-    for run in runs:
-        done, had, others = 1.0, 0.0, False
-        for vm, record in zip(scenario.vms().values(), run["vm"], strict=True):
-            if vm.transactions:
-                done = min(done, record["transactions"] / vm.transactions)
-                had += record["share"]
-            others |= not vm.transactions
-        logs.append(math.log(run["simulated_s"] / max(done, WORST)))
-        if others:
-            logs[-1] += max(0.0, math.log(max(had, 1e-9) / due))
-    return float(np.mean(logs))
+def cost(scenario: Scenario, runs: Sequence[Run], allowance: float) -> float:
+    """What the search makes small: the mean loss, where a run that was cut off counts with the time that all work takes
+    at its pace. allowance: as of `losses_of`."""
+    losses = losses_of(scenario, runs, allowance)
+    if not scenario.endless:
+        for place, run in enumerate(runs):
+            vms = zip(scenario.vms().values(), run["vm"], strict=True)
+            done = min(record["transactions"] / vm.transactions for vm, record in vms if vm.transactions)
+            losses[place] -= math.log(max(done, WORST))
+    return float(np.mean(losses))
 
 
 def climb(

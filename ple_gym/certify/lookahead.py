@@ -5,8 +5,8 @@ actions are tried in a quarter as many; the one that seems best against the base
 taken if it is better by more than two standard errors. A clairvoyant look-ahead has one future, the true one, and takes
 whatever is best in it.
 
-What counts is useful work in time, or in CPU time where a VM takes more of it than under the base rule. Otherwise the
-best action would often be the one that takes most from VMs that have no end.
+What counts is useful work in time, or in CPU time where VMs with an end take more of it than their allowance and than
+they have under the base rule. Otherwise the best action would often be the one that takes most from endless VMs.
 
 Gains are skewed: an action that saves a little may once in fifty times bring a convoy that lasts, which few futures
 show. And a fair scheduler takes back later what a VM was given out of turn: a horizon that ends before that sees only
@@ -83,6 +83,7 @@ class LookAhead:
         base: who decides after the first action, and wherever no action is clearly better.
         samples: futures that an action is judged in; CLAIRVOYANT: the true one.
         horizon_us: how far it looks, microseconds; TO_THE_END: to the end of the run.
+        allowance: the share of all CPU time that VMs with an end may have beside others (`evaluate.scores.allowance`).
         teaches: keep what a learner could learn from.
         between: called at each decision; it may end everything by raising.
     """
@@ -91,6 +92,7 @@ class LookAhead:
     base: Compiled
     samples: int
     horizon_us: int
+    allowance: float = 0.0
     teaches: bool = False
     between: Callable[[], None] = lambda: None
     choices: Choices = field(default_factory=Choices)
@@ -177,7 +179,7 @@ class LookAhead:
 
     def _usual(self) -> tuple[float, float]:
         """Useful cycles of the VMs that are counted per cycle, and pCPUs that they have, under the base rule in worlds
-        that are no fresh ones; any number of pCPUs if there are no others."""
+        that are no fresh ones, or may have if that is more; any number of pCPUs if there are no others."""
         lane = self.lane
         useful = cpu = now = 0
         for seed in range(WORLDS):
@@ -185,7 +187,9 @@ class LookAhead:
             useful += int(lane.vm["useful"][0, self._counted].sum())
             cpu += int(lane.vcpu["cpu_time"][0, self._own_vcpus].sum())
             now += int(lane.world["now"][0])
-        return useful / max(1, now), np.inf if self._counted.all() else max(1, cpu) / max(1, now)
+        allowance = 0.0 if np.isinf(self.allowance) else self.allowance * self.scenario.host.pcpus
+        had = max(max(1, cpu) / max(1, now), allowance)
+        return useful / max(1, now), np.inf if self._counted.all() else had
 
     def _values(self, copies: Lanes, count: int) -> Floats:
         """Useful cycles of the VMs whose end is awaited, or if there are none of those that wait; less what the base

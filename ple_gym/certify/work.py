@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
-from functools import partial
-from itertools import compress
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ from ple_gym.rules.own import own_rule
 from ple_gym.scenario.model import Scenario
 from ple_gym.sim.seam import host_of
 from ple_gym.sim.units import fingerprint, sources
-from ple_gym.tuning import TRAINING, VALIDATION, Known, Search, Study, losses_of, objective, tune
+from ple_gym.tuning import TRAINING, VALIDATION, Known, Search, Study, allowance_of, losses_of, objective, tune
 
 MOST_LESSONS = 20_000
 _MAX_BYTES = 2**28
@@ -67,7 +66,7 @@ class Parts:
             return
         code = {*(simulator(host_of(scenario.host.scheduler)).made_of or ()), *sources("rules/*.py", "certify/*.py")}
         digests = f"{scenario.digest} {fingerprint(sorted(code))}"
-        head, lines = f"ple_gym certificate 1 {digests} {json.dumps(asdict(plan))}", []
+        head, lines = f"ple_gym certificate 2 {digests} {json.dumps(asdict(plan))}", []
         if Path(path).exists():
             with reading(path, ArgumentError, "parts of a certificate", "remove it to begin anew"):
                 text = read_text(path, _MAX_BYTES)
@@ -127,6 +126,11 @@ class Work:
         self.scenario, self.plan, self.parts = scenario, plan, parts
         self.threads, self._stage, self._say = threads or os.cpu_count() or 1, stage, say
         self.own = own_rule(scenario)
+
+    @cached_property
+    def allowance(self) -> float:
+        """The share of all CPU time that the VMs with an end may have."""
+        return allowance_of(self.scenario, self.plan.training, self.threads)
 
     def certificate(self, made_by: Mapping[str, Any]) -> Certificate:
         """Do all that is not done, and judge."""
@@ -228,7 +232,7 @@ class Work:
 
     def _losses(self, policy: Compiled, first: int, count: int) -> list[float]:
         runs = simulate(self.scenario, policy, range(first, first + count), threads=self.threads)
-        return losses_of(self.scenario, runs)
+        return losses_of(self.scenario, runs, self.allowance)
 
     def fresh(self, policy: Compiled) -> dict[str, Any]:
         """What came of a policy on fresh seeds."""
@@ -246,7 +250,7 @@ class Work:
         hz = self.scenario.host.tsc_hz
         found = sample(self.scenario, [runs])
         return {
-            "losses": losses_of(self.scenario, runs),
+            "losses": losses_of(self.scenario, runs, self.allowance),
             "above": [0.0] * len(runs) if found is None else found.above[0].tolist(),
             "got": [[1.0]] * len(runs) if found is None else found.got[0].tolist(),
             "entitled": [[1.0]] * len(runs) if found is None else found.entitled[0].tolist(),
@@ -279,7 +283,7 @@ class Work:
                 raise CancelledError
 
         def run(seed: int) -> tuple[int, dict[str, Any], LookAhead]:
-            decider = LookAhead(self.scenario, base, samples, self.plan.horizon_us, teaches, between)
+            decider = LookAhead(self.scenario, base, samples, self.plan.horizon_us, self.allowance, teaches, between)
             told: Run = {"seed": seed, **summarise(self.scenario, decider.run(seed))}
             one = {key: value[0] for key, value in self._summary([told]).items()}
             return seed, one | {"choices": asdict(decider.choices)}, decider
@@ -332,13 +336,10 @@ class Work:
             {"limit.simulated_s": min(limit, 3 * typical)}
         )  # fmt: skip
         validation = range(VALIDATION[0], VALIDATION[0] + p.validation)
-        usual = simulate(world, base, validation, threads=self.threads)
-        ends = [vm.transactions > 0 for vm in world.vms().values()]
-        due = float(np.mean([sum(compress((vm["share"] for vm in run["vm"]), ends)) for run in usual]))
 
         def value(policy: Compiled, seeds: range) -> float:
             runs = simulate(world, policy, seeds, threads=self.threads)
-            return float(np.mean(losses_of(world, runs))) if world.endless else cost(world, runs, due)
+            return cost(world, runs, self.allowance)
 
         with self._stage(f"{form.kind} {number}", p.generations * POPULATION) as report:
 

@@ -8,6 +8,9 @@ It rests on totals of runs, on the host's and on the ideal, and on no bound that
   one pCPU per vCPU; what it cannot use so goes to the others. Time that noise takes away is nobody's.
 - **Due** it is that, or what the host's own rule leaves the worst off of the VMs like it, if that is less: who sleeps,
   or waits for locks, does not take all that it is entitled to.
+- The **allowance** of VMs with an end, beside endless ones, is what they are entitled to, or what they have under the
+  host's own rule if that is more. Where rules are tuned and policies searched, CPU time beyond it counts as time:
+  nobody gets fast by taking it from endless VMs.
 - **Kept** is what the worst off VM receives of what it is due: CPU time received / entitled, both on the mean of the
   runs, as shares of the machine.
 
@@ -16,8 +19,10 @@ Weights count as the host counts them: of a VM on a fair host with a group per V
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -93,6 +98,41 @@ def of_entitled(got: Floats, entitled: Floats) -> Floats:
     """CPU time received / entitled, of each VM, [VMs], on the mean of runs [..., VMs]."""
     received, own = (times.reshape(-1, times.shape[-1]).mean(axis=0) for times in (got, entitled))
     return np.asarray(received / own)
+
+
+def allowance(scenario: Scenario, runs: Sequence[Mapping[str, Any]]) -> float:
+    """The share of all pCPU time that the VMs with an end may have, from runs of the host's own rule; infinite if all
+    VMs have an end or none has."""
+    ends = _ends(scenario)
+    if ends.all() or not ends.any():
+        return math.inf
+    entitled = [_entitled_shares(scenario, run)[ends].sum() for run in runs]
+    return max(float(np.mean(entitled)), float(np.mean([_taken(run, ends) for run in runs])))
+
+
+def beyond(scenario: Scenario, run: Mapping[str, Any], allowance: float) -> float:
+    """The logarithm of how much more than their allowance they took in a run; 0 if no more.
+
+    Examples:
+        >>> from ple_gym import simulate
+        >>> from ple_gym.evaluate.scores import allowance, beyond
+        >>> from ple_gym.scenario import load
+        >>> busy = load("Paper32")
+        >>> run = simulate(busy, "host", 1)[0]
+        >>> beyond(busy, run, allowance(busy, [run])), round(beyond(busy, run, allowance(busy, [run]) / 2), 3)
+        (0.0, 0.693)
+    """
+    if math.isinf(allowance):
+        return 0.0
+    return max(0.0, math.log(max(_taken(run, _ends(scenario)), 1e-9) / allowance))
+
+
+def _ends(scenario: Scenario) -> Bools:
+    return np.array([vm.transactions > 0 for vm in scenario.vms().values()])
+
+
+def _taken(run: Mapping[str, Any], ends: Bools) -> float:
+    return float(sum(vm["share"] for vm in compress(run["vm"], ends)))
 
 
 def guarded(value: Estimate | None, share: float) -> Estimate | None:
@@ -239,8 +279,7 @@ def shares(weights: Floats, most: Floats, pcpus: float) -> Floats:
 
 def _measured(scenario: Scenario, run: Mapping[str, Any]) -> tuple[float, float, Floats, Floats] | None:
     """A run's numbers, as in `Sample`."""
-    vms, pcpus, now = run.get("vm"), scenario.host.pcpus, run["simulated_s"]
-    ends = np.array([vm.transactions > 0 for vm in scenario.vms().values()])
+    vms, pcpus, now, ends = run.get("vm"), scenario.host.pcpus, run["simulated_s"], _ends(scenario)
     if vms is None or len(ends) == 1:
         if not ends.all() or not run["ideal_s"]:
             return None
@@ -252,13 +291,22 @@ def _measured(scenario: Scenario, run: Mapping[str, Any]) -> tuple[float, float,
     useful = np.array([vm["useful_s"] for vm in vms])
     if not useful[ends].all():
         return None
-    finish = np.array([now if vm["finish_s"] is None else vm["finish_s"] for vm in vms])
     best = _finishes(useful[ends], weights[ends], most[ends], free)
     above = float(np.log(now * free / useful[ends].sum()))
-    worst = float(np.log(finish[ends] / best).max())
+    worst = float(np.log(_finish(run)[ends] / best).max())
+    return above, worst, np.array([vm["share"] for vm in vms]), _entitled_shares(scenario, run)
+
+
+def _finish(run: Mapping[str, Any]) -> Floats:
+    """When each VM was done, seconds; the end of the run if it was not."""
+    return np.array([run["simulated_s"] if vm["finish_s"] is None else vm["finish_s"] for vm in run["vm"]])
+
+
+def _entitled_shares(scenario: Scenario, run: Mapping[str, Any]) -> Floats:
+    """What each VM was entitled to in a run, as a share of all pCPU time."""
+    pcpus, now = scenario.host.pcpus, run["simulated_s"]
     left = 1 - run["cycles"]["stolen"] / (pcpus * now * scenario.host.tsc_hz)
-    entitled = left * _entitled(finish, weights, most, pcpus) / (pcpus * now)
-    return above, worst, np.array([vm["share"] for vm in vms]), entitled
+    return np.asarray(left * _entitled(_finish(run), *_weights(scenario), pcpus) / (pcpus * now))
 
 
 def _weights(scenario: Scenario) -> tuple[Floats, Floats]:
