@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from ple_gym.episode import summarise
 from ple_gym.evaluate import scores
 from ple_gym.evaluate.policies import load_policy
 from ple_gym.evaluate.runs import suiting
-from ple_gym.evaluate.statistics import Estimate, ratio, score
+from ple_gym.evaluate.statistics import Estimate, Floats, ratio, score
 from ple_gym.lanes import Lanes
 from ple_gym.rules import RULES
 from ple_gym.rules.own import own_rule
@@ -64,15 +65,34 @@ def run(quick: bool) -> list[Task]:
 
 
 @lru_cache(maxsize=2)
-def _lanes(name: str, policy: str) -> Lanes:
-    return Lanes(world(name, ""), 1, policy=load_policy(policy))
+def _lanes(name: str, overrides: str, policy: str) -> Lanes:
+    return Lanes(world(name, overrides), 1, policy=load_policy(policy))
+
+
+def record_of(task: Task) -> dict[str, Any]:
+    """The record of a run, as `summarise` makes it."""
+    lanes = _lanes(task.scenario, task.overrides, task.policy)
+    lanes.run(0, task.seed)
+    return summarise(world(task.scenario, task.overrides), lanes.totals(0))
+
+
+def of_vms(found: scores.Sample) -> dict[str, int]:
+    """What each VM received and was entitled to in one run, as columns of a table."""
+    both = {"got": found.got[0], "entitled": found.entitled[0]}
+    return {f"{what}_{vm}": round(MACHINE * one) for what, vms in both.items() for vm, one in enumerate(vms[0])}
+
+
+def from_vms(rows: Table, vms: int) -> tuple[Floats, Floats]:
+    """From such columns again what each VM received, and what it was entitled to: [runs, VMs]."""
+    got, entitled = (
+        np.stack([rows[f"{what}_{vm}"] for vm in range(vms)], axis=1) / MACHINE for what in ("got", "entitled")
+    )
+    return got, entitled
 
 
 def measure(task: Task) -> dict[str, int]:
     """The integers of `COLUMNS`."""
-    scenario, lanes = world(task.scenario, task.overrides), _lanes(task.scenario, task.policy)
-    lanes.run(0, task.seed)
-    record = summarise(scenario, lanes.totals(0))
+    scenario, record = world(task.scenario, task.overrides), record_of(task)
     found = scores.sample(scenario, [[record]])
     took = rough(round(record["simulated_s"] * 1e9))
     row = {"finished": int(record["finished"]), "took_ns": took, "ideal_ns": 0, "worst_vm": 0}
@@ -80,11 +100,9 @@ def measure(task: Task) -> dict[str, int]:
     if found is None:
         return row
     row["ideal_ns"] = rough(round(record["simulated_s"] * 1e9 / np.exp(found.above[0, 0])))
-    vms = found.got.shape[-1]
-    if vms > 1:
+    if found.got.shape[-1] > 1:
         row["worst_vm"] = round(ENDED * found.worst[0, 0])
-        row |= {f"got_{vm}": round(MACHINE * found.got[0, 0, vm]) for vm in range(vms)}
-        row |= {f"entitled_{vm}": round(MACHINE * found.entitled[0, 0, vm]) for vm in range(vms)}
+        row |= of_vms(found)
     return row
 
 
@@ -125,10 +143,7 @@ def samples(table: Table, name: str) -> Mapping[str, scores.Sample | None]:
             continue
         above = np.log(rows["took_ns"] / rows["ideal_ns"])
         worst = rows["worst_vm"] / ENDED if vms > 1 else above
-        got, entitled = (
-            np.stack([rows[f"{what}_{vm}"] for vm in range(vms)], axis=1) / MACHINE for what in ("got", "entitled")
-        )
-        found[rule] = scores.Sample(above, worst, got, entitled)
+        found[rule] = scores.Sample(above, worst, *from_vms(rows, vms))
     return found
 
 

@@ -14,6 +14,7 @@ HOSTS = range(2_600_000, 2_700_000)  # field cases, and rules on other hosts
 REMEDIES = range(2_700_000, 2_800_000)  # remedies of guest and host
 SUITE = range(2_800_000, 2_900_000)  # every rule on every suite
 FLEET = range(2_900_000, 3_000_000)  # rules in the fleet's worlds
+HEADROOM = range(3_000_000, 3_100_000)  # where deciding is hard
 
 RANGES = {
     "calibration": CALIBRATION,
@@ -28,4 +29,5 @@ RANGES = {
     "remedies": REMEDIES,
     "suite": SUITE,
     "fleet": FLEET,
+    "headroom": HEADROOM,
 }

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from experiments.lab.field import FIELD
 from experiments.lab.folders import PROFILES
+from experiments.lab.searched import SEARCHED
 from ple_gym.scenario import Host, Limit, Scenario, Vm
 from ple_gym.scenario.builtin import VERSIONS, load
 
@@ -57,6 +58,7 @@ WORLDS: Mapping[str, Scenario] = {
         ),
     ),
     **FIELD,
+    **SEARCHED,
 }
 
 

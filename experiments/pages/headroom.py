@@ -1,0 +1,168 @@
+"""Write docs/headroom.md from the table of `headroom`.
+
+`python -m experiments results` calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments.answer.headroom import (
+    AHEAD,
+    AHEAD_SEEDS,
+    LINUX,
+    MOST_DECISIONS,
+    OTHERS,
+    SAMPLES,
+    SEEDS,
+    Place,
+    bars,
+    looks,
+    places,
+)
+from experiments.lab import Table
+from experiments.lab.folders import DOCS
+from ple_gym.evaluate.scores import KEPT
+from ple_gym.evaluate.statistics import Estimate
+from ple_gym.files import write_whole
+from ple_gym.rules import RULES
+from ple_gym.rules.own import own_rule
+
+TEXT = Path(__file__).with_name("headroom.in.md")
+PAGE = DOCS / "headroom.md"
+NEEDS = ("headroom",)
+CLEARLY = 10.0  # percent
+
+
+def write(tables: Mapping[str, Table]) -> None:
+    """Write the page."""
+    write_whole(PAGE, page(tables["headroom"]).encode())
+
+
+def searched() -> list[Place]:
+    """The places that were tuned."""
+    return [place for place in places() if place.text in bars()]
+
+
+def bar_of(place: Place) -> str:
+    """The name of its bar."""
+    return bars()[place.text][0]
+
+
+@dataclass(frozen=True)
+class Change:
+    """By how much a policy takes more time than another, percent, and what it leaves the worst off VM."""
+
+    percent: Estimate
+    kept: float
+
+    def is_clear(self, least: float) -> bool:
+        """Whether it is faster by so much percent, clear of zero, and leaves all their due."""
+        found = self.percent
+        return self.kept >= KEPT and found.mean <= -least and found.high is not None and found.high < 0
+
+
+def change(table: Table, place: Place, policy: str, base: str) -> Change:
+    """Of a policy in a world."""
+    return Change(place.change(table, policy, base), place.kept(table, policy))
+
+
+def against_own(table: Table, place: Place) -> Change | None:
+    """The bar against the host's own rule; None if that is the bar."""
+    own = own_rule(place.scenario)
+    return None if bar_of(place) == own else change(table, place, bar_of(place), own)
+
+
+def ahead(table: Table, place: Place) -> Change | None:
+    """The look-ahead against the bar; None if it was too long."""
+    return change(table, place, AHEAD, bar_of(place)) if looks(place) else None
+
+
+def cut(table: Table, place: Place) -> float:
+    """Percent of the runs under the bar that did not end."""
+    return float(100 * (1 - place.rows(table, bar_of(place))["finished"].mean()))
+
+
+def losses(table: Table, rule: str) -> list[float]:
+    """How much slower than the bar a rule is in each world whose runs end, percent."""
+    return [place.change(table, rule, bar_of(place)).mean for place in searched() if cut(table, place) < CLEARLY]
+
+
+def page(table: Table) -> str:
+    """Its text."""
+    every = searched()
+    ends = [place for place in every if cut(table, place) < CLEARLY]
+    looked = [place for place in ends if looks(place)]
+    hard = [place for place in looked if (one := ahead(table, place)) and one.is_clear(CLEARLY)]
+    beaten = [place for place in ends if (one := against_own(table, place)) and one.is_clear(CLEARLY)]
+    simple = [rule for rule in OTHERS if not RULES[rule].privileged]
+    best = min(simple, key=lambda rule: float(np.mean(np.log1p(np.array(losses(table, rule)) / 100))))
+    first = (
+        f"**In {len(hard)} of the {len(looked)} worlds that could be looked into a look-ahead beats every tuned rule, "
+        f"clearly and by {CLEARLY:g} % or more; KVM's own rule loses as much to a tuned rule in {len(beaten)} "
+        f"of {len(ends)}.**"
+    )
+    lines = [
+        f"- Of {len(every)} worlds, {len(every) - len(ends)} end too seldom under any rule to say something.",
+        f"- A look-ahead is clearly {CLEARLY:g} % faster than the bar in {names(hard) or 'no world'}.",
+        f"- Of the short rules with their defaults `{best}` is nearest to the bars: it takes "
+        f"{spread(losses(table, best))} more, where KVM's own takes {spread(own_losses(table, ends))}.",
+    ]
+    return TEXT.read_text(encoding="utf-8").format(
+        first=first,
+        linux=", ".join(f"`{one}`" for one in LINUX),
+        samples=SAMPLES,
+        most=f"{MOST_DECISIONS:,}",
+        seeds=SEEDS,
+        ahead_seeds=AHEAD_SEEDS,
+        summary="\n".join(lines),
+        table=rows(table),
+    )
+
+
+def own_losses(table: Table, ends: Sequence[Place]) -> list[float]:
+    """How much slower than the bar the host's own rule is, percent."""
+    return [place.change(table, own_rule(place.scenario), bar_of(place)).mean for place in ends]
+
+
+def spread(percents: Sequence[float]) -> str:
+    """The geometric mean of percents, and the largest."""
+    mean = 100 * np.expm1(np.mean(np.log1p(np.array(percents) / 100)))
+    return f"{mean:.0f} % on the mean and {max(percents):,.0f} % at worst"
+
+
+def names(found: Sequence[Place]) -> str:
+    """Which worlds."""
+    return ", ".join(f"*{place.text}*" for place in found)
+
+
+def rows(table: Table) -> str:
+    """The table of all worlds."""
+    lines = [
+        ["kernel", "groups", "lock", "siblings", "waits", "decisions", "bar", "own", "bar against own", "look-ahead "
+         "against bar", "`victim-aware`", "`oracle`", "cut"],
+    ]  # fmt: skip
+    lines.append(["---"] * len(lines[0]))
+    for place in searched():
+        bar, decisions = bars()[place.text]
+        short = f"`{bar}`" if ":" not in bar else f"`{bar.partition(':')[0]}`, tuned"
+        cells = [cell(change(table, place, rule, bar)) for rule in ("victim-aware", "oracle")]
+        lines.append(
+            [place.linux, place.groups, place.kind, place.place, place.waits, f"{decisions:,.0f}", short,
+             f"`{own_rule(place.scenario)}`", cell(against_own(table, place)), cell(ahead(table, place)), *cells,
+             f"{cut(table, place):.0f} %"]
+        )  # fmt: skip
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(found: Change | None) -> str:
+    """A percentage with its interval."""
+    if found is None:
+        return "-"
+    one, unfair = found.percent, "" if found.kept >= KEPT else f", kept {found.kept:.2f}"
+    ends = "" if one.low is None or one.high is None else f" [{one.low:+,.0f}, {one.high:+,.0f}]"
+    return f"{one.mean:+,.0f}{ends} %{unfair}"

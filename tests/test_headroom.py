@@ -1,0 +1,54 @@
+"""The search for headroom under KVM: every world has a bar, and what is kept of a look-ahead is run again."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("joblib")
+
+from experiments.answer import headroom
+from experiments.lab.tables import committed
+from experiments.pages import headroom as page
+from ple_gym.policies import load_compiled
+from ple_gym.rules import RULES
+from ple_gym.rules.own import own_rule
+from ple_gym.sim.jit import JIT_ENABLED
+
+pytestmark = pytest.mark.skipif(not JIT_ENABLED, reason="of many runs: not under make nojit")
+PLACES = list(headroom.places())
+
+
+def test_every_world_was_tuned() -> None:
+    """And its bar knows no more than a hypervisor, and is no setting of the host."""
+    assert set(headroom.bars()) == {place.text for place in PLACES} and len(PLACES) == 48
+    for place in PLACES:
+        bar, decisions = headroom.bars()[place.text]
+        rule = load_compiled(bar)
+        assert not rule.privileged and decisions > 1 and RULES[bar.partition(":")[0]].settings == {}
+        assert own_rule(place.scenario).startswith("kvm-")
+    assert sum(map(headroom.looks, PLACES)) >= 20
+
+
+def test_worlds_differ_where_they_say_so() -> None:
+    assert len({place.scenario.digest for place in PLACES}) == 48
+    stacked = next(place.scenario for place in PLACES if place.place == "Stacked")
+    assert stacked.host.placement == "stacked" and stacked.guest.vcpus == 2 * stacked.host.pcpus
+    for place in PLACES:
+        assert place.scenario.host.ipi_visible == (place.waits == "Flushes") == ("ipi" in place.scenario.guest.program)
+
+
+def test_a_kept_look_ahead_is_run_again() -> None:
+    """In the world where it takes least."""
+    place = min(filter(headroom.looks, PLACES), key=lambda one: headroom.bars()[one.text][1])
+    rows = committed("headroom").rows()
+    task = next(task for task in rows if (task.scenario, task.policy) == (place.name, headroom.AHEAD))
+    found = headroom.measure(task)
+    assert tuple(found[name] for name in headroom.EXPERIMENT.columns) == rows[task]
+    assert found["other"] <= found["exits"]
+
+
+def test_the_page_says_what_the_table_says() -> None:
+    table = committed("headroom")
+    text = page.page(table)
+    assert text == page.PAGE.read_text(), "docs/headroom.md is written by the command"
+    assert text.count("| `kvm-") >= 48 and "{" not in text.replace("{placed}", "")
