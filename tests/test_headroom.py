@@ -9,6 +9,7 @@ pytest.importorskip("joblib")
 from experiments.answer import headroom
 from experiments.lab.tables import committed
 from experiments.pages import headroom as page
+from ple_gym.evaluate.scores import KEPT
 from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES
 from ple_gym.rules.own import own_rule
@@ -44,7 +45,7 @@ def test_a_kept_look_ahead_is_run_again() -> None:
     task = next(task for task in rows if (task.scenario, task.policy) == (place.name, headroom.AHEAD))
     found = headroom.measure(task)
     assert tuple(found[name] for name in headroom.EXPERIMENT.columns) == rows[task]
-    assert found["other"] <= found["exits"]
+    assert found["other"] <= found["decisions"]
 
 
 def test_the_page_says_what_the_table_says() -> None:
@@ -52,3 +53,21 @@ def test_the_page_says_what_the_table_says() -> None:
     text = page.page(table)
     assert text == page.PAGE.read_text(), "docs/headroom.md is written by the command"
     assert text.count("| `kvm-") >= 48 and "{" not in text.replace("{placed}", "")
+
+
+def test_who_takes_from_others_beats_nobody() -> None:
+    """Of the bars none does; some look-ahead was fast at the cost of the VMs that compute, and does not count."""
+    table = committed("headroom")
+    bars = [place.kept(table, page.bar_of(place)) for place in PLACES]
+    assert min(bars) > 0.85, "on fresh seeds; on validation seeds it is 0.9"
+    changes = [(place, page.ahead(table, place)) for place in PLACES if headroom.looks(place)]
+    unfair = [(place, one) for place, one in changes if one and one.kept < KEPT]
+    assert unfair and not any(one.is_clear(0) for _, one in unfair)
+    place, one = unfair[0]
+    taken = place.rows(table, headroom.AHEAD)
+    assert one.kept == pytest.approx(min(
+        (taken[f"got_{vm}"].mean() / taken[f"entitled_{vm}"].mean())
+        / min(1, min(own[f"got_{k}"].mean() / own[f"entitled_{k}"].mean() for k in (1, 2)))
+        for vm in (1, 2)
+        for own in [place.rows(table, own_rule(place.scenario))]
+    ), abs=0.03)  # fmt: skip
