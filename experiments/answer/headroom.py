@@ -1,11 +1,11 @@
 """Where is deciding hard under Linux/KVM? Kernel version, control groups, kind of lock, siblings that share a pCPU.
 
 The *bar* of a world is the rule that was best on validation seeds, of all built-in ones and of `patience` as tuned
-there; `headroom.toml` beside this file has them, and `python -m experiments.answer.headroom` searches them again. On
-fresh seeds it runs beside the host's own rule and some others, and a look-ahead to the end of the run that goes on from
-it: at each decision every action is tried in other futures than the one that comes. The look-ahead knows who holds
-which lock: it is a bound. Where a run has too many decisions for it, there is none. Who takes from a VM what it is due
-beats nobody, so of each VM it is kept what it received and was entitled to (`ple_gym.evaluate.scores`).
+there; a file beside this one has them, and `python -m experiments.answer.headroom` goes on where it ends. On fresh
+seeds it runs beside the host's own rule and some others, and a look-ahead to the end of the run that goes on from it:
+at each decision every action is tried in other futures than the one that comes. The look-ahead knows who holds which
+lock: it is a bound. Where a run has too many decisions for it, there is none. Who takes from a VM what it is due beats
+nobody, so of each VM it is kept what it received and was entitled to (`ple_gym.evaluate.scores`).
 """
 
 from __future__ import annotations
