@@ -6,7 +6,6 @@ scheduler are stepped by one call, which passes over the others; arrays that go 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -16,8 +15,7 @@ import numpy.typing as npt
 
 from ple_gym.drive import NEXT, OBSERVE, OUTSIDE, RESET, STEP, STEP_OR_NEXT
 from ple_gym.errors import ArgumentError
-from ple_gym.lanes import _CHECKSUM_BYTES as CHECKSUM_BYTES
-from ple_gym.lanes import _MAGIC, _WORD, NO_TRACE, STARTS, Between, Lanes
+from ple_gym.lanes import NO_TRACE, STARTS, Between, Lanes, seed_in
 from ple_gym.policies import Compiled
 from ple_gym.scenario.fleet import (
     AXES,
@@ -37,8 +35,6 @@ from ple_gym.sim.memory import handle
 
 #: Room for the largest row of any world, and no power of two, so that rows do not share the lines of a cache.
 ROW_BYTES = 64 * 513
-_OBSERVATIONS = _WORD["observations"]
-_HEADER_BYTES = len(_MAGIC) + CHECKSUM_BYTES
 _64_BITS = 2**64 - 1
 
 
@@ -71,10 +67,7 @@ class FleetLanes(Lanes):
         self.histogram = np.zeros((count, *first.histogram.shape[1:]), np.int32)
         self.world = self.rows[:, : state.WORLD.itemsize].view(state.WORLD)[:, 0]
         self.world["start"] = STARTS[start]
-        self.action = np.zeros(count, np.int64)
-        self.result = np.zeros((state.RESULTS, count))
-        self.mask = np.zeros((count, MAX_VCPUS + 1), np.int8)
-        self._observation = np.zeros((count, first.observation.shape[1]), first.observation.dtype)
+        self._make_arrays(first.room, *first.form)
         self._own_vcpus = np.zeros(count, np.int64)
         self._numbers = np.full(count, -1)
         self._machines: list[Lanes] = [first] * count  # of each lane; its place has an address there
@@ -92,27 +85,17 @@ class FleetLanes(Lanes):
         if self._numbers[lane] == number:
             return
         if self._numbers[lane] >= 0:
-            self._group(self._machines[lane])._places[lane] = 0, 0, 0
+            self._group(self._machines[lane]).leave(lane)
         machine = self._machines[lane] = _machine(self.split, number, *self._options)
         self._numbers[lane] = number
         self._own_vcpus[lane] = machine.vcpus
-        self._group(machine)._places[lane] = (
-            handle(machine.description),
-            handle(self.rows) + lane * ROW_BYTES,
-            handle(self.histogram) + lane * self.histogram[0].nbytes,
-        )
+        self._group(machine).take(lane, machine.description, self.rows, self.histogram)
 
     def _add_group(self, machine: Lanes) -> None:
-        """Those that are stepped together with the lanes of this world: what goes in and out is that of all lanes."""
+        """Have lanes for all that are under the scheduler of a world, which are stepped together."""
         name = machine.scenario.host.scheduler
-        if name in self._groups:
-            return
-        group = self._groups[name] = copy.copy(machine)
-        group.count = self.count
-        group.action, group.result, group.mask = self.action, self.result, self.mask
-        group._observation, group._places = self._observation, np.zeros(self.count, state.PLACE)
-        group._call = group._blank_call(self.level)
-        group._call[_WORD["most"]] = MAX_VCPUS
+        if name not in self._groups:
+            self._groups[name] = machine.sharing(self)
 
     def _group(self, machine: Lanes) -> Lanes:
         return self._groups[machine.scenario.host.scheduler]
@@ -179,32 +162,22 @@ class FleetLanes(Lanes):
         observation: npt.NDArray[Any] | None = None,
     ) -> Callable[[], int]:
         """The call `drive(0, count, command, trace=trace)`; `observation`: where to observe; None: as ever."""
-        here, there = (handle(array) for array in (self._observation, self._observation))
-        if observation is not None:
-            there = handle(observation)
+        here = handle(self.observation)
+        there = here if observation is None else handle(observation)
 
         def call() -> int:
-            self._observe_at(there)
+            self.observe_at(there)
             try:
                 return self.drive(0, self.count, command, decides, trace)
             finally:
-                self._observe_at(here)
+                self.observe_at(here)
 
         return call
 
-    def _observe_at(self, address: int) -> None:
+    def observe_at(self, address: int) -> None:
+        """As `Lanes.observe_at`."""
         for group in self._groups.values():
-            group._call[_OBSERVATIONS] = address
-
-    @property
-    def observation(self) -> npt.NDArray[Any]:
-        """Where observations go."""
-        return self._observation
-
-    @observation.setter
-    def observation(self, array: npt.NDArray[Any]) -> None:
-        self._observation = array
-        self._observe_at(handle(array))
+            group.observe_at(address)
 
     def ask(self, policy: Compiled | str) -> npt.NDArray[np.int64]:
         """What a policy would answer in each lane, as `Lanes.ask` says."""
@@ -228,9 +201,8 @@ class FleetLanes(Lanes):
             ValueError: as `Lanes.restore`; nothing has changed.
         """
         before = int(self._numbers[lane])
-        world_ = saved[_HEADER_BYTES : _HEADER_BYTES + state.WORLD.itemsize] if isinstance(saved, bytes) else b""
-        if len(world_) == state.WORLD.itemsize:
-            self._place(lane, number_of(self.split, int(np.frombuffer(world_, state.WORLD)["seed"][0])))
+        if (seed := seed_in(saved)) is not None:
+            self._place(lane, number_of(self.split, seed))
         try:
             lanes, own = self.alone(lane, runs=True)
             lanes.restore(own, saved)

@@ -61,6 +61,8 @@ INFORMATION = {
 _MAGIC = b"ple_gym state 1\n"
 _CHECKSUM_BYTES = 16
 
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+
 #: What `Lanes.drive` calls between two parts of a long run, with the number of a lane.
 Between: TypeAlias = Callable[[int], None]
 
@@ -101,6 +103,13 @@ def _checksum(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_CHECKSUM_BYTES).digest()
 
 
+def seed_in(saved: object) -> int | None:
+    """The seed that a saved state names, of which nothing else is looked at; None if it is too short to name one."""
+    at = len(_MAGIC) + _CHECKSUM_BYTES
+    world = saved[at : at + state.WORLD.itemsize] if isinstance(saved, bytes) else b""
+    return int(np.frombuffer(world, state.WORLD)["seed"][0]) if len(world) == state.WORLD.itemsize else None
+
+
 def never_starts(lanes: Lanes, lane: int) -> str:
     """Says that a reset of a lane went through all replacement worlds without reaching its start."""
     lanes, lane = lanes.alone(lane)
@@ -109,7 +118,7 @@ def never_starts(lanes: Lanes, lane: int) -> str:
     return f"{lanes.scenario.name}: worlds 0..{world['index']} of seed {world['seed']} have no {what}"
 
 
-def _parameters(description: npt.NDArray[np.uint8]) -> Any:
+def _parameters(description: Bytes) -> Any:
     """The integers at the start of a description, as one record."""
     return description[: state.PARAMETERS.itemsize].view(state.PARAMETERS)[0]
 
@@ -135,6 +144,8 @@ class Lanes:
         rows: uint8 [count, row_bytes], all that changes but the histograms, int32 [count, 3, 1024].
         description: uint8, all that does not.
         level: code of the observations' information level.
+        form: length of an observation, and its dtype.
+        places: PLACE [count], where description and memory of each lane are; a lane whose place is 0 is passed over.
         world, vm, pcpu, ...: the sections of the rows, as views (`sim/description.lane_sections`).
     """
 
@@ -168,7 +179,7 @@ class Lanes:
         self.description = describe(self.scenario, self._host, memory, view)
         self.layout = _parameters(self.description)
         self.sections = lane_sections(scenario, self._host, memory)
-        self._form = length, dtype
+        self.form = length, dtype
         self._padded = room
         self._attach(
             np.zeros((count, int(self.layout["row_bytes"])), np.uint8),
@@ -178,28 +189,51 @@ class Lanes:
         self._drive = simulator(self._host).entry
         self._given_scenario = scenario
 
-    def _attach(self, rows: npt.NDArray[np.uint8], histogram: npt.NDArray[np.int32]) -> None:
+    def _attach(self, rows: Bytes, histogram: npt.NDArray[np.int32]) -> None:
         """Be the lanes whose memory this is, with arrays of their own for what goes in and out."""
         self._look_at(rows, histogram)
-        count, (length, dtype) = self.count, self._form
-        self.action = np.zeros(count, np.int64)
-        self.result = np.zeros((state.RESULTS, count))
-        self.mask = np.zeros((count, self.room + 1), np.int8)
-        self._observation = np.zeros((count, length), dtype)
-        self._places = np.zeros(count, state.PLACE)
-        self._places["description"] = handle(self.description)
-        self._places["row"] = handle(self.rows) + self.rows.shape[1] * np.arange(count)
-        self._places["histogram"] = handle(self.histogram) + self.histogram[0].nbytes * np.arange(count)
+        self._make_arrays(self.room, *self.form)
+        self._begin()
+        self.take(np.arange(self.count), self.description, rows, histogram)
+
+    def _make_arrays(self, room: int, length: int, dtype: npt.DTypeLike) -> None:
+        """Make what goes in and out: masks for so many vCPUs, and observations of this form."""
+        self.action = np.zeros(self.count, np.int64)
+        self.result = np.zeros((state.RESULTS, self.count))
+        self.mask = np.zeros((self.count, room + 1), np.int8)
+        self._observation = np.zeros((self.count, length), dtype)
+
+    def _begin(self) -> None:
+        """Make what a call is made of; no lane has a place yet."""
+        self.places = np.zeros(self.count, state.PLACE)
         self._call = self._blank_call(self.level)
         self._bound: list[Ints] = []  # calls that `bind` has made: addresses need them
         self._asked: Lanes | None = None  # for `ask`: these lanes under another policy
 
-    def _look_at(self, rows: npt.NDArray[np.uint8], histogram: npt.NDArray[np.int32]) -> None:
+    def sharing(self, lanes: Lanes) -> Lanes:
+        """Lanes under this scheduler for those of `lanes` that they `take`; what goes in and out is that of `lanes`."""
+        other = copy.copy(self)
+        other.count, other.action, other.result, other.mask = lanes.count, lanes.action, lanes.result, lanes.mask
+        other._observation = lanes.observation
+        other._begin()
+        return other
+
+    def take(self, lanes: int | Ints, description: Bytes, rows: Bytes, histogram: npt.NDArray[np.int32]) -> None:
+        """Step these lanes: a description, and their rows of these arrays, which must all live as long."""
+        self.places["description"][lanes] = handle(description)
+        self.places["row"][lanes] = handle(rows) + rows.strides[0] * lanes
+        self.places["histogram"][lanes] = handle(histogram) + histogram.strides[0] * lanes
+
+    def leave(self, lane: int) -> None:
+        """Step a lane no more."""
+        self.places[lane] = 0, 0, 0
+
+    def _look_at(self, rows: Bytes, histogram: npt.NDArray[np.int32]) -> None:
         self.rows, self.histogram, self.count = rows, histogram, len(rows)
         self.world = self.section("world")[:, 0]
         self.vm, self.pcpu, self.vcpu, self.guest = map(self.section, ("vm", "pcpu", "vcpu", "guest"))
 
-    def over(self, rows: npt.NDArray[np.uint8], histogram: npt.NDArray[np.int32], runs: bool = True) -> Lanes:
+    def over(self, rows: Bytes, histogram: npt.NDArray[np.int32], runs: bool = True) -> Lanes:
         """Lanes like these whose memory is elsewhere; not `runs`: only to be looked at, which is made faster."""
         other = copy.copy(self)
         if runs:
@@ -244,11 +278,11 @@ class Lanes:
         """The words of a CALL that has everything but its command, its lanes, and who decides."""
         words = np.zeros(CALL.itemsize // 8, np.int64)
         call = words.view(CALL)
-        arrays = {"places": self._places, "actions": self.action, "results": self.result, "masks": self.mask}
+        arrays = {"places": self.places, "actions": self.action, "results": self.result, "masks": self.mask}
         arrays |= {"observations": self._observation, "trace_at": NO_TRACE}
         for name, array in arrays.items():
             call[name] = handle(array)
-        call["lanes"], call["most"], call["events_per_call"] = self.count, self.vcpus, EVENTS_PER_CALL
+        call["lanes"], call["most"], call["events_per_call"] = self.count, self.room, EVENTS_PER_CALL
         call["mask_bytes"], call["observation_bytes"] = self.mask.shape[1], self._observation[0].nbytes
         if level != record.NOTHING:
             call["observer"] = view(self._host, self._observation.dtype.name, self._padded).address
@@ -405,7 +439,11 @@ class Lanes:
     @observation.setter
     def observation(self, array: npt.NDArray[Any]) -> None:
         self._observation = array
-        self._call[_WORD["observations"]] = handle(array)
+        self.observe_at(handle(array))
+
+    def observe_at(self, address: int) -> None:
+        """Write observations to this address from now on; `observation` stays the array that it is."""
+        self._call[_WORD["observations"]] = address
 
     def run(
         self,
@@ -486,15 +524,15 @@ class Lanes:
         self.rows[targets] = self.rows[source]
         self.histogram[targets] = self.histogram[source]
 
-    def _flaw(self, lane: int, row: npt.NDArray[np.uint8]) -> int:
+    def _flaw(self, lane: int, row: Bytes) -> int:
         """What is wrong with a row: a place in FLAWS."""
-        place = self._places[lane : lane + 1].copy()
+        place = self.places[lane : lane + 1].copy()
         place["row"] = handle(row)
         call = self._call_for(0, 1, CHECK, False, NO_TRACE)
         call[_WORD["places"]] = handle(place)
         return self._run(call)
 
-    def _put(self, lane: int, row: npt.NDArray[np.uint8], histogram: npt.NDArray[np.uint8]) -> None:
+    def _put(self, lane: int, row: Bytes, histogram: Bytes) -> None:
         world = row[: state.WORLD.itemsize].view(state.WORLD)[0]
         begun = world["status"] != state.ADVANCING
         self.rows[lane] = row if begun else 0

@@ -172,6 +172,18 @@ def test_no_module_imports_upward() -> None:
     assert {one for one in ours() if is_upward(one)} == set(UPWARD)
 
 
+def test_no_module_imports_a_private_name_of_another() -> None:
+    found = [
+        (by, name.name)
+        for by, file in modules().items()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in TOPS
+        for name in node.names
+        if re.match("_(?!_)", name.name)
+    ]
+    assert found == []
+
+
 def test_modules_import_in_no_circle() -> None:
     graph: dict[str, set[str]] = {}
     for one in ours():

@@ -354,8 +354,8 @@ def test_lanes_hold_their_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
         assert same(one[0], two[0])
         held = [one.description for one in ours.lanes._machines]  # type: ignore[attr-defined]
         for group in ours.lanes._groups.values():  # type: ignore[attr-defined]
-            for lane in np.flatnonzero(group._places["row"]):
-                assert group._places["description"][lane] == handle(held[lane])
+            for lane in np.flatnonzero(group.places["row"]):
+                assert group.places["description"][lane] == handle(held[lane])
     assert any(one() is None for one in made)
 
 

@@ -26,7 +26,7 @@ ANYWHERE = sorted(name for name, rule in RULES.items() if not rule.scheduler)
 
 def redraw(lanes: Lanes, salts: list[int]) -> None:
     salt = np.array(salts, np.int64)
-    redrawer(host_of(lanes.scenario.host.scheduler)).entry(handle(lanes._places), 0, len(salts), handle(salt))
+    redrawer(host_of(lanes.scenario.host.scheduler)).entry(handle(lanes.places), 0, len(salts), handle(salt))
 
 
 def copies(lanes: Lanes, count: int, policy: str) -> Lanes:

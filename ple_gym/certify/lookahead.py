@@ -134,7 +134,7 @@ class LookAhead:
         choices.decisions += 1
         choices.open += len(legal) > 1
         if self.teaches and len(legal) > 1:
-            self.lessons.append(Lesson(self.lane._observation[0].copy(), self.lane.mask[0] != 0, chosen))
+            self.lessons.append(Lesson(self.lane.observation[0].copy(), self.lane.mask[0] != 0, chosen))
         if chosen == usual:
             return
         if chosen == self.lane.vcpus:
@@ -169,7 +169,7 @@ class LookAhead:
         copies.action[:count] = np.repeat(actions, futures)
         if self.samples != CLAIRVOYANT:
             salt = np.tile(salts, len(actions))
-            self._redraw(handle(copies._places), 0, count, handle(salt))
+            self._redraw(handle(copies.places), 0, count, handle(salt))
         now = int(self.lane.world["now"][0])
         copies.layout["limit"] = min(now + self._horizon, self._end)
         copies.drive(0, count, STEP, decides=True)
