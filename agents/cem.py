@@ -1,7 +1,6 @@
 """The cross-entropy method on a linear scorer: no gradients, no torch, and every run inside the kernel.
 
-A policy is a weighted sum of a vCPU's features, another of the host's for deferring. Each generation draws policies
-from a normal distribution, runs them on the same worlds, and fits it to the best of them (Rubinstein 1999).
+A policy is a weighted sum of a vCPU's features, another of the host's for deferring (`ple_gym/learned/search.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,10 @@ from agents.common import AgentError, Run, Validation, percent
 from ple_gym.files import read_bytes, reading, seal_json, unseal_json
 from ple_gym.lanes import Lanes
 from ple_gym.learned.cards import list_of
-from ple_gym.learned.file import LEVELS, Network, for_hosts_like
-from ple_gym.learned.network import RANKS
+from ple_gym.learned.search import ELITE, NOISE, POPULATION, Distribution, Form
 from ple_gym.progress import bar
 from ple_gym.scenario import Scenario
 from ple_gym.scenario.parameters import check, number
-from ple_gym.view.features import seen_in
 
 NAME = "cem"
 STATE = "state of cem, format 1"
@@ -39,38 +37,23 @@ class Options(common.Options):
     steps: int = 5_000_000
     """decisions to train for, of all runs together; a generation is finished if that takes no more than a tenth above
     them, and is given up where it would take more. A run is never cut short for it"""
-    population: int = 40
+    population: int = POPULATION
     """policies of a generation"""
-    elite: int = 8
+    elite: int = ELITE
     """of these, how many the next one is made from"""
     worlds: int = 4
     """runs of each policy, on the same worlds, which change from generation to generation"""
     limit_ideals: float = 2.0
     """runs are cut off after so many times the ideal makespan; a cut run counts by the work it has not done"""
-    noise: float = 0.1
+    noise: float = NOISE
     """added to every deviation, falling to nothing at the end, so that the search does not settle too early"""
     threads: int = 1
     """runs at the same time"""
 
 
-def sizes(options: Options, scenario: Scenario) -> tuple[int, int]:
-    """How many features, ranks included, a vCPU and the host have."""
-    shown = seen_in(scenario)
-    return len(shown.of_vcpu(LEVELS[options.information])) + RANKS, len(shown.host)
-
-
-def linear(theta: npt.NDArray[np.float64], options: Options, scenario: Scenario) -> Network:
-    """The scorer with weights theta: of the vCPU's features and ranks, of the host's, and of deferring."""
-    features, host = sizes(options, scenario)
-    values = theta.astype(np.float32)
-    weights = {
-        "vcpu": values[None, :features],
-        "vcpu_bias": np.zeros((1, 1), np.float32),
-        "defer": values[features : features + host, None],
-        "defer_bias": values[None, -1:],
-    }
-    host_kind = for_hosts_like(scenario)
-    return Network("linear", options.information, 0, 0, weights, {}, options.temperature, **host_kind)
+def form_of(options: Options, scenario: Scenario) -> Form:
+    """A linear scorer; a bias of all vCPUs would do what that of deferring does."""
+    return Form(scenario, "linear", 0, options.information, options.temperature, still=("vcpu_bias",))
 
 
 class Search:
@@ -85,14 +68,11 @@ class Search:
         self.ideal = totals["cycles"]["useful"] / scenario.host.pcpus
         limit = min(options.limit_ideals * self.ideal / scenario.host.tsc_hz, scenario.limit.simulated_s)
         self.scenario = scenario.with_overrides({"limit.simulated_s": limit})
-        self.mean = np.zeros(sum(sizes(options, scenario)) + 1)
-        self.deviation = np.ones_like(self.mean)
+        self.form = form_of(options, self.scenario)
+        deviation = self.form.deviation()
+        self.around = Distribution(np.zeros_like(deviation), deviation)
         self.generation = self.decisions = 0
         self.cycles = 0.0
-
-    def policy(self, theta: npt.NDArray[np.float64]) -> Network:
-        """The scorer with weights theta."""
-        return linear(theta, self.options, self.scenario)
 
     def cost(self, theta: npt.NDArray[np.float64], seeds: range, allowance: float) -> tuple[float, int, int]:
         """Return mean log(makespan / ideal) on some worlds, decisions and simulated cycles. A run that was cut off
@@ -100,7 +80,7 @@ class Search:
 
         After more decisions than the allowance no further run is begun.
         """
-        lanes = Lanes(self.scenario, 1, start=self.options.start, policy=self.policy(theta))
+        lanes = Lanes(self.scenario, 1, start=self.options.start, policy=self.form.network(theta))
         logs, decisions, cycles = [], 0, 0
         for seed in seeds:
             before = lanes.run_from_start(0, seed)
@@ -120,7 +100,7 @@ class Search:
         rng = np.random.default_rng((options.seed, self.generation))
         first = options.first_world() + self.generation * options.worlds % common.WORLDS_PER_RUN
         first = min(first, options.first_world() + common.WORLDS_PER_RUN - options.worlds)
-        thetas = self.mean + self.deviation * rng.normal(size=(options.population, len(self.mean)))
+        thetas = self.around.draw(rng, options.population)
         worlds = range(first, first + options.worlds)
         allowance = (1 + TOLERANCE) * options.steps - self.decisions
         results, spent, place = [], 0, 0
@@ -136,12 +116,10 @@ class Search:
         self.cycles += sum(cycles for _, _, cycles in results)
         if spent > allowance:
             return []
-        order = np.argsort([cost for cost, _, _ in results], kind="stable")[: options.elite]
         self.generation += 1
         left = max(0.0, 1 - self.decisions / options.steps)
-        self.mean = thetas[order].mean(axis=0)
-        self.deviation = thetas[order].std(axis=0) + options.noise * left
-        return [results[k][0] for k in order]
+        costs = [cost for cost, _, _ in results]
+        return [costs[k] for k in self.around.fit(thetas, costs, options.elite, options.noise * left)]
 
 
 def train(options: Options) -> Path:
@@ -163,7 +141,7 @@ def train(options: Options) -> Path:
             run.curve.append([*done, episodes, None, above, None])
             _save(search, run)
             report(min(search.decisions, options.steps))
-    found = search.policy(search.mean)
+    found = search.form.network(search.around.mean)
     run.curve[-1][-1] = score = validation(found)
     card = run.card(search.decisions, score)
     return run.finish(replace(found, card=card))
@@ -171,7 +149,8 @@ def train(options: Options) -> Path:
 
 def _save(search: Search, run: Run) -> None:
     """Write all that the search needs to go on."""
-    kept = {"mean": search.mean.tolist(), "deviation": search.deviation.tolist(), "generation": search.generation}
+    kept: dict[str, Any] = {name: values.tolist() for name, values in vars(search.around).items()}
+    kept |= {"generation": search.generation}
     kept |= {"decisions": search.decisions, "cycles": search.cycles, "curve": run.curve, "seconds": run.wall_s()}
     run.write("state.json", seal_json(STATE, kept))
 
@@ -182,7 +161,7 @@ def _load(path: Path, search: Search, run: Run) -> None:
     Raises:
         AgentError: the file is damaged, or of another training.
     """
-    length = len(search.mean)
+    length = len(search.around.mean)
     kinds = {
         "mean": list_of(number(-1e30, 1e30), length, length),
         "deviation": list_of(number(0, 1e30), length, length),
@@ -196,6 +175,6 @@ def _load(path: Path, search: Search, run: Run) -> None:
         kept = unseal_json(STATE, read_bytes(path, MAX_STATE_BYTES))
         for name, kind in kinds.items():
             check(name, kind, kept[name])
-    search.mean, search.deviation = np.array(kept["mean"]), np.array(kept["deviation"])
+    search.around = Distribution(np.array(kept["mean"]), np.array(kept["deviation"]))
     search.generation, search.decisions, search.cycles = kept["generation"], kept["decisions"], kept["cycles"]
     run.curve, run.seconds = kept["curve"], kept["seconds"]

@@ -50,7 +50,6 @@ from ple_gym.envs.vector import PleVectorEnv  # noqa: E402
 from ple_gym.lanes import Lanes  # noqa: E402
 from ple_gym.learned.file import (  # noqa: E402
     HEAD,
-    Network,
     PolicyError,
     decode,
     encode,
@@ -818,8 +817,7 @@ def test_hostile_arguments_are_refused_in_one_short_line(
     arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    weights = cem.linear(np.zeros(35), cem.Options(), load("Tiny")).weights
-    write_network(Path("sound.npz"), Network("linear", "hypervisor", 0, 0, weights, {}))
+    write_network(Path("sound.npz"), cem.form_of(cem.Options(), load("Tiny")).network(np.zeros(35)))
     assert command.main(arguments) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith("agents: error: ") and printed.err.endswith("\n") and printed.out == ""
@@ -847,10 +845,7 @@ def test_control_characters_of_a_stranger_s_card_never_reach_the_terminal(
             assert command.main(arguments) == 2
             printed = capsys.readouterr()
             assert (printed.out + printed.err).replace("\n", "").isprintable() and printed.err.count("\n") == 1
-    write_network(
-        tmp_path / "bare.npz",
-        Network("linear", "hypervisor", 0, 0, cem.linear(np.zeros(35), cem.Options(), load("Tiny")).weights, {}),
-    )
+    write_network(tmp_path / "bare.npz", cem.form_of(cem.Options(), load("Tiny")).network(np.zeros(35)))
     assert command.main(["export", str(tmp_path / "bare.npz"), "--name", "x", "--to", str(tmp_path)]) == 0
     assert "best after 0 decisions" in capsys.readouterr().out
 

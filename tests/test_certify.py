@@ -18,13 +18,14 @@ from ple_gym import cli, simulate
 from ple_gym.certify import certificate as c
 from ple_gym.certify.catalogue import certificates, verdicts
 from ple_gym.certify.certificate import Row, judge
-from ple_gym.certify.learned import Form, probe
+from ple_gym.certify.learned import probe
 from ple_gym.certify.lookahead import CLAIRVOYANT, TO_THE_END, Lesson, LookAhead
 from ple_gym.certify.plan import FRESH, QUICK, Plan
 from ple_gym.certify.work import Parts, Work
 from ple_gym.envs.env import PleEnv
 from ple_gym.errors import ArgumentError
 from ple_gym.lanes import Lanes
+from ple_gym.learned.search import Form
 from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES
 from ple_gym.rules.own import own_rule

@@ -1,72 +1,27 @@
 """Policies that are learned for a certificate, of what a hypervisor sees: by a search, and from a look-ahead's choices.
 
-The search is the cross-entropy method (Rubinstein 1999) on the weights of a linear scorer or of a small set network:
-each generation draws policies from a normal distribution, runs them on the same worlds, and fits it to the best. The
-probe is a linear scorer that was fitted to the choices of a look-ahead: what of them can be told from what is seen?
+The search is on the weights of a linear scorer or of a small set network (`learned/search.py`). The probe is a linear
+scorer that was fitted to the choices of a look-ahead: what of them can be told from what is seen?
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ple_gym.certify.lookahead import Lesson
 from ple_gym.evaluate.comparison import Run
-from ple_gym.learned.file import LEVELS, Network, for_hosts_like, inputs_of, shapes_of
+from ple_gym.learned.file import LEVELS
 from ple_gym.learned.network import RANKED
-from ple_gym.learned.policy import LearnedPolicy
+from ple_gym.learned.search import ELITE, NOISE, POPULATION, Distribution, Floats, Form
 from ple_gym.scenario.model import Scenario
 from ple_gym.tuning import losses_of
 from ple_gym.view.features import seen_in
 
-Floats = npt.NDArray[np.float64]
-
-LEVEL = "hypervisor"
-POPULATION, ELITE = 40, 8
 WORST = 0.01  # of its work, at least, counts as done in a run that was cut off
-NOISE = 0.1  # added to every deviation, falling to nothing, so that the search does not settle too early
 STEPS, RATE = 400, 0.05  # of the probe's gradient descent
-
-
-@dataclass(frozen=True)
-class Form:
-    """A kind of network for a scenario, and its weights as one vector.
-
-    Attributes:
-        scenario: what it is for.
-        kind, hidden: as in a `Network`.
-    """
-
-    scenario: Scenario
-    kind: str
-    hidden: int = 0
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each array of weights."""
-        inputs = inputs_of(self.kind, LEVEL, **for_hosts_like(self.scenario))
-        return shapes_of(self.kind, self.scenario.vcpus, self.hidden, inputs)
-
-    def deviation(self) -> Floats:
-        """How far weights are drawn from 0 at first: so that each layer's sums are about as large as its inputs."""
-        linear = self.kind == "linear"
-        parts = [np.full(math.prod(shape), 1.0 if linear else max(shape) ** -0.5) for shape in self.shapes.values()]
-        return np.concatenate(parts)
-
-    def policy(self, theta: Floats, name: str) -> LearnedPolicy:
-        """The policy with these weights."""
-        weights, at = {}, 0
-        for array, (rows, columns) in self.shapes.items():
-            part = theta[at : at + rows * columns].astype(np.float32)
-            weights[array] = part.reshape(rows, columns)
-            at += rows * columns
-        vcpus = self.scenario.vcpus if self.kind == "mlp" else 0
-        network = Network(self.kind, LEVEL, vcpus, self.hidden, weights, {}, 0.0, **for_hosts_like(self.scenario))
-        return LearnedPolicy(name, network, f"{self.kind} network")
 
 
 def cost(scenario: Scenario, runs: Sequence[Run], allowance: float) -> float:
@@ -86,34 +41,32 @@ def climb(
     start: Floats | None,
     generations: int,
     seed: int,
-    costs: Callable[[Sequence[LearnedPolicy], int], Floats],
+    costs: Callable[[Floats, int], Floats],
 ) -> list[Floats]:
     """Search from some weights on; returns weights to choose from: the mean of the last generation, and its best.
 
-    costs: policies and the number of the generation -> the mean cost of each, on worlds of that generation.
+    costs: weights of policies and the number of the generation -> the cost of each, on worlds of that generation.
     """
     draws = np.random.default_rng([seed, len(form.kind)])
-    deviation = form.deviation()
-    mean = np.zeros_like(deviation)
+    wide = form.deviation()
+    around = Distribution(np.zeros_like(wide), wide)
     if start is not None:
-        mean, deviation = start.copy(), 0.3 * deviation + 0.1 * np.abs(start)
-    best = [mean]
+        around = Distribution(start.copy(), 0.3 * wide + 0.1 * np.abs(start))
+    best = [around.mean]
     for generation in range(generations):
-        thetas = mean + deviation * draws.normal(size=(POPULATION, len(mean)))
+        thetas = around.draw(draws, POPULATION)
         if generation % 4 == 0:
-            thetas[0] = mean
-        found = costs([form.policy(theta, f"{form.kind} {k}") for k, theta in enumerate(thetas)], generation)
-        elite = thetas[np.argsort(found, kind="stable")[:ELITE]]
-        mean = elite.mean(axis=0)
-        deviation = elite.std(axis=0) + NOISE * form.deviation() * (1 - (generation + 1) / generations)
-        best = [mean, *elite[:3]]
+            thetas[0] = around.mean
+        noise = NOISE * wide * (1 - (generation + 1) / generations)
+        elite = thetas[around.fit(thetas, costs(thetas, generation), ELITE, noise)]
+        best = [around.mean, *elite[:3]]
     return best
 
 
 def probe(form: Form, lessons: Sequence[Lesson]) -> Floats:
     """Weights of a linear scorer whose softmax is fitted to the actions of a look-ahead."""
     table = seen_in(form.scenario)
-    names = table.vcpu_names(LEVELS[LEVEL])
+    names = table.vcpu_names(LEVELS[form.information])
     vcpus, features, host = form.scenario.vcpus, len(names), len(table.host)
     seen = np.array([lesson.observation[: vcpus * features + host] for lesson in lessons], np.float32)
     x = seen[:, : vcpus * features].reshape(-1, features, vcpus)

@@ -28,7 +28,7 @@ from ple_gym.certify.certificate import (
     judge,
     row,
 )
-from ple_gym.certify.learned import POPULATION, Form, climb, cost, probe
+from ple_gym.certify.learned import climb, cost, probe
 from ple_gym.certify.lookahead import LookAhead
 from ple_gym.certify.plan import FRESH, Plan
 from ple_gym.drive import simulator
@@ -40,6 +40,7 @@ from ple_gym.evaluate.scores import KEPT, least_kept, of_entitled, sample
 from ple_gym.evaluate.statistics import Floats
 from ple_gym.files import Log, parse_table, read_text, reading, write_whole, writing
 from ple_gym.learned.policy import LearnedPolicy
+from ple_gym.learned.search import POPULATION, Form
 from ple_gym.policies import Compiled, load_compiled
 from ple_gym.progress import Report
 from ple_gym.rules import RULES, Rule
@@ -64,7 +65,8 @@ class Parts:
         self._log: Log | None = None
         if not path:
             return
-        code = {*(simulator(host_of(scenario.host.scheduler)).made_of or ()), *sources("rules/*.py", "certify/*.py")}
+        code = {*sources("rules/*.py", "certify/*.py", "learned/search.py")}
+        code |= {*(simulator(host_of(scenario.host.scheduler)).made_of or ())}
         digests = f"{scenario.digest} {fingerprint(sorted(code))}"
         head, lines = f"ple_gym certificate 2 {digests} {json.dumps(asdict(plan))}", []
         if Path(path).exists():
@@ -343,11 +345,11 @@ class Work:
 
         with self._stage(f"{form.kind} {number}", p.generations * POPULATION) as report:
 
-            def costs(policies: Sequence[LearnedPolicy], generation: int) -> Floats:
+            def costs(thetas: Floats, generation: int) -> Floats:
                 first = TRAINING[0] + (generation * p.worlds + 10_000 * number) % (len(TRAINING) - p.worlds)
                 found = []
-                for place, policy in enumerate(policies):
-                    found.append(value(policy, range(first, first + p.worlds)))
+                for place, theta in enumerate(thetas):
+                    found.append(value(form.policy(theta, "candidate"), range(first, first + p.worlds)))
                     report(generation * POPULATION + place + 1)
                 return np.array(found)
 
