@@ -15,8 +15,8 @@ MAX_BYTES = 2**16
 _PERCENT = list_of(number(-1e300, 1e300), 0, 3)
 #: What a file has: the rule with its values as a policy's name, and what the search was. All must be there.
 FIELDS = {
-    **dict.fromkeys(("policy", "scenario", "digest", "objective", "search", "best_builtin", "made_by"), TEXT),
-    **dict.fromkeys(("vs_defaults", "vs_host", "vs_best_builtin"), _PERCENT),  # mean, and interval, percent
+    **dict.fromkeys(("policy", "scenario", "digest", "objective", "search", "own", "best_builtin", "made_by"), TEXT),
+    **dict.fromkeys(("vs_defaults", "vs_own", "vs_best_builtin"), _PERCENT),  # mean, and interval, percent
 }
 
 
@@ -35,6 +35,8 @@ def policy_in(name: str) -> str:
     path = name.removeprefix(PREFIX)
     with reading(path, PolicyError, "a tuned rule"):
         document = tomllib.loads(read_text(path, MAX_BYTES))
+        if "vs_host" in document and "own" not in document:  # older: against `host`, whatever the host's own rule was
+            document |= {"own": "host", "vs_own": document.pop("vs_host")}
         try:
             found = record(FIELDS).check(document)
         except (ValueError, ScenarioError) as wrong:

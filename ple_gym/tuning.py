@@ -121,6 +121,11 @@ class Found:
     entrants: Mapping[str, Entrant]
     best_builtin: str
 
+    @property
+    def own(self) -> str:
+        """The rule that the host itself has."""
+        return own_rule(self.search.scenario)
+
     def percent(self, other: str) -> list[float]:
         """By how much the loss of the best differs from another's: mean, and interval if there is one."""
         found = ratio(self.entrants[self.best.name].losses - self.entrants[other].losses)
@@ -137,7 +142,8 @@ class Found:
             "objective": objective(s.scenario),
             "search": f"{s.restarts} x {s.trials} trials, seed {s.seed}, {seeds}, of {', '.join(s.searched)}",
             "vs_defaults": self.percent(s.rule.name),
-            "vs_host": self.percent("host"),
+            "own": self.own,
+            "vs_own": self.percent(self.own),
             "best_builtin": self.best_builtin,
             "vs_best_builtin": self.percent(self.best_builtin),
             "made_by": made_by,

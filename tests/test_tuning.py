@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,14 @@ import pytest
 import ple_gym
 from experiments.lab.searched import SEARCHED
 from ple_gym import cli, compare, tuning
+from ple_gym.cli.tune import verdict
 from ple_gym.errors import ArgumentError, PleError, PolicyError
 from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES, Rule
+from ple_gym.rules.own import own_rule
 from ple_gym.scenario.builtin import load
 from ple_gym.sim.jit import JIT_ENABLED
+from ple_gym.tuned import policy_in
 from ple_gym.tuning import Found, Search, Study, tune
 
 pytest.importorskip("optuna")
@@ -176,12 +180,31 @@ def test_a_file_is_the_rule_with_its_values_wherever_a_policy_is_named(
     assert cli.main(["table", "--scenarios", "Tiny", "--policies", "host", "mine.toml", "--seeds", "0:2"]) == 0
 
 
+@pytest.mark.parametrize("name", ["TicketOrder", "KvmEbizzy"])
+def test_what_was_found_is_compared_with_the_host_s_own_rule(name: str) -> None:
+    world = load(name).with_overrides({"limit.simulated_s": 0.01})
+    found = find(Search(world, RULES["two-patience"], 1, 1, 1, 2, threads=1))
+    own, kept = own_rule(world), tomllib.loads(found.to_toml("a test"))
+    gain = found.entrants[found.best.name].losses - found.entrants[own].losses
+    assert kept["own"] == own and kept["vs_own"][0] == pytest.approx(100 * math.expm1(gain.mean()), abs=0.001)
+    assert f"against the host's own rule, {own}: {kept['vs_own'][0]:+.2f} %" in verdict(found)
+
+
+def test_a_file_from_before_the_host_s_own_rule_is_read(content: str, tmp_path: Path) -> None:
+    older = re.sub("own = .*\nvs_own", "vs_host", content)
+    assert "own" not in tomllib.loads(older)
+    path = tmp_path / "mine.toml"
+    path.write_text(older)
+    assert policy_in(str(path)) == tomllib.loads(content)["policy"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
         ('policy = "two', 'policy = "./mine.py:two', "policy: must be a built-in rule"),
         ("objective = ", "code = 1\nobjective = ", "must not have a field 'code'"),
         ("objective = ", "# ", "'objective' is missing"),
+        ("\nown = ", "\nvs_host = [1]\nown = ", "must not have a field 'vs_host'"),
     ],
 )
 def test_a_file_with_anything_else_is_refused_in_a_line(
@@ -207,6 +230,7 @@ def test_the_command_searches_prints_the_race_and_writes_a_file(
         assert cli.main(argv) == 0
         out, err = capsys.readouterr()
         assert again in err and "TicketOrder: makespan, 3 seeds" in out and "the tuned rule" in out
+        assert out.splitlines()[-1].endswith("Now: ple-gym compare SCENARIO --policies host mine.toml")
     assert sorted(os.listdir()) == ["mine.toml", "mine.toml.study"]
     assert load_compiled("mine.toml").name == "mine.toml"
 

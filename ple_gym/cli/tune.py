@@ -53,7 +53,7 @@ def _say(line: str) -> None:
 
 def race_table(found: Found) -> Grid:
     """Who was how good on the validation seeds, the best first."""
-    always = {found.best.name, found.best_builtin, found.search.rule.name, "host"}
+    always = {found.best.name, found.best_builtin, found.search.rule.name, found.own}
     names = [name for place, name in enumerate(found.entrants) if place < SHOWN or name in always]
     restarts = [found.entrants[name].restart for name in names]
     labels = [  # all values do not fit
@@ -70,13 +70,15 @@ def _percent(mean: float, *ends: float) -> str:
 
 
 def verdict(found: Found) -> str:
-    """Whether a built-in rule is as good as the tuned one."""
-    _, low, high = [*found.percent(found.best_builtin), 0, 0][:3]
+    """Whether a built-in rule is as good as the tuned one, and what it gains on the host's own."""
+    _, low, high = [*found.percent(best := found.best_builtin), 0, 0][:3]
     if high < 0:
-        return f"the tuned rule beats every other built-in rule; the best of them is {found.best_builtin}"
-    if low > 0:
-        return f"the built-in rule {found.best_builtin} beats the tuned one: take that"
-    return f"the built-in rule {found.best_builtin} is as good as the tuned one, as far as these seeds tell"
+        told = f"the tuned rule beats every other built-in rule; the best of them is {best}"
+    elif low > 0:
+        told = f"the built-in rule {best} beats the tuned one: take that"
+    else:
+        told = f"the built-in rule {best} is as good as the tuned one, as far as these seeds tell"
+    return f"{told}\nagainst the host's own rule, {found.own}: {_percent(*found.percent(found.own))}"
 
 
 def keep(path: str, found: Found, argv: Sequence[str]) -> str:
@@ -85,4 +87,4 @@ def keep(path: str, found: Found, argv: Sequence[str]) -> str:
     with writing(path, UsageError):
         write_whole(path, found.to_toml(", ".join(f"{name}: {made[name]}" for name in made)).encode())
     told = shown_path(path)
-    return f"{told}: {found.best.name}. Now: ple-gym compare SCENARIO --policies host {told}"
+    return f"{told}: {found.best.name}. Now: ple-gym compare SCENARIO --policies {found.own} {told}"
