@@ -552,6 +552,8 @@ DECORATORS = {
     ),
     "memory": (MINE + ', memory={"cpu": ("x",)}', r'memory must be a dict of "vm"'),
     "words": (MINE + ', memory={"vm": "next"}', r"of vm it must be a tuple of"),
+    "hidden": (MINE + ', exits=whole(0, 9, default=1, help="")', "parameter exits: must have another name: look"),
+    "hidden word": (MINE + ', memory={"vm": ("x", "look")}', "mine: memory: look: must have another name: "),
     "twice": (MINE + ', memory={"vm": ("x", "x")}', r"a tuple of different names"),
 }  # fmt: skip
 

@@ -30,6 +30,7 @@ import numpy.typing as npt
 from ple_gym.errors import PolicyError
 from ple_gym.messages import plain
 from ple_gym.rules.compiling import entry_of, parameter_dtype, rule_unit
+from ple_gym.rules.sight import HIDDEN_FIELDS
 from ple_gym.scenario.model import Scenario
 from ple_gym.scenario.parameters import Kind, check, unknown
 from ple_gym.scenario.parameters import choice as choice_kind
@@ -241,6 +242,7 @@ def rule(
         for wrong, parameter in parameters.items():
             if not isinstance(parameter, Parameter):
                 raise PolicyError(f"{at}: rule {name}: {wrong} must be made by whole(), number() or choice()")
+            _check_name(f"{at}: rule {name}: parameter {wrong}", wrong)
             check(f"{at}: rule {name}: default of {wrong}", parameter.kind, parameter.default, PolicyError)
         if scheduler and scheduler not in SCHEDULERS:
             raise PolicyError(f"{at}: rule {name}: scheduler = {scheduler!r}: must be {', '.join(SCHEDULERS)}")
@@ -262,6 +264,11 @@ def rule(
     return make
 
 
+def _check_name(what: str, name: str) -> None:
+    if name in HIDDEN_FIELDS:
+        raise PolicyError(f"{what}: must have another name: {', '.join(HIDDEN_FIELDS)} are taken")
+
+
 def _memory(what: str, memory: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     if not isinstance(memory, Mapping) or not set(memory) <= {"vm", "vcpu"}:
         raise PolicyError(f'{what} must be a dict of "vm", "vcpu" or both')
@@ -269,6 +276,8 @@ def _memory(what: str, memory: Mapping[str, tuple[str, ...]]) -> dict[str, tuple
         names = list(words) if isinstance(words, tuple | list) else [""]
         if len(set(names)) < len(names) or not all(isinstance(word, str) and word.isidentifier() for word in names):
             raise PolicyError(f"{what}: of {key} it must be a tuple of different names")
+        for word in names:
+            _check_name(f"{what}: {word}", word)
     return {key: tuple(words) for key, words in memory.items()}
 
 

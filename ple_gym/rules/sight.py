@@ -66,15 +66,15 @@ NUMBERS = tuple(fact.name for fact in FACTS if not fact.points_to and fact.name 
 SIGHT = np.dtype([(fact.name, "u8" if fact.name == "random_key" else "i8") for fact in FACTS])
 SIGHT_BYTES = SIGHT.itemsize
 
-#: Two fields of `VCPU` hold others once more.
-_HIDDEN_FIELDS = ("look", "exits", "pad0", "pad1", "nothing")
+#: Of no record: two fields of `VCPU` hold others once more.
+HIDDEN_FIELDS = ("look", "exits", "pad0", "pad1", "nothing")
 TABLES = {"pcpu": PCPU, "vcpu": VCPU, "vm": VM_PARAMETERS, "ipi": IPI}
 COUNTS = {"pcpu": "pcpus", "vcpu": "vcpus", "vm": "vms", "ipi": "ipis_seen"}
 
 
 def visible_fields(dtype: np.dtype[Any]) -> list[str]:
     """The fields of a record that a rule can read."""
-    return [name for name in dtype.names or () if name not in _HIDDEN_FIELDS]
+    return [name for name in dtype.names or () if name not in HIDDEN_FIELDS]
 
 
 # --- rules that are not compiled --------------------------------------------------------------------------------------
