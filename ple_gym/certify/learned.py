@@ -37,11 +37,7 @@ def cost(scenario: Scenario, runs: Sequence[Run], allowance: float) -> float:
 
 
 def climb(
-    form: Form,
-    start: Floats | None,
-    generations: int,
-    seed: int,
-    costs: Callable[[Floats, int], Floats],
+    form: Form, start: Floats | None, generations: int, seed: int, costs: Callable[[Floats, int], Floats]
 ) -> list[Floats]:
     """Search from some weights on; returns weights to choose from: the mean of the last generation, and its best.
 
