@@ -44,16 +44,22 @@ from ple_gym.view import features as observe
 
 
 def random_network(
-    kind: str, vcpus: int, hidden: int = 8, level: str = "hypervisor", seed: int = 0, interrupts: bool = False
+    kind: str,
+    vcpus: int,
+    hidden: int = 8,
+    level: str = "hypervisor",
+    seed: int = 0,
+    interrupts: bool = False,
+    scheduler: str = "credit",
 ) -> Network:
     """Weights that nobody trained."""
     rng = np.random.default_rng(seed)
     vcpus = vcpus if kind == "mlp" else 0
     weights = {
         name: rng.normal(size=shape).astype(np.float32)
-        for name, shape in shapes_of(kind, vcpus, hidden, inputs_of(kind, level, interrupts=interrupts)).items()
+        for name, shape in shapes_of(kind, vcpus, hidden, inputs_of(kind, level, scheduler, interrupts)).items()
     }
-    return Network(kind, level, vcpus, hidden, weights, {"scenario": "none"}, interrupts=interrupts)
+    return Network(kind, level, vcpus, hidden, weights, {"scenario": "none"}, 0.0, scheduler, interrupts)
 
 
 def scores(policy: Network, flat: np.ndarray, asker: int) -> np.ndarray:
@@ -291,6 +297,21 @@ def test_what_a_file_does_not_name_it_does_not_look_at(tmp_path: Path, kind: str
     columns[observe.VCPU_FEATURES.index("pcpu")] = rng.random(6)
     flat[len(flat) - len(observe.HOST_FEATURES) + observe.HOST_FEATURES.index("pcpu")] = 0.1
     assert (scores(again, flat, 2) == one).all() and not np.allclose(scores(policy, flat, 2), one)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_policy_for_linux_from_before_hints_were_counted_is_read(tmp_path: Path, kind: str) -> None:
+    new = load("TicketOrder").with_overrides({"host.scheduler": "fair"})
+    policy = random_network(kind, new.vcpus, scheduler="fair")
+    host = [name for name in policy.inputs.host if name not in state.HINTS]
+    assert len(host) == len(policy.inputs.host) - 3
+    rewritten(tmp_path / "x.npz", policy, list(policy.inputs.vcpu), host)
+    again = read_network(tmp_path / "x.npz")
+    assert again.inputs == policy.inputs
+    for name, axis in {"linear": [("defer", 0)], "mlp": [("layer1", 0)], "set": [("host1", 0), ("defer1", 0)]}[kind]:
+        blind = ~again.weights[name].any(axis=1 - axis)
+        assert blind.sum() == 3 and (again.weights[name][~blind] == policy.weights[name][~blind]).all()
+    assert len(evaluate.simulate(new, f"learned:{tmp_path}/x.npz", range(2))) == 2
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,8 @@ class FairSight:
         protected = m.scenario.host.linux.startswith("6.18") or e["vprot"] == e["deadline"]
         left = int(e["vprot"]) - int(e["vruntime"]) - ran * 1024 // int(e["weight"])
         tick = int(m.pcpu["tick_at"][self.p])
-        return {
+        hints = {name: F(m.world[name]) / F(max(1, m.world["hints"])) for name in state.HINTS[1:]}
+        return hints | {
             "protected": ratio(left, self.slice, 0) if protected and not self.cfs else 0,
             "alone": m.host_pcpu["nr_running"][self.p] == 1,
             "to_tick": self.time(max(0, tick - now)),
@@ -352,6 +353,8 @@ def test_every_feature_of_a_scheduler_s_own(scheduler: str, worlds: Callable[[],
     if scheduler == "fair":
         last = m.lanes.vcpus - 1
         m.vcpu["state"][last], m.host_vcpu["on_rq"][last], m.host_vcpu["delayed"][last] = state.BLOCKED, 1, 1
+        for name, count in zip(state.HINTS, (7, 1, 2, 3), strict=True):
+            m.world[name] = count
     if scheduler == "credit2":
         m.host_vcpu["yielding"][::2] = 1
         m.host_vcpu["tickled"][:3], m.pcpu["resched_at"][1] = [0, 1, state.NONE], m.world["now"]
@@ -359,6 +362,45 @@ def test_every_feature_of_a_scheduler_s_own(scheduler: str, worlds: Callable[[],
     MET.update(nonzero(m))
     own = {one.name for one in (*observe.OWN[scheduler].vcpu, *observe.OWN[scheduler].host)}
     assert not JIT_ENABLED or own <= MET, own - MET
+
+
+#: Worlds in which hints win, are ignored, and fail since who has just woken waits for its own pCPU, which is idle.
+HINTED: dict[str, dict[str, object]] = {
+    "hints_won": {"host.linux": "5.15"},
+    "hints_ignored": {"host.linux": "6.6"},
+    "hints_failed": {"host.pcpus": 8, "guest.affinity": "pinned", "guest.block_probability": 0.9, "cost.ipi": 2600}
+    | {"guest.block": "exponential 30000", "guest.compute": "exponential 40000"},
+}
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("most", HINTED)
+def test_what_came_of_all_hints_is_what_came_of_each(most: str) -> None:
+    """Each hint is followed until it is answered; the counts of the world itself are not looked at."""
+    machine = {"host.scheduler": "fair", "guest.start": "convoy", "guest.transactions": 0}
+    scenario = load("Paper8").with_overrides(machine | HINTED[most])
+    m, choice = Machine(scenario, 3, Lanes(scenario, 1, information="hypervisor")), random.Random(3)
+    names, pending = observe.table_of("fair").host_names, dict[int, int]()
+    came = {state.HINT_FAILED: 0, state.HINT_IGNORED: 0, state.HINT_WON: 0}
+    for _ in range(300 if JIT_ENABLED else 20):
+        for p in [p for p in pending if m.pcpu["hinted"][p] == state.NONE]:
+            came[int(m.vcpu["hint"][pending.pop(p)])] += 1
+        seen = dict(zip(names, m.lanes.observation[0, -len(names) :], strict=True))
+        given = F(max(1, sum(came.values()) + len(pending)))
+        assert [seen[name] for name in state.HINTS[1:]] == [F(count) / given for count in came.values()]
+        waiting = m.candidates()
+        if not waiting:
+            m.step(m.asker)
+            continue
+        v = choice.choice(waiting)
+        p = int(m.vcpu["pcpu"][v])
+        m.step(v)
+        if m.vcpu["hint"][v] == state.HINT_FAILED:
+            came[state.HINT_FAILED] += 1
+            continue
+        came[state.HINT_IGNORED] += p in pending
+        pending[p] = v
+    assert seen[most] > 0.3 or not JIT_ENABLED
 
 
 @pytest.mark.parametrize("information", SEEN)

@@ -100,7 +100,12 @@ def singles(count: int, mode: AutoresetMode, max_steps: int | None = None, **opt
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"observation": "tokens", "information": "oracle", "reward": "fair"}, {"infos": "uniform"}],
+    [
+        {},
+        {"observation": "tokens", "information": "oracle", "reward": "fair"},
+        {"infos": "uniform"},
+        {"overrides": {**SHORT, "host.scheduler": "fair"}},
+    ],
     ids=str,
 )
 def test_lanes_are_single_environments(mode: AutoresetMode, threads: int, options: dict[str, Any]) -> None:

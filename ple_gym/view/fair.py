@@ -99,6 +99,12 @@ def protection(see, p, now):
     return e.vprot - time
 
 
+@inlined
+def of_hints(count, hints):
+    """A count of hints as a share of all so far, 0..1; 0 if there are none."""
+    return within(FLOAT32(count) / FLOAT32(max(1, hints.given)), ZERO, ONE)
+
+
 OWN = Table(
     vcpu=(
         Feature(
@@ -193,6 +199,21 @@ OWN = Table(
             "to_tick", HYPERVISOR, "L(time to the asking pCPU's next tick)", LOGARITHM,
             lambda asking, now, later, low, factor: scaled(max(later, asking.tick_at + later - now) - now, low, factor),
             NAME, after="ran",
+        ),
+        Feature(
+            "hints_failed", HYPERVISOR, "share of all hints so far that found nobody else on either pCPU", SHARE,
+            lambda see: of_hints(see.hints.failed, see.hints),
+            NAME, after="queued_spinners",
+        ),
+        Feature(
+            "hints_ignored", HYPERVISOR, "share of all hints so far after which the pCPU chose another", SHARE,
+            lambda see: of_hints(see.hints.ignored, see.hints),
+            NAME, after="queued_spinners",
+        ),
+        Feature(
+            "hints_won", HYPERVISOR, "share of all hints so far after which the pCPU chose that vCPU", SHARE,
+            lambda see: of_hints(see.hints.won, see.hints),
+            NAME, after="queued_spinners",
         ),
     ),
     look=look,
