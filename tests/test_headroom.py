@@ -8,7 +8,7 @@ pytest.importorskip("joblib")
 
 from experiments.answer import headroom
 from experiments.lab.tables import committed
-from experiments.pages import headroom as page
+from experiments.pages import headroom as headroom_page
 from ple_gym.evaluate.scores import KEPT
 from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES
@@ -50,17 +50,17 @@ def test_a_kept_look_ahead_is_run_again() -> None:
 
 def test_the_page_says_what_the_table_says() -> None:
     table = committed("headroom")
-    text = page.page(table)
-    assert text == page.PAGE.read_text(), "docs/headroom.md is written by the command"
+    text = headroom_page.page(table)
+    assert text == headroom_page.PAGE.read_text(), "docs/headroom.md is written by the command"
     assert text.count("| `kvm-") >= 48 and "{" not in text.replace("{placed}", "")
 
 
 def test_who_takes_from_others_beats_nobody() -> None:
     """Of the bars none does; some look-ahead was fast at the cost of the VMs that compute, and does not count."""
     table = committed("headroom")
-    bars = [place.kept(table, page.bar_of(place)) for place in PLACES]
+    bars = [place.kept(table, headroom_page.bar_of(place)) for place in PLACES]
     assert min(bars) > 0.85, "on fresh seeds; on validation seeds it is 0.9"
-    changes = [(place, page.ahead(table, place)) for place in PLACES if headroom.looks(place)]
+    changes = [(place, headroom_page.ahead(table, place)) for place in PLACES if headroom.looks(place)]
     unfair = [(place, one) for place, one in changes if one and one.kept < KEPT]
     assert unfair and not any(one.is_clear(0) for _, one in unfair)
     place, one = unfair[0]
