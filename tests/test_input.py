@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from quick import at_most
 from test_exported import random_network
 
 from ple_gym import cli
@@ -98,11 +98,9 @@ def test_absurd_overrides_are_refused_in_one_short_line(name: str, value: object
 def test_an_unknown_name_in_a_scenario_of_a_thousand_vms_is_answered_at_once() -> None:
     scenario = Scenario(neighbours=(Vm(vcpus=1),) * 1000)
     for name in ("neighbours.999.vcpu", "guest.vcpu", "neighbours.1000.vcpus", "zzz", "neighbour.3.weight"):
-        began = time.process_time()
-        with pytest.raises(ScenarioError) as caught:
+        with at_most(1), pytest.raises(ScenarioError) as caught:
             scenario.with_overrides({name: 1})
         one_line(caught.value)
-        assert time.process_time() - began < 1
     assert "did you mean 'neighbours.999.vcpus'" in error_of(scenario, "neighbours.999.vcpu")
 
 
@@ -124,17 +122,15 @@ def test_a_hundred_vms_with_knots_of_their_own_do_not_take_seconds() -> None:
                  for place, name in enumerate(("compute", "hold", "block"), 3)}  # fmt: skip
         return Vm(vcpus=1, **knots)
 
-    began = time.process_time()
-    scenario = Scenario.from_toml(Scenario(neighbours=tuple(vm(number) for number in range(100))).to_toml())
-    describe(scenario, host_of("credit"), Memory(), view_of(scenario, 0, False, 0))
-    assert time.process_time() - began < 3
+    with at_most(3):
+        scenario = Scenario.from_toml(Scenario(neighbours=tuple(vm(number) for number in range(100))).to_toml())
+        describe(scenario, host_of("credit"), Memory(), view_of(scenario, 0, False, 0))
 
 
 def test_the_largest_table_of_knots_does_not_take_a_second() -> None:
     inner = " ".join(f"{place / 1000:.3f}:{10**6 + place}" for place in range(1, MAX_KNOTS - 1))
-    began = time.process_time()
-    assert len(quantile_table(f"knots 0:5 {inner} 1:100000000000")) == 505
-    assert time.process_time() - began < 1
+    with at_most(1):
+        assert len(quantile_table(f"knots 0:5 {inner} 1:100000000000")) == 505
 
 
 def scenario_bombs() -> Iterator[tuple[str, bytes]]:
