@@ -442,7 +442,7 @@ def storms(most: int) -> Iterator[tuple[Lanes, tr.Ints]]:
     """Stormy runs of Paper8 under xen-4.5 with at most that many exits, from the paired seeds."""
     for seed, run in enumerate(paired("Paper8", "xen-4.5")):
         if 5_000 < run["exits"] <= most:
-            yield traced(load("Paper8"), "xen-4.5", seed, events=2 * most + 200_000)
+            yield traced(load("Paper8"), "xen-4.5", seed)
 
 
 def exits_while_the_holder_is_off_the_cpu(lanes: Lanes, trace: tr.Ints) -> Iterator[tr.Ints]:

@@ -259,7 +259,7 @@ def check_trace_against_counters(lanes: Lanes, trace: np.ndarray) -> None:
 @settings(max_examples=500 * MORE)
 @given(contended_scenarios() | scenarios(), seeds, rules)
 def test_records_of_random_worlds(scenario: Scenario, seed: int, rule: str) -> None:
-    lanes, trace = traced(scenario, rule, seed, events=2_000_000)
+    lanes, trace = traced(scenario, rule, seed)
     check_a_trace(scenario, trace)
     check_trace_against_counters(lanes, trace)
 

@@ -155,7 +155,7 @@ def spinning(version: str) -> tuple[list[tuple[int, int, int, int]], Scenario]:
     changes = {"guest.start": "convoy", "guest.transactions": 1000, "host.xen": version}
     overrides = {**changes, "host.credit_pcpus": 4}  # with more nobody is ever OVER, and so nobody is stolen
     scenario = load("Paper8").with_overrides(overrides)
-    _, trace = traced(scenario, "host", seed=4, events=1_000_000)
+    _, trace = traced(scenario, "host", seed=4)
     return [tuple(row[:4]) for row in trace.tolist() if row[1] in (tr.RUN, tr.STOP, tr.PLE)], scenario
 
 
