@@ -129,7 +129,15 @@ AHEAD = a(c.AHEAD, -1.0)
         ([AHEAD, a(c.LEARNED, -12)], {}, c.SOLVABLE),  # one training seed
         ([AHEAD, a(c.LEARNED, -12), a(c.LEARNED, -11)], {}, c.LEARNABLE),
         ([AHEAD, a(c.LEARNED, -12, 13), a(c.LEARNED, -11, 13)], {}, c.SOLVABLE),  # not clear of zero
+        ([AHEAD, *[a(c.LEARNED, -12)] * 2, a(c.RULE, -5, name="another")], {}, c.SOLVABLE),  # 7 % before that rule
+        ([AHEAD, *[a(c.LEARNED, -15)] * 2, a(c.RULE, -5, name="another")], {}, c.LEARNABLE),
+        ([AHEAD, *[a(c.LEARNED, -15)] * 2, a(c.RULE, -6, kept=0.8, name="thief")], {}, c.LEARNABLE),
         ([AHEAD, *[a(c.LEARNED, -3, tail=[-30, -40, -20])] * 2], {}, c.LEARNABLE),
+        (
+            [AHEAD, *[a(c.LEARNED, -3, tail=[-30, -40, -20])] * 2, a(c.RULE, 0, tail=[-10, -20, -1])],
+            {},
+            c.SOLVABLE,
+        ),
         ([a(c.AHEAD, -15), a(c.LEARNED, -9), a(c.LEARNED, -9)], {}, c.LIMITED),
         ([AHEAD, a(c.PRIVILEGED, -20)], {}, c.LIMITED),
         (

@@ -152,7 +152,7 @@ def test_an_interrupt_in_the_midst_of_work(program: str, arguments: list[str], a
         assert process.stdout is not None
         while after not in (line := process.stdout.readline()):
             assert line
-    time.sleep(1 if after else 8)
+    time.sleep(1 if after else 5)
     assert process.poll() is None, "it has ended of itself"
     took, _, err = interrupt(process)
     assert process.returncode == 130

@@ -32,9 +32,10 @@ LEARNABLE, SOLVABLE, LIMITED, INTRINSIC, DEGENERATE = VERDICTS = (
     "learnable", "rule-solvable", "information-limited", "intrinsic", "degenerate",
 )  # fmt: skip
 MEANING: Mapping[str, str] = {
-    LEARNABLE: f"more than one learned policy beats every tuned rule, by {MEAN:g} % in the mean or {TAIL:g} % at p95",
+    LEARNABLE: f"more than one learned policy beats every rule, tuned or not, by {MEAN:g} % in the mean or {TAIL:g} % "
+    "at p95",
     SOLVABLE: "a rule is as good as all that was tried, and better than what the host does",
-    LIMITED: f"who knows the locks beats every tuned rule by {MEAN:g} %, and nobody else does",
+    LIMITED: f"who knows the locks beats every rule by {MEAN:g} %, and nobody else does",
     INTRINSIC: "what is lost is not lost by the choice: no rule and no bound gets it back",
     DEGENERATE: "there is nothing to decide, runs do not end, or a setting of the host is better than any choice",
 }
@@ -153,11 +154,14 @@ def judge(rows: Sequence[Row], own: Row, bar: Row, decisions: float, ideal_perce
     setting = best.get(SETTING)
     if setting and setting.beats(MEAN):
         return DEGENERATE, f"the host's setting {setting.name} changes more than any choice: {told(setting.percent)}"
-    learned = [one for one in rows if one.kind == LEARNED and (one.beats(MEAN) or one.beats_tail(TAIL))]
+    rules = [one for one in fair if one.kind == RULE]
+    mean = _beyond(MEAN, [one.percent[0] for one in rules])
+    tail = _beyond(TAIL, [one.p95_percent[0] for one in rules if one.p95_percent])
+    learned = [one for one in rows if one.kind == LEARNED and (one.beats(mean) or one.beats_tail(tail))]
     if len(learned) > 1:
         first = min(learned, key=lambda one: one.percent[0])
         return LEARNABLE, f"{len(learned)} learned policies beat {bar.name}, the best by {told(first.percent)}"
-    bounds = [one for kind in (PRIVILEGED, AHEAD) if (one := best.get(kind)) and one.beats(MEAN)]
+    bounds = [one for kind in (PRIVILEGED, AHEAD) if (one := best.get(kind)) and one.beats(mean)]
     if bounds:
         first = min(bounds, key=lambda one: one.percent[0])
         return LIMITED, f"{first.name} beats {bar.name} by {told(first.percent)}, and no hypervisor's policy does"
@@ -166,6 +170,11 @@ def judge(rows: Sequence[Row], own: Row, bar: Row, decisions: float, ideal_perce
         return INTRINSIC, f"{bar.name} takes {ideal_percent:.0f} % more than the ideal, and no choice is much better"
     against = "is the host's own" if own.name == bar.name else f"saves {told(_against(own))} against {own.name}"
     return SOLVABLE, f"{bar.name} {against}, and nothing beats it by {MEAN:g} %"
+
+
+def _beyond(percent: float, found: Sequence[float]) -> float:
+    """What saves so many percent against the best of all rules on fresh seeds, which may be another than the bar."""
+    return 100 - (100 - percent) * (100 + min([0.0, *found])) / 100
 
 
 def _against(own: Row) -> list[float]:
