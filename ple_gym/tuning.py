@@ -1,4 +1,4 @@
-"""The search for the parameters of a rule: `ple-gym tune`.
+"""The search for the parameters of a rule, on a scenario or on a fleet: `ple-gym tune`.
 
 Several restarts propose values: changes of the defaults at first, then in turns what Optuna's TPE makes of the results,
 and changes of the best so far. Each proposal runs on the same training seeds. The best of each restart, the rule as it
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,8 @@ from ple_gym.progress import Report
 from ple_gym.rules import RULES, Rule
 from ple_gym.rules.own import own_rule
 from ple_gym.rules.registry import Parameter
+from ple_gym.scenario.fleet import AXES, SPLITS, number_of, world
+from ple_gym.scenario.fleet import VERSION as FLEET_VERSION
 from ple_gym.scenario.model import Scenario
 from ple_gym.scenario.parameters import MAX_SEED, number, whole
 from ple_gym.sim.seam import host_of
@@ -53,6 +56,113 @@ _LINE = record({"policy": TEXT, "first": whole(0, MAX_SEED), "losses": list_of(n
 
 
 @dataclass(frozen=True)
+class Course:
+    """What a rule is tuned on: a scenario.
+
+    Attributes:
+        scenario: the scenario.
+        enough: training seeds from which the allowance of its VMs is told.
+        threads: workers; one per CPU if None.
+    """
+
+    scenario: Scenario
+    enough: int = 28
+    threads: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the scenario."""
+        return self.scenario.name
+
+    @property
+    def digest(self) -> str:
+        """Of the scenario."""
+        return self.scenario.digest
+
+    @property
+    def objective(self) -> str:
+        """What is made small, in words."""
+        return objective(self.scenario)
+
+    @property
+    def own(self) -> str:
+        """The rule that the host itself has."""
+        return own_rule(self.scenario)
+
+    @property
+    def schedulers(self) -> Sequence[str]:
+        """Of the hosts."""
+        return (self.scenario.host.scheduler,)
+
+    def check(self, rule: Rule) -> None:
+        """Raise PolicyError unless the rule can decide here."""
+        rule.world(self.scenario)
+
+    @property
+    def rivals(self) -> list[Rule]:
+        """The built-in rules that can decide here and know no more than a hypervisor."""
+        return [RULES[name] for name in suiting(self.scenario) if not RULES[name].privileged]
+
+    @cached_property
+    def allowance(self) -> float:
+        """The share of all CPU time that the VMs with an end may have."""
+        return allowance_of(self.scenario, self.enough, self.threads)
+
+    def losses(self, policy: Rule, seeds: range, report: Callable[[int], None]) -> list[float]:
+        """Of each seed the logarithm of what is made small."""
+        return losses_of(
+            self.scenario, simulate(self.scenario, policy, seeds, None, report, self.threads), self.allowance
+        )
+
+
+@dataclass(frozen=True)
+class FleetCourse(Course):
+    """The worlds of a fleet: each seed is run in one of them, of `Fleet` if it is for training, of `FleetValidation`
+    if it is for validation. Where a rule cannot decide, the host only yields. `scenario` is the first world.
+    """
+
+    scenario: Scenario = field(default_factory=lambda: world(SPLITS[0], 0))
+    enough: int = 4
+
+    name = SPLITS[0]
+    digest = f"{SPLITS[0]}-v{FLEET_VERSION}"
+    objective = "makespan, where CPU time beyond the allowance counts as time; geometric mean over worlds"
+    own = "host"
+    schedulers = tuple(AXES)
+
+    def check(self, rule: Rule) -> None:
+        """Any rule will do."""
+
+    @property
+    def rivals(self) -> list[Rule]:
+        """The built-in rules that know no more than a hypervisor, and do not set the host."""
+        return [rule for rule in RULES.values() if not rule.privileged and not rule.settings]
+
+    @cached_property
+    def _courses(self) -> dict[str, Course]:
+        return {}
+
+    def losses(self, policy: Rule, seeds: range, report: Callable[[int], None]) -> list[float]:
+        """Of each seed the logarithm of what is made small, in its world."""
+
+        def one(seed: int) -> float:
+            split = SPLITS[0] if seed in TRAINING else SPLITS[1]
+            here = world(split, number_of(split, seed))
+            course = self._courses.setdefault(here.name, Course(here, self.enough, 1))
+            decides = policy if policy.suits(here) else RULES[self.own]
+            return course.losses(decides, range(seed, seed + 1), lambda done: None)[0]
+
+        found, pool = [], ThreadPoolExecutor(self.threads)
+        try:
+            for loss in pool.map(one, seeds):
+                found.append(loss)
+                report(len(found))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return found
+
+
+@dataclass(frozen=True)
 class Search:
     """What is asked for: numbers of restarts, of proposals of each (`trials`) and of seeds, and the seed of all draws.
 
@@ -60,14 +170,13 @@ class Search:
         PolicyError, ArgumentError: the rule has nothing to search; a number is out of its range.
     """
 
-    scenario: Scenario
+    course: Course
     rule: Rule
     restarts: int = 4
     trials: int = 150
     training: int = 28
     validation: int = 128
     seed: int = 0
-    threads: int | None = None
 
     def __post_init__(self) -> None:
         ranges = {"restarts": (1, 1000), "trials": (1, 10**6), "training": (1, 10**6), "validation": (2, 10**6)}
@@ -76,7 +185,7 @@ class Search:
                 raise ArgumentError(f"{name} = {value}: must be {least}..{most}")
         if not self.searched:
             raise PolicyError(f"{plain(self.rule.name)}: has no parameter to search")
-        self.rule.world(self.scenario)
+        self.course.check(self.rule)
 
     @property
     def searched(self) -> dict[str, Parameter]:
@@ -84,19 +193,9 @@ class Search:
         return {name: one for name, one in self.rule.parameters.items() if name not in self.rule.values}
 
     @property
-    def rivals(self) -> list[Rule]:
-        """The built-in rules that can decide there and know no more than a hypervisor."""
-        return [RULES[name] for name in suiting(self.scenario) if not RULES[name].privileged]
-
-    @cached_property
-    def allowance(self) -> float:
-        """The share of all CPU time that the VMs with an end may have."""
-        return allowance_of(self.scenario, self.training, self.threads)
-
-    @property
     def runs(self) -> int:
         """How many runs are made at most."""
-        raced = len(self.rivals)
+        raced = len(self.course.rivals)
         return (raced + self.restarts * self.trials) * self.training + (raced + self.restarts + 1) * self.validation
 
 
@@ -124,7 +223,7 @@ class Found:
     @property
     def own(self) -> str:
         """The rule that the host itself has."""
-        return own_rule(self.search.scenario)
+        return self.search.course.own
 
     def percent(self, other: str) -> list[float]:
         """By how much the loss of the best differs from another's: mean, and interval if there is one."""
@@ -137,9 +236,9 @@ class Found:
         seeds = f"training 0:{s.training}, validation {VALIDATION[0]}:{VALIDATION[0] + s.validation}"
         fields = {
             "policy": self.best.name,
-            "scenario": s.scenario.name,
-            "digest": s.scenario.digest,
-            "objective": objective(s.scenario),
+            "scenario": s.course.name,
+            "digest": s.course.digest,
+            "objective": s.course.objective,
             "search": f"{s.restarts} x {s.trials} trials, seed {s.seed}, {seeds}, of {', '.join(s.searched)}",
             "vs_defaults": self.percent(s.rule.name),
             "own": self.own,
@@ -189,9 +288,9 @@ class Study:
             self._open()
 
     def _open(self) -> None:
-        scenario, unit = self._search.scenario, self._search.rule.unit
-        code = {*(simulator(host_of(scenario.host.scheduler)).made_of or ()), *(unit.made_of or ())}
-        head, lines = f"ple_gym tuning 2 {scenario.digest} {fingerprint(sorted(code | {*sources('rules/*.py')}))}", []
+        course, unit = self._search.course, self._search.rule.unit
+        code = {*(unit.made_of or ())}.union(*(simulator(host_of(one)).made_of or () for one in course.schedulers))
+        head, lines = f"ple_gym tuning 2 {course.digest} {fingerprint(sorted(code | {*sources('rules/*.py')}))}", []
         if Path(self._path).exists():
             with reading(self._path, ArgumentError, "a study", "remove it to begin anew, or name another --study"):
                 text = read_text(self._path, 2**26)
@@ -210,8 +309,7 @@ class Study:
         s, known = self._search, self._known.get((policy.name, first), [])[:count]
         if missing := range(first + len(known), first + count):
             before = self.made + len(known)
-            runs = simulate(s.scenario, policy, missing, None, lambda n: self._report(before + n, note), s.threads)
-            known = [*known, *losses_of(s.scenario, runs, s.allowance)]
+            known = [*known, *s.course.losses(policy, missing, lambda n: self._report(before + n, note))]
             self._known[policy.name, first] = known
             if self._log:
                 line = json.dumps({"policy": policy.name, "first": first, "losses": known})
@@ -230,7 +328,7 @@ class Study:
 
 def tune(search: Search, study: Study, say: Callable[[str], None] = lambda line: None) -> Found:
     """Search, and race on the validation seeds; ModuleNotFoundError without Optuna."""
-    rivals = search.rivals
+    rivals = search.course.rivals
     known = {one.name: study.losses(one, TRAINING[0], search.training, one.name) for one in rivals}
     leader = min(known, key=lambda name: float(known[name].mean()))
     say(f"best built-in rule on {search.training} training seeds: {leader}")

@@ -18,16 +18,17 @@ import pytest
 
 import ple_gym
 from experiments.lab.searched import SEARCHED
-from ple_gym import cli, compare, tuning
+from ple_gym import cli, compare, simulate, tuning
 from ple_gym.cli.tune import verdict
 from ple_gym.errors import ArgumentError, PleError, PolicyError
 from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES, Rule
 from ple_gym.rules.own import own_rule
+from ple_gym.scenario import fleet
 from ple_gym.scenario.builtin import load
 from ple_gym.sim.jit import JIT_ENABLED
 from ple_gym.tuned import policy_in
-from ple_gym.tuning import Found, Search, Study, tune
+from ple_gym.tuning import Course, FleetCourse, Found, Search, Study, tune
 
 pytest.importorskip("optuna")
 pytestmark = pytest.mark.skipif(not JIT_ENABLED, reason="of many runs: not under make nojit")
@@ -37,8 +38,8 @@ OPTIONS = ["--trials", "3", "--restarts", "1", "--training", "2", "--validation"
 
 
 def search(rule: str = "patience", **changes: int) -> Search:
-    small = {"trials": 6, "restarts": 2, "training": 3, "validation": 4, "threads": 1}
-    return Search(WORLD, load_compiled(rule), **{**small, **changes})
+    small = {"trials": 6, "restarts": 2, "training": 3, "validation": 4}
+    return Search(Course(WORLD, 3, 1), load_compiled(rule), **{**small, **changes})
 
 
 def find(asked: Search, path: Path | str = "") -> Found:
@@ -161,6 +162,39 @@ def test_a_search_for_nothing_is_refused(rule: str, changes: dict[str, int], fau
         search(rule, **changes)
 
 
+# --- fleets ---------------------------------------------------------------------------------------------------------
+
+
+def test_on_a_fleet_each_seed_has_its_world() -> None:
+    """To train on, or to choose on; where a rule cannot decide, the host yields."""
+    course, rule = FleetCourse(enough=2, threads=2), RULES["yield-if-cheap"]
+    for first, split in ((0, "Fleet"), (1_000_000, "FleetValidation")):
+        seeds = range(first, first + 24)
+        worlds = [fleet.world(split, fleet.number_of(split, seed)) for seed in seeds]
+        able = [rule.suits(one) for one in worlds]
+        assert True in able and False in able
+        for asked, found in zip(zip(worlds, able, seeds, strict=True), course.losses(rule, seeds, int), strict=True):
+            one, suits, seed = asked
+            runs = simulate(one, rule if suits else "host", seed, threads=1)
+            assert found == tuning.losses_of(one, runs, tuning.allowance_of(one, 2, 1))[0]
+
+
+def test_a_rule_is_tuned_on_a_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["tune", "two-patience", "Fleet", *OPTIONS, "--threads", "1", "--out", "mine.toml"]) == 0
+    kept = tomllib.loads(Path("mine.toml").read_text())
+    assert (kept["scenario"], kept["digest"], kept["own"]) == ("Fleet", "Fleet-v0", "host")
+    assert load_compiled("mine.toml").suits(load("FleetTest-3"))
+
+
+@pytest.mark.parametrize("asked", [["FleetTest"], ["Fleet", "--set", "host.pcpus=2"]])
+def test_nothing_is_tuned_on_worlds_that_results_are_reported_on(
+    asked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["tune", "patience", *asked, *OPTIONS]) == 2
+    assert "a rule is tuned on Fleet, validated on FleetValidation, without --set" in capsys.readouterr().err
+
+
 # --- files and the command --------------------------------------------------------------------------------------------
 
 
@@ -183,7 +217,7 @@ def test_a_file_is_the_rule_with_its_values_wherever_a_policy_is_named(
 @pytest.mark.parametrize("name", ["TicketOrder", "KvmEbizzy"])
 def test_what_was_found_is_compared_with_the_host_s_own_rule(name: str) -> None:
     world = load(name).with_overrides({"limit.simulated_s": 0.01})
-    found = find(Search(world, RULES["two-patience"], 1, 1, 1, 2, threads=1))
+    found = find(Search(Course(world, 1, 1), RULES["two-patience"], 1, 1, 1, 2))
     own, kept = own_rule(world), tomllib.loads(found.to_toml("a test"))
     gain = found.entrants[found.best.name].losses - found.entrants[own].losses
     assert kept["own"] == own and kept["vs_own"][0] == pytest.approx(100 * math.expm1(gain.mean()), abs=0.001)

@@ -48,7 +48,7 @@ from ple_gym.rules.own import own_rule
 from ple_gym.scenario.model import Scenario
 from ple_gym.sim.seam import host_of
 from ple_gym.sim.units import fingerprint, sources
-from ple_gym.tuning import TRAINING, VALIDATION, Known, Search, Study, allowance_of, losses_of, objective, tune
+from ple_gym.tuning import TRAINING, VALIDATION, Course, Known, Search, Study, allowance_of, losses_of, objective, tune
 
 MOST_LESSONS = 20_000
 _MAX_BYTES = 2**28
@@ -180,12 +180,18 @@ class Work:
 
     # ------------------------------------------------------------------------------------------------------- the rules
 
-    def bar(self) -> tuple[str, list[str]]:
-        """The rule that is best on validation seeds, tuned or not, and all that tuning found."""
+    @cached_property
+    def races(self) -> dict[str, float]:
+        """Mean loss of each rule on the validation seeds, tuned or not."""
         known: Known = {}
-        races = self.parts.get("race", lambda: self._race(known))
+        races: dict[str, float] = self.parts.get("race", lambda: self._race(known))
         for name in self._worth_tuning(races):
             races = races | self.parts.get(f"tune {name}", partial(self._tuned, name, known))
+        return races
+
+    def bar(self) -> tuple[str, list[str]]:
+        """The rule that is best on validation seeds, tuned or not, and all that tuning found."""
+        races = self.races
         choosable = sorted((name for name in races if self._kind(name) == RULE), key=lambda name: races[name])
         best = next((name for name in choosable if self._validated(name) >= KEPT), self.own)
         self._say(f"the bar is {best}")
@@ -224,9 +230,8 @@ class Work:
     def _tuned(self, name: str, known: Known) -> dict[str, float]:
         """The best of each restart, and its mean loss on the validation seeds."""
         p = self.plan
-        search = Search(
-            self.scenario, RULES[name], p.restarts, p.trials, p.training, p.validation, threads=self.threads
-        )
+        course = Course(self.scenario, p.training, self.threads)
+        search = Search(course, RULES[name], p.restarts, p.trials, p.training, p.validation)
         with self._stage(f"tuning {name}", search.runs) as report:
             study = Study(search, "", report, known)
             found = tune(search, study, self._say)
@@ -317,7 +322,7 @@ class Work:
             for number in range(self.plan.learners):
                 begin = start if form is linear and number == 0 else None
                 name = f"{form.kind} {number}" + (" from the probe" if begin is not None else "")
-                theta = self.parts.get(name, partial(self._search, base, form, begin, number, typical))
+                theta = self.parts.get(name, partial(self.search, base, form, begin, number, typical))
                 learned.append(form.policy(np.array(theta), name))
         return learned
 
@@ -330,8 +335,12 @@ class Work:
         step = -(-len(lessons) // MOST_LESSONS)
         return [round(float(x), 6) for x in probe(form, lessons[::step])]
 
-    def _search(self, base: Compiled, form: Form, start: Floats | None, number: int, typical: float) -> list[float]:
-        """Weights that the cross-entropy method finds: of those to choose from the best on validation seeds."""
+    def search(self, base: Compiled, form: Form, start: Floats | None, number: int, typical: float) -> list[float]:
+        """Weights that the cross-entropy method finds: of those to choose from the best on validation seeds.
+
+        base: the bar, to compare with; start: weights to go on from; number: of the search, its seed; typical: what is
+        compared, of the bar.
+        """
         p = self.plan
         limit = self.scenario.limit.simulated_s
         world = self.scenario if self.scenario.endless else self.scenario.with_overrides(

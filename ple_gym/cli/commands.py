@@ -471,7 +471,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Tune:
-    """Search the parameters of a rule on one scenario; all built-in rules are in the race.
+    """Search the parameters of a rule on one scenario, or on a fleet; all built-in rules are in the race.
 
     Example: ple-gym tune patience PLE/Storm-v1 --out storm.toml
     """
@@ -491,15 +491,22 @@ class Tune:
     def run(self, argv: Sequence[str]) -> None:
         """Search, print the race, write what was found."""
         from ple_gym.cli import tune
-        from ple_gym.tuning import Search
+        from ple_gym.scenario.fleet import SPLITS, is_fleet
+        from ple_gym.tuning import Course, FleetCourse, Search
 
         if self.out and not self.out.endswith(".toml"):
             raise UsageError(f"--out {plain(self.out)}: the name must end in .toml")
         check_writable(self.out)
+        threads = _workers(self.threads)
+        if split := is_fleet(self.scenario):
+            if split != SPLITS[0] or self.overrides:
+                raise UsageError(f"{split}: a rule is tuned on {SPLITS[0]}, validated on {SPLITS[1]}, without --set")
+            course: Course = FleetCourse(threads=threads)
+        else:
+            course = Course(_scenario(self.scenario, self.overrides), self.training, threads)
         search = Search(
-            _scenario(self.scenario, self.overrides), tune.rule_named(self.rule), self.restarts, self.trials,
-            self.training, self.validation, self.seed, _workers(self.threads),
-        )  # fmt: skip
+            course, tune.rule_named(self.rule), self.restarts, self.trials, self.training, self.validation, self.seed
+        )
         found = tune.search_and_tell(search, self.study or (f"{self.out}.study" if self.out else ""))
         console_for().print(tune.race_table(found), tune.verdict(found), sep="\n")
         if self.out:

@@ -14,7 +14,7 @@ from ple_gym.files import write_whole, writing
 from ple_gym.messages import plain, shown_path
 from ple_gym.provenance import provenance
 from ple_gym.rules import Rule
-from ple_gym.tuning import ENOUGH, Found, Search, Study, objective, tune
+from ple_gym.tuning import ENOUGH, Found, Search, Study, tune
 
 SHOWN = 12  # lines of the race
 
@@ -61,7 +61,8 @@ def race_table(found: Found) -> Grid:
         for name, restart in zip(names, restarts, strict=True)
     ]
     against = ["the tuned rule" if name == found.best.name else _percent(*found.percent(name)) for name in names]
-    title = f"{found.search.scenario.name}: {objective(found.search.scenario)}, {found.search.validation} seeds"
+    course = found.search.course
+    title = f"{course.name}: {course.objective}, {found.search.validation} seeds"
     return Grid(Column("policy", labels), [Column("the tuned rule against it", against)], title=title)
 
 
