@@ -11,21 +11,23 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.answer import suite
+from experiments.answer import fleet, suite
+from experiments.answer.rules import in_percent
 from experiments.answer.suite import SHIPS, Standing
 from experiments.lab import Table
 from experiments.lab.folders import DOCS
 from experiments.pages.suites import interval, listed, markdown
 from ple_gym.evaluate import scores
-from ple_gym.evaluate.statistics import ENOUGH_DIFFERING
+from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, ratio
 from ple_gym.files import write_whole
 from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
 from ple_gym.scenario.builtin import SCENARIOS, SUITES
+from ple_gym.tuned import policy_in
 
 TEXT = Path(__file__).with_name("for_maintainers.in.md")
 PAGE = DOCS / "for-maintainers.md"
-NEEDS = ("suite",)
+NEEDS = ("suite", "fleet")
 WORLDS = tuple(name for name, own in SUITES.items() if own != "micro")
 VISIBLE = tuple(rule for rule, one in RULES.items() if not one.privileged)
 WITHOUT_PULL = ("yield", "resume", "local")
@@ -35,10 +37,10 @@ MOST = 3  # rules that hurt, in a cell
 
 def write(tables: Mapping[str, Table]) -> None:
     """Write the page."""
-    write_whole(PAGE, page(tables["suite"]).encode())
+    write_whole(PAGE, page(tables["suite"], tables["fleet"]).encode())
 
 
-def page(table: Table) -> str:
+def page(table: Table, of_fleet: Table) -> str:
     """The page's text."""
     hosts: dict[str, list[str]] = {}
     for name in WORLDS:
@@ -47,6 +49,7 @@ def page(table: Table) -> str:
     never = [rule for rule in VISIBLE if -1 not in signs[rule]]
     found = {
         "hosts": "\n".join(f"- {by_host(table, host, names)}" for host, names in hosts.items()),
+        "single": single(of_fleet),
         "differing": f"{ENOUGH_DIFFERING}",
         "worlds": "\n\n".join(
             f"## {host}\n\n{markdown(*by_world(table, names), words=True)}" for host, names in hosts.items()
@@ -56,6 +59,23 @@ def page(table: Table) -> str:
         "rules": markdown(*by_rule(table, [rule for rule in VISIBLE if rule not in never])),
     }
     return TEXT.read_text(encoding="utf-8").format(**found)
+
+
+def single(table: Table) -> str:
+    """The best rule for all worlds of the fleet, and what it gains on what each world's host has."""
+    rule, worlds = fleet.single(table), fleet.judged_worlds(table)
+    gains = fleet.against_own(table, rule)
+    hosts = np.array([one.host.scheduler for one in worlds])
+    by = ", ".join(
+        f"{fleet.percent(in_percent(ratio(gains[hosts == host])))} under `{host}`" for host in sorted(set(hosts))
+    )
+    name, change = fleet.POLICIES[rule], fleet.percent(in_percent(ratio(gains)))
+    if name == fleet.TUNED:
+        name = policy_in(str(fleet.TUNED_FILE))
+    return (
+        f"`{name}`: {change} against the rule that the host has, on {len(worlds)} worlds that share no combination of "
+        f"version, layout and guest kernel with those that it was tuned and chosen on ({by})"
+    )
 
 
 def host_of(scenario: Scenario) -> str:
