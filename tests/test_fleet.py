@@ -18,7 +18,7 @@ from test_vector import alike, same, singles, walk
 
 import ple_gym
 from experiments.answer import fleet as question
-from experiments.lab.tables import Table
+from experiments.lab.tables import Table, committed
 from ple_gym.drive import NEXT
 from ple_gym.envs.env import PleEnv
 from ple_gym.envs.vector import PleVectorEnv
@@ -397,3 +397,18 @@ def test_the_single_rule_is_chosen_on_other_worlds_and_judged_on_other_seeds() -
     table = Table(columns)
     assert question.POLICIES[question.single(table)] == "continue"
     assert question.gaps(table, question.single(table)).tolist() == pytest.approx([20, 100])
+
+
+def test_a_rule_gains_in_groups_of_worlds_against_what_their_hosts_have() -> None:
+    """The host's own rule gains nothing on itself: KVM's of its version on fair hosts, elsewhere a yield."""
+    table = committed("fleet")
+    worlds = question.judged_worlds(table)
+    members = question.members(worlds)
+    assert all(len(places) >= 5 for places in members.values()) and {*AXES} < {*members}
+    assert sum(len(members[name]) for name in AXES) == len(worlds) == question.WORLDS
+    assert all(worlds[place].host.linux == "6.6" for place in members["fair, 6.6"])
+    host = {one.name: one.found for one in question.gains(table, question.POLICIES.index(question.HOST))}
+    own = {one.name: one.found for one in question.gains(table, question.POLICIES.index("kvm-5.13"))}
+    assert host["credit"].mean == host["credit2"].mean == 0 != host["fair"].mean
+    assert own["fair, 5.15"].mean == own["fair, 6.6"].mean == own["fair, 6.12"].mean == 0 != own["fair, 6.18"].mean
+    assert all(rule in question.POLICIES for rule in question.SHOWN)

@@ -99,6 +99,13 @@ where guests have test-and-set or PV locks. {passed:.0%} of the draws pass. Whic
 
 {gap}
 
+### On which hosts and guests
+
+Change of the time against the rule that the world's host has, percent, of the same 200 worlds, by version, layout,
+actuator and guest kernel; in **bold** where the whole interval says so. Groups of fewer than 5 worlds are left out.
+
+{gains}
+
 ## Where to go next
 
 [All environments](index.md) · [Thousands of lanes](../vector.md) · [Rules](../rules.md) · [Profiles of
@@ -135,6 +142,7 @@ def page() -> str:
         sparsest=SPARSEST,
         passed=_passed(),
         gap=_gap(),
+        gains=_gains(),
     )
 
 
@@ -184,6 +192,31 @@ def _gap() -> str:
     told = " ".join((question.__doc__ or "").split("\n\n")[1].split())
     return f"{told} `python -m experiments fleet` measures it again; {FEW}: of fewer than 100 worlds.\n\n" + _table(
         ("", "measured"), lines
+    )
+
+
+def _gains() -> str:
+    if not kept(question.EXPERIMENT.name).exists():
+        return "Not measured yet."
+    table = committed(question.EXPERIMENT.name)
+    by_rule = {rule: question.gains(table, question.POLICIES.index(rule)) for rule in question.SHOWN}
+
+    def cell(one: question.Group) -> str:
+        found = one.found
+        clear = found.low is not None and found.high is not None and found.low * found.high > 0
+        return f"**{found.mean:+.0f}**" if clear else f"{found.mean:+.0f}"
+
+    first = by_rule[question.SHOWN[0]]
+    rows = [
+        (f"{one.name} ({one.worlds})", *(cell(own[place]) for own in by_rule.values()))
+        for place, one in enumerate(first)
+    ]
+    faster, slower = (
+        sum(sign * (one.found.high if sign > 0 else one.found.low) < 0 for one in first[1:]) for sign in (1, -1)
+    )
+    return (
+        f"`{question.SHOWN[0]}` is clearly faster in {faster} of {len(first) - 1} groups, and clearly slower in "
+        f"{slower or 'none'}.\n\n" + _table(("worlds", *(f"`{rule}`" for rule in question.SHOWN)), rows)
     )
 
 

@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from experiments.answer import fleet, suite
-from experiments.answer.rules import in_percent
 from experiments.answer.suite import SHIPS, Standing
 from experiments.lab import Table
 from experiments.lab.folders import DOCS
 from experiments.pages.suites import interval, listed, markdown
 from ple_gym.evaluate import scores
-from ple_gym.evaluate.statistics import ENOUGH_DIFFERING, ratio
+from ple_gym.evaluate.statistics import ENOUGH_DIFFERING
 from ple_gym.files import write_whole
 from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario
 from ple_gym.scenario.builtin import SCENARIOS, SUITES
+from ple_gym.scenario.fleet import AXES
 from ple_gym.tuned import policy_in
 
 TEXT = Path(__file__).with_name("for_maintainers.in.md")
@@ -63,18 +63,13 @@ def page(table: Table, of_fleet: Table) -> str:
 
 def single(table: Table) -> str:
     """The best rule for all worlds of the fleet, and what it gains on what each world's host has."""
-    rule, worlds = fleet.single(table), fleet.judged_worlds(table)
-    gains = fleet.against_own(table, rule)
-    hosts = np.array([one.host.scheduler for one in worlds])
-    by = ", ".join(
-        f"{fleet.percent(in_percent(ratio(gains[hosts == host])))} under `{host}`" for host in sorted(set(hosts))
-    )
-    name, change = fleet.POLICIES[rule], fleet.percent(in_percent(ratio(gains)))
-    if name == fleet.TUNED:
-        name = policy_in(str(fleet.TUNED_FILE))
+    rule = fleet.single(table)
+    every, *gains = [one for one in fleet.gains(table, rule) if one.name in ("all", *AXES)]
+    by = ", ".join(f"{fleet.percent(one.found)} under `{one.name}`" for one in gains)
+    name = policy_in(str(fleet.TUNED_FILE)) if fleet.POLICIES[rule] == fleet.TUNED else fleet.POLICIES[rule]
     return (
-        f"`{name}`: {change} against the rule that the host has, on {len(worlds)} worlds that share no combination of "
-        f"version, layout and guest kernel with those that it was tuned and chosen on ({by})"
+        f"`{name}`: {fleet.percent(every.found)} against the rule that the host has, on {every.worlds} worlds that "
+        f"share no combination of version, layout and guest kernel with those that it was tuned and chosen on ({by})"
     )
 
 
