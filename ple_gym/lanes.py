@@ -99,6 +99,10 @@ def bin_value(index: int) -> int:
     return (index - 32 * exponent) << exponent
 
 
+#: The smallest value of each bin.
+BIN_VALUES = np.array([bin_value(index) for index in range(state.HISTOGRAM_BINS)], np.int64)
+
+
 def _checksum(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_CHECKSUM_BYTES).digest()
 
@@ -141,7 +145,7 @@ class Lanes:
         room: if not 0, masks and observations have room for so many vCPUs, and one form under every scheduler.
 
     Attributes:
-        rows: uint8 [count, row_bytes], all that changes but the histograms, int32 [count, 3, 1024].
+        rows: uint8 [count, row_bytes], all that changes but the histograms, int32 [count, 4, 1024].
         description: uint8, all that does not.
         level: code of the observations' information level.
         form: length of an observation, and its dtype.
@@ -586,6 +590,7 @@ class Lanes:
                 "p99": exits.at(99),
                 "max": exits.maximum,
             },
+            "responses": self.responses(lane),
             "ple_per_dispatch": {"max": world["dispatch_exits_max"], "mode": int(per_dispatch.argmax())},
             "vms": [
                 {
@@ -598,6 +603,30 @@ class Lanes:
                 for m, vm in enumerate(self.vm[lane])
             ],
         }
+
+    def responses(self, lane: int) -> dict[str, int]:
+        """What docs/model.md, 13, says of responses, with those under way that are late already."""
+        bins, world = self.histogram[lane, state.RESPONSES], self.world[lane]
+        late, lateness, longest = (int(world[name]) for name in state.LATE)
+        if self.scenario.has_goals:
+            asked_at = self.section("response")["asked_at"][lane]
+            took = np.where(asked_at > 0, world["now"] - asked_at, 0)
+            took, goals = took[took > self._goals], self._goals[took > self._goals]
+            late, lateness = late + len(took), lateness + int((took - goals).sum())
+            shares = took * 1000 // goals
+            longest = max([longest, *shares.tolist()])
+            bins = bins + np.bincount(BIN_VALUES.searchsorted(shares, side="right") - 1, minlength=len(bins))
+        found = Quantiles(bins.cumsum(), longest)
+        own = {"p50": found.at(50), "p99": found.at(99), "max": longest}
+        return {"count": int(bins.sum()), "late": late, "lateness": lateness, **own}
+
+    @cached_property
+    def _goals(self) -> npt.NDArray[np.int64]:
+        """Of each vCPU, and behind them of each thread: how many cycles its responses should take at most."""
+        vms, hz = self.scenario.vms().values(), self.scenario.host.tsc_hz
+        goals = [vm.response_goal_us * hz // 10**6 or state.INF for vm in vms]
+        counts = [vm.vcpus for vm in vms] + [vm.threads for vm in vms]
+        return np.repeat(np.array(2 * goals, np.int64), counts)
 
     def _longest_steals(self, lane: int) -> npt.NDArray[np.int64]:
         """The longest time that a vCPU of each VM was runnable and off its pCPU, up to now: cycles, int64 [VMs]."""

@@ -120,6 +120,8 @@ FEATURES: Features = {
     "as many pCPUs as vCPUs": lambda met: met.scenario.host.pcpus >= met.scenario.vcpus,
     "windows grow": lambda met: met.scenario.ple.window_grow > 1 and met.totals["exits"] > 0,
     "kicks that yield": lambda met: "a kick yields" in met.noted,
+    "responses": lambda met: met.totals["responses"]["count"] > 0,
+    "late responses": lambda met: met.totals["responses"]["late"] > 0,
     "hints take locks": lambda met: met.scenario.cost.yield_to > 0 and met.totals["hints"] > 0,
 }
 

@@ -161,7 +161,7 @@ def worlds_of_interrupts(draw: st.DrawFn) -> Scenario:
     scenario = draw(st.one_of(contended_scenarios(), under_fair(contended_scenarios())) if contended else scenarios())
     choice = draw(st.randoms(use_true_random=True)).choice
     kind = choice(INTERRUPTIBLE)
-    guest = replace(scenario.guest, vcpus=max(2, scenario.guest.vcpus), lock_kind=kind, notify_after=0, program="")
+    guest = fitted(scenario.guest, vcpus=max(2, scenario.guest.vcpus), lock_kind=kind, notify_after=0, program="")
     halts = 0 if kind == "tas" else choice([0, 5, 200])
     written = programs(guest.locks, guest.vcpus - 1, contended and guest.locks > 0, seldom=False)
     guest = fitted(guest, pv_spin_threshold=halts, program=draw(written.filter(lambda text: "ipi" in text)))

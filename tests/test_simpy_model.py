@@ -37,7 +37,7 @@ def simple_scenarios(draw: st.DrawFn) -> Scenario:
     """Random worlds of the part of the model that is written with SimPy; long enough for credit to run out."""
     scenario = draw(contended_scenarios())
     off = {"block_probability": 0.0, "pv_spin_threshold": 0, "notify_after": 0, "threads": 0, "count": 1, "program": ""}
-    off |= {"tick_us": 0, "balloon": False}
+    off |= {"tick_us": 0, "balloon": False, "response_goal_us": 0}
     guest = replace(scenario.guest, lock_kind="ticket", affinity="any", **off)
     host = replace(scenario.host, sockets=1, xen="4.5", placement="spread", defer_preemption_us=0, micro_slice_us=0)
     return replace(
@@ -90,6 +90,7 @@ def test_random_scenarios_agree(scenario: Scenario, seed: int, rule: str) -> Non
         ("Storm", "xen-4.8", {"host.micro_slice_us": 30}),
         ("Storm", "xen-4.8", {"guest.tick_us": 1000}),
         ("Storm", "xen-4.8", {"guest.balloon": True}),
+        ("Storm", "xen-4.8", {"guest.response_goal_us": 1, "guest.block_probability": 0.1}),
     ],
 )
 def test_what_is_left_out_is_refused(name: str, rule: str, overrides: dict[str, object]) -> None:

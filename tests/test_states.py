@@ -32,7 +32,12 @@ WORLDS = {
     "TicketOrder": {"guest.lock_kind": "mcs", "guest.pv_spin_threshold": 200},
     "Paper32": {"guest.start": "convoy", "guest.block_probability": 0.1},
     "HolderPreempted": {"guest.vcpus": 9, "host.pcpus": 3, "guest.lock_kind": "tas", "guest.transactions": 900},
-    "Storm with threads": {"guest.threads": 40, "guest.block_probability": 0.3, "guest.block": "exponential 30000"},
+    "Storm with threads": {
+        "guest.threads": 40,
+        "guest.block_probability": 0.3,
+        "guest.block": "exponential 30000",
+        "guest.response_goal_us": 50,
+    },
     "Storm with a program": {
         "guest.start": "fresh",
         "guest.program": "compute constant 900; lock 0-2; compute exponential 9000; lock 3; compute constant 5000; "
@@ -43,6 +48,7 @@ WORLDS = {
         "guest.program": "compute exponential 20000; ipi all; lock any; compute exponential 9000; ipi 2; unlock any; "
         "block exponential 3000",
         "host.ipi_visible": True,
+        "guest.response_goal_us": 50,
     },
     "Storm of Linux": {"host.scheduler": "fair", "guest.block_probability": 0.2, "guest.block": "exponential 30000"},
     "Tiny of Linux": {

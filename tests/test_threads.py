@@ -61,8 +61,8 @@ def test_as_many_threads_as_vcpus_are_as_none(scenario: Scenario, rule: str, see
     rule = fitting(rule, scenario)
     alone = replace(
         scenario,
-        guest=replace(scenario.guest, threads=0, program="", balloon=False, block_probability=0.2),
-        neighbours=tuple(replace(vm, threads=0, program="", balloon=False) for vm in scenario.neighbours),
+        guest=fitted(scenario.guest, threads=0, program="", balloon=False, block_probability=0.2),
+        neighbours=tuple(fitted(vm, threads=0, program="", balloon=False) for vm in scenario.neighbours),
     )
     assert totals(threaded(alone, 0, thread_switch=10**8), rule, seed) == totals(alone, rule, seed)
 

@@ -191,7 +191,12 @@ def fitted(vm: Vm, **fields: object) -> Vm:
         fields = {"tick_us": 0, **fields}
     if any(fields.get(name, getattr(vm, name)) for name in ("threads", "program")):
         fields = {"balloon": False, **fields}
-    return replace(vm, **fields)
+    return with_goal(replace(vm, **fields), vm.response_goal_us)
+
+
+def with_goal(vm: Vm, us: int) -> Vm:
+    """The VM with a goal for its responses, if it ever sleeps."""
+    return replace(vm, response_goal_us=us if vm.sleeps else 0)
 
 
 def with_locks(scenario: Scenario, kind: str, early: bool) -> Scenario:
@@ -213,7 +218,7 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
     vcpus = draw(st.integers(1, 7))
     program = draw(programs(locks, vcpus - 1 if kind in INTERRUPTIBLE else 0))
     several = 0 if program else draw(threads(vcpus))
-    return Vm(
+    vm = Vm(
         vcpus=vcpus,
         weight=draw(st.sampled_from([64, 256, 1000])),
         locks=locks,
@@ -244,6 +249,7 @@ def vms(draw: st.DrawFn, endless: bool = False) -> Vm:
         tick_handler=draw(st.sampled_from([1, 300, 3000])),
         balloon=not (program or several) and draw(st.sampled_from([False, False, True])),
     )
+    return with_goal(vm, draw(st.sampled_from([0, 1, 40, 500])))
 
 
 @st.composite
@@ -375,7 +381,7 @@ def under_fair(draw: st.DrawFn, worlds: st.SearchStrategy[Scenario]) -> Scenario
     if decision.actuator != "pull":
         affinities = ["any", "any", "any", "pinned", "0", f"{pcpus - 1}", f"{pcpus // 2}-{pcpus - 1}"]
         guest, *neighbours = (replace(vm, affinity=choice(affinities)) for vm in (guest, *neighbours))
-    guest = replace(guest, block_probability=choice([0.0, 0.0, 0.05, 0.2]))
+    guest = fitted(guest, block_probability=choice([0.0, 0.0, 0.05, 0.2]))
     return replace(scenario, host=host, cost=cost, decision=decision, guest=guest, neighbours=tuple(neighbours))
 
 
@@ -568,6 +574,8 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
         yield {f"{vm}.start": "fresh", name: value}
         yield {f"{vm}.start": "fresh", f"{vm}.locks": MAX_HELD, f"{vm}.threads": 0, name: value}
         yield {f"{vm}.program": "", name: value}
+        yield {f"{vm}.response_goal_us": 0, name: value}
+        yield {f"{vm}.program": "", f"{vm}.block_probability": 0.1, name: value}
         alone = {f"{other}.{field}": 1 for other in scenario.tables() for field in ("vcpus", "weight", "count")}
         yield {**alone, **{f"{other}.threads": 0 for other in scenario.tables()}, name: value}
 

@@ -99,6 +99,7 @@ class SimpyModel:
             or guest.spin_in_user_mode or not guest.transactions or rule not in BYPASSES
             or host.scheduler != "credit" or host.xen != "4.5" or host.placement != "spread" or guest.affinity != "any"
             or guest.threads or guest.program or guest.notify_after or guest.tick_us or guest.balloon
+            or guest.response_goal_us
             or host.defer_preemption_us or host.micro_slice_us
             or scenario.ple.window_grow or scenario.cost.exit_per_candidate or scenario.cost.yield_to
         ):  # fmt: skip

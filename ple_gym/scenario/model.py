@@ -293,6 +293,9 @@ class Vm(Group):
     tick_handler: Annotated[int, whole(1, 10**8), "time that serving a timer tick takes; cycles"] = 5000
     # A remedy in guest and host: as many vCPUs as can run, so that none of them waits for a pCPU.
     balloon: Annotated[bool, FLAG, "between transactions vCPUs beyond the VM's share of the pCPUs go to sleep"] = False
+    response_goal_us: Annotated[
+        int, whole(1, 10**7, zero="none"), "99 % of responses (sleep's end to the next sleep) should take no longer"
+    ] = 0
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -303,6 +306,11 @@ class Vm(Group):
     def sends_interrupts(self) -> bool:
         """Whether a step of its program interrupts siblings."""
         return any(step.verb == "ipi" for step in self.steps)
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether its program ever sleeps."""
+        return any(step.verb == "block" for step in self.steps) if self.program else self.block_probability > 0
 
     @property
     def is_interrupted(self) -> bool:
@@ -402,6 +410,11 @@ class Scenario:
         return not any(vm.transactions for vm in self.tables().values())
 
     @property
+    def has_goals(self) -> bool:
+        """Whether the responses of some VM are counted (`response_goal_us`)."""
+        return any(vm.response_goal_us for vm in self.tables().values())
+
+    @property
     def sees_interrupts(self) -> bool:
         """Whether the hypervisor sees interrupts among siblings: some VM sends them, and they are visible."""
         return self.host.ipi_visible and any(vm.sends_interrupts for vm in self.tables().values())
@@ -463,6 +476,9 @@ class Scenario:
     def digest(self) -> str:
         """16 hexadecimal digits that are the same for scenarios that differ in name and description at most."""
         data = {name: value for name, value in self.to_dict().items() if name not in parameters_of(type(self))}
+        for vm in (data["guest"], *data["neighbours"]):
+            if not vm["response_goal_us"]:  # digests without one are older
+                del vm["response_goal_us"]
         return hashlib.blake2b(json.dumps(data, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
@@ -657,6 +673,12 @@ def _check_together(scenario: Scenario) -> None:
             raise ScenarioError(f"{name}.start = 'convoy': must be fresh with {name}.locks = 0, there is no lock 0")
         _check_program(name, vm)
         _check_interrupts(name, vm, host)
+        if vm.response_goal_us and not vm.sleeps:
+            never = f"{name}.program without a block step" if vm.program else f"{name}.block_probability = 0"
+            raise ScenarioError(
+                f"{name}.response_goal_us = {vm.response_goal_us}: must be 0 (none) with {never}; "
+                "a response begins when a sleep ends"
+            )
     # The accounting multiplies credits by weights; this bounds every product and keeps it in 64 bits.
     timeslice = host.timeslice_ms * host.tsc_hz // 1000
     most = 2**62 // (((host.credit_pcpus or host.pcpus) + vcpus) * timeslice)

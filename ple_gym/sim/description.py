@@ -32,6 +32,7 @@ from ple_gym.sim.state import (
     PLE_WINDOW,
     PROGRAM,
     PULL,
+    RESPONSE,
     SECTIONS,
     SEND,
     STEP,
@@ -200,6 +201,7 @@ def lane_sections(scenario: Scenario, scheduler: Host, memory: Memory) -> dict[s
         "interrupts": Section(INTERRUPTS, (vcpus if senders else 0,)),
         "unanswered": Section(INT64, (vcpus, senders)),
         "ipi": Section(IPI, (_ipis_seen(scenario),), visible=True),
+        "response": Section(RESPONSE, (vcpus + threads if scenario.has_goals else 0,)),
         "queue": Section(UINT16, (pcpus, vcpus), visible=True),
     }
 
@@ -268,6 +270,7 @@ def _programs(vms: tuple[Vm, ...], scenario: Scenario, tables: _Tables) -> np.nd
             "tick": vm.tick_us * scenario.host.tsc_hz // 10**6,
             "tick_handler": vm.tick_handler,
             "balloon": vm.balloon,
+            "goal": vm.response_goal_us * scenario.host.tsc_hz // 10**6,
         }
         for name, value in values.items():
             row[name] = value

@@ -13,7 +13,7 @@ from ple_gym.sim.guest.interrupts import next_tick, tick
 from ple_gym.sim.guest.locks import lose_attempt, out_of_patience, park, try_lock
 from ple_gym.sim.guest.program import draw_section, take_transaction, thaw
 from ple_gym.sim.guest.running import begin_transaction, next_steps, run_on, spin_ends, work_ends
-from ple_gym.sim.guest.threads import end_of_sleep, keep, line_up
+from ple_gym.sim.guest.threads import end_of_sleep, keep, line_up, respond
 from ple_gym.sim.guest.waits import available, must_answer
 from ple_gym.sim.host.runqueue import put
 from ple_gym.sim.jit import called, inlined
@@ -156,6 +156,7 @@ def start_threads(s, m):
         keep(s, v, SLEEPING)
         if wait > 0:
             thread.wake_at = wait
+            respond(s, v, np.int64(0), wait)
             s.world[0].next_wake = min(s.world[0].next_wake, wait)
         else:
             line_up(s, number)

@@ -103,6 +103,13 @@ def sleep_left(s, m, key, transaction, section, v, left, bits):
     return left_anew(s, program.block, rng.high(drawn), left, bits)
 
 
+@inlined
+def ask_at(s, v, who, until):
+    """If responses of v's VM are counted, the next of `who` begins when its sleep ends now (7.13)."""
+    if s.program[s.vcpu[v].vm].goal > 0:
+        s.response[who].asked_at = until
+
+
 @called
 def redraw_vcpu(s, v, key, salt):
     """What is left of what v is at."""
@@ -129,9 +136,11 @@ def redraw_vcpu(s, v, key, salt):
         return
     if vcpu.state == BLOCKED and not serves and now < guest.wake_at < INF:
         guest.wake_at = now + sleep_left(s, m, key, guest.transaction, n, v, guest.wake_at - now, sleep)
+        ask_at(s, v, np.int64(v), guest.wake_at)
     if serves and s.interrupts[v].sleep_until > now:
         left = s.interrupts[v].sleep_until - now
         s.interrupts[v].sleep_until = now + sleep_left(s, m, key, guest.transaction, n, v, left, sleep)
+        ask_at(s, v, np.int64(v), s.interrupts[v].sleep_until)
 
 
 @called
@@ -146,6 +155,7 @@ def redraw_thread(s, h, key, salt):
     if thread.place == SLEEPING and now < thread.wake_at < INF:
         bits, left = rng.draw(salt, number * 2 + _SLEEP), thread.wake_at - now
         thread.wake_at = now + sleep_left(s, m, key, thread.transaction, n, thread.vcpu, left, bits)
+        ask_at(s, thread.vcpu, number, thread.wake_at)
 
 
 @called

@@ -72,8 +72,9 @@ FLAWS = (
     "a record of the scheduler",
     "a thread",
     "an interrupt",
+    "a response",
 )
-SOUND, RUN, PCPU, VCPU, LOCK, RUNQUEUE, LINE, SCHEDULER, THREAD, INTERRUPT = range(len(FLAWS))
+SOUND, RUN, PCPU, VCPU, LOCK, RUNQUEUE, LINE, SCHEDULER, THREAD, INTERRUPT, RESPONSE = range(len(FLAWS))
 
 
 @called
@@ -280,6 +281,30 @@ def places_interrupts(s, m):
     return True
 
 
+@called
+def sleeps_until(s, v):
+    """When the sleep of a vCPU that is its own only thread ends, or has ended while it serves; INF if it is in none."""
+    vcpu, guest, program = s.vcpu[v], s.guest[v], s.program[s.vcpu[v].vm]
+    if vcpu.state == BLOCKED:
+        return guest.wake_at if guest.frozen == 0 else INF
+    serves = (program.handler > 0 or program.tick > 0) and s.interrupts[v].sleep_until > 0
+    return s.interrupts[v].sleep_until if serves else INF
+
+
+@called
+def responds_rightly(s, m):
+    """Whether whoever of a VM sleeps responds to what comes then, and everybody else to what has come."""
+    vmp, program = s.vmp[m], s.program[m]
+    threads = program.threads > 0
+    first, count = (program.first_thread, program.threads) if threads else (vmp.first, vmp.vcpus)
+    for i in range(first, first + count):
+        until = s.thread[i].wake_at if threads else sleeps_until(s, i)
+        asked_at = s.response[s.par[0].vcpus + i if threads else i].asked_at
+        if asked_at < 0 or (asked_at != until if until < INF else asked_at > s.world[0].now):
+            return False
+    return True
+
+
 @inlined
 def clear(row, count):
     """Put zeros into a row of scratch."""
@@ -426,6 +451,8 @@ def places(s):
             return THREAD
         if (program.handler > 0 or program.tick > 0) and not places_interrupts(s, m):
             return INTERRUPT
+        if program.goal > 0 and not responds_rightly(s, m):
+            return RESPONSE
         for i in range(program.first_thread, program.first_thread + program.threads):
             soonest = min(soonest, s.thread[i].wake_at)
     if world.next_wake != soonest:

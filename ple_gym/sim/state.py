@@ -71,7 +71,7 @@ TRACE_WIDTH = 5
 #: Parts of a lane's row, in their order; `description.lane_sections` says how long each of them is.
 SECTIONS = (
     "world", "vm", "memory", "pcpu", "host_world", "host_vm", "host_pcpu", "clock", "vcpu", "host_vcpu", "guest",
-    "lock", "thread", "interrupts", "unanswered", "ipi", "queue",
+    "lock", "thread", "interrupts", "unanswered", "ipi", "response", "queue",
 )  # fmt: skip
 
 # --- what all lanes share: the scenario as integers ------------------------------------------------------------------
@@ -149,6 +149,7 @@ PROGRAM = np.dtype(
         ("handler", "i8"), ("ipi_to", "i8"),  # cycles of a handler, 0: no step sends interrupts; TO_ALL, ... (7.10)
         ("tick", "i8"), ("tick_handler", "i8"),  # cycles from tick to tick, 0: none; of serving one (7.11)
         ("balloon", "i8"),  # whether vCPUs beyond its share sleep (7.12)
+        ("goal", "i8"),  # cycles that a response should take at most (7.13); 0: none is counted
     ],
     align=True,
 )  # fmt: skip
@@ -169,6 +170,7 @@ STEP = np.dtype(
 
 HINTS = ("hints", "hints_failed", "hints_ignored", "hints_won")
 RARE = (*HINTS, "notifications", "ipis", "ipi_events")  # counters that most worlds never touch
+LATE = ("responses_late", "lateness", "response_max")  # number; cycles beyond goals; thousandths of a goal (7.13)
 COUNTERS = (
     "exits", "exits_lock_free", "exits_holder_off", "exits_holder_running", "lhp_events", "lwp_events", "acquisitions",
     "contended", "switches", "migrations", "steals", "halts", *HINTS, "notifications", "ipis", "ipi_events", "events",
@@ -195,6 +197,7 @@ WORLD = np.dtype(
         *((f"cycles_{name}", "i8") for name in CYCLES[1:]),  # useful cycles are counted per VM
         ("wait_max", "i8"), ("acquire_exits_max", "i8"), ("dispatch_exits_max", "i8"),
         *((name, "i8") for name in RARE),  # at the end: where there are no hints, say, nobody reads or writes them
+        *((name, "i8") for name in LATE),
     ],
     align=True,
 )  # fmt: skip
@@ -317,11 +320,15 @@ IPI = np.dtype(
 )  # fmt: skip
 SENDER_BITS = 62
 
+#: Of each vCPU, and behind them of each thread, where a VM's responses are counted (7.13): when its last sleep ended,
+#: or will end; 0: it has not slept, or has no work any more.
+RESPONSE = np.dtype([("asked_at", "i8")], align=True)
+
 LOCK = np.dtype([("holder", "u4"), ("head", "u4"), ("tail", "u4"), ("vm", "u4")], align=True)  # vCPUs or NONE; its VM
 
 HISTOGRAM_BINS = 1024
-HISTOGRAMS = 3
-WAITS, ACQUIRE_EXITS, DISPATCH_EXITS = np.arange(3)  # rows of the histograms
+HISTOGRAMS = 4
+WAITS, ACQUIRE_EXITS, DISPATCH_EXITS, RESPONSES = np.arange(4)  # rows of the histograms
 
 #: What a step reports, a row of each: reward, status, cycles since the previous decision, whether it was illegal.
 RESULT_REWARD, RESULT_STATUS, RESULT_ELAPSED, RESULT_ILLEGAL = 0, 1, 2, 3
@@ -363,8 +370,9 @@ class Lane(NamedTuple):
     interrupts: np.ndarray  # INTERRUPTS [V, or 0]
     unanswered: np.ndarray  # int64 [V, senders]: bit i % 64 of word i // 64: the VM's vCPU i waits for this one
     ipi: np.ndarray  # IPI [V, or 0]
+    response: np.ndarray  # RESPONSE [V + threads, or 0]
     queue: np.ndarray  # uint16 [P, V]: runqueue of each pCPU, head first
-    histogram: np.ndarray  # int32 [3, 1024]
+    histogram: np.ndarray  # int32 [4, 1024]
     trace: np.ndarray  # int64 [n, 5]: ring of events for pictures (traces/)
     trace_rows: int  # n; 0: not recorded
 
@@ -396,7 +404,8 @@ def open_lane(host, description, row, histogram, trace, trace_rows):
         records(row, at.thread_at, at.interrupts_at, THREAD),
         records(row, at.interrupts_at, at.unanswered_at, INTERRUPTS),
         grid(row, at.unanswered_at, INT64, 8, at.vcpus, at.senders),
-        records(row, at.ipi_at, at.queue_at, IPI),
+        records(row, at.ipi_at, at.response_at, IPI),
+        records(row, at.response_at, at.queue_at, RESPONSE),
         grid(row, at.queue_at, UINT16, 2, at.pcpus, at.vcpus),
         grid(histogram, 0, INT32, 4, HISTOGRAMS, HISTOGRAM_BINS),
         grid(trace, 0, INT64, 8, trace_rows, TRACE_WIDTH),

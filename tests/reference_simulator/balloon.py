@@ -16,6 +16,7 @@ def goes_to_sleep(world: World, v: Vcpu) -> bool:
         count_shares(world)
     if runnable(v.vm) > v.vm.share:
         v.frozen, v.state = True, State.BLOCKED
+        world.guest.respond(v, None)
         return True
     call_sibling(world, v)
     return False

@@ -107,6 +107,7 @@ class Guest:
         v.section = v.step = v.executed = 0
         vm.next_transaction += 1
         if vm.transactions > 0 and v.transaction >= vm.transactions:
+            self.respond(v.thread or v, None)
             if v.thread is None:
                 v.state = State.DONE
             else:
@@ -135,12 +136,23 @@ class Guest:
         return 0
 
     def block(self, v: Vcpu, wait: int) -> None:
+        self.respond(v.thread or v, self.world.now + wait)
         if v.thread is None:
             v.state = State.BLOCKED
             v.wake_at = self.world.now + wait
         else:
             v.thread.sleep_until(self.world.now + wait)
             threads.goes_to_sleep(v)
+
+    def respond(self, h: Vcpu | Thread, until: int | None) -> None:
+        """7.13: h begins to sleep, or has no work any more."""
+        vm = h.vm if isinstance(h, Vcpu) else h.vcpu.vm
+        if vm.goal_us == 0:
+            return
+        if h.asked_at is not None:
+            assert h.asked_at <= self.world.now
+            self.world.count.responses.append((self.world.now - h.asked_at, self.world.parameters.cycles(vm.goal_us)))
+        h.asked_at = until
 
     def start_threads(self, vm: Vm) -> None:
         """7.6, the start: the threads that have no vCPU of their own; then each vCPU has its own."""
@@ -160,6 +172,7 @@ class Guest:
         wait = self.draw_section(v)
         threads.keep(v)
         if wait > 0:
+            self.respond(h, wait)
             h.sleep_until(wait)
         else:
             h.place = Place.READY
@@ -178,6 +191,7 @@ class Guest:
         if vm.completed == vm.transactions:
             vm.finish = self.world.now
             if all(other.finish < INF for other in self.world.vms if other.transactions > 0):
+                self.respond(v.thread or v, None)
                 raise RunFinished
         if vm.balloon and balloon.goes_to_sleep(self.world, v):
             return False
@@ -230,8 +244,8 @@ class Guest:
                 return
             if step.verb == "block":
                 assert not v.held, "nobody sleeps with a lock"
-                v.phase, v.remaining, v.state = Phase.USER, 0, State.BLOCKED
-                v.wake_at = self.world.now + max(1, sample(step.time, high(x)))
+                v.phase, v.remaining = Phase.USER, 0
+                self.block(v, max(1, sample(step.time, high(x))))
                 return
             if step.verb == "lock":
                 number = step.locks[low(x) * len(step.locks) >> 32]

@@ -80,6 +80,7 @@ def report(world: World, finished: bool) -> dict[str, Any]:
             "p99": quantile(c.exits_per_acquisition, 99),
             "max": max(c.exits_per_acquisition, default=0),
         },
+        "responses": responses(world),
         "ple_per_dispatch": {"max": max(c.exits_per_dispatch, default=0), "mode": mode(c.exits_per_dispatch)},
         "vms": [
             {
@@ -91,6 +92,24 @@ def report(world: World, finished: bool) -> dict[str, Any]:
             }
             for vm in world.vms
         ],
+    }
+
+
+def responses(world: World) -> dict[str, int]:
+    """With those under way that are late already."""
+    found = list(world.count.responses)
+    for vm in world.vms:
+        goal = world.parameters.cycles(vm.goal_us)
+        under_way = (world.now - h.asked_at for h in vm.threads or vm.vcpus if h.asked_at is not None)
+        found += [(took, goal) for took in under_way if took > goal]
+    shares = [took * 1000 // goal for took, goal in found]
+    return {
+        "count": len(found),
+        "late": sum(took > goal for took, goal in found),
+        "lateness": sum(max(0, took - goal) for took, goal in found),
+        "p50": quantile(shares, 50),
+        "p99": quantile(shares, 99),
+        "max": max(shares, default=0),
     }
 
 

@@ -98,6 +98,7 @@ class Vcpu:
     ticks: bool = False  # a tick is due, or at work
     serves_tick: bool = False
     frozen: bool = False  # 7.12
+    asked_at: int | None = None  # 7.13
 
     @property
     def serves(self) -> bool:
@@ -198,6 +199,7 @@ class Vm:
         self.tick_us = int(fields.get("tick_us", 0))
         self.tick_handler = int(fields.get("tick_handler", 0))
         self.balloon = bool(fields.get("balloon"))
+        self.goal_us = int(fields.get("response_goal_us", 0))
         self.steps = steps_of(fields.get("program", ""), len(self.locks))
 
         self.vcpus: list[Vcpu] = []
@@ -309,3 +311,4 @@ class Counters:
         self.waits: list[int] = []
         self.exits_per_acquisition: list[int] = []
         self.exits_per_dispatch: list[int] = []
+        self.responses: list[tuple[int, int]] = []  # and the goal (7.13)

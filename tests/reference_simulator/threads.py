@@ -25,6 +25,7 @@ class Thread:
     phase: Phase = Phase.USER
     remaining: int = 0
     wake_at: int = INF
+    asked_at: int | None = None  # 7.13
 
     def sleep_until(self, t: int) -> None:
         self.place = Place.SLEEPING

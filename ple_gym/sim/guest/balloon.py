@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ple_gym.sim.guest.threads import leave_off
+from ple_gym.sim.guest.threads import leave_off, respond
 from ple_gym.sim.jit import called, inlined
 from ple_gym.sim.metrics import settle
 from ple_gym.sim.state import BLOCKED, INF, USER
@@ -23,6 +23,7 @@ def goes_to_sleep(s, v, t):
     s.guest[v].frozen = 1
     s.guest[v].phase = USER
     s.guest[v].section = 0
+    respond(s, v, t, np.int64(0))
     leave_off(s, v, t, BLOCKED)
     return True
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim.jit import called, inlined
-from ple_gym.sim.metrics import note
+from ple_gym.sim.metrics import note, record_value
 from ple_gym.sim.state import (
     BLOCKED,
     DONE,
@@ -16,6 +16,7 @@ from ple_gym.sim.state import (
     NONE,
     ON_VCPU,
     READY,
+    RESPONSES,
     RUNNING,
     SLEEPING,
     SLEPT,
@@ -31,6 +32,7 @@ from ple_gym.sim.state import (
 def sleep_until(s, v, t, until):
     """v's thread sleeps: the vCPU does if it is its only one, or if no other is ready."""
     s.world[0].next_wake = min(s.world[0].next_wake, until)
+    respond(s, v, t, until)
     if s.program[s.vcpu[v].vm].threads > 0:
         keep(s, v, SLEEPING)
         s.thread[s.guest[v].thread].wake_at = until
@@ -43,11 +45,38 @@ def sleep_until(s, v, t, until):
 @inlined
 def no_more_work(s, v, t):
     """v's thread has found no transaction: it is done, and so is the vCPU if it is not needed any more."""
+    respond(s, v, t, np.int64(0))
     if s.program[s.vcpu[v].vm].threads > 0:
         s.thread[s.guest[v].thread].place = THREAD_DONE
         next_thread(s, v, t, DONE if too_many_vcpus(s, s.vcpu[v].vm) else BLOCKED)
     else:
         leave_off(s, v, t, DONE)
+
+
+# --- responses (7.13) -------------------------------------------------------------------------------------------------
+
+
+@inlined
+def respond(s, v, t, until):
+    """v's thread has done what it was asked for when its last sleep ended. It sleeps until then, or (0) has no work."""
+    if s.program[s.vcpu[v].vm].goal > 0:
+        count_response(s, v, t, until)
+
+
+@called
+def count_response(s, v, t, until):
+    """If v was asked for something, its response is counted: in thousandths of its VM's goal."""
+    world, program = s.world[0], s.program[s.vcpu[v].vm]
+    own = s.response[s.par[0].vcpus + np.int64(s.guest[v].thread) if program.threads > 0 else np.int64(v)]
+    if own.asked_at > 0:
+        took = t - own.asked_at
+        share = took * 1000 // program.goal
+        record_value(s, RESPONSES, share)
+        world.response_max = max(world.response_max, share)
+        if took > program.goal:
+            world.responses_late += 1
+            world.lateness += took - program.goal
+    own.asked_at = until
 
 
 # --- a vCPU and its threads -------------------------------------------------------------------------------------------
