@@ -64,7 +64,10 @@ class VmRecord(TypedDict):
 
 
 class Record(TypedDict):
-    """One run. Counts are docs/model.md, section 13; `makespan_s` is None if the simulated-time limit came first."""
+    """One run. Counts are docs/model.md, section 13; `makespan_s` is None if the simulated-time limit came first.
+
+    response_p50, response_p99, response_max: of all responses, as shares of their VMs' goals; 0 where there are none.
+    """
 
     finished: bool
     makespan_s: float | None
@@ -87,6 +90,11 @@ class Record(TypedDict):
     ple_per_acquisition: ExitsPerAcquisition
     ple_per_dispatch: ExitsPerDispatch
     acquire_wait_us: WaitsUs
+    responses: int
+    responses_late: int
+    response_p50: float
+    response_p99: float
+    response_max: float
     cycles: Cycles
     vm: list[VmRecord]
 
@@ -125,6 +133,11 @@ def summarise(scenario: Scenario, totals: dict[str, Any]) -> Record:
         "ple_per_acquisition": totals["ple_per_acquisition"],
         "ple_per_dispatch": totals["ple_per_dispatch"],
         "acquire_wait_us": {"p50": _us(waits["p50"], hz), "p99": _us(waits["p99"], hz), "max": _us(waits["max"], hz)},
+        "responses": totals["responses"]["count"],
+        "responses_late": totals["responses"]["late"],
+        "response_p50": totals["responses"]["p50"] / 1000,
+        "response_p99": totals["responses"]["p99"] / 1000,
+        "response_max": totals["responses"]["max"] / 1000,
         "cycles": totals["cycles"],
         "vm": [
             _vm_record(scenario.host, now, name, vm.vcpus, own)

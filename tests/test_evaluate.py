@@ -36,6 +36,7 @@ def test_a_run_has_the_documented_fields() -> None:
     documented = {
         "seed", "finished", "makespan_s", "simulated_s", "decisions", "ple_exits", "lhp_events", "lwp_events",
         "acquisitions", "ple_per_acquisition", "ple_per_dispatch", "acquire_wait_us", "cycles", "vm",
+        "responses", "responses_late", "response_p50", "response_p99", "response_max",
     }  # fmt: skip
     assert documented <= set(run)
     assert set(run["ple_per_acquisition"]) == {"max", "p50", "p90", "p99"}
