@@ -25,7 +25,7 @@ from ple_gym.drive import simulator
 from ple_gym.errors import ArgumentError, PolicyError
 from ple_gym.evaluate.comparison import Run
 from ple_gym.evaluate.runs import simulate, suiting
-from ple_gym.evaluate.scores import allowance, beyond
+from ple_gym.evaluate.scores import allowance, beyond, slower
 from ple_gym.evaluate.statistics import Floats, ratio
 from ple_gym.extras import needs
 from ple_gym.files import Log, parse_table, read_text, reading, write_whole, writing
@@ -252,10 +252,11 @@ class Found:
 
 def objective(scenario: Scenario) -> str:
     """What is made small, in words."""
+    late = ", where a 99 % quantile of responses beyond its goal counts as time" if scenario.has_goals else ""
     if scenario.endless:
-        return "1 / throughput, geometric mean over VMs"
+        return f"1 / throughput, geometric mean over VMs{late}"
     some = any(not vm.transactions for vm in scenario.vms().values())
-    return "makespan, where CPU time beyond the allowance counts as time" if some else "makespan"
+    return ("makespan, where CPU time beyond the allowance counts as time" if some else "makespan") + late
 
 
 def allowance_of(scenario: Scenario, count: int, threads: int | None = None) -> float:
@@ -269,8 +270,11 @@ def allowance_of(scenario: Scenario, count: int, threads: int | None = None) -> 
 def losses_of(scenario: Scenario, runs: Sequence[Run], allowance: float) -> list[float]:
     """Of each run the logarithm of what is made small; `allowance` is of `allowance_of`."""
     if not scenario.endless:
-        return [math.log(run["simulated_s"]) + beyond(scenario, run, allowance) for run in runs]
-    return [-float(np.mean([math.log(max(1e-3, vm["transactions_per_s"])) for vm in run["vm"]])) for run in runs]
+        losses = [math.log(run["simulated_s"]) + beyond(scenario, run, allowance) for run in runs]
+    else:
+        rates = [[max(1e-3, vm["transactions_per_s"]) for vm in run["vm"]] for run in runs]
+        losses = [-float(np.mean([math.log(rate) for rate in row])) for row in rates]
+    return [loss + slower(scenario, run) for loss, run in zip(losses, runs, strict=True)]
 
 
 class Study:

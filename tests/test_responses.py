@@ -10,12 +10,16 @@ from machine import Machine
 from reference_simulator import simulate as specified
 from test_ticks import HOG, MS, totals, world
 
-from ple_gym import ScenarioError
-from ple_gym.drive import CHECK
+from ple_gym import ScenarioError, compare, simulate
+from ple_gym.certify.lookahead import CLAIRVOYANT, LookAhead
+from ple_gym.drive import CHECK, STEP
+from ple_gym.evaluate.scores import sample
+from ple_gym.rules import RULES
 from ple_gym.scenario import Scenario, Vm
 from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
 from ple_gym.sim.soundness import FLAWS
+from ple_gym.tuning import losses_of, objective
 
 #: It sleeps for 2 ms and works for 1 ms, ten times; each response should take no longer than 2 ms.
 SLEEPER = replace(
@@ -93,3 +97,56 @@ def test_a_forged_time_is_refused() -> None:
         was, asked_at[v] = asked_at[v], value
         assert FLAWS[m.lanes.drive(0, 1, CHECK)] == "a response"
         asked_at[v] = was
+
+
+# --- what a run's record, scores and rewards make of it ---------------------------------------------------------------
+
+
+def test_a_record_has_shares_of_the_goal() -> None:
+    names = ("responses", "responses_late", "response_p50", "response_p99", "response_max")
+    run = simulate(BESIDE_A_HOG, "host", 0)[0]
+    assert [run[name] for name in names] == [10, 10, 1.984, 1.984, 2.0]
+
+
+@pytest.mark.parametrize("p99", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_run_counts_as_so_many_times_as_long(count: int, p99: float) -> None:
+    scenario = STORM.with_overrides({"guest.count": count})
+    without = scenario.with_overrides(NO_GOAL)
+    run = simulate(scenario, "host", 0)[0]
+    run["response_p99"] = p99
+    longer = pytest.approx(np.log(max(1.0, p99)))
+    own, other = (sample(one, [[run]]) for one in (scenario, without))
+    assert own.above - other.above == longer == own.worst - other.worst
+    assert losses_of(scenario, [run], np.inf)[0] - losses_of(without, [run], np.inf)[0] == longer
+    assert "responses beyond" in objective(scenario) != objective(without) == "makespan"
+
+
+def test_a_comparison_scores_late_responses() -> None:
+    """The score is that of times that count so many times."""
+    found = compare(STORM, ["host", "kvm"], range(3))
+    m, h = (
+        np.mean([np.log(run["simulated_s"] * max(1, run["response_p99"]) / run["ideal_s"]) for run in found.runs[name]])
+        for name in ("kvm", "host")
+    )
+    assert found.rows()[1].score.mean == pytest.approx(1 - m / h)
+    assert "| response |" in found.to_markdown()
+
+
+def test_a_look_ahead_counts_late_responses_as_time() -> None:
+    deciders = [
+        LookAhead(STORM.with_overrides({"guest.response_goal_us": goal}), RULES["kvm"], CLAIRVOYANT, 1)
+        for goal in (0, 10**7, 100)
+    ]
+    for one in deciders:
+        one.lane.run(0, 7)
+    none, kept, late = (float(one._useful(one.lane, 1)[0]) for one in deciders)
+    slow = simulate(STORM, "kvm", 7)[0]["response_p99"]
+    assert none == kept == pytest.approx(slow * late) and slow > 1
+    decider, lane = deciders[-1], deciders[-1].lane
+    lane.reset(0, 7)
+    while (before := lane.histogram[0, state.RESPONSES].sum()) == 0:
+        lane.action[0] = STORM.vcpus
+        lane.drive(0, 1, STEP)
+    decider._gains(STORM.vcpus, np.array([0]), np.zeros(1, np.int64))
+    assert (decider._copies.histogram[:2, state.RESPONSES].sum(axis=1) >= before).all(), "those so far count"

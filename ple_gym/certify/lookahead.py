@@ -167,6 +167,8 @@ class LookAhead:
         copies = self._room(count)
         copies.rows[:count] = self.lane.rows[0]
         copies.action[:count] = np.repeat(actions, futures)
+        if self.scenario.has_goals:
+            copies.histogram[:count, state.RESPONSES] = self.lane.histogram[0, state.RESPONSES]
         if self.samples != CLAIRVOYANT:
             salt = np.tile(salts, len(actions))
             self._redraw(handle(copies.places), 0, count, handle(salt))
@@ -181,10 +183,11 @@ class LookAhead:
         """Useful cycles of the VMs that are counted per cycle, and pCPUs that they have, under the base rule in worlds
         that are no fresh ones, or may have if that is more; any number of pCPUs if there are no others."""
         lane = self.lane
-        useful = cpu = now = 0
+        useful: float = 0
+        cpu = now = 0
         for seed in range(WORLDS):
             lane.run(0, seed)
-            useful += int(lane.vm["useful"][0, self._counted].sum())
+            useful += self._useful(lane, 1)[0].item()
             cpu += int(lane.vcpu["cpu_time"][0, self._own_vcpus].sum())
             now += int(lane.world["now"][0])
         allowance = 0.0 if np.isinf(self.allowance) else self.allowance * self.scenario.host.pcpus
@@ -195,10 +198,18 @@ class LookAhead:
         """Useful cycles of the VMs whose end is awaited, or if there are none of those that wait; less what the base
         rule would get done in the time, or in the CPU time that they have had. So a run that ends before the horizon
         counts what it saves, and nobody gains by taking from the others."""
-        useful = copies.vm["useful"][:count, self._counted].sum(axis=1)
+        useful = self._useful(copies, count)
         had = copies.vcpu["cpu_time"][:count, self._own_vcpus].sum(axis=1) / self._share
         values: Floats = useful - self._rate * np.maximum(copies.world["now"][:count], had)
         return values
+
+    def _useful(self, lanes: Lanes, count: int) -> npt.NDArray[Any]:
+        """Useful cycles of the VMs that are counted, in each of the first lanes; 1 / r of them where late responses
+        make time count r times (`evaluate.scores.slower`)."""
+        useful: npt.NDArray[Any] = lanes.vm["useful"][:count, self._counted].sum(axis=1)
+        if self.scenario.has_goals:
+            return useful / [max(1.0, lanes.responses(lane)["p99"] / 1000) for lane in range(count)]
+        return useful
 
     def _room(self, count: int) -> Lanes:
         if self._copies.count < count:

@@ -43,6 +43,7 @@ from ple_gym.evaluate.comparison import Comparison
 from ple_gym.evaluate.configurations import Configurations
 from ple_gym.evaluate.tables import (
     IDEAL_NOTE,
+    RESPONSE_NOTE,
     RUN_NOTE,
     VM_NOTE,
     bench_table,
@@ -309,6 +310,8 @@ class Simulate:
         console = console_for(self.json_file)
         console.print(run_table(runs))
         console.print(RUN_NOTE)
+        if scenario.has_goals:
+            console.print(RESPONSE_NOTE)
         console.print(comparison_table(comparison) if comparison.endless else summary(comparison.rows()[0]))
         if self.per_vm:
             console.print(vm_table(comparison), VM_NOTE, sep="\n")

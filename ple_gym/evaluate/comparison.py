@@ -89,8 +89,9 @@ class Row:
             None for the baseline.
         best_ratio: the same against the best rule; None for the best rule itself, and if there is no such rule.
         score: 0 = the baseline, 1 = the ideal, which is out of reach (no waiting, switching or idling at all); linear
-            in mean log(makespan / ideal), and at most 0 if a VM gets less than 0.9 of the CPU time that it is due (see
-            `ple_gym.evaluate.scores`). None if a run did no useful work or the baseline is at the ideal.
+            in mean log(makespan / ideal), to which late responses add, and at most 0 if a VM gets less than 0.9 of the
+            CPU time that it is due (see `ple_gym.evaluate.scores`). None if a run did no useful work or the baseline is
+            at the ideal.
         wall_s: time to simulate the runs, added up over threads, seconds.
         decision_us: of an agent the wall time of its `predict` per decision, microseconds (those that it makes in one
             call share that); None of what is compiled, and of an agent that never had to decide.
@@ -299,6 +300,10 @@ class Comparison(Tabular):
         if not vm:
             return self.makespans(name)
         return self.of_vm(name, list(self.scenario.vms()).index(vm), "transactions_per_s")
+
+    def response_p99(self, name: str) -> float:
+        """The mean of the runs' 99 % quantiles of responses, in goals; 0 where no VM has a goal."""
+        return float(np.mean([run["response_p99"] for run in self._runs(name)]))
 
     def _runs(self, name: str) -> list[Run]:
         return [run for policy in self.members[name] for run in self.runs[policy]]

@@ -11,6 +11,8 @@ It rests on totals of runs, on the host's and on the ideal, and on no bound that
 - The **allowance** of VMs with an end, beside endless ones, is what they are entitled to, or what they have under the
   host's own rule if that is more. Where rules are tuned and policies searched, CPU time beyond it counts as time:
   nobody gets fast by taking it from endless VMs.
+- Where VMs have a `response_goal_us`, a run whose 99 % quantile of responses takes r > 1 times its goal counts as r
+  times as long (weight 1).
 - **Kept** is what the worst off VM receives of what it is due: CPU time received / entitled, both on the mean of the
   runs, as shares of the machine.
 
@@ -44,7 +46,8 @@ class Sample:
     """What a score needs of a policy's runs on a scenario.
 
     Attributes:
-        above: log(makespan / ideal) per run, [n] or, of k trained policies on the same seeds, [k, n].
+        above: log(makespan / ideal) per run, and what late responses add to it, [n] or, of k trained policies on the
+            same seeds, [k, n].
         worst: the same of each run's VM that is furthest above its own ideal.
         got: CPU time that each VM received, as a share of all pCPU time, [..., VMs].
         entitled: and what it was entitled to.
@@ -125,6 +128,12 @@ def beyond(scenario: Scenario, run: Mapping[str, Any], allowance: float) -> floa
     if math.isinf(allowance):
         return 0.0
     return max(0.0, math.log(max(_taken(run, _ends(scenario)), 1e-9) / allowance))
+
+
+def slower(scenario: Scenario, run: Mapping[str, Any]) -> float:
+    """The logarithm of how many times as long a run counts as it was, because its responses took too long; 0 if none
+    did, or no VM has a goal."""
+    return math.log(max(1.0, run["response_p99"])) if scenario.has_goals else 0.0
 
 
 def _ends(scenario: Scenario) -> Bools:
@@ -283,7 +292,7 @@ def _measured(scenario: Scenario, run: Mapping[str, Any]) -> tuple[float, float,
     if vms is None or len(ends) == 1:
         if not ends.all() or not run["ideal_s"]:
             return None
-        above = float(np.log(now / run["ideal_s"]))
+        above = float(np.log(now / run["ideal_s"])) + slower(scenario, run)
         return above, above, np.ones(1), np.ones(1)
     weights, most = _weights(scenario)
     # Of endless VMs as much as must be left them.
@@ -292,8 +301,9 @@ def _measured(scenario: Scenario, run: Mapping[str, Any]) -> tuple[float, float,
     if not useful[ends].all():
         return None
     best = _finishes(useful[ends], weights[ends], most[ends], free)
-    above = float(np.log(now * free / useful[ends].sum()))
-    worst = float(np.log(_finish(run)[ends] / best).max())
+    longer = slower(scenario, run)
+    above = float(np.log(now * free / useful[ends].sum())) + longer
+    worst = float(np.log(_finish(run)[ends] / best).max()) + longer
     return above, worst, np.array([vm["share"] for vm in vms]), _entitled_shares(scenario, run)
 
 

@@ -32,6 +32,7 @@ VISIBLE = 0.00005  # what a remark with two decimals of a percent can show
 RUN_NOTE = """\
 Times in ms. ideal: useful work / pCPUs. exits: at pause loops, most: of one acquisition. p99, max: waits for a lock.
 LHP, LWP: holder, next waiter preempted. waste: percent of pCPU time in spin and exit. *: cut off at the limit."""
+RESPONSE_NOTE = "response: the 99 % quantile of responses, in goals (response_goal_us)."
 
 IDEAL_NOTE = """\
 Percent above the ideal makespan (useful work / pCPUs), geometric mean over the seeds.
@@ -117,8 +118,13 @@ def run_table(runs: Sequence[Run]) -> Grid:
             column("p99 us", lambda run: number(run["acquire_wait_us"]["p99"])),
             column("max us", lambda run: number(run["acquire_wait_us"]["max"])),
             column("waste", lambda run: f"{100 * _wasted(run['cycles']):.2f}"),
+            *([column("response", lambda run: number(run["response_p99"]))] if any(map(_responds, shown)) else []),
         ],
     )
+
+
+def _responds(run: Run) -> bool:
+    return run["responses"] > 0
 
 
 def summary(row: Row) -> str:
@@ -148,6 +154,8 @@ def comparison_table(comparison: Comparison) -> Grid:
     ]
     if any(row.capped for row in rows):
         outcome.append(column("capped", lambda row: str(row.capped)))
+    if comparison.scenario.has_goals:
+        outcome.append(column("response", lambda row: number(comparison.response_p99(row.policy))))
     outcome.append(column("wall s", lambda row: f"{row.wall_s:,.2f}"))
     if comparison.asked:
         outcome.append(column("us/decision", lambda row: "-" if row.decision_us is None else number(row.decision_us)))
@@ -270,6 +278,8 @@ def comparison_note(comparison: Comparison) -> str:
         lines.append("Rows of several trainings: [ ] over both trainings and seeds.")
     if any(comparison.capped(name) for name in comparison.members):
         lines.append("capped: runs cut off at limit.simulated_s, which then counts as their makespan.")
+    if comparison.scenario.has_goals:
+        lines.append(f"{RESPONSE_NOTE[:-1]}, mean; what is beyond 1 counts as time in the score.")
     if comparison.asked:
         lines.append(f"us/decision: wall time of an agent's predict per decision, asked for up to {LANES} at once.")
     runs = len(comparison.seeds) * len(comparison.runs)
