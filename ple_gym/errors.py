@@ -61,7 +61,7 @@ class ArgumentError(PleError, ValueError):
     Examples:
         >>> ple_gym.PleEnv("Storm", reward="speed")
         Traceback (most recent call last):
-        ple_gym.errors.ArgumentError: unknown reward 'speed'; known: waste, time, fair
+        ple_gym.errors.ArgumentError: unknown reward 'speed'; known: waste, time, fair, response
     """
 
 

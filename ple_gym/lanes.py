@@ -51,7 +51,7 @@ from ple_gym.view.record import view_of
 from ple_gym.view.unit import view
 
 STARTS = {"first": state.FIRST, "storm": state.STORM}
-REWARDS = {"waste": record.WASTE, "time": record.TIME, "fair": record.FAIR}
+REWARDS = {"waste": record.WASTE, "time": record.TIME, "fair": record.FAIR, "response": record.RESPONSE}
 INFORMATION = {
     "none": record.NOTHING,
     "hypervisor": record.HYPERVISOR,
@@ -137,7 +137,7 @@ class Lanes:
     Args:
         scenario: the machine. If the policy is a setting of the host (`xen-4.8`), with that setting.
         count: number of lanes.
-        reward: `waste`, `time` or `fair`.
+        reward: `waste`, `time`, `fair` or `response`.
         information: level of the observations; `none`: nothing is observed.
         start: `first` or `storm`: where `RESET` stops, unless the policy decides.
         policy: who decides where `drive` is called with `decides`; or its name.

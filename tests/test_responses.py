@@ -10,7 +10,7 @@ from machine import Machine
 from reference_simulator import simulate as specified
 from test_ticks import HOG, MS, totals, world
 
-from ple_gym import ScenarioError, compare, simulate
+from ple_gym import ArgumentError, PleEnv, ScenarioError, compare, simulate
 from ple_gym.certify.lookahead import CLAIRVOYANT, LookAhead
 from ple_gym.drive import CHECK, STEP
 from ple_gym.evaluate.scores import sample
@@ -150,3 +150,24 @@ def test_a_look_ahead_counts_late_responses_as_time() -> None:
         lane.drive(0, 1, STEP)
     decider._gains(STORM.vcpus, np.array([0]), np.zeros(1, np.int64))
     assert (decider._copies.histogram[:2, state.RESPONSES].sum(axis=1) >= before).all(), "those so far count"
+
+
+@pytest.mark.parametrize("threads", [0, 40])
+def test_the_reward_charges_what_is_late(threads: int) -> None:
+    """Those under way too, as time passes."""
+    late, waste = (PleEnv(STORM, reward=one, overrides={"guest.threads": threads}) for one in ("response", "waste"))
+    for env in (late, waste):
+        env.reset(seed=3)
+    before, done = late.lanes.responses(0)["lateness"], False
+    while not done:
+        _, own, ended, cut, _ = late.step(STORM.vcpus)
+        _, other, *_ = waste.step(STORM.vcpus)
+        after, done = late.lanes.responses(0)["lateness"], ended or cut
+        assert own - other == pytest.approx(-(after - before) * 1000 / STORM.host.tsc_hz, abs=1e-6)
+        before = after
+    assert before > 0
+
+
+def test_the_reward_needs_a_goal() -> None:
+    with pytest.raises(ArgumentError, match="Tiny: no VM has a response_goal_us, which reward 'response' needs"):
+        PleEnv("Tiny", reward="response")

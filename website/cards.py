@@ -170,9 +170,9 @@ def _course(name: str, scenario: Scenario) -> str:
         f'{scenario.limit.simulated_s:g} s of simulated time or at the step limit. Then `info["ple_episode"]` holds '
         "makespan, exits and where the time went.",
         '**Arguments** of `gym.make`: `information` ("hypervisor", "introspection", "oracle"), `observation` ("flat", '
-        '"tokens"), `observation_dtype` ("float32", "float16", "uint8"), `reward` ("waste", "time", "fair"), `start` '
-        '("first", "storm"), `illegal` ("defer", "raise"), `infos` ("sparse", "uniform"), `overrides` '
-        '(`{"host.ratelimit_us": 500}`), `render_mode` ("ansi", "rgb_array"), `max_episode_steps`.',
+        '"tokens"), `observation_dtype` ("float32", "float16", "uint8"), `reward` ("waste", "time", "fair", '
+        '"response"), `start` ("first", "storm"), `illegal` ("defer", "raise"), `infos` ("sparse", "uniform"), '
+        '`overrides` (`{"host.ratelimit_us": 500}`), `render_mode` ("ansi", "rgb_array"), `max_episode_steps`.',
     ]
     return "\n\n".join(lines)
 

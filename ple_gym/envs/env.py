@@ -72,6 +72,7 @@ class PleEnv(gym.Env[Any, Any]):
     its entitlement. With fixed work and no neighbour it sums to minus (makespan - ideal makespan), counted from the
     first decision.
     `time` is minus the time itself; `fair` is `waste` plus the growth of the largest lag of a VM beyond 10 ms.
+    `response` is `waste` minus the time beyond their goals of all responses, where a VM has a `response_goal_us`.
 
     **End**: `terminated` when the fixed work is done, `truncated` at the simulated-time limit; then
     `info["ple_episode"]` holds the run's record (`episode.summarise`).
@@ -95,7 +96,7 @@ class PleEnv(gym.Env[Any, Any]):
         information: `hypervisor`, `introspection` or `oracle`.
         observation: `flat` or `tokens`.
         observation_dtype: `float32`, `float16` or `uint8`.
-        reward: `waste`, `time` or `fair`.
+        reward: `waste`, `time`, `fair` or `response`.
         start: `first` (decision) or `storm`: where every world starts unless an option of `reset` says otherwise.
         illegal: what an illegal action does: `defer` or `raise`.
         infos: `sparse` or `uniform`.

@@ -67,6 +67,9 @@ class Interface:
         one_of("information level", self.information, LEVELS)
         one_of("observation", self.observation, OBSERVATIONS)
         one_of("reward", self.reward, REWARDS)
+        if self.reward == "response" and not self.scenario.has_goals:
+            name = self.fleet or self.scenario.name
+            raise ArgumentError(f"{name}: no VM has a response_goal_us, which reward 'response' needs")
         one_of("start", self.start, STARTS)
         one_of("treatment of illegal actions", self.illegal, ILLEGAL)
         one_of("form of infos", self.infos, INFOS)

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias, TypedDict
 Information: TypeAlias = Literal["hypervisor", "introspection", "oracle"]
 ObservationForm: TypeAlias = Literal["flat", "tokens"]
 ObservationType: TypeAlias = Literal["float32", "float16", "uint8"]
-Reward: TypeAlias = Literal["waste", "time", "fair"]
+Reward: TypeAlias = Literal["waste", "time", "fair", "response"]
 Start: TypeAlias = Literal["first", "storm"]
 Illegal: TypeAlias = Literal["defer", "raise"]
 InfosForm: TypeAlias = Literal["sparse", "uniform"]

@@ -9,7 +9,7 @@ from ple_gym.scenario.model import Scenario
 # information levels
 NOTHING, HYPERVISOR, INTROSPECTION, ORACLE = 0, 1, 2, 3
 # rewards
-WASTE, TIME, FAIR = 0, 1, 2
+WASTE, TIME, FAIR, RESPONSE = 0, 1, 2, 3
 
 VIEW = np.dtype(
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ple_gym.sim.jit import inlined
-from ple_gym.view.record import FAIR, TIME
+from ple_gym.view.record import FAIR, RESPONSE, TIME
 
 
 @inlined
@@ -18,12 +18,29 @@ def used(s, m):
 
 
 @inlined
+def lateness(s):
+    """Cycles by which responses have been late so far, those under way too (docs/model.md, 7.13)."""
+    total = s.world[0].lateness
+    for m in range(s.par[0].vms):
+        vmp, program = s.vmp[m], s.program[m]
+        if program.goal > 0:
+            first, count = vmp.first, vmp.vcpus
+            if program.threads > 0:
+                first, count = s.par[0].vcpus + program.first_thread, program.threads
+            for i in range(first, first + count):
+                asked_at = s.response[i].asked_at
+                if asked_at > 0:
+                    total += max(np.int64(0), s.world[0].now - asked_at - program.goal)
+    return total
+
+
+@inlined
 def lost_cycles(s, reward):
     """What the reward charges, accumulated since time 0, in pCPU cycles (float64).
 
     Everything that is not guest progress, and how far each endless neighbour is from what weight and number of vCPUs
     entitle it to (as in Xen): more is no use to the machine's owner, less is starvation. `FAIR` adds the largest lag of
-    any VM beyond 10 ms.
+    any VM beyond 10 ms, `RESPONSE` the time beyond their goals of all responses, as time of the whole machine.
     """
     world = s.world[0]
     par = s.par[0]
@@ -50,4 +67,6 @@ def lost_cycles(s, reward):
                 lost += abs(lag)
         if reward == FAIR:
             lost += worst
+    if reward == RESPONSE:
+        lost += np.float64(lateness(s)) * par.pcpus
     return lost
