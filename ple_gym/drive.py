@@ -92,7 +92,7 @@ CALL = np.dtype(
         ("places", "i8"),  # address of their PLACEs is here; and those of
         ("actions", "i8"), ("results", "i8"),  # int64 [lanes], float64 [RESULTS, lanes]
         ("masks", "i8"), ("mask_bytes", "i8"), ("observations", "i8"), ("observation_bytes", "i8"),  # a row per lane
-        ("most", "i8"),  # the largest action, which defers; lanes may have fewer vCPUs
+        ("defer", "i8"), ("most", "i8"),  # the action that defers, lanes may have fewer vCPUs; the largest action
         ("observer", "i8"),  # address of the view; 0: lanes are not observed
         *((name, "i8") for name in ABOUT_POLICY),
         ("trace_at", "i8"), ("trace_rows", "i8"),
@@ -269,9 +269,9 @@ def drive_lane(call, address, s, place, actions, results, e, mask, observation, 
 
 
 @inlined
-def numbered(action, most, vcpus):
-    """A caller's action as the lane numbers it: the largest defers, and who would be the next vCPU is none."""
-    if action == most:
+def numbered(action, defer, vcpus):
+    """A caller's action as the lane numbers it: one defers, and who would be the next vCPU is none."""
+    if action == defer:
         return np.int64(vcpus)
     return action + (action == vcpus)
 
@@ -327,7 +327,7 @@ def simulator(host: Host) -> Unit:
                         return np.int64(FAULT) - e
                 continue
             if steps:
-                s.world[0].action = numbered(actions[0, e], call.most, s.par[0].vcpus)
+                s.world[0].action = numbered(actions[0, e], call.defer, s.par[0].vcpus)
             events = drive_lane(call, address, s, place, actions, results, e, mask, observation, command, events)
             if events == _FAULTED:
                 return np.int64(FAULT) - e

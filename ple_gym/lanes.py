@@ -39,6 +39,7 @@ from ple_gym.policies import Compiled, load_compiled
 from ple_gym.rules import Rule
 from ple_gym.scenario.model import Scenario
 from ple_gym.sim import state
+from ple_gym.sim.constants import WINDOWS
 from ple_gym.sim.description import Memory, Section, describe, lane_sections
 from ple_gym.sim.memory import handle
 from ple_gym.sim.seam import host_of
@@ -153,6 +154,8 @@ class Lanes:
         world, vm, pcpu, ...: the sections of the rows, as views (`sim/description.lane_sections`).
     """
 
+    windows = 1  # choices of one, or WINDOWS
+
     def __init__(
         self,
         scenario: Scenario,
@@ -168,6 +171,7 @@ class Lanes:
         network = self.policy.network if self.policy else None
         self.scenario, self.count = self.policy.world(scenario) if self.policy else scenario, count
         self.pcpus, self.vcpus = scenario.host.pcpus, scenario.vcpus
+        self.windows = WINDOWS if scenario.chooses_windows else 1
         self.level = level = INFORMATION[network.information if network else information]
         interrupts = network.interrupts if network else scenario.sees_interrupts
         self.room = room or self.vcpus
@@ -204,7 +208,8 @@ class Lanes:
         """Make what goes in and out: masks for so many vCPUs, and observations of this form."""
         self.action = np.zeros(self.count, np.int64)
         self.result = np.zeros((state.RESULTS, self.count))
-        self.mask = np.zeros((self.count, room + 1), np.int8)
+        self.mask = np.ones((self.count, room + 1 + self.windows * (self.windows > 1)), np.int8)
+        self.mask[:, : room + 1] = 0
         self._observation = np.zeros((self.count, length), dtype)
 
     def _begin(self) -> None:
@@ -286,7 +291,8 @@ class Lanes:
         arrays |= {"observations": self._observation, "trace_at": NO_TRACE}
         for name, array in arrays.items():
             call[name] = handle(array)
-        call["lanes"], call["most"], call["events_per_call"] = self.count, self.room, EVENTS_PER_CALL
+        call["lanes"], call["events_per_call"] = self.count, EVENTS_PER_CALL
+        call["defer"], call["most"] = self.room, (self.room + 1) * self.windows - 1
         call["mask_bytes"], call["observation_bytes"] = self.mask.shape[1], self._observation[0].nbytes
         if level != record.NOTHING:
             call["observer"] = view(self._host, self._observation.dtype.name, self._padded).address
@@ -342,8 +348,9 @@ class Lanes:
     ) -> int:
         """Run a command of `drive.py` on lanes begin..end-1.
 
-        Actions are read from `action`: int64 [count]. Written are `result`: float64 [4, count]; `mask`: int8
-        [count, V + 1]; and `observation`: [count, length], which may be replaced by a fresh array before.
+        Actions are read from `action`: int64 [count], target + (V + 1) * window. Written are `result`: float64
+        [4, count]; `mask`: int8 [count, V + 1] (where actions choose windows 6 more, all of them 1); and `observation`:
+        [count, length], which may be replaced by a fresh array before.
         `decides`: whether the policy of these lanes decides, to the end of each run; else the caller does. `trace`:
         int64 [n, 5], a ring that takes events (n = 0: none).
 
@@ -352,7 +359,7 @@ class Lanes:
         status of that lane is then ADVANCING: it must be reset.
 
         Returns:
-            How many of these lanes are over or were given an illegal action. -1: an action of any lane is not 0..V, and
+            How many of these lanes are over or were given an illegal action. -1: an action of any lane is none, and
             nothing was done.
 
         Raises:
@@ -389,13 +396,17 @@ class Lanes:
         policy, answer = self._decider(), int(self.action[lane])
         here = int(self.world["deciding"][lane])
         asker = int(self.pcpu["current"][lane, here])
+        more = "; windows need decision.window = 'agent'" if answer > self.vcpus else ""
+        if self.windows > 1:
+            more = f", and {self.vcpus + 1} times a window, 0..{self.windows - 1}"
         return RuleFault(
             f"{policy.name} ({policy.where}): {answer} is not legal: an answer must be a queued vCPU that the actuator "
-            f"reaches, the asker (here {asker}), or to defer ({self.vcpus})"
+            f"reaches, the asker (here {asker}), or to defer ({self.vcpus}){more}"
         )
 
     def ask(self, policy: Compiled | str) -> npt.NDArray[np.int64]:
-        """What a policy would answer to the decision that is due in each lane: int64 [count]; -1 where none is due.
+        """What a policy would answer to the decision that is due in each lane: int64 [count], as `drive` takes it;
+        -1 where none is due.
 
         Nothing changes. The policy of these lanes remembers what it does, any other what it does at the start of a run.
 

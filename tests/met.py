@@ -119,6 +119,7 @@ FEATURES: Features = {
     "more threads than vCPUs": lambda met: any(vm.threads > vm.vcpus for vm in met.scenario.vms().values()),
     "as many pCPUs as vCPUs": lambda met: met.scenario.host.pcpus >= met.scenario.vcpus,
     "windows grow": lambda met: met.scenario.ple.window_grow > 1 and met.totals["exits"] > 0,
+    "windows are chosen": lambda met: met.scenario.chooses_windows and met.totals["exits"] > 0,
     "kicks that yield": lambda met: "a kick yields" in met.noted,
     "responses": lambda met: met.totals["responses"]["count"] > 0,
     "late responses": lambda met: met.totals["responses"]["late"] > 0,

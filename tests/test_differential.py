@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import product
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -33,12 +35,15 @@ from worlds import (
     with_remedies,
 )
 
+from ple_gym.drive import ASK, STEP
 from ple_gym.lanes import Lanes
 from ple_gym.rules import RULES, Rule
 from ple_gym.scenario import Host, Limit, Scenario
 from ple_gym.scenario import Vm as ScenarioVm
 from ple_gym.scenario.builtin import load
+from ple_gym.sim.constants import WINDOWS
 from ple_gym.sim.jit import JIT_ENABLED
+from ple_gym.sim.state import DECIDE
 
 EXAMPLES = (600 if JIT_ENABLED else 60) * MORE  # plain Python is some hundred times slower
 
@@ -52,17 +57,36 @@ def fitting(rule: str, scenario: Scenario) -> str:
 
 
 def agree(scenario: Scenario, rule: str | Rule, seed: int, specified: str = "") -> dict:
-    """Check that kernel and reference agree on a run, and on what hints did at last; returns its totals.
+    """Check that kernel and reference agree on a run, on what hints did at last, and on windows; returns its totals.
 
-    specified: what the reference calls the rule, if not by its name.
+    specified: what the reference calls the rule, if not by its name. Where windows are chosen, they are random.
     """
-    lanes = Lanes(scenario, 1, policy=rule)
-    lanes.run(0, seed)
     name = specified or str(rule)
-    totals, world = lanes.totals(0), world_of(scenario.to_dict(), name, seed)
+    lanes, world = Lanes(scenario, 1, policy=rule), world_of(scenario.to_dict(), name, seed)
+    if scenario.chooses_windows:
+        run_with_windows(lanes, seed)
+        world.window = partial(Random(seed).randrange, WINDOWS)
+    else:
+        lanes.run(0, seed)
+    totals = lanes.totals(0)
     assert totals == world.run(name)
     assert [list(Hint)[code] for code in lanes.vcpu["hint"][0]] == [v.hint for v in world.vcpus]
+    assert lanes.vcpu[["window", "chosen", "cpu_at_ple"]][0].tolist() == [
+        (v.window, v.chosen, v.cpu_at_ple) for v in world.vcpus
+    ]
     return totals
+
+
+def run_with_windows(lanes: Lanes, seed: int) -> None:
+    """Run a world: the lanes' policy says who runs, a draw what becomes of each asker's window."""
+    window = partial(Random(seed).randrange, WINDOWS)
+    lanes.run(0, seed)
+    if lanes.world["exits"][0]:  # else there is nothing to decide, and a reset would go on to another world
+        lanes.reset(0, seed)
+    while lanes.world["status"][0] == DECIDE:
+        lanes.drive(0, 1, ASK, decides=True)
+        lanes.action[0] += (lanes.vcpus + 1) * window()
+        lanes.drive(0, 1, STEP)
 
 
 class NotedRemedies(Remedies):

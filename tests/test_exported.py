@@ -105,7 +105,7 @@ def test_the_kernel_takes_the_legal_action_with_the_highest_score(
     while outside.world["status"][0] == state.DECIDE and decisions < 200:
         asker = int(outside.pcpu["current"][0, outside.world["deciding"][0]])
         noise = temperature * gumbel(int(outside.world["policy_key"][0]), decisions, vcpus + 1)
-        values = np.where(outside.mask[0], scores(policy, outside.observation[0], asker) + noise, -np.inf)
+        values = np.where(outside.mask[0, : vcpus + 1], scores(policy, outside.observation[0], asker) + noise, -np.inf)
         best, second = np.sort(values)[[-1, -2]]
         if best - second < 1e-4 * max(1, abs(best)):
             return  # too close to tell

@@ -282,7 +282,7 @@ def check(m: Machine) -> None:
         assert was.tobytes() == should.tobytes(), f"feature {number}: {was} should be {should}"
     assert written[vcpus.size :].tobytes() == host.tobytes(), f"host: {written[vcpus.size :]} should be {host}"
     legal = np.isin(np.arange(m.lanes.vcpus + 1), m.legal_actions()) if m.deciding else np.True_
-    assert (m.lanes.mask[0] == legal).all()
+    assert (m.lanes.mask[0, : m.lanes.vcpus + 1] == legal).all()
 
 
 #: Features that were not 0 in some world.

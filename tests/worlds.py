@@ -258,7 +258,9 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     host = draw(hosts)
     guest, neighbours = draw(vms()), draw(st.lists(vms() | vms(endless=True), max_size=2))
     decision = Decision(
-        actuator=draw(st.sampled_from(["default", "pull", "local", "hint", "yield"])), pull_swaps=draw(st.booleans())
+        actuator=draw(st.sampled_from(["default", "pull", "local", "hint", "yield"])),
+        pull_swaps=draw(st.booleans()),
+        window=draw(st.sampled_from(["host", "host", "agent"])),
     )
     if decision.actuator not in ("default", "pull") and draw(st.booleans()):
         last = host.pcpus - 1

@@ -101,7 +101,8 @@ class SimpyModel:
             or guest.threads or guest.program or guest.notify_after or guest.tick_us or guest.balloon
             or guest.response_goal_us
             or host.defer_preemption_us or host.micro_slice_us
-            or scenario.ple.window_grow or scenario.cost.exit_per_candidate or scenario.cost.yield_to
+            or scenario.decision.window != "host" or scenario.ple.window_grow
+            or scenario.cost.exit_per_candidate or scenario.cost.yield_to
         ):  # fmt: skip
             raise ValueError(f"{scenario.name} under {rule}: there is more in it than in this model")
         self.env = simpy.Environment(0)

@@ -30,6 +30,7 @@ from ple_gym.rules.helpers import (
     siblings,
     socket,
     victim,
+    with_window,
 )
 from ple_gym.rules.registry import Registry, Rule, choice, number, rule, whole
 from ple_gym.sim.description import Memory
@@ -127,4 +128,5 @@ __all__ = [
     "socket",
     "victim",
     "whole",
+    "with_window",
 ]

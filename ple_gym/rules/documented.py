@@ -41,6 +41,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "pc_class": "class of the code that it spun in at its last exit",
         "vm": "its VM",
         "hint": "what the last hint at it did: NEVER_HINTED, HINT_FAILED, HINT_PENDING, HINT_IGNORED or HINT_WON",
+        "chosen": "1: its window is one that was chosen (`decision.window`)",
         "last_pcpu": "pCPU that it last ran on; -1: none yet",
         "dispatches": "how often it was switched in",
         "window": "its window at present, cycles, or its count of PAUSEs; it grows with `ple.window_grow`",

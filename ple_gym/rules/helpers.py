@@ -109,6 +109,12 @@ def seems_to_spin(see, v):
 
 
 @helper
+def with_window(see, target, window):
+    """Where `decision.window` is agent: `target`, and 0: the asker's window is the host's; 1..5: 4^(window-1) bases."""
+    return target + (see.defer + 1) * window if target >= 0 else target  # nobody stays nobody
+
+
+@helper
 def socket(see, p):
     """Socket of pCPU p."""
     return p * see.sockets // see.pcpus

@@ -229,6 +229,9 @@ class Decision(Group):
         "favour a vCPU, yield or go on, run one queued here, or run any (hypothetical); default: fair: hint, else pull",
     ] = DEFAULT
     pull_swaps: Annotated[bool, FLAG, "the vCPU that exited takes the pulled one's place in its queue"] = False
+    window: Annotated[
+        str, choice("host", "agent"), "who sets the PLE window of a vCPU that exits; agent: an action has two parts"
+    ] = "host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +331,8 @@ class Vm(Group):
 _GROUPS: Mapping[str, type[Group]] = MappingProxyType(
     {"host": Host, "noise": Noise, "cost": Cost, "ple": Ple, "decision": Decision, "limit": Limit, "guest": Vm}
 )
+#: Parameters that came when digests had been kept: at their defaults they are in none.
+_LATER = (("decision", "window"), ("guest", "response_goal_us"))
 _GroupT = TypeVar("_GroupT", bound=Group)
 
 
@@ -426,6 +431,11 @@ class Scenario:
             return self.decision.actuator
         return OWN_ACTUATOR.get(self.host.scheduler, "pull")
 
+    @property
+    def chooses_windows(self) -> bool:
+        """Whether an action says, too, what becomes of the asker's PLE window."""
+        return self.decision.window == "agent"
+
     def parameters(self) -> dict[str, int | float | bool | str]:
         """Return all values by dotted name."""
         return {name: value for name, (value, _) in self._flat().items()}
@@ -476,9 +486,10 @@ class Scenario:
     def digest(self) -> str:
         """16 hexadecimal digits that are the same for scenarios that differ in name and description at most."""
         data = {name: value for name, value in self.to_dict().items() if name not in parameters_of(type(self))}
-        for vm in (data["guest"], *data["neighbours"]):
-            if not vm["response_goal_us"]:  # digests without one are older
-                del vm["response_goal_us"]
+        for group, name in _LATER:
+            for one in (data[group], *(data["neighbours"] if group == "guest" else ())):
+                if one[name] == getattr(_GROUPS[group](), name):
+                    del one[name]
         return hashlib.blake2b(json.dumps(data, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:

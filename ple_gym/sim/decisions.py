@@ -7,6 +7,7 @@ import numpy as np
 from ple_gym.sim.calendar import refresh_host
 from ple_gym.sim.dispatch import answer_hint, leave, run, schedule
 from ple_gym.sim.jit import called, inlined
+from ple_gym.sim.pause_loop import choose_window
 from ple_gym.sim.state import (
     ADVANCING,
     BY_EXIT,
@@ -37,22 +38,32 @@ def within_reach(state, pcpu, here, actuator):
 
 
 @inlined
+def target_of(par, action):
+    """The part of an action that names who runs; `action // (V + 1)` is a window (10)."""
+    return action % (par.vcpus + 1) if par.vcpus < action <= par.last_action else action
+
+
+@inlined
 def meant(s, p, answer):
     """The action (int64) that a rule's answer stands for: under YIELD_ONLY whoever names a candidate yields."""
-    if s.par[0].actuator != YIELD_ONLY or answer < 0 or answer >= s.par[0].vcpus or answer == s.pcpu[p].current:
+    par = s.par[0]
+    target = target_of(par, answer)
+    if par.actuator != YIELD_ONLY or target < 0 or target >= par.vcpus or target == s.pcpu[p].current:
         return answer
-    v = np.uint32(answer)
-    return s.par[0].vcpus if is_candidate(s.vcpu[v].state, s.vcpu[v].pcpu, p, YIELD_ONLY) else answer
+    v = np.uint32(target)
+    yields_to = is_candidate(s.vcpu[v].state, s.vcpu[v].pcpu, p, YIELD_ONLY)
+    return answer - target + par.vcpus if yields_to else answer
 
 
 @inlined
 def legal(s, p, action):
     """Whether the action (int64) may be taken for the exit on p."""
-    if action == s.par[0].vcpus or action == np.int64(s.pcpu[p].current):
+    target = target_of(s.par[0], action)
+    if target == s.par[0].vcpus or target == np.int64(s.pcpu[p].current):
         return True
-    if action < 0 or action > s.par[0].vcpus:
+    if target < 0 or target > s.par[0].vcpus:
         return False
-    v = np.uint32(action)
+    v = np.uint32(target)
     return within_reach(s.vcpu[v].state, s.vcpu[v].pcpu, p, s.par[0].actuator)
 
 
@@ -62,9 +73,17 @@ def carry_out(s, action):
     p = s.world[0].deciding
     t = s.world[0].now
     s.world[0].status = ADVANCING
-    if yields(s, p, t, action):
+    target = action if s.par[0].last_action == s.par[0].vcpus else take_window(s, p, action)
+    if yields(s, p, t, target):
         schedule(s, p, t, BY_EXIT)
     refresh_host(s, p)
+
+
+@called
+def take_window(s, p, action):
+    """Do what an action says of its asker's window; returns the other part."""
+    choose_window(s, s.vcpu[s.pcpu[p].current], action // (s.par[0].vcpus + 1))
+    return target_of(s.par[0], action)
 
 
 @inlined

@@ -9,6 +9,7 @@ import numpy as np
 
 from ple_gym.scenario import affinity
 from ple_gym.scenario.distributions import quantile_table
+from ple_gym.sim.constants import WINDOWS
 from ple_gym.sim.guest.kinds import LOCK_KINDS, MAY_TAKE, STAND
 from ple_gym.sim.seam import Host
 from ple_gym.sim.state import (
@@ -122,8 +123,10 @@ def describe(scenario: Scenario, scheduler: Host, memory: Memory, view: np.ndarr
         "window_grow": ple.window_grow,
         "window_shrink": ple.window_shrink,
         "window_max": ple.window_max,
+        "windows_differ": ple.window_grow > 0 or scenario.chooses_windows,
         "actuator": _ACTUATORS[scenario.actuator],
         "pull_swaps": scenario.decision.pull_swaps,
+        "last_action": (scenario.vcpus + 1) * (WINDOWS if scenario.chooses_windows else 1) - 1,
         "storm_span": hz // 1000,
         "storm_exits": _storm_exits(scenario),
         "noise_rate_hz": noise.rate_hz,

@@ -72,7 +72,7 @@ def record_exit(s, p, v, t, notified, lock, holder):
     vcpu.ples += 1
     vcpu.last_ple = t
     vcpu.cpu_at_ple = vcpu.cpu_time
-    if s.par[0].window_grow > 0:
+    if s.par[0].windows_differ:
         grow_window(s, vcpu, not notified)
     guest.exit_lock = lock
     vcpu.pc_class = (lock - program.first_lock) % program.pc_classes if lock != NONE else program.pc_classes
@@ -94,10 +94,25 @@ def grow_window(s, vcpu, grows):
     par = s.par[0]
     window, by = np.int64(vcpu.window), par.window_grow
     grown = window
-    if grows:
+    if grows and by > 0:
         grown = min(par.window_max, window * by if by < par.least_window else window + by)
-    vcpu.window = grown
-    vcpu.cpu_at_ple += reach(s, vcpu, grown) - reach(s, vcpu, par.least_window)
+    set_window(s, vcpu, grown)
+
+
+@inlined
+def set_window(s, vcpu, window):
+    """The window of a vCPU that has just exited."""
+    vcpu.window = window
+    vcpu.cpu_at_ple = vcpu.cpu_time + reach(s, vcpu, window) - reach(s, vcpu, s.par[0].least_window)
+
+
+@called
+def choose_window(s, vcpu, window):
+    """What a decision does with the window of the vCPU that has exited: 0: it is the host's; 1..: it is chosen."""
+    par = s.par[0]
+    vcpu.chosen = window > 0
+    if window > 0:
+        set_window(s, vcpu, min(par.window_max, par.least_window << (2 * (window - 1))))
 
 
 @inlined
@@ -105,7 +120,7 @@ def shrink_window(s, vcpu):
     """The window of a vCPU that is switched in shrinks [KVM: shrink_ple_window]."""
     par = s.par[0]
     window, by = np.int64(vcpu.window), par.window_shrink
-    if window == par.least_window:
+    if window == par.least_window or vcpu.chosen:
         return
     shrunk = par.least_window
     if by > 0:

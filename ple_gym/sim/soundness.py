@@ -129,7 +129,7 @@ def indices(s):
             vcpu, guest = s.vcpu[i], s.guest[i]
             if vcpu.vm != m or vcpu.pcpu >= par.pcpus or ((vcpu.last_pcpu != NONE) & (vcpu.last_pcpu >= par.pcpus)):
                 return VCPU
-            if vcpu.state > DONE or vcpu.left_by > WENT_TO_SLEEP or vcpu.hint > HINT_WON:
+            if vcpu.state > DONE or vcpu.left_by > WENT_TO_SLEEP or vcpu.hint > HINT_WON or vcpu.chosen > 1:
                 return VCPU
             if vcpu.ples < 0 or vcpu.ples > events + 1 or guest.acquire_exits < 0 or guest.acquire_exits > events:
                 return VCPU

@@ -100,8 +100,10 @@ PARAMETERS = np.dtype(
         ("stacked", "i8"),  # whether vCPUs start in blocks of siblings, or in turns (12)
         ("least_window", "i8"),  # of a vCPU: window or count, by the kind
         ("window_grow", "i8"), ("window_shrink", "i8"), ("window_max", "i8"),
+        ("windows_differ", "i8"),  # whether vCPUs may have windows of their own
         # decisions
         ("actuator", "i8"), ("pull_swaps", "i8"),
+        ("last_action", "i8"),  # the largest; more than V: an action chooses a window, too (10)
         ("storm_span", "i8"), ("storm_exits", "i8"),  # so many exits within so many cycles are a storm (12.1)
         # host noise: 0 = none; cycles; cycles; table row
         ("noise_rate_hz", "i8"), ("noise_burst", "i8"), ("noise_cap_permille", "i8"), ("noise_level_table", "i8"),
@@ -247,7 +249,7 @@ _VCPU = np.dtype(
     [
         ("state", "u1"), ("left_by", "u1"), ("left_kernel", "u1"), ("moving", "u1"), ("pcpu", "u4"),  # look
         ("ples", "i4"), ("pc_class", "u4"),  # exits
-        ("vm", "u2"), ("hint", "u1"), ("pad0", "u1"),  # hint: what the last one at it did
+        ("vm", "u2"), ("hint", "u1"), ("chosen", "u1"),  # what the last one did; whether its window was chosen (8.4)
         ("last_pcpu", "u4"), ("dispatches", "i4"),
         ("window", "u4"),  # its window, cycles, or its count of PAUSEs (8.4)
         ("first_ple", "i8"), ("last_ple", "i8"), ("cpu_at_ple", "i8"),  # since its last progress, like ples

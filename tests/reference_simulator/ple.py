@@ -69,14 +69,28 @@ def estimate(parameters: Parameters, v: Vcpu) -> int:
 def grow(parameters: Parameters, v: Vcpu) -> None:
     """8.4: the window of a vCPU that exits."""
     if parameters.grow == 0:
-        v.window = parameters.base
         return
     grown = v.window * parameters.grow if parameters.grow < parameters.base else v.window + parameters.grow
     v.window = min(grown, parameters.window_max)
 
 
+def choose(parameters: Parameters, v: Vcpu, k: int) -> None:
+    """8.4: what a decision does with the window of a vCPU that exits."""
+    v.chosen = k > 0
+    if v.chosen:
+        v.window = min(parameters.window_max, parameters.base * 4 ** (k - 1))
+        note_window(parameters, v)
+
+
+def note_window(parameters: Parameters, v: Vcpu) -> None:
+    """8.4: a long window is not progress."""
+    v.cpu_at_ple = v.cpu_time + pauses(parameters, v, v.window) - pauses(parameters, v, parameters.base)
+
+
 def shrink(parameters: Parameters, v: Vcpu) -> None:
     """8.4: the window of a vCPU that is switched in."""
+    if v.chosen:
+        return
     if parameters.shrink == 0 or v.window == parameters.base:
         v.window = parameters.base
         return
@@ -93,9 +107,7 @@ def note_exit(parameters: Parameters, v: Vcpu, t: int, notified: bool) -> None:
     v.last_ple = t
     if not notified:
         grow(parameters, v)
-    v.cpu_at_ple = v.cpu_time
-    if parameters.grow > 0:
-        v.cpu_at_ple += pauses(parameters, v, v.window) - pauses(parameters, v, parameters.base)
+    note_window(parameters, v)
     if v.phase is Phase.ACKS:
         v.pc_class = v.vm.pc_classes
     else:

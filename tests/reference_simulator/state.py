@@ -58,6 +58,7 @@ class Vcpu:
     pc_class: int = 0
     cpu_time: int = 0
     window: int = 0  # 8.4: cycles, or PAUSEs
+    chosen: bool = False  # 8.4
     hint: Hint = Hint.NEVER  # 10: what the last one at it did
     allowed: frozenset[int] = frozenset()  # pCPUs
     # Hidden in the guest.
@@ -282,6 +283,7 @@ class Parameters:
         self.grow, self.shrink = int(ple["window_grow"]), int(ple["window_shrink"])
         self.window_max = int(ple["window_max"])
 
+        self.agent_windows = scenario["decision"].get("window", "host") == "agent"
         self.actuator = scenario["decision"]["actuator"]
         if self.actuator == "default":
             self.actuator = "hint" if host.get("scheduler") == "fair" else "pull"

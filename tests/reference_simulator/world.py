@@ -42,6 +42,7 @@ class World:
         self.sort_epoch = 0
         self.counted_at = 0  # 7.12
         self.rule = RULES["host"]
+        self.window = lambda: 0  # 10: what is chosen beside whom the rule names
 
         last = parameters.pcpus - 1
         self.balance_bias: dict[int, Pcpu] = {}  # of each socket the pCPU last stolen from
@@ -257,6 +258,8 @@ class World:
         for q in self.pcpus:
             self.settle(q, self.now)
         action = self.meant(v, self.rule(self, p, v))
+        if self.parameters.agent_windows:
+            ple.choose(self.parameters, v, self.window())
         exit = self.parameters.notify if notified else self.parameters.exit
         p.exit_until = self.now + self.exit_cost(p, v, action, exit)
         self.decide(p, v, action)
