@@ -95,7 +95,10 @@ class Options:
         for text in self.overrides:
             if "=" not in text:
                 raise AgentError(f"--overrides {plain(text)}: must be NAME=VALUE")
-        return load(self.scenario).with_overrides(dict(text.split("=", 1) for text in self.overrides))
+        scenario = load(self.scenario).with_overrides(dict(text.split("=", 1) for text in self.overrides))
+        if scenario.chooses_windows:
+            raise AgentError("decision.window = 'agent': must be host; learners choose whom to run")
+        return scenario
 
     def first_world(self) -> int:
         """Seed of the first lane's first world; the others follow.

@@ -26,6 +26,7 @@ from ple_gym.evaluate import record
 from ple_gym.lanes import Lanes
 from ple_gym.scenario import Scenario
 from ple_gym.scenario.builtin import load
+from ple_gym.sim.constants import WINDOWS
 from ple_gym.traces.events import PLE
 
 MODES = list(AutoresetMode)
@@ -72,9 +73,12 @@ def walk(envs: VectorEnv, steps: int, seed: int) -> Iterator[tuple]:
     observation, infos = envs.reset(seed=seed)
     yield observation, infos
     disabled = envs.metadata["autoreset_mode"] is AutoresetMode.DISABLED
+    pairs = len(envs.single_action_space.shape)
     for _ in range(steps):
         mask = infos["action_mask"]
-        step = envs.step(np.where(mask, rng.random(mask.shape), -1).argmax(axis=1))
+        draws = np.where(mask, rng.random(mask.shape), -1)
+        parts = [part.argmax(axis=1) for part in np.split(draws, [-WINDOWS] if pairs else [], axis=1)]
+        step = envs.step(np.column_stack(parts) if pairs else parts[0])
         yield step
         infos, over = step[4], step[2] | step[3]
         if disabled and over.any():

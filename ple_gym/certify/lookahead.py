@@ -3,7 +3,7 @@
 With `samples` futures each action is tried in the same futures, other ones than will come (`sim/redraw.py`). All
 actions are tried in a quarter as many; the one that seems best against the base rule's is then tried in fresh ones, and
 taken if it is better by more than two standard errors. A clairvoyant look-ahead has one future, the true one, and takes
-whatever is best in it.
+whatever is best in it. It leaves PLE windows to the host (`decision.window`).
 
 What counts is useful work in time, or in CPU time where VMs with an end take more of it than their allowance and than
 they have under the base rule. Otherwise the best action would often be the one that takes most from endless VMs.
@@ -121,7 +121,7 @@ class LookAhead:
             return lane.totals(0)
         while lane.world["status"][0] == state.DECIDE:
             self.between()
-            legal = np.flatnonzero(lane.mask[0])
+            legal = np.flatnonzero(lane.mask[0, : lane.vcpus + 1])
             lane.drive(0, 1, ASK, decides=True)
             usual = int(lane.action[0])
             lane.action[0] = chosen = self._choose(legal, usual, seed) if len(legal) > 1 else usual
@@ -134,7 +134,8 @@ class LookAhead:
         choices.decisions += 1
         choices.open += len(legal) > 1
         if self.teaches and len(legal) > 1:
-            self.lessons.append(Lesson(self.lane.observation[0].copy(), self.lane.mask[0] != 0, chosen))
+            mask, targets = self.lane.mask[0] != 0, self.lane.vcpus + 1
+            self.lessons.append(Lesson(self.lane.observation[0].copy(), mask[:targets], chosen % targets))
         if chosen == usual:
             return
         if chosen == self.lane.vcpus:

@@ -39,6 +39,7 @@ from ple_gym.policies import Compiled
 from ple_gym.scenario.model import Scenario, never_decides
 from ple_gym.scenario.parameters import MAX_SEED, checked_seed
 from ple_gym.sim import state
+from ple_gym.sim.constants import WINDOWS
 from ple_gym.traces import pictures as render
 from ple_gym.traces.events import unrolled
 
@@ -60,6 +61,8 @@ class PleEnv(gym.Env[Any, Any]):
     `info["action_mask"]` (int8 [V + 1]) says which are legal; the asker and V always are. An illegal action defers,
     and is reported: `info["illegal_action"]`, counted in `ple_episode`; with `illegal="raise"` it raises and changes
     nothing. What is not in the space at all always raises.
+    With `decision.window = agent` it is `MultiDiscrete([V + 1, 6])`: the second part leaves the asker's PLE window to
+    the host (0), or makes it 1, 4, 16, 64 or 256 times `ple.window`. Masks are [V + 1 + 6].
 
     **Observation**: `flat` is one vector, feature by feature all vCPUs, then the host's; `tokens` is a dict of the
     same, `vcpus` [V, F] and `host` [G]. docs/observation.md lists the features; `view.features.names_at(level)` and
@@ -152,7 +155,9 @@ class PleEnv(gym.Env[Any, Any]):
         self._trace = np.zeros((TRACE_ROWS if render_mode else 0, state.TRACE_WIDTH), np.int64)
         self._is_flat, self._arrange = observation == "flat", self.interface.arrange
         self._is_sparse = infos == "sparse"
-        self._defer = self.interface.vcpus
+        self._targets = self.interface.vcpus + 1
+        self._parts = self.interface.parts
+        self._most = self._targets * (WINDOWS if self._parts else 1) - 1
         self._raises = illegal == "raise"
         self._running = self._seeded = False
         self._bind()
@@ -218,7 +223,7 @@ class PleEnv(gym.Env[Any, Any]):
             raise RuntimeError(never_starts(self.lanes, 0))
         return self._present()
 
-    def step(self, action: SupportsIndex) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: SupportsIndex | npt.ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Carry out a decision and go to the next one, or to the end.
 
         Raises:
@@ -228,10 +233,10 @@ class PleEnv(gym.Env[Any, Any]):
         if not self._running:
             raise RuntimeError(f"{'the run is over' if self._seeded else 'not reset yet'}: call reset() before step()")
         try:
-            number = index(action)  # no float is taken for a whole number
-        except TypeError:
+            number = int(self.interface.joined(action, 2)) if self._parts else index(action)  # type: ignore[arg-type]
+        except (TypeError, ValueError):  # no float is taken for a whole number
             number = -1
-        if not 0 <= number <= self._defer or (self._raises and not self._mask[number]):
+        if not 0 <= number <= self._most or (self._raises and not self._mask[number % self._targets]):
             raise ArgumentError(self._not_legal(action, number))
         self._action[0] = number
         results, spare = self._results, self._spare
@@ -261,7 +266,7 @@ class PleEnv(gym.Env[Any, Any]):
         return self._arrange(flat), reward, status == _FINISHED, status == _TIMED_OUT, info
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
-        """Legal actions of the decision that is due: bool [V + 1], as sb3-contrib's MaskablePPO asks for."""
+        """Legal actions of the decision that is due: bool [V + 1] (or [V + 1 + 6]), as MaskablePPO asks for."""
         return np.asarray(self._mask, np.bool_)
 
     def get_state(self) -> bytes:
@@ -281,8 +286,8 @@ class PleEnv(gym.Env[Any, Any]):
         self.lanes.world["traced"][0] = 0
         return self._present()
 
-    def ask(self, rule: str | Compiled) -> int:
-        """What a rule, or another policy, would do in the decision that is due. Nothing changes.
+    def ask(self, rule: str | Compiled) -> int | npt.NDArray[np.int64]:
+        """What a rule, or another policy, would do in the decision that is due, as `step` takes it. Nothing changes.
 
         It remembers what it does at the start of a run: nothing.
 
@@ -293,7 +298,8 @@ class PleEnv(gym.Env[Any, Any]):
         """
         if not self._running:
             raise RuntimeError("no decision is due: call reset() before ask()")
-        return int(self.lanes.ask(rule)[0])
+        answer = self.lanes.ask(rule)
+        return self.interface.parted(answer)[0] if self._parts else int(answer[0])
 
     def episode_record(self) -> Episode:
         """The record of the run so far: what `info["ple_episode"]` holds when it has ended."""
@@ -344,10 +350,12 @@ class PleEnv(gym.Env[Any, Any]):
 
     def _not_legal(self, action: object, number: int) -> str:
         """Return why an action is refused; `number` is the action as a number, negative if it is none."""
-        if not 0 <= number <= self._defer:
-            return f"action {show(action)} is not legal: it must be a whole number, 0..{self._defer}"
-        legal = ", ".join(str(one) for one in np.flatnonzero(self._mask))
-        return f"action {number} is not legal here; legal are {legal} (info['action_mask'])"
+        defer = self._targets - 1
+        if not 0 <= number <= self._most:
+            more = f", and another, 0..{WINDOWS - 1}" if self._parts else ""
+            return f"action {show(action)} is not legal: it must be a whole number, 0..{defer}{more}"
+        legal = ", ".join(str(one) for one in np.flatnonzero(self._mask[: self._targets]))
+        return f"action {number % self._targets} is not legal here; legal are {legal} (info['action_mask'])"
 
     def _present(self) -> tuple[Observation, dict[str, Any]]:
         """What a reset returns."""

@@ -29,6 +29,7 @@ from ple_gym.scenario import builtin as scenarios
 from ple_gym.scenario.fleet import MAX_VCPUS, is_fleet, world
 from ple_gym.scenario.model import Scenario
 from ple_gym.scenario.parameters import unknown
+from ple_gym.sim.constants import WINDOWS
 from ple_gym.traces.events import Ints, unrolled
 from ple_gym.view import codes
 from ple_gym.view.features import INTERRUPTS, seen_in, table_of_all
@@ -93,9 +94,27 @@ class Interface:
             return FleetLanes(self.fleet, count, self.reward, self.information, self.start, self.observation_dtype)
         return Lanes(self.scenario, count, self.reward, self.information, self.start, policy, self.observation_dtype)
 
-    def action_space(self) -> spaces.Discrete[Any]:
-        """One action per vCPU, and to defer."""
-        return spaces.Discrete(self.vcpus + 1)
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """The shape of an action: (2,) where it chooses a window, else ()."""
+        return (2,) if self.scenario.chooses_windows else ()
+
+    def action_space(self) -> spaces.Discrete[Any] | spaces.MultiDiscrete[Any]:
+        """One action per vCPU, and to defer; with a window where that is chosen too."""
+        return spaces.MultiDiscrete([self.vcpus + 1, WINDOWS]) if self.parts else spaces.Discrete(self.vcpus + 1)
+
+    def joined(self, actions: npt.ArrayLike, *shape: int) -> npt.NDArray[np.int64]:
+        """Actions of two parts as lanes take them, -1 outside the space; ValueError or TypeError: not of this shape."""
+        pairs = np.asarray(actions)
+        if pairs.shape != shape or pairs.dtype.kind not in "iu":
+            raise ValueError
+        target, window = pairs.astype(np.int64).T
+        inside = (target >= 0) & (target <= self.vcpus) & (window >= 0) & (window < WINDOWS)
+        return np.where(inside, target + (self.vcpus + 1) * window, -1)
+
+    def parted(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """What `joined` was given; of -1 two of these."""
+        return np.where(numbers < 0, -1, np.divmod(numbers, self.vcpus + 1)[::-1]).T
 
     def observation_space(self) -> spaces.Space[Any]:
         """A Box, or a Dict of two; each number lies in the range of its feature."""

@@ -47,6 +47,7 @@ from ple_gym.policies import Compiled
 from ple_gym.scenario.model import Scenario, never_decides
 from ple_gym.scenario.parameters import MAX_SEED, checked_seed
 from ple_gym.sim import state
+from ple_gym.sim.constants import WINDOWS
 from ple_gym.traces import pictures as render
 
 MODES = {mode.value: mode for mode in AutoresetMode}
@@ -134,7 +135,9 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self._resets_next = self.autoreset_mode is AutoresetMode.NEXT_STEP
         self._is_sparse = infos == "sparse"
-        self._raises = illegal == "raise"
+        self._raises, self._parts, defer = illegal == "raise", self.interface.parts, self.interface.vcpus
+        self._most = (defer + 1) * (WINDOWS if self._parts else 1) - 1
+        self._allowed = f"0..{defer} and 0..{WINDOWS - 1}" if self._parts else f"0..{defer}"
         self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": list(DRAWINGS), "render_fps": 10}
         self.render_mode = render_mode
         self.max_episode_steps = (
@@ -202,10 +205,11 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         """Carry out a decision in every lane and go on to the next one.
 
         Args:
-            actions: int [N]; where the mode is `NextStep`, those of lanes that ended in the step before are ignored.
+            actions: int [N], or [N, 2] where an action has two parts; where the mode is `NextStep`, those of lanes
+                that ended in the step before are ignored.
 
         Raises:
-            ArgumentError: not N whole numbers, one outside the action space, or an illegal one with `illegal="raise"`;
+            ArgumentError: not such numbers, one outside the action space, or an illegal one with `illegal="raise"`;
                 nothing has changed.
             RuntimeError: not reset yet, or a run is over that nothing resets.
         """
@@ -213,9 +217,12 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             numbers = np.asarray(actions)
         except (ValueError, TypeError):  # ragged, or what no array can hold
             raise ArgumentError(self._not_integers(show(actions))) from None
-        if numbers.shape != (self.num_envs,) or numbers.dtype.kind not in "iu":
+        if numbers.shape != self.action_space.shape or numbers.dtype.kind not in "iu":
             what = show(actions) if numbers.dtype == object else f"{numbers.dtype} {numbers.shape}"
             raise ArgumentError(self._not_integers(what))
+        pairs = numbers
+        if self._parts:
+            numbers = self.interface.joined(pairs, *pairs.shape)
         resets = self._over if self._any_over else None
         if resets is not None and not (self._resets_next and self._seeded.all()):
             raise RuntimeError(self._needs_reset())
@@ -226,7 +233,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         remarkable = self._drive(STEP if resets is None else STEP_OR_NEXT)
         if remarkable < 0:
             self._drive(OBSERVE)
-            raise ArgumentError(self._outside(numbers))
+            raise ArgumentError(self._outside(numbers, pairs))
         # In most steps nothing else happens. Then no numpy arithmetic: its code is out of the cache, and costs 10 us.
         result = self.lanes.result
         rewards = result[state.RESULT_REWARD].copy()
@@ -277,21 +284,22 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
     # ------------------------------------------------------------------------------------------------------- actions
 
     def action_masks(self) -> Bools:
-        """Legal actions of the decisions that are due: bool [N, V + 1], fresh."""
+        """Legal actions of the decisions that are due: bool [N, V + 1] or [N, V + 1 + 6], fresh."""
         return self.lanes.mask.astype(np.bool_)
 
     def sample_actions(self, generator: np.random.Generator | None = None) -> npt.NDArray[np.int64]:
-        """One legal action per lane, uniformly: int64 [N]. (Gymnasium's `action_space.sample(mask=...)` is slow.)
+        """One legal action per lane, uniformly: int64 [N], or [N, 2]. (Gymnasium's `sample(mask=...)` is slow.)
 
         Args:
             generator: where the randomness comes from; None: `np_random`, which `reset(seed=n)` seeds.
         """
-        draws = (generator or self.np_random).random(self.lanes.mask.shape, np.float32)
-        actions: npt.NDArray[np.int64] = np.where(self.lanes.mask, draws, -1).argmax(axis=1)
-        return actions
+        generator, mask = generator or self.np_random, self.lanes.mask[:, : self.lanes.vcpus + 1]
+        draws = generator.random(mask.shape, np.float32)
+        actions: npt.NDArray[np.int64] = np.where(mask, draws, -1).argmax(axis=1)
+        return np.column_stack([actions, generator.integers(WINDOWS, size=len(mask))]) if self._parts else actions
 
     def ask(self, rule: str | Compiled) -> npt.NDArray[np.int64]:
-        """What a rule, or another policy, would do in each lane: int64 [N]; -1 where no decision is due.
+        """What a rule, or another policy, would do in each lane: as `step` takes it; -1 where no decision is due.
 
         Nothing changes. It remembers what it does at the start of a run: nothing.
 
@@ -299,7 +307,8 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             PolicyError: there is no such policy.
             RuleFault: an answer is not legal.
         """
-        return self.lanes.ask(rule)
+        answers = self.lanes.ask(rule)
+        return self.interface.parted(answers) if self._parts else answers
 
     # -------------------------------------------------------------------------------------------------------- states
 
@@ -394,23 +403,26 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _not_integers(self, what: str) -> str:
         """Says what actions must be."""
-        return f"actions must be {self.num_envs} integers, not {what}; each must be 0..{self.lanes.vcpus}"
+        integers = "pairs of integers" if self._parts else "integers"
+        return f"actions must be {self.num_envs} {integers}, not {what}; each must be {self._allowed}"
 
-    def _outside(self, numbers: npt.NDArray[np.integer[Any]]) -> str:
+    def _outside(self, numbers: npt.NDArray[np.integer[Any]], pairs: npt.NDArray[np.integer[Any]]) -> str:
         """Says which actions are not in the space."""
-        lanes = np.flatnonzero((numbers < 0) | (numbers > self.lanes.vcpus))
+        lanes = np.flatnonzero((numbers < 0) | (numbers > self._most))
         where = f"lane {lanes[0]}" if len(lanes) == 1 else f"{len(lanes)} lanes, the first of them {lanes[0]}"
-        return f"actions must be 0..{self.lanes.vcpus}, not {numbers.min()}..{numbers.max()}: see {where}"
+        found = pairs[lanes[0]].tolist() if self._parts else f"{numbers.min()}..{numbers.max()}"
+        return f"actions must be {self._allowed}, not {found}: see {where}"
 
     def _check_legal(self, numbers: npt.NDArray[np.integer[Any]]) -> None:
         """Raise ArgumentError if an action is illegal, of a lane that has something to decide."""
-        inside = (numbers >= 0) & (numbers <= self.lanes.vcpus)
-        legal = self.lanes.mask[np.arange(self.num_envs), np.where(inside, numbers, 0)] != 0
+        inside = (numbers >= 0) & (numbers <= self._most)
+        targets = np.where(inside, numbers, 0).astype(np.int64) % (self.lanes.vcpus + 1)
+        legal = self.lanes.mask[np.arange(self.num_envs), targets] != 0
         wrong = np.flatnonzero(inside & ~legal & ~self._over)
         if len(wrong):
             lane = int(wrong[0])
-            allowed = ", ".join(str(one) for one in np.flatnonzero(self.lanes.mask[lane]))
-            raise ArgumentError(f"action {numbers[lane]} of lane {lane} is not legal here; legal are {allowed}")
+            allowed = ", ".join(str(one) for one in np.flatnonzero(self.lanes.mask[lane, : self.lanes.vcpus + 1]))
+            raise ArgumentError(f"action {targets[lane]} of lane {lane} is not legal here; legal are {allowed}")
 
     def _needs_reset(self) -> str:
         """Says why there is nothing to step."""

@@ -30,6 +30,7 @@ from ple_gym.progress import LONG_S, Report
 from ple_gym.scenario.model import Scenario
 from ple_gym.scenario.parameters import check, choice
 from ple_gym.sim import state
+from ple_gym.sim.constants import WINDOWS
 
 LANES = 16  # runs side by side: a network asked for 16 takes hardly longer than for one
 
@@ -49,7 +50,7 @@ class Predicts(Protocol):
             deterministic: True.
 
         Returns:
-            Actions, whole numbers [N], 0..V; and any state.
+            Actions, whole numbers [N], 0..V, or where an action has two parts [N, 2]; and any state.
         """
 
 
@@ -59,7 +60,8 @@ class Agent:
 
     Attributes:
         name: of its row.
-        thing: what has `predict`. If that takes `action_masks`, it gets the legal actions, bool [N, V + 1].
+        thing: what has `predict`. If that takes `action_masks`, it gets the legal actions, bool [N, V + 1] (with
+            `decision.window = agent` [N, V + 1 + 6], unless its `action_space` is Discrete).
         information: level of its observations.
         observation: their form.
         illegal: whether an illegal action of its ends everything (`raise`), or defers and is counted (`defer`).
@@ -99,7 +101,7 @@ class Agent:
             ("action_space", interface.action_space()),
         ):
             wanted = getattr(self.thing, name, None)
-            if wanted is not None and _shape(wanted) != _shape(given):
+            if wanted is not None and _shape(wanted) not in (_shape(given), interface.vcpus + 1):
                 raise PolicyError(
                     f"agent {plain(self.name)}: its {name} is {_told(wanted)}; {plain(scenario.name)} at level "
                     f"{self.information}, {self.observation}, has {_told(given)}"
@@ -111,7 +113,9 @@ def _shape(space: Any) -> object:
     """What two spaces must have in common: shapes by name, or how many actions there are."""
     if hasattr(space, "spaces"):
         return {name: part.shape for name, part in space.spaces.items()}
-    return getattr(space, "n", getattr(space, "shape", None))
+    if hasattr(space, "nvec"):
+        return tuple(space.nvec.tolist())
+    return int(space.n) if hasattr(space, "n") else getattr(space, "shape", None)
 
 
 def _told(space: Any) -> str:
@@ -155,6 +159,7 @@ class _Play:
         self.count = min(LANES, len(seeds))
         self.lanes = self.interface.lanes(self.count, policy="host")
         self.predict = agent.thing.predict
+        self.targets = self.interface.vcpus + 1
         self.takes_masks = "action_masks" in _parameters(self.predict)
         self.waiting = deque(enumerate(seeds))
         self.at = [(-1, -1)] * self.count  # place in the list and seed of each lane's run
@@ -218,7 +223,9 @@ class _Play:
         observation = self.interface.arrange(self.lanes.observation.copy())
         options: dict[str, Any] = {"state": memory, "episode_start": self.starting.copy(), "deterministic": True}
         if self.takes_masks:
-            options["action_masks"] = (self.lanes.mask != 0) | ~self.deciding[:, np.newaxis]
+            one_part = hasattr(getattr(self.agent.thing, "action_space", None), "n")
+            masks = self.lanes.mask[:, : self.targets] if one_part else self.lanes.mask
+            options["action_masks"] = (masks != 0) | ~self.deciding[:, np.newaxis]
         began = time.perf_counter()
         try:
             answer = self.predict(observation, **options)
@@ -230,32 +237,37 @@ class _Play:
         return answer
 
     def _checked(self, answer: Any) -> npt.NDArray[np.int64]:
-        """The actions of all lanes; of those that have nothing to decide, to defer."""
+        """The actions of all lanes, as lanes take them; of those that have nothing to decide, to defer."""
         try:
             actions = np.asarray(answer)
         except Exception:  # ragged, or what no array can hold
             raise self._error(f"predict must return {self.count} whole numbers, not {show(answer)}") from None
+        pairs = self.interface.parts != () and actions.shape == (self.count, 2) and actions.dtype.kind in "iu"
+        if pairs:
+            actions = self.interface.joined(actions, self.count, 2)
         if actions.shape != (self.count,) or actions.dtype.kind not in "iu":
             raise self._error(
                 f"predict must return {self.count} whole numbers, one for each row of the observation, not "
                 f"{actions.dtype} {actions.shape}"
             )
         defer = self.interface.vcpus
-        outside = self.deciding & ((actions < 0) | (actions > defer))
+        outside = self.deciding & ((actions < 0) | ((actions > defer) & (not pairs)))
         if outside.any():
             lane = int(outside.argmax())
-            raise self._error(f"its action {actions[lane]}, on seed {self.at[lane][1]}, must be 0..{defer}")
-        actions = np.where(self.deciding, actions, defer)
-        illegal = self.deciding & (self.lanes.mask[np.arange(self.count), actions] == 0)
+            allowed = f"0..{defer}, 0..{WINDOWS - 1}" if pairs else f"0..{defer}"
+            raise self._error(f"its action {np.asarray(answer)[lane]}, on seed {self.at[lane][1]}, must be {allowed}")
+        actions = np.where(self.deciding, actions, defer).astype(np.int64)
+        targets = actions % self.targets
+        illegal = self.deciding & (self.lanes.mask[np.arange(self.count), targets] == 0)
         if illegal.any():
-            self._illegal(actions, illegal)
+            self._illegal(targets, illegal)
         return actions
 
     def _illegal(self, actions: npt.NDArray[np.int64], illegal: npt.NDArray[np.bool_]) -> None:
         """Refuse or count illegal actions."""
         if self.agent.illegal == "raise":
             lane = int(illegal.argmax())
-            legal = ", ".join(map(str, np.flatnonzero(self.lanes.mask[lane])))
+            legal = ", ".join(map(str, np.flatnonzero(self.lanes.mask[lane, : self.targets])))
             raise self._error(
                 f"its action {actions[lane]}, on seed {self.at[lane][1]}, is not legal there; legal are {legal} (an "
                 "agent that knows no masks may have the attribute illegal = 'defer')"

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ple_gym.files import write_whole
+from ple_gym.sim.constants import WINDOWS
 from ple_gym.sim.state import (
     ACQUIRED,
     ANSWERED,
@@ -288,7 +289,12 @@ def occupancy(trace: Ints, pcpus: int) -> Ints:
 
 
 def to_chrome_json(
-    trace: Ints, tsc_hz: int, path: str | os.PathLike[str] | None = None, rule: str = "", origin: str = ""
+    trace: Ints,
+    tsc_hz: int,
+    path: str | os.PathLike[str] | None = None,
+    rule: str = "",
+    origin: str = "",
+    targets: int = NEVER,
 ) -> str:
     """Return the trace as Chrome trace JSON (opens in Perfetto); with `path`, also write it there, whole or not at all.
 
@@ -296,7 +302,7 @@ def to_chrome_json(
     the CPU, the preemption), its pause-loop exits, what is decided on these and, where a VM has more threads than
     vCPUs, which it takes. A flow leads from a release to the acquire of whoever waited for that. Times are microseconds
     from the first event, to the nanosecond; what the trace shows only in part is cut off at its ends. `rule` says who
-    decided, `origin` where it is from.
+    decided, `origin` where it is from; `targets`, V + 1, tells the parts of an action that chooses a window.
     """
     recorded = trace[trace[:, 0] > -NEVER, 0]  # of a completed trace, without what was made up
     first, last = (int(recorded[0]), int(recorded[-1])) if len(recorded) else (0, 0)
@@ -352,9 +358,12 @@ def to_chrome_json(
         columns.decimal(times(rows[:, 0])), ',"args":{"pcpu":', pcpu, ',"lock":', lock, "}}",
     )  # fmt: skip
     rows = trace[trace[:, 1] == DECIDE]
+    chosen, action = np.divmod(rows[:, 4], targets)
+    windows = ["", *(f',"window":{window}' for window in range(1, WINDOWS))]
     parts += columns.lines(
         len(rows), ',{"ph":"i","name":"decision","s":"t","pid":1,"tid":', columns.whole(rows[:, 3]), ',"ts":',
-        columns.decimal(times(rows[:, 0])), ',"args":{"action":', columns.whole(rows[:, 4]), "}}",
+        columns.decimal(times(rows[:, 0])), ',"args":{"action":', columns.whole(action),
+        columns.choice(windows, chosen), "}}",
     )  # fmt: skip
     rows = trace[trace[:, 1] == THREAD]
     parts += columns.lines(

@@ -191,8 +191,10 @@ class Packets:
             event.name = STATE_NAMES[about] if what == _STATE else "host noise" if about == NOISE else f"vCPU {about}"
         elif what == _DECIDE:
             asker = track - self._vcpu_track
+            window, about = divmod(about, self._vcpus + 1)
             choice = "resume" if about == asker else "defer" if about == self._vcpus else f"vCPU {about}"
             event.name, arguments = f"decision: {choice}", {"action": about, "rule": self._rule}
+            arguments |= {"window": window} if window else {}
         elif what == _THREAD:
             event.name, arguments = f"thread {about}", {}
         elif what == _COUNT:

@@ -188,7 +188,7 @@ class Chrome(Writer):
 
     def __init__(self, scenario: Scenario, policy: str, origin: str, start: int, stop: int) -> None:
         super().__init__(scenario, policy, origin, start, stop)
-        self._rows = np.zeros((0, len(TRACE_COLUMNS)), np.int64)
+        self._rows, self._targets = np.zeros((0, len(TRACE_COLUMNS)), np.int64), scenario.vcpus + 1
 
     def add(self, rows: Ints) -> Iterator[str]:
         """Nothing yet: the length of a slice is known when it ends."""
@@ -199,7 +199,7 @@ class Chrome(Writer):
 
     def end(self) -> Iterator[str]:
         """All of it."""
-        yield to_chrome_json(self._rows, self.hz, rule=self.policy, origin=self.origin)
+        yield to_chrome_json(self._rows, self.hz, rule=self.policy, origin=self.origin, targets=self._targets)
 
 
 class Perfetto(Writer):
