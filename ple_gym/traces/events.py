@@ -358,11 +358,11 @@ def to_chrome_json(
         columns.decimal(times(rows[:, 0])), ',"args":{"pcpu":', pcpu, ',"lock":', lock, "}}",
     )  # fmt: skip
     rows = trace[trace[:, 1] == DECIDE]
-    chosen, action = np.divmod(rows[:, 4], targets)
+    chosen = np.maximum(rows[:, 4], 0) // targets
     windows = ["", *(f',"window":{window}' for window in range(1, WINDOWS))]
     parts += columns.lines(
         len(rows), ',{"ph":"i","name":"decision","s":"t","pid":1,"tid":', columns.whole(rows[:, 3]), ',"ts":',
-        columns.decimal(times(rows[:, 0])), ',"args":{"action":', columns.whole(action),
+        columns.decimal(times(rows[:, 0])), ',"args":{"action":', columns.whole(rows[:, 4] - chosen * targets),
         columns.choice(windows, chosen), "}}",
     )  # fmt: skip
     rows = trace[trace[:, 1] == THREAD]
