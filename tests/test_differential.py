@@ -389,7 +389,7 @@ def check_end(name: str, end: object, run: Callable[[Scenario, str, int], None])
     """Run a few worlds in which a parameter is at an end of its range; returns the values that it had."""
     met = set()
 
-    @settings(max_examples=2 * MORE)
+    @settings(max_examples=3)
     @given(extreme_scenarios((name, end)), rules, seeds)
     def at_end(scenario: Scenario, rule: str, seed: int) -> None:
         met.add(scenario.parameters()[name])

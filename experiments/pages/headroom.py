@@ -11,16 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.answer import windows
 from experiments.answer.headroom import (
     AHEAD,
     AHEAD_SEEDS,
+    APART,
     LINUX,
     MOST_DECISIONS,
     OTHERS,
-    PLACES,
     SAMPLES,
     SEEDS,
-    WAITS,
+    STACKED,
+    WORLDS,
     Place,
     bars,
     looks,
@@ -28,6 +30,7 @@ from experiments.answer.headroom import (
 )
 from experiments.lab import Table
 from experiments.lab.folders import DOCS
+from experiments.pages.suites import interval
 from ple_gym.evaluate.scores import KEPT
 from ple_gym.evaluate.statistics import Estimate
 from ple_gym.files import write_whole
@@ -36,13 +39,14 @@ from ple_gym.rules.own import own_rule
 
 TEXT = Path(__file__).with_name("headroom.in.md")
 PAGE = DOCS / "headroom.md"
-NEEDS = ("headroom",)
+NEEDS = ("headroom", "windows")
 CLEARLY = 10.0  # percent
+WINDOW_WORDS = ("KVM's own", "x 1", "x 4", "x 16", "x 64", "x 256")
 
 
 def write(tables: Mapping[str, Table]) -> None:
     """Write the page."""
-    write_whole(PAGE, page(tables["headroom"]).encode())
+    write_whole(PAGE, page(tables["headroom"], tables["windows"]).encode())
 
 
 def searched() -> list[Place]:
@@ -94,7 +98,7 @@ def losses(table: Table, rule: str) -> list[float]:
     return [place.change(table, rule, bar_of(place)).mean for place in searched() if cut(table, place) < CLEARLY]
 
 
-def page(table: Table) -> str:
+def page(table: Table, of_windows: Table) -> str:
     """Its text."""
     every = searched()
     ends = [place for place in every if cut(table, place) < CLEARLY]
@@ -118,6 +122,7 @@ def page(table: Table) -> str:
         f"- `{safe}` does least harm: it is clearly slower than KVM's own, or unfair, in {safest.slower} of "
         f"{safest.count} worlds, and clearly faster in {safest.faster}, by {-safest.mean:.0f} % on the mean of all.",
     ]
+    lines.append(requests(table, [place for place in ends if place.waits == "Requests"]))
     return TEXT.read_text(encoding="utf-8").format(
         first=first,
         linux=", ".join(f"`{one}`" for one in LINUX),
@@ -128,12 +133,44 @@ def page(table: Table) -> str:
         summary="\n".join(lines),
         classes=of_classes(table, ends, simple),
         table=rows(table),
+        half=windows.HALF,
+        windows=choosing(of_windows),
+    )
+
+
+def choosing(table: Table) -> str:
+    """What a choice of windows changes, by kind of world."""
+    lines = [["worlds", "count", "with each world's own pair, %", "with one pair for all, %", "that pair"], ["---"] * 5]
+    for kind, some in windows.kinds().items():
+        one = windows.Chosen.of(table, some)
+        words = [WINDOW_WORDS[number] for number in one.single_pair]
+        cells = (interval(own, lambda value: f"{value:+.1f}") for own in (one.own, one.single))
+        lines.append([kind, str(len(some)), *cells, f"{words[0]}; with nobody {words[1]}"])
+    return "\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def requests(table: Table, worlds: Sequence[Place]) -> str:
+    """What is best beside a server, and how late responses are."""
+    own = {place: own_rule(place.scenario) for place in worlds}
+    found = {rule: Kind.of(table, worlds, rule) for rule in OTHERS if not RULES[rule].privileged}
+    best, one = min(found.items(), key=lambda item: item[1].mean)
+    late = [
+        np.mean([place.rows(table, rule or own[place])["response"].mean() / 1000 for place in worlds])
+        for rule in ("", best)
+    ]
+    return (
+        f"- Beside a server `{best}` is clearly faster than KVM's own in {one.faster} of {len(worlds)} worlds, clearly "
+        f"slower or unfair in {one.slower}, and {-one.mean:.0f} % faster on the mean, late responses counted: their "
+        f"99 % quantile is {late[0]:.1f} goals under KVM's own, {late[1]:.1f} under `{best}`."
     )
 
 
 def stacked(table: Table, ends: Sequence[Place]) -> str:
     """How the rule that looks whom it displaces stands where siblings share a pCPU, and where they do not."""
-    one, other = (Kind.of(table, [p for p in ends if p.place == name], "victim-aware") for name in PLACES[::-1])
+    one, other = (
+        Kind.of(table, [p for p in ends if p.place == name and p.waits != "Requests"], "victim-aware")
+        for name in (STACKED, APART)
+    )
     return (
         f"Where siblings share a pCPU, `victim-aware` is clearly faster than KVM's own rule in {one.faster} of "
         f"{one.count} worlds, by {-one.mean:.0f} % on the mean; where each has a pCPU of its own, it is clearly slower "
@@ -167,12 +204,11 @@ class Kind:
 
 def of_classes(table: Table, ends: Sequence[Place], rules: Sequence[str]) -> str:
     """A table of the short rules, in each kind of world."""
-    kinds = [(place, waits) for place in PLACES for waits in WAITS]
-    worlds = {kind: [one for one in ends if (one.place, one.waits) == kind] for kind in kinds}
-    lines = [["rule", *(f"{place}, {waits} ({len(worlds[place, waits])})" for place, waits in kinds)]]
+    worlds = {kind: [one for one in ends if (one.place, one.waits) == kind] for kind in WORLDS}
+    lines = [["rule", *(f"{place}, {waits} ({len(own)})" for (place, waits), own in worlds.items())]]
     lines.append(["---"] * len(lines[0]))
     for rule in rules:
-        found = [Kind.of(table, worlds[kind], rule) for kind in kinds]
+        found = [Kind.of(table, own, rule) for own in worlds.values()]
         cells = [f"{one.mean:+.0f} ({one.least:+.0f} to {one.most:+.0f}), {one.faster} : {one.slower}" for one in found]
         lines.append([f"`{rule}`", *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
