@@ -15,6 +15,7 @@ REMEDIES = range(2_700_000, 2_800_000)  # remedies of guest and host
 SUITE = range(2_800_000, 2_900_000)  # every rule on every suite
 FLEET = range(2_900_000, 3_000_000)  # rules in the fleet's worlds
 HEADROOM = range(3_000_000, 3_100_000)  # where deciding is hard
+LEARNABLE = range(3_100_000, 3_200_000)  # where a policy was searched
 
 RANGES = {
     "calibration": CALIBRATION,
@@ -30,4 +31,5 @@ RANGES = {
     "suite": SUITE,
     "fleet": FLEET,
     "headroom": HEADROOM,
+    "learnable": LEARNABLE,
 }

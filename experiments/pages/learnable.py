@@ -1,0 +1,172 @@
+"""Write docs/learnable.md from the table of `learnable`.
+
+`python -m experiments results` calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from experiments.answer.learnable import (
+    NEXT,
+    ORACLE,
+    PLAN,
+    SEARCHED,
+    SEEDS,
+    WORLDS,
+    best_rule,
+    change,
+    finished,
+    found,
+    kept,
+)
+from experiments.lab import Table, world
+from experiments.lab.folders import DOCS
+from ple_gym.evaluate.scores import KEPT
+from ple_gym.evaluate.statistics import Estimate
+from ple_gym.files import write_whole
+from ple_gym.learned.search import POPULATION
+from ple_gym.rules.own import own_rule
+
+TEXT = Path(__file__).with_name("learnable.in.md")
+PAGE = DOCS / "learnable.md"
+NEEDS = ("learnable",)
+MUCH = 10.0  # percent
+ENDS = 0.9  # share of runs, at least, that end under the best rule, or a world says nothing
+
+
+def write(tables: Mapping[str, Table]) -> None:
+    """Write the page."""
+    write_whole(PAGE, page(tables["learnable"]).encode())
+
+
+@dataclass(frozen=True)
+class World:
+    """What the table says of a world."""
+
+    table: Table
+    name: str
+
+    @cached_property
+    def rule(self) -> str:
+        """The best rule."""
+        return best_rule(self.table, self.name)
+
+    @cached_property
+    def searched(self) -> Estimate:
+        """The searched policy against it, percent."""
+        return change(self.table, self.name, SEARCHED, self.rule)
+
+    @cached_property
+    def kept(self) -> float:
+        """What the searched policy leaves the worst off VM."""
+        return kept(self.table, self.name, SEARCHED)
+
+    @cached_property
+    def own(self) -> Estimate:
+        """The best rule against the host's own, percent."""
+        return change(self.table, self.name, self.rule, own_rule(world(self.name, "")))
+
+    @cached_property
+    def oracle(self) -> Estimate:
+        """The oracle against the best rule, percent."""
+        return change(self.table, self.name, ORACLE, self.rule)
+
+    @property
+    def host(self) -> str:
+        """Scheduler and actuator."""
+        scenario = world(self.name, "")
+        return f"`{scenario.host.scheduler}`, `{scenario.actuator}`"
+
+    @property
+    def wins(self) -> bool:
+        """Whether the searched policy is clearly faster, and fair."""
+        high = self.searched.high
+        return self.kept >= KEPT and high is not None and high < 0
+
+    @property
+    def loses(self) -> bool:
+        """Whether it is clearly slower, or unfair."""
+        return self.kept < KEPT or (self.searched.low or 0.0) > 0
+
+    @property
+    def ends(self) -> bool:
+        """Whether runs end under the best rule."""
+        return finished(self.table, self.name, self.rule) >= ENDS
+
+
+def page(table: Table) -> str:
+    """Its text."""
+    every = [World(table, name) for name in WORLDS if name in found()]
+    worlds = [one for one in every if one.ends]
+    winning = [one for one in worlds if one.wins]
+    much = [one for one in winning if one.searched.mean <= -MUCH]
+    best = min(winning or worlds, key=lambda one: one.searched.mean)
+    first = (
+        f"**In {len(winning)} of {len(worlds)} worlds it is clearly faster than the best rule, tuned or not, in "
+        f"{len(much)} by {MUCH:g} % or more; it is clearly slower in {sum(one.loses for one in worlds)}.**"
+    )
+    lines = [
+        f"- Of {len(every)} worlds, {len(every) - len(worlds)} end too seldom under any rule to say something.",
+        f"- The searched policy takes {mean(worlds, 'searched'):+.1f} % against the best rule of each world, the "
+        f"geometric mean of all; the best rule takes {mean(worlds, 'own'):+.1f} % against the host's own.",
+        f"- It gains most in *{best.name}*: {told(best.searched)}.",
+        f"- The oracle takes {mean(worlds, 'oracle'):+.1f} % against the best rule: to know the holder is not to know "
+        "whom to run.",
+    ]
+    return TEXT.read_text(encoding="utf-8").format(
+        first=first, count=len(every), validation=PLAN.validation, restarts=PLAN.restarts, trials=PLAN.trials,
+        training=PLAN.training, rules=NEXT + 1, population=POPULATION, generations=PLAN.generations,
+        worlds=PLAN.worlds, seeds=SEEDS, summary="\n".join(lines), groups=groups(worlds), table=rows(every),
+        example=best.name,
+    )  # fmt: skip
+
+
+def mean(worlds: Sequence[World], what: str) -> float:
+    """The geometric mean over worlds of a change, percent."""
+    return float(100 * np.expm1(np.mean([np.log1p(getattr(one, what).mean / 100) for one in worlds])))
+
+
+def groups(worlds: Sequence[World]) -> str:
+    """A line for each scheduler with each actuator."""
+    lines = [["host", "worlds", "best rule against the host", "searched against the best rule", "clearly faster",
+              f"by {MUCH:g} % or more", "clearly slower or unfair", "`oracle` against the best rule"]]  # fmt: skip
+    lines.append(["---", *["---:"] * 7])
+    for host in sorted({one.host for one in worlds}):
+        own = [one for one in worlds if one.host == host]
+        much = sum(one.wins and one.searched.mean <= -MUCH for one in own)
+        lines.append(
+            [host, str(len(own)), f"{mean(own, 'own'):+.1f}", f"{mean(own, 'searched'):+.1f}",
+             str(sum(one.wins for one in own)), str(much), str(sum(one.loses for one in own)),
+             f"{mean(own, 'oracle'):+.1f}"]
+        )  # fmt: skip
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def rows(worlds: Sequence[World]) -> str:
+    """The table of all worlds."""
+    lines = [["world", "host", "version, layout, guest", "pCPUs, vCPUs", "decisions", "best rule", "against the host",
+              "searched", "kept", "`oracle`", "end"]]  # fmt: skip
+    lines.append(["---"] * 3 + ["---:"] * 2 + ["---"] + ["---:"] * 5)
+    for one in worlds:
+        scenario = world(one.name, "")
+        drawn = scenario.description.partition("split: ")[2].partition(", ")[2]
+        short = f"`{one.rule}`" if ":" not in one.rule else f"`{one.rule.partition(':')[0]}`, tuned"
+        lines.append(
+            [one.name, one.host, drawn, f"{scenario.host.pcpus}, {scenario.vcpus}",
+             f"{found()[one.name].decisions:,.0f}", short, told(one.own), told(one.searched),
+             f"{one.kept:.2f}" + ("" if one.kept >= KEPT else ": unfair"), told(one.oracle),
+             f"{finished(one.table, one.name, one.rule):.0%}"]
+        )  # fmt: skip
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def told(one: Estimate) -> str:
+    """A percentage with its interval."""
+    ends = "" if one.low is None or one.high is None else f" [{one.low:+,.0f}, {one.high:+,.0f}]"
+    return f"{one.mean:+,.0f}{ends} %"
