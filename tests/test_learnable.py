@@ -10,10 +10,14 @@ from experiments.answer import learnable
 from experiments.lab import world
 from experiments.lab.tables import committed
 from experiments.pages import learnable as learnable_page
+from ple_gym.certify.certificate import RULE, judge
+from ple_gym.certify.plan import FRESH
+from ple_gym.evaluate.runs import simulate
 from ple_gym.evaluate.scores import KEPT
 from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES
 from ple_gym.rules.own import own_rule
+from ple_gym.scenario.builtin import load
 from ple_gym.sim.jit import JIT_ENABLED
 from ple_gym.tuning import allowance_of
 
@@ -49,3 +53,14 @@ def test_the_best_rule_is_as_good_as_any_that_ran() -> None:
             assert learnable.change(table, name, rule, best).mean >= 0
         one = learnable_page.World(table, name)
         assert not (one.wins and one.loses) and (one.kept >= KEPT or one.loses)
+
+
+def test_a_kept_certificate_says_what_its_rows_say_and_some_are_run_again() -> None:
+    for one in learnable_page.certificates():
+        scenario = load(one.scenario)
+        assert one.digest == scenario.digest and one.own == own_rule(scenario) and one.bar == one.rows[0].name
+        own = next(row for row in one.rows if row.name == one.own)
+        assert judge(one.rows, own, one.rows[0], one.decisions, one.ideal_percent) == (one.verdict, one.why)
+        for row in [row for row in one.rows if row.kind == RULE][:4]:
+            run = simulate(scenario, row.name, FRESH[0])[0]
+            assert round(run["simulated_s"] * scenario.host.tsc_hz) == row.cycles[0], row.name

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.answer import learnable
 from experiments.answer.learnable import (
     NEXT,
     ORACLE,
@@ -27,16 +29,21 @@ from experiments.answer.learnable import (
 )
 from experiments.lab import Table, world
 from experiments.lab.folders import DOCS
+from ple_gym.certify.certificate import AHEAD, LEARNED, MEAN, PRIVILEGED, RULE, Certificate, Row
+from ple_gym.certify.certificate import told as percent_told
 from ple_gym.evaluate.scores import KEPT
 from ple_gym.evaluate.statistics import Estimate
 from ple_gym.files import write_whole
 from ple_gym.learned.search import POPULATION
 from ple_gym.rules.own import own_rule
+from ple_gym.scenario.builtin import load
 
 TEXT = Path(__file__).with_name("learnable.in.md")
 PAGE = DOCS / "learnable.md"
+#: What `ple-gym certify` found of worlds that stood out, by name.
+CERTIFICATES = Path(learnable.__file__).with_name("certificates")
 NEEDS = ("learnable",)
-MUCH = 10.0  # percent
+SHOWN = (LEARNED, RULE, PRIVILEGED, AHEAD)  # kinds of rows
 ENDS = 0.9  # share of runs, at least, that end under the best rule, or a world says nothing
 
 
@@ -105,11 +112,11 @@ def page(table: Table) -> str:
     every = [World(table, name) for name in WORLDS if name in found()]
     worlds = [one for one in every if one.ends]
     winning = [one for one in worlds if one.wins]
-    much = [one for one in winning if one.searched.mean <= -MUCH]
+    much = [one for one in winning if one.searched.mean <= -MEAN]
     best = min(winning or worlds, key=lambda one: one.searched.mean)
     first = (
         f"**In {len(winning)} of {len(worlds)} worlds it is clearly faster than the best rule, tuned or not, in "
-        f"{len(much)} by {MUCH:g} % or more; it is clearly slower in {sum(one.loses for one in worlds)}.**"
+        f"{len(much)} by {MEAN:g} % or more; it is clearly slower in {sum(one.loses for one in worlds)}.**"
     )
     lines = [
         f"- Of {len(every)} worlds, {len(every) - len(worlds)} end too seldom under any rule to say something.",
@@ -123,8 +130,31 @@ def page(table: Table) -> str:
         first=first, count=len(every), validation=PLAN.validation, restarts=PLAN.restarts, trials=PLAN.trials,
         training=PLAN.training, rules=NEXT + 1, population=POPULATION, generations=PLAN.generations,
         worlds=PLAN.worlds, seeds=SEEDS, summary="\n".join(lines), groups=groups(worlds), table=rows(every),
-        example=best.name,
+        example=best.name, certified="\n\n".join(map(certified, certificates())) or "No world yet.",
     )  # fmt: skip
+
+
+def certificates() -> list[Certificate]:
+    """The kept ones."""
+    documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(CERTIFICATES.glob("*.json"))]
+    return [Certificate(**one | {"rows": [Row(**row) for row in one["rows"]]}) for one in documents]
+
+
+def certified(one: Certificate) -> str:
+    """What a certificate says, and the best of each kind in it."""
+    scenario, learned = load(one.scenario), [row for row in one.rows if row.kind == LEARNED]
+    vms = " and ".join(f"{vm.vcpus} vCPUs" for vm in scenario.vms().values())
+    ahead = sum(row.beats(MEAN) for row in learned)
+    lines = [["kind", "the best", "seeds", "against the bar", "kept"], ["---"] * 5]
+    for kind in SHOWN:
+        row = min((row for row in one.rows if row.kind == kind), key=lambda row: row.percent[0])
+        lines.append([kind, f"`{row.name}`", str(row.seeds), percent_told(row.percent), f"{row.kept:.2f}"])
+    return (
+        f"**{one.scenario}**, {vms} on {scenario.host.pcpus} pCPUs with {one.decisions:,.0f} decisions a run, is "
+        f"*{one.verdict}*: {one.why}. The bar, `{one.bar}`, is the best of all rules on validation seeds; "
+        f"{ahead} of {len(learned)} searches are clearly {MEAN:g} % before it on fresh ones.\n\n"
+        + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    )
 
 
 def mean(worlds: Sequence[World], what: str) -> float:
@@ -135,11 +165,11 @@ def mean(worlds: Sequence[World], what: str) -> float:
 def groups(worlds: Sequence[World]) -> str:
     """A line for each scheduler with each actuator."""
     lines = [["host", "worlds", "best rule against the host", "searched against the best rule", "clearly faster",
-              f"by {MUCH:g} % or more", "clearly slower or unfair", "`oracle` against the best rule"]]  # fmt: skip
+              f"by {MEAN:g} % or more", "clearly slower or unfair", "`oracle` against the best rule"]]  # fmt: skip
     lines.append(["---", *["---:"] * 7])
     for host in sorted({one.host for one in worlds}):
         own = [one for one in worlds if one.host == host]
-        much = sum(one.wins and one.searched.mean <= -MUCH for one in own)
+        much = sum(one.wins and one.searched.mean <= -MEAN for one in own)
         lines.append(
             [host, str(len(own)), f"{mean(own, 'own'):+.1f}", f"{mean(own, 'searched'):+.1f}",
              str(sum(one.wins for one in own)), str(much), str(sum(one.loses for one in own)),
