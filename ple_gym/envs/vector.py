@@ -136,7 +136,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
         self._resets_next = self.autoreset_mode is AutoresetMode.NEXT_STEP
         self._is_sparse = infos == "sparse"
         self._raises, self._parts, defer = illegal == "raise", self.interface.parts, self.interface.vcpus
-        self._most = (defer + 1) * (WINDOWS if self._parts else 1) - 1
+        self._shape, self._most = (num_envs, *self._parts), (defer + 1) * (WINDOWS if self._parts else 1) - 1
         self._allowed = f"0..{defer} and 0..{WINDOWS - 1}" if self._parts else f"0..{defer}"
         self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": list(DRAWINGS), "render_fps": 10}
         self.render_mode = render_mode
@@ -217,7 +217,7 @@ class PleVectorEnv(VectorEnv[Any, Any, Any]):
             numbers = np.asarray(actions)
         except (ValueError, TypeError):  # ragged, or what no array can hold
             raise ArgumentError(self._not_integers(show(actions))) from None
-        if numbers.shape != self.action_space.shape or numbers.dtype.kind not in "iu":
+        if numbers.shape != self._shape or numbers.dtype.kind not in "iu":
             what = show(actions) if numbers.dtype == object else f"{numbers.dtype} {numbers.shape}"
             raise ArgumentError(self._not_integers(what))
         pairs = numbers
