@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.archive import Archive, halved
+from experiments.answer.headroom import NOTHING_DONE, OF_VMS
 from experiments.answer.rules import in_percent, percent
 from experiments.answer.suite import from_vms, of_vms
 from experiments.lab import Experiment, Table, Task, seeds, tasks, world
@@ -51,9 +52,6 @@ WORLDS = tuple(f"Fleet-{number}" for number in range(36))
 PLAN = Plan(tuned=1, restarts=2, trials=60, validation=64, learners=1, generations=24)
 NEXT = 3  # rules of the race beside the bar
 SEEDS = 64
-MOST_VMS = 3
-OF_VMS = tuple(f"{what}_{vm}" for what in ("got", "entitled") for vm in range(MOST_VMS))
-NOTHING_DONE = {f"entitled_{vm}": 1 for vm in range(MOST_VMS)}  # of which nothing is got
 MILLION = 1_000_000
 
 

@@ -116,7 +116,7 @@ def page(table: Table) -> str:
     best = min(winning or worlds, key=lambda one: one.searched.mean)
     first = (
         f"**In {len(winning)} of {len(worlds)} worlds it is clearly faster than the best rule, tuned or not, in "
-        f"{len(much)} by {MEAN:g} % or more; it is clearly slower in {sum(one.loses for one in worlds)}.**"
+        f"{len(much)} by {MEAN:g} % or more; it is clearly slower or unfair in {sum(one.loses for one in worlds)}.**"
     )
     lines = [
         f"- Of {len(every)} worlds, {len(every) - len(worlds)} end too seldom under any rule to say something.",
