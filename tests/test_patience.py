@@ -1,4 +1,4 @@
-"""`patience` with any parameters, rules that ask for victims and virtual times, and those that cheat."""
+"""`patience` and `longest-in-kernel` with any parameters, rules that ask for virtual times, and those that cheat."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import Machine
 from reference_simulator.rules import RULES as SPECIFIED
-from reference_simulator.rules import patience, yield_if_cheap
+from reference_simulator.rules import longest_in_kernel, patience, yield_if_cheap
 from test_differential import agree
 from test_policies import decisions, seeds
 from worlds import contended_scenarios, under_fair
@@ -24,12 +24,15 @@ from ple_gym.sim.jit import JIT_ENABLED
 MANY = 300 if JIT_ENABLED else 20
 worlds = st.one_of(contended_scenarios(), under_fair(contended_scenarios()))
 
-values = st.fixed_dictionaries(
-    {
-        name: st.sampled_from(one.words) if one.words else st.integers(0, min(12, int(one.bounds[1])))
-        for name, one in RULES["patience"].parameters.items()
-    }
-)
+
+def values(rule: str, most: int) -> st.SearchStrategy[dict[str, object]]:
+    """Of each parameter of a rule a value, whole numbers up to the most."""
+    return st.fixed_dictionaries(
+        {
+            name: st.sampled_from(one.words) if one.words else st.integers(0, min(most, int(one.bounds[1])))
+            for name, one in RULES[rule].parameters.items()
+        }
+    )
 
 
 @pytest.mark.kernel
@@ -41,7 +44,20 @@ def test_patience_with_any_parameters_is_as_specified(monkeypatch: pytest.Monkey
         monkeypatch.setitem(SPECIFIED, "patience as given", partial(patience, given=given))
         answers.add(agree(scenario, rule, seed, "patience as given")["switches"])
 
-    settings(max_examples=MANY)(given(worlds, values, seeds)(run))()
+    settings(max_examples=MANY)(given(worlds, values("patience", 12), seeds)(run))()
+    assert len(answers) > MANY / 10
+
+
+@pytest.mark.kernel
+def test_longest_in_kernel_with_any_parameters_is_as_specified(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = set()
+
+    def run(scenario: Scenario, given: dict[str, object], seed: int) -> None:
+        rule = RULES["longest-in-kernel"].with_values(given)
+        monkeypatch.setitem(SPECIFIED, "longest as given", partial(longest_in_kernel, **given))  # type: ignore[arg-type]
+        answers.add(agree(scenario, rule, seed, "longest as given")["switches"])
+
+    settings(max_examples=MANY)(given(worlds, values("longest-in-kernel", 300), seeds)(run))()
     assert len(answers) > MANY / 10
 
 

@@ -273,7 +273,9 @@ def test_zero_is_the_rule_that_the_host_has() -> None:
 def test_the_pages_are_what_the_table_says() -> None:
     table = committed("suite")
     assert suites.PAGE.read_text(encoding="utf-8") == suites.page(table), "run: python -m experiments results"
-    assert for_maintainers.PAGE.read_text(encoding="utf-8") == for_maintainers.page(table, committed("fleet"))
+    assert for_maintainers.PAGE.read_text(encoding="utf-8") == for_maintainers.page(
+        *map(committed, for_maintainers.NEEDS)
+    )
 
 
 def test_every_rule_was_run_on_every_scenario_it_suits_on_the_same_seeds() -> None:

@@ -1,10 +1,10 @@
 """How often is there something to learn? A policy searched for each of some worlds of the fleet, against all rules.
 
-The worlds are the first of `Fleet`, whatever they are. In each, rules race on validation seeds, `patience` as tuned
-there among them; the best is the *bar*. Then the cross-entropy method searches the weights of a linear policy, which
-sees what a hypervisor sees. A file beside this one has the bars, an archive the policies, and
-`python -m experiments.answer.learnable` goes on where it ends. On fresh seeds the policy runs beside the bar, the next
-rules of the race, the host's own rule and the oracle.
+The worlds are the first of `Fleet`, whatever they are. In each, rules race on validation seeds, `patience` and the best
+other one with parameters as tuned there among them; the best is the *bar*. Then the cross-entropy method searches the
+weights of a linear policy, which sees what a hypervisor sees. A file beside this one has the bars, an archive the
+policies, and `python -m experiments.answer.learnable` goes on where it ends. On fresh seeds the policy runs beside the
+bar, the next rules of the race, the host's own rule and the oracle.
 
 CPU time beyond the allowance counts as time (`ple_gym.evaluate.scores`), and who takes from a VM what it is due beats
 nobody.
@@ -49,7 +49,7 @@ FOUND = Path(__file__).with_suffix(".toml")
 KEPT = Archive(FOUND.with_suffix(".tar.xz"))
 SEARCHED, ORACLE = "searched", "oracle"  # a policy of that archive; who knows the locks
 WORLDS = tuple(f"Fleet-{number}" for number in range(36))
-PLAN = Plan(tuned=1, restarts=2, trials=60, validation=64, learners=1, generations=24)
+PLAN = Plan(tuned=2, restarts=2, trials=60, validation=64, learners=1, generations=24)
 NEXT = 3  # rules of the race beside the bar
 SEEDS = 64
 MILLION = 1_000_000

@@ -15,6 +15,7 @@ from experiments.answer import fleet, suite
 from experiments.answer.suite import SHIPS, Standing
 from experiments.lab import Table
 from experiments.lab.folders import DOCS
+from experiments.pages import in_kernel
 from experiments.pages.suites import interval, listed, markdown
 from ple_gym.evaluate import scores
 from ple_gym.evaluate.statistics import ENOUGH_DIFFERING
@@ -27,7 +28,7 @@ from ple_gym.tuned import policy_in
 
 TEXT = Path(__file__).with_name("for_maintainers.in.md")
 PAGE = DOCS / "for-maintainers.md"
-NEEDS = ("suite", "fleet")
+NEEDS = ("suite", "fleet", "in_kernel")
 WORLDS = tuple(name for name, own in SUITES.items() if own != "micro")
 VISIBLE = tuple(rule for rule, one in RULES.items() if not one.privileged)
 WITHOUT_PULL = ("yield", "resume", "local")
@@ -37,10 +38,10 @@ MOST = 3  # rules that hurt, in a cell
 
 def write(tables: Mapping[str, Table]) -> None:
     """Write the page."""
-    write_whole(PAGE, page(tables["suite"], tables["fleet"]).encode())
+    write_whole(PAGE, page(*(tables[name] for name in NEEDS)).encode())
 
 
-def page(table: Table, of_fleet: Table) -> str:
+def page(table: Table, of_fleet: Table, of_kernel: Table) -> str:
     """The page's text."""
     hosts: dict[str, list[str]] = {}
     for name in WORLDS:
@@ -50,6 +51,7 @@ def page(table: Table, of_fleet: Table) -> str:
     found = {
         "hosts": "\n".join(f"- {by_host(table, host, names)}" for host, names in hosts.items()),
         "single": single(of_fleet),
+        "in_kernel": in_kernel.headline(of_kernel),
         "differing": f"{ENOUGH_DIFFERING}",
         "worlds": "\n\n".join(
             f"## {host}\n\n{markdown(*by_world(table, names), words=True)}" for host, names in hosts.items()

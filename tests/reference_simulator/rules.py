@@ -301,6 +301,26 @@ def latest_in_kernel(world: World, p: Pcpu, y: Vcpu) -> int:
     return first_of(smallest(likely_holders(world, p, y), lambda v: -v.left_at), y.index)
 
 
+def longest_in_kernel(
+    world: World, p: Pcpu, y: Vcpu, halvings: int = 1, place: str = "number", vms: str = "any",
+    ripe_us: int = 0, spared_us: int = 200, fallback: str = "defer",
+) -> int:  # fmt: skip
+    def places(v: Vcpu) -> int:
+        return v.pcpu.index if place == "number" else (v.pcpu.index - p.index) % len(world.pcpus)
+
+    def halved(v: Vcpu) -> int:
+        return min(2**42, world.now - v.queued_since) * 2**20 // 2 ** min(62, places(v) * halvings)
+
+    def long_enough(since: int, us: int) -> bool:
+        return world.now - since >= us * world.parameters.f // 10**6
+
+    found = [v for v in candidates(world, p) if v.left_kernel and v.left_by in (LeftBy.PREEMPTED, LeftBy.PLE)]
+    found = [v for v in found if (vms == "any" or v.vm is y.vm) and long_enough(v.queued_since, ripe_us)]
+    found = [v for v in found if victim_of(y, v) is None or long_enough(v.pcpu.dispatched_at, spared_us)]
+    nobody = len(world.vcpus) if fallback == "defer" else y.index
+    return first_of(smallest(found, lambda v: -halved(v)), nobody)
+
+
 def quiet_sibling(world: World, p: Pcpu, y: Vcpu) -> int:
     since = world.now - 1000 * world.parameters.f // 10**6
     found = [v for v in siblings(world, p, y) if v.ples == 0 or v.last_ple <= since]
@@ -430,6 +450,7 @@ RULES: dict[str, Rule] = {
     "longest-sibling": longest_sibling,
     "oldest-spinner": oldest_spinner,
     "latest-in-kernel": latest_in_kernel,
+    "longest-in-kernel": longest_in_kernel,
     "quiet-sibling": quiet_sibling,
     "outside-group": outside_group,
     "victim-aware": victim_aware,
