@@ -682,7 +682,15 @@ def test_perf_records_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         pytest.skip(f"no perf: {failure}")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     here = machine.this_machine(len(cpus()))
-    numbers = measured(record(Setting(4), here, 0.05), here).numbers()
+    for _ in range(5):  # perf loses events now and then where others want the CPUs, too
+        recorded = record(Setting(4), here, 0.05)
+        try:
+            numbers = measured(recorded, here).numbers()
+            break
+        except RealityError as failure:
+            assert str(failure).startswith("perf has lost events")
+    else:
+        pytest.skip("no perf that keeps up with this machine's switches")
     shares = [numbers[f"{name}_percent"] for name in SHARES]
     assert sum(shares) == pytest.approx(100 * len(cpus())) and sum(shares[:4]) > 0
     assert list(tmp_path.iterdir()) == []
