@@ -224,11 +224,13 @@ def test_the_command_writes_a_certificate(tmp_path: Path, capsys: pytest.Capture
     pytest.importorskip("optuna")
     out = tmp_path / "small.json"
     sizes = ["--quick", "--seeds", "4", "--trials", "3", "--ahead", "2", "--samples", "8", "--generations", "1"]
+    sizes += ["--lessons", "0"]
     assert cli.main(["certify", "TicketOrder", "--set", "limit.simulated_s=0.01", *sizes, "--out", str(out)]) == 0
     told = capsys.readouterr().out
     kept = json.loads(out.read_text())
     assert kept["verdict"] in told and kept["bar"] == kept["rows"][0]["name"] and kept["verdict"] in c.VERDICTS
     assert kept["plan"]["seeds"] == 4 and kept["plan"]["training"] == QUICK.training
+    assert kept["plan"]["lessons"] == 0 and "probe" not in {row["name"] for row in kept["rows"]}
     world = load("TicketOrder").with_overrides({"limit.simulated_s": 0.01})
     seeds = range(FRESH[0], FRESH[0] + 4)
     for row in kept["rows"]:

@@ -97,4 +97,4 @@ def keep(path: str, found: Certificate) -> None:
         print(f"{shown_path(path)}: the certificate")
 
 
-SIZES = tuple(one.name for one in fields(Plan) if one.name not in ("training", "validation", "worlds", "lessons"))
+SIZES = tuple(one.name for one in fields(Plan) if one.name not in ("training", "validation", "worlds"))

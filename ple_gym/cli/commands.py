@@ -541,6 +541,9 @@ class Certify:
     horizon_us: Annotated[int, arg(metavar="US", help="how far they look; 0: to the end")] = PLAN.horizon_us
     learners: Annotated[int, arg(metavar="N", help="searches for each kind of network")] = PLAN.learners
     generations: Annotated[int, arg(metavar="N", help="generations of each of these")] = PLAN.generations
+    lessons: Annotated[
+        int, arg(metavar="N", help="training seeds whose look-ahead one of them learns from first; 0: none does")
+    ] = PLAN.lessons
     threads: Threads = 0
 
     def run(self, argv: Sequence[str]) -> None:
