@@ -95,11 +95,15 @@ def in_percent(logs: Estimate) -> Estimate:
     return replace(logs, mean=mean, low=low, high=high)
 
 
-def percent(change: Estimate) -> str:
+def percent(change: Estimate, digits: int = 1) -> str:
     """A change with its interval."""
-    if change.low is None or change.high is None:
-        return f"{change.mean:+.1f} %"
-    return f"{change.mean:+.1f} [{change.low:+.1f}, {change.high:+.1f}]{FEW if change.few else ''} %"
+    mean, *ends = (f"{x:+,.{digits}f}" for x in (change.mean, change.low, change.high) if x is not None)
+    return f"{mean} [{', '.join(ends)}]{FEW if change.few else ''} %" if ends else f"{mean} %"
+
+
+def whole_percent(change: Estimate) -> str:
+    """A change with its interval, in whole percent."""
+    return percent(change, 0)
 
 
 def seconds(time: Estimate) -> str:

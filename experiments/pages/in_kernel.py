@@ -28,7 +28,7 @@ from experiments.answer.in_kernel import (
     places,
 )
 from experiments.answer.learnable import SEARCHED
-from experiments.answer.rules import in_percent
+from experiments.answer.rules import in_percent, whole_percent
 from experiments.lab import Table
 from experiments.lab.folders import DOCS
 from ple_gym.evaluate.statistics import Estimate, ratio
@@ -62,10 +62,10 @@ def page(table: Table, of_fleet: Table) -> str:
     return TEXT.read_text(encoding="utf-8").format(
         first=f"**{headline(table)}**", base=BASE, inputs=len(missed), seeds=len(SEEDS), others=len(OTHERS) + 1,
         values=TUNED.partition(":")[2],
-        searched=told(in_base(table, base, SEARCHED)), against=told(against_searched(table, base)),
-        missed=lines([f"`{name.partition(' ')[2]}`, of the {name.partition(' ')[0]}", told(one)]
+        searched=whole_percent(in_base(table, base, SEARCHED)), against=whole_percent(against_searched(table, base)),
+        missed=lines([f"`{name.partition(' ')[2]}`, of the {name.partition(' ')[0]}", whole_percent(one)]
                      for one, name in missed[:MISSED]),
-        sibling=told(lost(table, "vcpu sibling")),
+        sibling=whole_percent(lost(table, "vcpu sibling")),
         parts=lines(map(partial(part, table, base), NAMED)),
         summary="\n".join(summary(table, [one for one in every if one.linux == linux]) for linux in LINUX),
         tables="\n\n".join(of_linux(table, linux, [one for one in every if one.linux == linux]) for linux in LINUX),
@@ -82,14 +82,14 @@ def headline(table: Table) -> str:
         f"Under Linux {LINUX[0]} it takes {-mean(table, old, TUNED):.0f} % less than KVM's own rule, the geometric "
         f"mean of {len(old)} worlds, and is clearly faster than every other rule in {faster} of them; under later "
         f"versions in {later_too} of {len(later)}. With pCPUs counted from the asker's on it favours neither VM, and "
-        f"both end more transactions: {' and '.join(told(gained(table, PARTS[-1], vm)) for vm in range(2))}."
+        f"both end more transactions: {' and '.join(whole_percent(gained(table, PARTS[-1], vm)) for vm in range(2))}."
     )
 
 
 def part(table: Table, base: Place, rule: str) -> list[str]:
     """What the rule, or a part of it, takes in the base, and what each VM gains of it without end."""
     changes = [base.change(table, rule, base.own), *(gained(table, rule, vm) for vm in range(2))]
-    return [NAMED[rule], *map(told, changes)]
+    return [NAMED[rule], *map(whole_percent, changes)]
 
 
 def in_base(table: Table, base: Place, policy: str) -> Estimate:
@@ -137,8 +137,8 @@ def of_linux(table: Table, linux: str, worlds: Sequence[Place]) -> str:
         short = f"`{best}`" if ":" not in best else f"`{best.partition(':')[0]}`, tuned in the fleet"
         rows.append(
             [one.varied, f"{np.exp(np.log(one.times(table, one.own)).mean()):,.0f}", short,
-             told(one.change(table, best, one.own)), told(one.change(table, TUNED, one.own)),
-             told(against_best(table, one)), told(one.change(table, RULE, one.own))]
+             whole_percent(one.change(table, best, one.own)), whole_percent(one.change(table, TUNED, one.own)),
+             whole_percent(against_best(table, one)), whole_percent(one.change(table, RULE, one.own))]
         )  # fmt: skip
     rule = ["---", "---:", "---", *["---:"] * 4]
     return f"### Linux {linux}\n\n{lines([head, rule, *rows])}"
@@ -154,9 +154,3 @@ def fleet_gains(table: Table) -> dict[str, float]:
 def lines(rows: Iterable[Sequence[str]]) -> str:
     """Lines of a table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def told(one: Estimate) -> str:
-    """A percentage with its interval."""
-    ends = "" if one.low is None or one.high is None else f" [{one.low:+,.0f}, {one.high:+,.0f}]"
-    return f"{one.mean:+,.0f}{ends} %"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.answer import learnable
+from experiments.answer import in_kernel, learnable
 from experiments.answer.learnable import (
     NEXT,
     ORACLE,
@@ -27,10 +27,10 @@ from experiments.answer.learnable import (
     found,
     kept,
 )
+from experiments.answer.rules import whole_percent
 from experiments.lab import Table, world
 from experiments.lab.folders import DOCS
-from ple_gym.certify.certificate import AHEAD, LEARNED, MEAN, PRIVILEGED, RULE, Certificate, Row
-from ple_gym.certify.certificate import told as percent_told
+from ple_gym.certify.certificate import AHEAD, LEARNED, MEAN, PRIVILEGED, RULE, Certificate, Row, told
 from ple_gym.evaluate.scores import KEPT
 from ple_gym.evaluate.statistics import Estimate
 from ple_gym.files import write_whole
@@ -43,6 +43,7 @@ PAGE = DOCS / "learnable.md"
 #: What `ple-gym certify` found of worlds that stood out, by name.
 CERTIFICATES = Path(learnable.__file__).with_name("certificates")
 NEEDS = ("learnable",)
+READ_OFF = "Fleet-18"  # whose searched policy became a rule
 SHOWN = (LEARNED, RULE, PRIVILEGED, AHEAD)  # kinds of rows
 ENDS = 0.9  # share of runs, at least, that end under the best rule, or a world says nothing
 
@@ -122,7 +123,7 @@ def page(table: Table) -> str:
         f"- Of {len(every)} worlds, {len(every) - len(worlds)} end too seldom under any rule to say something.",
         f"- The searched policy takes {mean(worlds, 'searched'):+.1f} % against the best rule of each world, the "
         f"geometric mean of all; the best rule takes {mean(worlds, 'own'):+.1f} % against the host's own.",
-        f"- It gains most in *{best.name}*: {told(best.searched)}.",
+        f"- It gains most in *{best.name}*: {whole_percent(best.searched)}.",
         f"- The oracle takes {mean(worlds, 'oracle'):+.1f} % against the best rule: to know the holder is not to know "
         "whom to run.",
     ]
@@ -130,7 +131,8 @@ def page(table: Table) -> str:
         first=first, count=len(every), validation=PLAN.validation, restarts=PLAN.restarts, trials=PLAN.trials,
         training=PLAN.training, rules=NEXT + 1, population=POPULATION, generations=PLAN.generations,
         worlds=PLAN.worlds, seeds=SEEDS, summary="\n".join(lines), groups=groups(worlds), table=rows(every),
-        example=best.name, certified="\n\n".join(map(certified, certificates())) or "No world yet.",
+        example=best.name, before=f"{before(READ_OFF):.0f}",
+        certified="\n\n".join(map(certified, certificates())) or "No world yet.",
     )  # fmt: skip
 
 
@@ -138,6 +140,14 @@ def certificates() -> list[Certificate]:
     """The kept ones."""
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(CERTIFICATES.glob("*.json"))]
     return [Certificate(**one | {"rows": [Row(**row) for row in one["rows"]]}) for one in documents]
+
+
+def before(read_off: str) -> float:
+    """By how much the best learned policy was before all rules but the one that was read off from it, percent."""
+    one = next(one for one in certificates() if one.scenario == read_off)
+    rows = [row for row in one.rows if row.kind in (LEARNED, RULE) and not row.name.startswith(in_kernel.RULE)]
+    learned, rule = (min(row.percent[0] for row in rows if row.kind == kind) for kind in (LEARNED, RULE))
+    return 100 - 100 * (1 + learned / 100) / (1 + rule / 100)
 
 
 def certified(one: Certificate) -> str:
@@ -148,7 +158,7 @@ def certified(one: Certificate) -> str:
     lines = [["kind", "the best", "seeds", "against the bar", "kept"], ["---"] * 5]
     for kind in SHOWN:
         row = min((row for row in one.rows if row.kind == kind), key=lambda row: row.percent[0])
-        lines.append([kind, f"`{row.name}`", str(row.seeds), percent_told(row.percent), f"{row.kept:.2f}"])
+        lines.append([kind, f"`{row.name}`", str(row.seeds), told(row.percent), f"{row.kept:.2f}"])
     return (
         f"**{one.scenario}**, {vms} on {scenario.host.pcpus} pCPUs with {one.decisions:,.0f} decisions a run, is "
         f"*{one.verdict}*: {one.why}. The bar, `{one.bar}`, is the best of all rules on validation seeds; "
@@ -189,14 +199,8 @@ def rows(worlds: Sequence[World]) -> str:
         short = f"`{one.rule}`" if ":" not in one.rule else f"`{one.rule.partition(':')[0]}`, tuned"
         lines.append(
             [one.name, one.host, drawn, f"{scenario.host.pcpus}, {scenario.vcpus}",
-             f"{found()[one.name].decisions:,.0f}", short, told(one.own), told(one.searched),
-             f"{one.kept:.2f}" + ("" if one.kept >= KEPT else ": unfair"), told(one.oracle),
+             f"{found()[one.name].decisions:,.0f}", short, whole_percent(one.own), whole_percent(one.searched),
+             f"{one.kept:.2f}" + ("" if one.kept >= KEPT else ": unfair"), whole_percent(one.oracle),
              f"{finished(one.table, one.name, one.rule):.0%}"]
         )  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def told(one: Estimate) -> str:
-    """A percentage with its interval."""
-    ends = "" if one.low is None or one.high is None else f" [{one.low:+,.0f}, {one.high:+,.0f}]"
-    return f"{one.mean:+,.0f}{ends} %"
