@@ -12,6 +12,7 @@ from experiments.lab.tables import committed
 from experiments.pages import learnable as learnable_page
 from ple_gym.certify.certificate import RULE, judge
 from ple_gym.certify.plan import FRESH
+from ple_gym.course import allowance_of
 from ple_gym.evaluate.runs import simulate
 from ple_gym.evaluate.scores import KEPT
 from ple_gym.policies import load_compiled
@@ -19,7 +20,6 @@ from ple_gym.rules import RULES
 from ple_gym.rules.own import own_rule
 from ple_gym.scenario.builtin import load
 from ple_gym.sim.jit import JIT_ENABLED
-from ple_gym.tuning import allowance_of
 
 pytestmark = pytest.mark.skipif(not JIT_ENABLED, reason="of many runs: not under make nojit")
 

@@ -12,6 +12,7 @@ from test_ticks import HOG, MS, totals, world
 
 from ple_gym import ArgumentError, PleEnv, ScenarioError, compare, simulate
 from ple_gym.certify.lookahead import CLAIRVOYANT, LookAhead
+from ple_gym.course import losses_of, objective
 from ple_gym.drive import CHECK, STEP
 from ple_gym.evaluate.scores import sample
 from ple_gym.rules import RULES
@@ -19,7 +20,6 @@ from ple_gym.scenario import Scenario, Vm
 from ple_gym.scenario.builtin import load
 from ple_gym.sim import state
 from ple_gym.sim.soundness import FLAWS
-from ple_gym.tuning import losses_of, objective
 
 #: It sleeps for 2 ms and works for 1 ms, ten times; each response should take no longer than 2 ms.
 SLEEPER = replace(

@@ -18,8 +18,9 @@ import pytest
 
 import ple_gym
 from experiments.lab.searched import SEARCHED
-from ple_gym import cli, compare, simulate, tuning
+from ple_gym import cli, compare, simulate
 from ple_gym.cli.tune import verdict
+from ple_gym.course import TRAINING, VALIDATION, Course, FleetCourse, allowance_of, losses_of, objective
 from ple_gym.errors import ArgumentError, PleError, PolicyError
 from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES, Rule
@@ -28,7 +29,7 @@ from ple_gym.scenario import fleet
 from ple_gym.scenario.builtin import load
 from ple_gym.sim.jit import JIT_ENABLED
 from ple_gym.tuned import policy_in
-from ple_gym.tuning import Course, FleetCourse, Found, Search, Study, tune
+from ple_gym.tuning import Found, Search, Study, tune
 
 pytest.importorskip("optuna")
 pytestmark = pytest.mark.skipif(not JIT_ENABLED, reason="of many runs: not under make nojit")
@@ -71,7 +72,7 @@ class Killed(BaseException):
 def test_a_search_that_was_killed_goes_on_and_ends_the_same(
     stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, simulate, most, path = [], tuning.simulate, -1, tmp_path / "study"
+    made, most, path = [], -1, tmp_path / "study"
 
     def counted(scenario: object, policy: Rule, *others: object) -> object:
         if len(made) == most:
@@ -79,7 +80,7 @@ def test_a_search_that_was_killed_goes_on_and_ends_the_same(
         made.append(policy.name)
         return simulate(scenario, policy, *others)
 
-    monkeypatch.setattr(tuning, "simulate", counted)
+    monkeypatch.setattr("ple_gym.course.simulate", counted)
     whole = told(find(search()))
     needed, made[:], most = len(made), [], stop
     with pytest.raises(Killed):
@@ -123,30 +124,30 @@ def test_all_built_in_rules_of_a_hypervisor_are_in_the_race() -> None:
 
 def test_of_vms_that_never_end_the_throughput_counts() -> None:
     endless = WORLD.with_overrides({"guest.transactions": 0})
-    assert tuning.objective(endless) != tuning.objective(WORLD)
+    assert objective(endless) != objective(WORLD)
     for world in (endless, WORLD):
-        kvm, host = (tuning.losses_of(world, ple_gym.simulate(world, rule, 1), math.inf)[0] for rule in ("kvm", "host"))
+        kvm, host = (losses_of(world, ple_gym.simulate(world, rule, 1), math.inf)[0] for rule in ("kvm", "host"))
         assert kvm < host
 
 
 def test_time_that_is_taken_from_an_endless_vm_counts_as_time() -> None:
     """Else the rule that runs the VM's own vCPUs whenever it can would seem better than it is."""
     world = SEARCHED["HeadroomApartLocks"].with_overrides({"host.linux": "6.14", "host.groups": "flat"})
-    most = tuning.allowance_of(world, 8)
+    most = allowance_of(world, 8)
     for rule, more in (("host", 0.0), ("ple_gym.rules.red_team:favour", 0.086)):
         runs = ple_gym.simulate(world, rule, range(8))
-        bare, counted = (np.mean(tuning.losses_of(world, runs, allowance)) for allowance in (math.inf, most))
+        bare, counted = (np.mean(losses_of(world, runs, allowance)) for allowance in (math.inf, most))
         assert counted == pytest.approx(bare + more, abs=0.01)
-    assert tuning.allowance_of(WORLD, 2) == math.inf
+    assert allowance_of(WORLD, 2) == math.inf
 
 
 def test_values_that_are_given_stay_and_seeds_are_those_of_learners() -> None:
-    from agents.common import TRAIN, VALIDATION
+    from agents import common
 
     found = find(search("patience:fallback=defer,order=next"))
     names = [name for name, one in found.entrants.items() if one.restart >= 0]
     assert names and all("order=next" in name and "fallback=defer" in name for name in names)
-    assert (tuning.TRAINING, tuning.VALIDATION) == (TRAIN, VALIDATION)
+    assert (TRAINING, VALIDATION) == (common.TRAIN, common.VALIDATION)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ def test_on_a_fleet_each_seed_has_its_world() -> None:
         for asked, found in zip(zip(worlds, able, seeds, strict=True), course.losses(rule, seeds, int), strict=True):
             one, suits, seed = asked
             runs = simulate(one, rule if suits else "host", seed, threads=1)
-            assert found == tuning.losses_of(one, runs, tuning.allowance_of(one, 2, 1))[0]
+            assert found == losses_of(one, runs, allowance_of(one, 2, 1))[0]
 
 
 def test_a_rule_is_tuned_on_a_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

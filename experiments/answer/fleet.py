@@ -23,6 +23,7 @@ import numpy.typing as npt
 from experiments.answer.rules import in_percent
 from experiments.lab import Experiment, Table, Task, rough, seeds, world
 from experiments.lab.report import Check
+from ple_gym.course import Course
 from ple_gym.evaluate.statistics import Estimate, estimate, quantile_estimate, ratio
 from ple_gym.evaluate.tables import FEW
 from ple_gym.policies import load_compiled
@@ -30,7 +31,6 @@ from ple_gym.rules import Rule
 from ple_gym.rules.own import own_rule
 from ple_gym.scenario import Scenario
 from ple_gym.scenario.fleet import AXES
-from ple_gym.tuning import Course
 
 Floats = npt.NDArray[np.float64]
 

@@ -30,6 +30,7 @@ from experiments.lab.report import Check
 from ple_gym.certify.lookahead import TO_THE_END, LookAhead
 from ple_gym.certify.plan import Plan
 from ple_gym.certify.work import Parts, Work
+from ple_gym.course import allowance_of
 from ple_gym.episode import summarise
 from ple_gym.evaluate import scores
 from ple_gym.evaluate.statistics import Estimate, Floats, ratio
@@ -37,7 +38,6 @@ from ple_gym.files import write_whole
 from ple_gym.policies import load_compiled
 from ple_gym.rules.own import own_rule
 from ple_gym.scenario import Scenario
-from ple_gym.tuning import allowance_of
 
 TUNED = Path(__file__).with_suffix(".toml")
 LINUX = ("6.6", "6.14", "6.18.2")

@@ -31,6 +31,7 @@ from experiments.lab.executors import without_interrupts
 from experiments.lab.report import Check
 from ple_gym.certify.plan import Plan
 from ple_gym.certify.work import Parts, Work
+from ple_gym.course import losses_of
 from ple_gym.episode import summarise
 from ple_gym.evaluate import scores
 from ple_gym.evaluate.comparison import Run
@@ -43,7 +44,6 @@ from ple_gym.learned.search import Form
 from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES
 from ple_gym.rules.own import own_rule
-from ple_gym.tuning import losses_of
 
 FOUND = Path(__file__).with_suffix(".toml")
 KEPT = Archive(FOUND.with_suffix(".tar.xz"))

@@ -22,10 +22,10 @@ from experiments.answer.rules import in_percent, percent
 from experiments.lab import Experiment, Table, Task, overrides_text, seeds, tasks, world
 from experiments.lab.report import Check
 from experiments.lab.windowed import MOST
+from ple_gym.course import losses_of
 from ple_gym.evaluate.runs import simulate
 from ple_gym.evaluate.statistics import Estimate, Floats, ratio
 from ple_gym.policies import load_compiled
-from ple_gym.tuning import losses_of
 
 RULE = "experiments.lab.windowed:windowed"
 MEASURED = "all"  # the policy of a task whose measure runs every pair

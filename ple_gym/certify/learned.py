@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ple_gym.certify.lookahead import Lesson
+from ple_gym.course import losses_of
 from ple_gym.evaluate.comparison import Run
 from ple_gym.learned.file import LEVELS
 from ple_gym.learned.network import RANKED
 from ple_gym.learned.search import ELITE, NOISE, POPULATION, Distribution, Floats, Form
 from ple_gym.scenario.model import Scenario
-from ple_gym.tuning import losses_of
 from ple_gym.view.features import seen_in
 
 WORST = 0.01  # of its work, at least, counts as done in a run that was cut off

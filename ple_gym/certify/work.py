@@ -31,6 +31,7 @@ from ple_gym.certify.certificate import (
 from ple_gym.certify.learned import climb, cost, probe
 from ple_gym.certify.lookahead import LookAhead
 from ple_gym.certify.plan import FRESH, Plan
+from ple_gym.course import TRAINING, VALIDATION, Course, allowance_of, losses_of, objective
 from ple_gym.drive import simulator
 from ple_gym.episode import summarise
 from ple_gym.errors import ArgumentError
@@ -48,7 +49,7 @@ from ple_gym.rules.own import own_rule
 from ple_gym.scenario.model import Scenario
 from ple_gym.sim.seam import host_of
 from ple_gym.sim.units import fingerprint, sources
-from ple_gym.tuning import TRAINING, VALIDATION, Course, Known, Search, Study, allowance_of, losses_of, objective, tune
+from ple_gym.tuning import Known, Search, Study, tune
 
 MOST_LESSONS = 20_000
 _MAX_BYTES = 2**28

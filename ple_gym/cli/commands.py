@@ -494,8 +494,9 @@ class Tune:
     def run(self, argv: Sequence[str]) -> None:
         """Search, print the race, write what was found."""
         from ple_gym.cli import tune
+        from ple_gym.course import Course, FleetCourse
         from ple_gym.scenario.fleet import SPLITS, is_fleet
-        from ple_gym.tuning import Course, FleetCourse, Search
+        from ple_gym.tuning import Search
 
         if self.out and not self.out.endswith(".toml"):
             raise UsageError(f"--out {plain(self.out)}: the name must end in .toml")
