@@ -216,7 +216,7 @@ def test_the_leaderboard_has_a_table_per_suite_and_says_of_which_version_it_is()
     page = leaderboard_page.PAGE.read_text(encoding="utf-8")
     assert re.findall(r"^## (\w+): ", page, re.M) == ["train", "micro", "repro"]
     assert page.count("| policy |") == 5  # suites, sizes, information
-    assert "**Every row of this page stands for version 0 of its worlds**" in page
+    assert "**Every row of this page stands for version 1 of its worlds**" in page
 
 
 def test_a_training_whose_policy_no_experiment_runs_leaves_its_card(

@@ -205,9 +205,7 @@ def _scores(name: str) -> str:
         "and 1 for the ideal. "
     )
     if learned:
-        note += (
-            "Learners, two trainings each, were trained on version 0; [the leaderboard](../leaderboard.md) is of it."
-        )
+        note += "Learners, two trainings each, are those of [the leaderboard](../leaderboard.md)."
     else:
         note += f"Nothing is trained on it yet. `ple-gym compare {environment_id(name)}` compares all rules."
     return note + "\n\n" + _table(("policy", "makespan, ms", "exits", "score"), lines)

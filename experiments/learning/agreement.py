@@ -17,7 +17,7 @@ from agents.torch_policy import read_policy
 from experiments.lab import CHECKPOINTS, Experiment, Table, Task, seeds, tasks, world
 from experiments.lab.pictures import COLOURS, picture
 from experiments.lab.report import Check
-from experiments.learning.features import best
+from experiments.learning.features import SHORT, WORLD, best
 from experiments.learning.trainings import file_of
 from ple_gym.envs.env import PleEnv
 from ple_gym.learned.file import Network
@@ -108,7 +108,7 @@ def measure(task: Task) -> dict[str, int]:
 
 def run(quick: bool) -> list[Task]:
     """The best policy."""
-    return tasks("Storm", best(), seeds.LEADERBOARD[: 1 if quick else 10], {"limit.simulated_s": 0.03})
+    return tasks(WORLD, best(), seeds.LEADERBOARD[: 1 if quick else 10], SHORT)
 
 
 def shares(table: Table) -> dict[str, float]:

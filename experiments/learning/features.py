@@ -27,6 +27,7 @@ from ple_gym.learned.file import Network
 from ple_gym.learned.network import RANKED
 from ple_gym.view.features import HOST_FEATURES, VCPU_FEATURES
 
+WORLD = trainings.QUICK_START.world
 SHORT = {"limit.simulated_s": 0.03}
 WITHOUT = " without "
 ROWS = (*VCPU_FEATURES, *(f"rank of {name}" for name in RANKED))  # of the weights of a vCPU's features
@@ -74,13 +75,13 @@ def run(quick: bool) -> list[Task]:
     """The policy as it is, and without each feature."""
     own = seeds.LEADERBOARD[: 1 if quick else 20]
     policies = [best(), *(f"{best()}{WITHOUT}{feature}" for feature in FEATURES)]
-    return tasks("Storm", policies, own, SHORT)
+    return tasks(WORLD, policies, own, SHORT)
 
 
 def compared(table: Table) -> Comparison:
     """Every row against the policy as it is, which comes first."""
     policies = table.distinct("policy")
-    return trained.comparison(table, "Storm", overrides_text(SHORT), {policy: [policy] for policy in policies})
+    return trained.comparison(table, WORLD, overrides_text(SHORT), {policy: [policy] for policy in policies})
 
 
 def costs(table: Table) -> dict[str, tuple[float, int]]:
@@ -97,7 +98,7 @@ def costs(table: Table) -> dict[str, tuple[float, int]]:
 def checks(table: Table) -> list[Check]:
     """What hiding each feature costs."""
     return [
-        Check("features", f"Storm without `{feature}`", f"{cost:+.1f} %" + (f", {capped} cut off" if capped else ""))
+        Check("features", f"{WORLD} without `{feature}`", f"{cost:+.1f} %" + (f", {capped} cut off" if capped else ""))
         for feature, (cost, capped) in costs(table).items()
     ]
 

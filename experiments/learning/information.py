@@ -1,8 +1,7 @@
 """What is it worth to know more? The same learner on `Storm` at the three information levels.
 
 `hypervisor` is what exits and the scheduler tell; `introspection` adds the lock address of each vCPU's last exit;
-`oracle` adds holder and ticket line, which only the guest knows. That its policies come last is due to learning, not to
-what they see: docs/agents.md.
+`oracle` adds holder and ticket line, which only the guest knows. Why that does not help: docs/agents.md.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from experiments.learning.trained import COLUMNS
 from ple_gym.evaluate import Comparison
 
 RULES = ("kvm", "spin-age", "spin-age-self", "two-patience", "oracle")
+WORLD = trainings.QUICK_START.world
 LEVELS = {f"set-ppo, {row.information}": row for row in (trainings.QUICK_START, *trainings.KNOWING)}
 
 
@@ -31,17 +31,17 @@ def members() -> dict[str, Sequence[str]]:
 def run(quick: bool) -> list[Task]:
     """Rules and levels on the same seeds."""
     own = seeds.LEADERBOARD[: 2 if quick else 100]
-    return tasks("Storm", [policy for row in members().values() for policy in row], own)
+    return tasks(WORLD, [policy for row in members().values() for policy in row], own)
 
 
 def compared(table: Table) -> Comparison:
     """What the rows say."""
-    return trained.comparison(table, "Storm", "", members())
+    return trained.comparison(table, WORLD, "", members())
 
 
 def checks(table: Table) -> list[Check]:
     """Every row."""
-    return trained.checks("information", "Storm", compared(table))
+    return trained.checks("information", WORLD, compared(table))
 
 
 def draw(table: Table, path: Path) -> None:

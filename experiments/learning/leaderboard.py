@@ -19,15 +19,15 @@ from experiments.learning import trained, trainings
 from experiments.learning.trained import COLUMNS, FROM_STORM
 from ple_gym.evaluate import Comparison
 
-SCENARIOS = ("Storm", "TicketOrder", "Paper8", "Paper32")
+SCENARIOS = tuple(name + trainings.VERSION for name in ("Storm", "TicketOrder", "Paper8", "Paper32"))
 PLACES = (*SCENARIOS, *(scenario + FROM_STORM for scenario in SCENARIOS))
 #: By name, so that a new rule does not make the committed table incomplete.
 RULES = (
     "host", "continue", "random", "round-robin", "longest-waiting", "xen-4.5", "xen-4.8", "xen-4.17", "xen-4.18",
     "paper", "paper-local", "paper-ban", "kvm", "kvm-2012", "kvm-5.4", "kvm-5.13", "kvm-6.13", "kvm-6.18", "spin-age",
-    "spin-age-self", "two-patience", "oracle",
+    "spin-age-self", "two-patience", "patience", "longest-in-kernel", "oracle",
 )  # fmt: skip
-RARE = ("Paper8", "Paper32")  # whole runs of which few have a storm
+RARE = SCENARIOS[2:]  # whole runs of which few have a storm
 TICKS, FAR_TICKS = (0, 10, 100), (0, 100, 10_000)  # percent
 TO_BEAT = ("xen-4.8", "paper", "kvm")  # by the quick start, in eight of ten trainings
 FOR_ALL = trainings.QUICK_START
@@ -41,7 +41,7 @@ def members(place: str) -> dict[str, Sequence[str]]:
     """Row -> policies, of one place."""
     scenario = place.removesuffix(FROM_STORM)
     own = {row.learner: row for row in trainings.LEADERBOARD if row.world == scenario}
-    general = {} if scenario == "Storm" else {GENERAL: FOR_ALL}
+    general = {} if scenario == FOR_ALL.world else {GENERAL: FOR_ALL}
     return trained.rules_and(own | general, RULES)
 
 
@@ -73,7 +73,7 @@ def makespans(here: Comparison, policy: str) -> np.ndarray:
 
 def checks(table: Table) -> list[Check]:
     """The quick start's promise, and every row of every place."""
-    storm = compared(table, "Storm")
+    storm = compared(table, FOR_ALL.world)
     better = [
         policy
         for policy in storm.members.get(FOR_ALL.learner, ())

@@ -26,7 +26,7 @@ from ple_gym.learned.file import MAX_BYTES, read_card
 from ple_gym.scenario.builtin import load
 
 KEPT = Archive(CHECKPOINTS)
-VERSION = "-v0"  # of the scenarios that all were trained on
+VERSION = "-v1"  # of the scenarios that all are trained on, and run on
 LEARNERS = ("maskable-ppo", "set-ppo", "dqn", "ppo-unmasked", "recurrent-ppo", "bc", "cem")
 
 #: The paper's machines with all vCPUs in line for one lock and a fiftieth of the work: every run begins with a storm.
@@ -45,8 +45,8 @@ class Training:
 
     @property
     def world(self) -> str:
-        """What experiments call the scenario that its policies are trained on."""
-        return str(self.options["scenario"]).removesuffix(VERSION)
+        """The scenario that its policies are trained on, with its version."""
+        return str(self.options["scenario"])
 
     @property
     def information(self) -> str:
@@ -76,7 +76,7 @@ def _each_learner(scenario: str, steps: int, cem_steps: int, **options: Any) -> 
     ]
 
 
-#: What `make train` did ten times, when there was no later version.
+#: What `make train` does, ten times.
 QUICK_START = Training("set-ppo-Storm", "set-ppo", {"scenario": "Storm" + VERSION, "steps": 100_000}, seeds=10)
 #: Learners on the scenarios of the leaderboard.
 LEADERBOARD = [

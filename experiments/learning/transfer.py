@@ -19,6 +19,7 @@ from experiments.learning.trained import COLUMNS
 from ple_gym.evaluate import Comparison
 
 RULES = ("xen-4.8", "kvm", "spin-age-self", "two-patience", "oracle")
+WORLD = trainings.QUICK_START.world
 SIZES = (8, 16, 32, 64)
 FROM = {f"set-ppo from {row.vcpus}": row for row in (*trainings.SMALLER, trainings.QUICK_START)}
 
@@ -37,12 +38,12 @@ def run(quick: bool) -> list[Task]:
     """Every size."""
     own = seeds.LEADERBOARD[: 2 if quick else 100]
     policies = [policy for row in members().values() for policy in row]
-    return [task for vcpus in SIZES for task in tasks("Storm", policies, own, changed(vcpus))]
+    return [task for vcpus in SIZES for task in tasks(WORLD, policies, own, changed(vcpus))]
 
 
 def compared(table: Table, vcpus: int) -> Comparison:
     """What the rows of one size say."""
-    return trained.comparison(table, "Storm", overrides_text(changed(vcpus)), members())
+    return trained.comparison(table, WORLD, overrides_text(changed(vcpus)), members())
 
 
 def checks(table: Table) -> list[Check]:
@@ -50,7 +51,7 @@ def checks(table: Table) -> list[Check]:
     return [
         check
         for vcpus in SIZES
-        for check in trained.checks("transfer", f"Storm, {vcpus} vCPUs", compared(table, vcpus))
+        for check in trained.checks("transfer", f"{WORLD}, {vcpus} vCPUs", compared(table, vcpus))
     ]
 
 

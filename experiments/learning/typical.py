@@ -1,7 +1,7 @@
 """What do some policies typically get on each id, and what has its newest version changed? The scores of the cards.
 
-Learners are those of the leaderboard, which were trained on version 0; two trainings of each run here. All runs are
-whole, on the leaderboard's test seeds. Between versions they are paired by seed.
+Learners are those of the leaderboard; two trainings of each run here. All runs are whole, on the leaderboard's test
+seeds. Between versions they are paired by seed.
 """
 
 from __future__ import annotations
@@ -34,11 +34,10 @@ SEEDS, MORE_SEEDS = 20, 100
 
 def members(one: str) -> dict[str, Sequence[str]]:
     """Row -> policies, of one id."""
-    scenario = one.split("-v")[0]
     rules: dict[str, Sequence[str]] = {rule: [rule] for rule in RULES if ALL_RULES[rule].suits(world(one, ""))}
-    if scenario not in leaderboard.SCENARIOS:
+    if one not in leaderboard.SCENARIOS:
         return rules
-    return rules | {row: own[:2] for row, own in leaderboard.members(scenario).items() if row not in ALL_RULES}
+    return rules | {row: own[:2] for row, own in leaderboard.members(one).items() if row not in ALL_RULES}
 
 
 def run(quick: bool) -> list[Task]:

@@ -47,13 +47,13 @@ def numbers(tables: Mapping[str, Table]) -> Numbers:
 
 
 def of_leaderboard(table: Table) -> Numbers:
-    storm = leaderboard.compared(table, "Storm")
+    storm = leaderboard.compared(table, leaderboard.FOR_ALL.world)
     rows = {row.policy: row for row in storm.rows()}
     found = {"rule": str(storm.best_rule), "oracle": trained.percent(rows["oracle"].best_ratio)}
     found["against"] = trained.percent(rows[leaderboard.FOR_ALL.learner].best_ratio)
-    for scenario in ("Paper8", "Paper32"):
+    for scenario in leaderboard.RARE:
         here = {row.policy: row for row in leaderboard.compared(table, scenario + trained.FROM_STORM).rows()}
-        found[scenario.lower()] = trained.percent(here[leaderboard.GENERAL].best_ratio)
+        found[scenario.split("-")[0].lower()] = trained.percent(here[leaderboard.GENERAL].best_ratio)
     return found
 
 
@@ -81,6 +81,7 @@ def of_agreement(table: Table) -> Numbers:
         "decisions": f"{table['decisions'].sum():,}",
         "agreement_seeds": str(len(table)),
         "holder_other": _share(elsewhere),
+        "otherwise": _share(1 - shares["as_spin_age_self"]),
         "left_behind_running": _share(table["left_behind_running"].sum() / table["spinner_resume"].sum()),
         "pulled_oldest": _share(table["pulled_oldest"].sum() / table["policy_spinner"].sum()),
     }
@@ -92,7 +93,7 @@ def _share(value: float) -> str:
 
 def timelines() -> Numbers:
     """Draw the same world under both; their exits in the time that is shown."""
-    scenario = world("Storm", "")
+    scenario = world(features.WORLD, "")
     hz = scenario.host.tsc_hz
     stop = SHOWN_MS * hz // 1000
     best = features.best()
@@ -100,7 +101,7 @@ def timelines() -> Numbers:
     for when, policy, name in (("before", "xen-4.8", "xen-4.8"), ("after", f"{PREFIX}{file_of(best)}", best)):
         trace = window(evaluate.record(scenario, policy, STORM_SEED), 0, stop)
         found[f"{when}_exits"] = f"{int((trace[:, 1] == PLE).sum()):,}"
-        title = f"Storm under {name}, world {STORM_SEED}"
+        title = f"{features.WORLD} under {name}, world {STORM_SEED}"
         vcpus = scenario.vcpus
         picture = RESULTS / f"storm_{when}.png"
         timeline_figure(trace, scenario.host.pcpus, vcpus, 0, stop, hz, title, picture)

@@ -39,28 +39,30 @@ def page(tables: Mapping[str, Table]) -> str:
     """The page's text from the tables of the three experiments."""
     board = tables["leaderboard"]
     introduction = INTRODUCTION.read_text(encoding="utf-8")
-    short, rare = (len(leaderboard.test_seeds(place)) for place in ("Storm", *leaderboard.RARE[:1]))
+    short, rare = (len(leaderboard.test_seeds(place)) for place in (leaderboard.FOR_ALL.world, *leaderboard.RARE[:1]))
     winners = "\n".join(_winners(board))
     lines = [introduction.format(winners=winners, seeds=short, rare=rare, first=f"{min(board['seed']):,}")]
     lines += ["![Every row against the best rule](../experiments/results/leaderboard.png)", ""]
     quick = leaderboard.checks(board)[0]
     lines += [f"Quick start: {quick.metric}: **{quick.value}**; wanted: {quick.band}.", ""]
-    for suite in dict.fromkeys(SUITES[name] for name in leaderboard.SCENARIOS):
-        worlds = [name for name in leaderboard.SCENARIOS if SUITES[name] == suite]
-        places = {
-            f"{name}{trainings.VERSION}{rest}": leaderboard.compared(board, name + rest)
-            for name in worlds
-            for rest in ("", trained.FROM_STORM)
-        }
-        lines += [f"## {suite}: {' and '.join(name + trainings.VERSION for name in worlds)}", "", *_table(places), ""]
+    for suite in dict.fromkeys(_suite(name) for name in leaderboard.SCENARIOS):
+        worlds = [name for name in leaderboard.SCENARIOS if _suite(name) == suite]
+        names = [name + rest for name in worlds for rest in ("", trained.FROM_STORM)]
+        places = {name: leaderboard.compared(board, name) for name in names}
+        lines += [f"## {suite}: {' and '.join(worlds)}", "", *_table(places), ""]
     lines += ["## Other sizes than it was trained on", "", _first(transfer.__doc__), ""]
     lines += ["![Above the ideal by number of vCPUs](../experiments/results/transfer.png)", ""]
     sizes = {f"{vcpus} vCPUs": transfer.compared(tables["transfer"], vcpus) for vcpus in transfer.SIZES}
     lines += [*_table(sizes), "", "## What it is worth to know more", "", _first(information.__doc__), ""]
     lines += ["![Above the ideal by information level](../experiments/results/information.png)", ""]
-    lines += [*_table({"Storm" + trainings.VERSION: information.compared(tables["information"])}), ""]
+    lines += [*_table({information.WORLD: information.compared(tables["information"])}), ""]
     lines += ["## The trainings", "", *_trainings(trainings.ALL)]
     return "\n".join(lines) + "\n"
+
+
+def _suite(name: str) -> str:
+    """The suite of a built-in scenario that is named with its version."""
+    return SUITES[name.removesuffix(trainings.VERSION)]
 
 
 def _winners(board: Table) -> list[str]:
