@@ -45,7 +45,7 @@ from ple_gym.sim.constants import WINDOWS
 from ple_gym.sim.jit import JIT_ENABLED
 from ple_gym.sim.state import DECIDE
 
-EXAMPLES = (600 if JIT_ENABLED else 60) * MORE  # plain Python is some hundred times slower
+EXAMPLES = (400 if JIT_ENABLED else 60) * MORE  # plain Python is some hundred times slower
 
 rules = st.sampled_from(sorted(SPECIFIED))
 seeds = st.integers(0, 2**63 - 1)

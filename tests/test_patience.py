@@ -21,7 +21,7 @@ from ple_gym.scenario import Scenario
 from ple_gym.scenario.builtin import load
 from ple_gym.sim.jit import JIT_ENABLED
 
-MANY = 300 if JIT_ENABLED else 20
+MANY = 200 if JIT_ENABLED else 20
 worlds = st.one_of(contended_scenarios(), under_fair(contended_scenarios()))
 
 
