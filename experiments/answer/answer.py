@@ -16,7 +16,7 @@ from experiments.lab import Experiment, Table, Task, overrides_text, seeds, task
 from experiments.lab.pictures import COLOURS, picture
 from experiments.lab.report import Check
 
-WORLDS = ("Paper8", "Paper32")
+WORLDS = ("Paper8-v1", "Paper32-v1")
 IN_LINE = {"guest.start": "convoy", "guest.transactions": 1000}
 STARTS = {"": "", overrides_text(IN_LINE): ", started in line"}
 

@@ -16,17 +16,18 @@ from experiments.lab.report import Check
 PCPUS = 4
 VCPUS = (4, 6, 8, 12, 16, 24, 32)
 RULES = (BASE, "xen-4.8", "paper", "kvm", "spin-age-self", "oracle")
-WORLDS = {"Paper8": {"guest.transactions": 3000}, "Busy8": {}}
+SMALL, BUSY = "Paper8-v1", "Busy8-v1"
+WORLDS = {SMALL: {"guest.transactions": 3000}, BUSY: {}}
 
 
-def size(vcpus: int, world: str = "Paper8") -> dict[str, object]:
+def size(vcpus: int, world: str = SMALL) -> dict[str, object]:
     """The guest has this many vCPUs."""
     return WORLDS[world] | {"guest.vcpus": vcpus}
 
 
 def run(quick: bool) -> list[Task]:
     """Every size under every rule."""
-    counts = {"Paper8": 3, "Busy8": 2} if quick else {"Paper8": 200, "Busy8": 60}
+    counts = {SMALL: 3, BUSY: 2} if quick else {SMALL: 200, BUSY: 60}
     return [
         task
         for world, count in counts.items()
@@ -35,7 +36,7 @@ def run(quick: bool) -> list[Task]:
     ]
 
 
-def part(table: Table, vcpus: int, world: str = "Paper8") -> Table:
+def part(table: Table, vcpus: int, world: str = SMALL) -> Table:
     """The rows of a size."""
     return table.where(scenario=world, overrides=overrides_text(size(vcpus, world)))
 

@@ -18,11 +18,11 @@ from ple_gym.scenario.builtin import VERSIONS, load
 WORLDS: Mapping[str, Scenario] = {
     # Figure 2 without the busy neighbour: the benchmark's VM has all 32 vCPUs.
     "Paper32Alone": replace(
-        load("Paper32-v0"), name="Paper32Alone", guest=replace(load("Paper32-v0").guest, vcpus=32), neighbours=()
+        load("Paper32-v1"), name="Paper32Alone", guest=replace(load("Paper32-v1").guest, vcpus=32), neighbours=()
     ),
     # The same beside a VM that only computes.
     "Busy8Hog": replace(
-        load("Busy8-v0"), name="Busy8Hog", neighbours=(replace(load("Paper32-v0").neighbours[0], vcpus=4),)
+        load("Busy8-v1"), name="Busy8Hog", neighbours=(replace(load("Paper32-v1").neighbours[0], vcpus=4),)
     ),
     # Figure 1. Each vCPU computes 20 ms or so, then perhaps takes the lock, which it holds for 10 ms: the holder may
     # well lose its pCPU at the end of a time slice. One section each.

@@ -37,6 +37,7 @@ from ple_gym.files import write_whole
 TEXT = Path(__file__).with_name("findings.in.md")
 PAGE = DOCS / "findings.md"
 MS = 2_670_000  # cycles
+STORM = 1000  # exits in a run, above which it has a storm
 
 Numbers = dict[str, str]
 
@@ -245,7 +246,21 @@ def of_answer(table: Table) -> Numbers:
         if short.startswith("p"):
             found |= {f"{short}_ple_{name}": f"{one.exits:,.0f}" for name, one in compared.items()}
             found |= {f"{short}_ple_old": f"{compare(part, 'xen-4.5').exits:,.0f}"}
-    return found
+    return found | _storms(answer.parts(table)[answer.WORLDS[0]])
+
+
+def _storms(part: Table) -> Numbers:
+    """Whole runs of `Paper8` with a storm under Xen 4.5, and what becomes of them under the proposal."""
+    old, new = (part.where(policy=rule) for rule in ("xen-4.5", "paper"))
+    storm = (old["exits"] > STORM) & (new["exits"] > STORM)
+    changes = new["now_us"] / old["now_us"] - 1
+    slowest = (f"{np.percentile(one['now_us'], 99) / 1e6:.2f} s" for one in (old, new))
+    return {
+        "storms_both": f"{storm.sum()}",
+        "storms_longer": f"{(storm & (changes > 0)).sum()}",
+        "storms_shorter": f"{(storm & (changes < 0)).sum()}",
+        **dict(zip(("p99_old", "p99_paper"), slowest, strict=True)),
+    }
 
 
 def _about(change: Estimate) -> str:
@@ -261,6 +276,8 @@ def of_harm(table: Table) -> Numbers:
         "harm_5": change("5 vCPUs"),
         "harm_slice": change("time slice 5 ms"),
         "harm_unfair": change("unfair lock (test and set)"),
+        "harm_beside": change("Paper32 in line"),
+        "harm_alone": change("Paper32 in line, alone"),
         "harm_seeds": str(len(harm.part(table, "8 vCPUs").distinct("seed"))),
     }
 
@@ -268,7 +285,7 @@ def of_harm(table: Table) -> Numbers:
 def of_ratelimit(table: Table) -> Numbers:
     return {
         f"{short}_off": _about(compare(ratelimit.part(table, world, 0), "paper").change)
-        for short, world in (("l8", "Paper8"), ("l32", "Paper32"))
+        for short, world in zip(("l8", "l32"), answer.WORLDS, strict=True)
     }
 
 
@@ -294,8 +311,9 @@ def of_robustness(table: Table) -> Numbers:
         **{f"no_ple_{short}": change(robustness.NO_PLE, world, shipped) for short, world in worlds.items()},
         "age_l8": change("spin-age-self", "Paper8 in line", shipped),
         "oracle_l8": change("oracle", "Paper8 in line", shipped),
-        "busy_no_swap": change("paper", "Busy8", "no swap"),
-        "busy_pool": change("paper", "Busy8", "pool of 6"),
+        "busy_swap": change("paper", "Busy8", "pool of 6"),
+        "busy_pool": change("paper", "Busy8", "no swap"),
+        "busy_both": change("paper", "Busy8", shipped),
         "busy_local": change("paper", "Busy8", "local"),
         "ple_base": ple(shipped),
         "ple_tas": ple("unfair locks"),
