@@ -16,7 +16,7 @@ from reference_simulator import World, simulate
 from reference_simulator.credit2 import Credit2
 from reference_simulator.state import INF, Mode, State, Vcpu
 from test_reference import CONVOY, changed
-from worlds import MORE, contended_scenarios
+from worlds import MORE, WORK, affordable, contended_scenarios
 
 from ple_gym.drive import CHECK
 from ple_gym.lanes import Lanes
@@ -265,6 +265,7 @@ def test_lists_that_hints_have_put_out_of_order(scenario: Scenario, rule: str, s
     other = replace(guest, weight=1000, transactions=0)
     host = replace(scenario.host, scheduler="credit2", pcpus=2, sockets=1)
     hinting = replace(scenario, host=host, guest=guest, neighbours=(other,), decision=Decision(actuator="hint"))
+    hinting = affordable(hinting, rule, seed, WORK)
     lanes = Lanes(hinting, 1, policy=rule)
     lanes.run(0, seed)
     assert lanes.totals(0) == simulate(hinting.to_dict(), rule, seed)

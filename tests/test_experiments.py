@@ -44,7 +44,7 @@ from experiments.lab import (
     tasks,
 )
 from experiments.lab.executors import Where
-from experiments.lab.report import MATRIX, within
+from experiments.lab.report import MATRIX, results_page, within
 from experiments.lab.tables import committed, kept
 from experiments.lab.worlds import load_world
 from experiments.pages import intervals
@@ -711,9 +711,10 @@ def test_of_the_pictures_those_are_kept_that_a_document_shows(tmp_path, monkeypa
 
 def test_every_row_of_the_matrix_is_measured_and_the_page_is_what_the_data_say():
     tables = {name: committed(name) for name in discovery.experiments()}
-    page = results.text(tables)
+    sections = results.sections(tables)
+    page = results_page(sections)
     assert page == (lab.HERE / "RESULTS.md").read_text(), "run: python -m experiments results"
-    whole = results.text(tables, whole=True).splitlines()
+    whole = results_page(sections, whole=True).splitlines()
     listed = {line for line in page.splitlines() if line.startswith("|")}
     assert listed < set(whole) and len(whole) > 2 * len(listed)
     for row in MATRIX:

@@ -90,7 +90,7 @@ def test_no_rule_of_a_hypervisor_can_see_what_a_guest_hides(m: Machine, seed: in
         assert ask(m, rule) == ask(m, rule, other), rule
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(decisions, seeds)
 def test_no_rule_of_a_hypervisor_remembers_what_a_guest_hides(m: Machine, seed: int) -> None:
     """Nor does a rule write anything hidden into its memory: what it leaves behind is the same too."""

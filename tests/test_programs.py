@@ -16,7 +16,7 @@ from reference_simulator.rules import SETTINGS
 from reference_simulator.state import Phase, State, Vcpu
 from reference_simulator.world import World
 from test_states import flaw
-from worlds import MORE, contended_scenarios, fitted, programs, scenarios
+from worlds import MORE, WORK, affordable, contended_scenarios, fitted, programs, scenarios
 
 from ple_gym.lanes import Lanes
 from ple_gym.rules import RULES
@@ -305,6 +305,7 @@ def test_random_programs_run_as_the_reference_runs_them() -> None:
     @given(worlds_of_programs(), rules, seeds)
     def run(scenario: Scenario, rule: str, seed: int) -> None:
         rule = rule if RULES[rule].scheduler in ("", scenario.host.scheduler) else "host"
+        scenario = affordable(scenario, rule, seed, WORK)
         lanes = Lanes(scenario, 1, policy=rule)
         lanes.run(0, seed)
         host = {**scenario.to_dict()["host"], **SETTINGS.get(rule, {})}

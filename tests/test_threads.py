@@ -17,7 +17,7 @@ from reference_simulator.rules import RULES as SPECIFIED
 from reference_simulator.state import Vcpu
 from reference_simulator.world import world_of
 from test_states import signed
-from worlds import MORE, contended_scenarios, fitted, scenarios, under_fair
+from worlds import MORE, WORK, affordable, contended_scenarios, fitted, scenarios, under_fair
 
 from ple_gym.lanes import Lanes
 from ple_gym.rules import RULES
@@ -179,6 +179,7 @@ def test_random_worlds_meet_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(scenario: Scenario, rule: str, seed: int, count: int) -> None:
         scenario = threaded(scenario, count, block_probability=0.3) if count else scenario
         rule = fitting(rule, scenario)
+        scenario = affordable(scenario, rule, seed, WORK)
         found.clear()
         assert totals(scenario, rule, seed) == world_of(scenario.to_dict(), rule, seed).run(rule)
         met.update(found.keys())

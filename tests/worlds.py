@@ -582,6 +582,11 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
         yield {**alone, **{f"{other}.threads": 0 for other in scenario.tables()}, name: value}
 
 
+#: Of a world in which kernel and reference are compared (`affordable`): few last for longer, and would take most of
+#: the time of all.
+WORK = 200_000 if JIT_ENABLED else 45_000
+
+
 class TooLong(Exception):
     """A run has more events than one call of the kernel serves."""
 

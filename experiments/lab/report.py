@@ -83,8 +83,12 @@ def exactly(row: str, metric: str, value: object, expected: object, reason: str 
     return Check(row, metric, str(value), str(expected), passed, PREDICTED, "" if passed else reason)
 
 
-def results_page(sections: Sequence[tuple[str, str, str, Sequence[Check]]], whole: bool = False) -> str:
-    """RESULTS.md from (name, title, what was run, checks) of every experiment.
+Section = tuple[str, str, str, Sequence[Check]]
+"""Of an experiment: name, title, what was run, checks."""
+
+
+def results_page(sections: Sequence[Section], whole: bool = False) -> str:
+    """RESULTS.md from the sections of all experiments.
 
     Unless `whole`, numbers that are no claim's and have no band are only counted: they are most of the page.
     """

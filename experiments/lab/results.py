@@ -9,7 +9,7 @@ from pathlib import Path
 from experiments.lab.discovery import experiments, pages
 from experiments.lab.folders import DOCS, HERE, RESULTS, TABLES
 from experiments.lab.pictures import shrink
-from experiments.lab.report import results_page
+from experiments.lab.report import Section, results_page
 from experiments.lab.sweeps import Experiment
 from experiments.lab.tables import Table, committed, kept
 from ple_gym.files import make_folder, write_whole
@@ -26,10 +26,11 @@ def write(measured: Collection[str] | None = None) -> None:
     for page in pages():
         if tables.keys() >= set(page.NEEDS):
             page.write(tables)
-    write_whole(PAGE, text(tables).encode())
+    found = sections(tables)
+    write_whole(PAGE, results_page(found).encode())
     if measured is None:
         make_folder(TABLES)
-        write_whole(TABLES / PAGE.name, text(tables, whole=True).encode())
+        write_whole(TABLES / PAGE.name, results_page(found, whole=True).encode())
         for name, table in tables.items():
             table.write_csv(TABLES / f"{name}.csv")
             draw(experiments()[name], table, TABLES)
@@ -37,15 +38,15 @@ def write(measured: Collection[str] | None = None) -> None:
         write_whole(RESULTS / f"{name}.png", (TABLES / f"{name}.png").read_bytes())
 
 
-def text(tables: Mapping[str, Table], whole: bool = False) -> str:
-    """RESULTS.md from the tables of the experiments; `whole`: with all their numbers."""
-    sections = []
+def sections(tables: Mapping[str, Table]) -> list[Section]:
+    """What RESULTS.md says of each experiment."""
+    found = []
     for name, table in tables.items():
         experiment = experiments()[name]
         links = f"{len(table):,} rows, digest {table.digest()}: [results/{kept(name).name}](results/{kept(name).name})"
         links += f", picture: [results/{name}.png](results/{name}.png)" if name in shown() else ""
-        sections.append((name, experiment.title, links, experiment.checks(table)))
-    return results_page(sections, whole)
+        found.append((name, experiment.title, links, experiment.checks(table)))
+    return found
 
 
 def shown() -> set[str]:

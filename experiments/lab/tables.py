@@ -45,6 +45,7 @@ class Table:
 
     def __init__(self, columns: Mapping[str, np.ndarray]) -> None:
         self.columns = dict(columns)
+        self._equal: dict[tuple[str, object], np.ndarray] = {}
 
     @classmethod
     def of(cls, names: Sequence[str], rows: Mapping[Task, Row]) -> Table:
@@ -128,8 +129,14 @@ class Table:
         """The rows whose columns have these values."""
         keep = np.ones(len(self), bool)
         for name, value in equal.items():
-            keep &= self[name] == value
+            keep &= self._rows_with(name, value) if name in KEYS[:TEXTS] else self[name] == value
         return self.select(keep)
+
+    def _rows_with(self, name: str, text: object) -> np.ndarray:
+        """The mask of the rows with this text; it is kept, as pages ask for the same thousands of times."""
+        if (name, text) not in self._equal:
+            self._equal[name, text] = self[name] == text
+        return self._equal[name, text]
 
     def select(self, keep: np.ndarray) -> Table:
         """The rows of a mask, or at these positions."""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_simulator import simulate
 from reference_simulator.rules import RULES as SPECIFIED
-from worlds import MORE, contended_scenarios, scenarios
+from worlds import MORE, WORK, affordable, contended_scenarios, scenarios
 
 from ple_gym.lanes import Lanes
 from ple_gym.rules import RULES
@@ -29,7 +29,7 @@ def check_agreement(scheduler: str) -> None:
     exits, worlds = Counter(), (300 if JIT_ENABLED else 30) * MORE
 
     def run(scenario: Scenario, rule: str, seed: int) -> None:
-        scenario = under(scheduler, scenario)
+        scenario = affordable(under(scheduler, scenario), rule, seed, WORK)
         lanes = Lanes(scenario, 1, policy=rule)
         lanes.run(0, seed)
         totals = lanes.totals(0)
