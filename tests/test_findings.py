@@ -45,7 +45,7 @@ def test_one_cell_of_the_other_sign_is_enough_against_a_sentence() -> None:
     table = committed("robustness")
     claim = next(claim for claim in robustness.CLAIMS if robustness.survives(table, claim))
     cell = robustness.part(table, "Busy8", "unfair locks")
-    turned = (table["scenario"] == "Busy8") & (table["overrides"] == cell["overrides"][0])
+    turned = (table["scenario"] == cell["scenario"][0]) & (table["overrides"] == cell["overrides"][0])
     columns = {**table.columns, claim.rule: np.where(turned, -claim.sign * 10_000, table[claim.rule])}
     other = Table(columns)
     assert not robustness.survives(other, claim)
