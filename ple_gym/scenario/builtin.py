@@ -13,6 +13,7 @@ from types import MappingProxyType
 from ple_gym.errors import ScenarioError
 from ple_gym.files import read_text, reading
 from ple_gym.scenario import fleet
+from ple_gym.scenario.core import CORE
 from ple_gym.scenario.deployments import DEPLOYMENTS
 from ple_gym.scenario.model import MAX_BYTES, Cost, Host, Limit, Noise, Scenario, Vm
 from ple_gym.scenario.parameters import unknown
@@ -150,6 +151,8 @@ _ALL = (
             ),
         ),
     ),
+    # Where there is something to learn -------------------------------------------------------------------------------
+    *CORE,
     # Hosts and guests that people run ------------------------------------------------------------------------------
     *DEPLOYMENTS,
 )
@@ -198,7 +201,8 @@ EARLIER: Mapping[str, Scenario] = MappingProxyType(
 )
 """Earlier versions of built-in scenarios, as `Storm-v0`. They stay what they were."""
 
-#: What each is for: small with a known best answer, speed and training, reproducing the paper, or machines of today.
+#: What each is for: small with a known best answer, speed and training, reproducing the paper, something to learn, or
+#: machines of today.
 SUITES: Mapping[str, str] = MappingProxyType(
     {
         "Tiny": "micro",
@@ -208,6 +212,7 @@ SUITES: Mapping[str, str] = MappingProxyType(
         "Busy8": "train",
         "Paper8": "repro",
         "Paper32": "repro",
+        **{scenario.name: "core" for scenario in CORE},
         **{scenario.name: "deploy" for scenario in DEPLOYMENTS},
     }
 )
