@@ -176,11 +176,11 @@ def show_list() -> None:
     for name in LEARNERS:
         source = Path(__file__).with_name(f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
         purpose = (ast.get_docstring(ast.parse(source)) or "").split("\n\n")[0].replace("\n", " ")
-        print(f"{name:15} {purpose}")
+        print(f"{name:27} {purpose}")
     for path in sorted(FOLDER.glob("*.npz")):
         card = read_network(path).card
-        origin = f"{card.get('learner')} on {card.get('scenario')}"
-        print(f"{PREFIX + path.stem:15} {origin}, {card.get('steps', 0):,} decisions")
+        steps = f", {card['steps']:,} decisions" if "steps" in card else ""
+        print(f"{PREFIX + path.stem:27} {card.get('learner')} on {card.get('scenario')}{steps}")
 
 
 def train(arguments: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ from ple_gym.certify.work import Parts, Work
 from ple_gym.envs.env import PleEnv
 from ple_gym.errors import ArgumentError
 from ple_gym.lanes import Lanes
+from ple_gym.learned.file import read_network
 from ple_gym.learned.search import Form
 from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES
@@ -225,7 +226,9 @@ def test_the_command_writes_a_certificate(tmp_path: Path, capsys: pytest.Capture
     out = tmp_path / "small.json"
     sizes = ["--quick", "--seeds", "4", "--trials", "3", "--ahead", "2", "--samples", "8", "--generations", "1"]
     sizes += ["--lessons", "0"]
-    assert cli.main(["certify", "TicketOrder", "--set", "limit.simulated_s=0.01", *sizes, "--out", str(out)]) == 0
+    asked = ["certify", "TicketOrder", "--set", "limit.simulated_s=0.01", *sizes]
+    policy = tmp_path / "small.npz"
+    assert cli.main([*asked, "--out", str(out), "--policy", str(policy)]) == 0
     told = capsys.readouterr().out
     kept = json.loads(out.read_text())
     assert kept["verdict"] in told and kept["bar"] == kept["rows"][0]["name"] and kept["verdict"] in c.VERDICTS
@@ -237,6 +240,11 @@ def test_the_command_writes_a_certificate(tmp_path: Path, capsys: pytest.Capture
         if row["kind"] == c.RULE:
             runs = simulate(world, row["name"], seeds)
             assert [round(run["simulated_s"] * world.host.tsc_hz) for run in runs] == row["cycles"], row["name"]
+    name = read_network(policy).card["learner"].removeprefix("certify, ")
+    (row,) = (row for row in kept["rows"] if row["name"] == name)
+    assert row["kind"] == c.LEARNED and f"{name}, the best on validation seeds" in told
+    runs = simulate(world, f"learned:{policy}", seeds)
+    assert [round(run["simulated_s"] * world.host.tsc_hz) for run in runs] == row["cycles"]
 
 
 def test_a_plan_says_what_is_allowed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,8 +41,10 @@ MANY = [name for name, scenario in SCENARIOS.items() if len(scenario.vms()) > 1]
 #: Where a rule of the red team is simply good: it comes to `longest-sibling` there, or nearly; on fair hosts groups
 #: keep what every VM is due, whatever is hinted.
 GOOD = {
-    "KvmShootdown": {"starve", "favour"},
+    **{name: {"starve", "favour"} for name in ("KvmShootdown", "KvmServer614")},
     **{name: {"starve"} for name in ("KvmDbench", "KvmWindows", "Consolidated")},
+    "KvmServer614Flat": {"starve", "favour", "hold"},
+    "KvmServer618Flat": {"hold"},
 }
 
 
@@ -256,10 +258,10 @@ def test_a_cheat_that_works_is_seen_and_said() -> None:
 
 
 def test_zero_is_the_rule_that_the_host_has() -> None:
-    under_kvm = {name for name, scenario in SCENARIOS.items() if scenario.host.scheduler == "fair"}
-    assert {name: suite.own(name) for name in SCENARIOS} == {
-        name: "kvm-5.13" if name in under_kvm else "host" for name in SCENARIOS
-    }
+    kernels = {"6.6": "kvm-5.13", "6.14": "kvm-6.13", "6.18.2": "kvm-6.18"}
+    for name, scenario in SCENARIOS.items():
+        host = scenario.host
+        assert suite.own(name) == (kernels[host.linux] if host.scheduler == "fair" else "host")
     stand = suite.standings(committed("suite"), "KvmShootdown")
     yields, own = stand["host"].score, stand["kvm-5.13"].score
     assert yields is not None and yields.high is not None and yields.high < -1 and own is not None and own.mean == 0

@@ -24,6 +24,7 @@ SUITE = {
     "micro": "small, with a known best answer",
     "train": "for speed and for training",
     "repro": "the paper's experiments",
+    "core": "where something can be learned",
     "deploy": "hosts and guests that people run",
 }
 #: What is seen in a picture that is drawn with the site (website/pictures.py).
@@ -32,6 +33,10 @@ DRAWN = {
     "Busy8": "vCPUs that spin (coloured lines) have most of the time; whose turn it is waits for a pCPU.",
     "Paper8": "vCPU 2 is next in line behind vCPU 6, which computes; the others spin, 484 exits in a coloured line.",
     "Paper32": "Most of the benchmark's vCPUs that get a pCPU spin for a millisecond (coloured lines).",
+    "KvmServer614": "vCPU 2 holds a lock and has no pCPU (red): 0, 1 and 3 spin. 4 to 7 serve, 8 to 11 compute.",
+    "KvmServer614Flat": "vCPUs 0 to 3 take locks, 4 to 7 serve, 8 to 11 compute. Circles are exits of who spins.",
+    "KvmServer618": "vCPUs 0 to 3 take locks, 4 to 7 serve, 8 to 11 compute. Circles are exits of who spins.",
+    "KvmServer618Flat": "vCPUs 0 and 2 spin and hint away their pCPUs (yellow); 4 to 7 serve, 8 to 11 compute.",
     "KvmEbizzy": "Circles in a row: a vCPU spins until all its siblings have flushed. Some have no pCPU (no grey).",
     "KvmShootdown": "vCPUs spin until siblings without a pCPU have flushed, and yield after a few exits.",
     "KvmDbench": "From red to green a vCPU waits for a lock: it spins, yields, and has its pCPU back.",

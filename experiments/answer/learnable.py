@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +45,7 @@ from ple_gym.learned.search import Form
 from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES
 from ple_gym.rules.own import own_rule
+from ple_gym.scenario import Scenario
 
 FOUND = Path(__file__).with_suffix(".toml")
 KEPT = Archive(FOUND.with_suffix(".tar.xz"))
@@ -108,7 +110,12 @@ def measure(task: Task) -> dict[str, int]:
     scenario, lanes = world(task.scenario, task.overrides), _lanes(task.scenario, task.policy)
     lanes.run(0, task.seed)
     record: Run = {"seed": task.seed, **summarise(scenario, lanes.totals(0))}
-    loss = losses_of(scenario, [record], found()[task.scenario].allowance)[0]
+    return row_of(scenario, record, found()[task.scenario].allowance)
+
+
+def row_of(scenario: Scenario, record: Run, allowance: float) -> dict[str, int]:
+    """The integers of a run's row."""
+    loss = losses_of(scenario, [record], allowance)[0]
     row = {"loss": round(MILLION * loss), "finished": int(record["finished"])} | dict.fromkeys(OF_VMS, 0)
     sample = scores.sample(scenario, [[record]])
     return row | (of_vms(sample) if sample else NOTHING_DONE)
@@ -139,7 +146,11 @@ def finished(table: Table, name: str, policy: str) -> float:
 
 def best_rule(table: Table, name: str) -> str:
     """Of the rules of the race, and the host's own, the one that is best on the fresh seeds, which flatters it."""
-    rules = [one for one in policies(name) if one not in (SEARCHED, ORACLE)]
+    return best_of(table, name, [one for one in policies(name) if one not in (SEARCHED, ORACLE)])
+
+
+def best_of(table: Table, name: str, rules: Sequence[str]) -> str:
+    """Of these rules the best in a world."""
     return min(rules, key=lambda one: float(losses(table, name, one).mean()))
 
 

@@ -5,8 +5,8 @@ nothing was trained or tuned on. A run that reaches the limit counts with the li
 `ple_gym.evaluate.scores`: 0 is the host's own rule (`own`), 1 the ideal, and who takes from a VM what it is due gets
 no more than 0.
 
-Times are kept in whole nanoseconds, rough; of each VM, where there are several, the CPU time that it received, and
-that it was entitled to, in thousandths of all.
+Times are kept in whole nanoseconds, rough, and longer where responses are late (`ple_gym.evaluate.scores`); of each VM,
+where there are several, the CPU time that it received, and that it was entitled to, in thousandths of all.
 """
 
 from __future__ import annotations
@@ -94,12 +94,12 @@ def measure(task: Task) -> dict[str, int]:
     """The integers of `COLUMNS`."""
     scenario, record = world(task.scenario, task.overrides), record_of(task)
     found = scores.sample(scenario, [[record]])
-    took = rough(round(record["simulated_s"] * 1e9))
+    took = rough(round(record["simulated_s"] * 1e9 * np.exp(scores.slower(scenario, record))))
     row = {"finished": int(record["finished"]), "took_ns": took, "ideal_ns": 0, "worst_vm": 0}
     row |= dict.fromkeys(OF_VMS, 0)
     if found is None:
         return row
-    row["ideal_ns"] = rough(round(record["simulated_s"] * 1e9 / np.exp(found.above[0, 0])))
+    row["ideal_ns"] = rough(round(took / np.exp(found.above[0, 0])))
     if found.got.shape[-1] > 1:
         row["worst_vm"] = round(ENDED * found.worst[0, 0])
         row |= of_vms(found)

@@ -16,6 +16,7 @@ SUITE = range(2_800_000, 2_900_000)  # every rule on every suite
 FLEET = range(2_900_000, 3_000_000)  # rules in the fleet's worlds
 HEADROOM = range(3_000_000, 3_100_000)  # where deciding is hard
 LEARNABLE = range(3_100_000, 3_200_000)  # where a policy was searched
+CORE = range(3_200_000, 3_300_000)  # where something can be learned
 
 RANGES = {
     "calibration": CALIBRATION,
@@ -32,4 +33,5 @@ RANGES = {
     "fleet": FLEET,
     "headroom": HEADROOM,
     "learnable": LEARNABLE,
+    "core": CORE,
 }

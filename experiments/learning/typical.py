@@ -17,10 +17,12 @@ from experiments.learning.trained import COLUMNS
 from ple_gym.evaluate import Comparison
 from ple_gym.evaluate.statistics import Ratio, ratio
 from ple_gym.rules import RULES as ALL_RULES
+from ple_gym.rules.own import own_rule
 
 #: By name, so that neither a new id, a new version nor a new rule makes the committed table incomplete.
 IDS = (
     "Tiny-v0", "HolderPreempted-v0", "TicketOrder-v1", "Storm-v1", "Busy8-v1", "Paper8-v1", "Paper32-v1",
+    "KvmServer614-v0", "KvmServer614Flat-v0", "KvmServer618-v0", "KvmServer618Flat-v0",
     "KvmEbizzy-v0", "KvmShootdown-v0", "KvmDbench-v0", "KvmWindows-v0", "XcpWindows-v1", "Consolidated-v1",
 )  # fmt: skip
 RULES = (
@@ -33,8 +35,10 @@ SEEDS, MORE_SEEDS = 20, 100
 
 
 def members(one: str) -> dict[str, Sequence[str]]:
-    """Row -> policies, of one id."""
-    rules: dict[str, Sequence[str]] = {rule: [rule] for rule in RULES if ALL_RULES[rule].suits(world(one, ""))}
+    """Row -> policies, of one id: those that suit its host, and the host's own."""
+    scenario = world(one, "")
+    names = dict.fromkeys([*RULES, own_rule(scenario)])
+    rules: dict[str, Sequence[str]] = {rule: [rule] for rule in names if ALL_RULES[rule].suits(scenario)}
     if one not in leaderboard.SCENARIOS:
         return rules
     return rules | {row: own[:2] for row, own in leaderboard.members(one).items() if row not in ALL_RULES}

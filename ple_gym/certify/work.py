@@ -150,9 +150,7 @@ class Work:
         resampled, choices = self._ahead("look-ahead", base, self.plan.samples)
         rows.append(self._row("look-ahead", AHEAD, resampled, own))
         rows.append(self._row("clairvoyant look-ahead", CLAIRVOYANT, self._ahead("clairvoyant", base, 0)[0], own))
-        rows += [
-            self._row(one.name, LEARNED, self.fresh(one), own) for one in self._learned(base, float(np.exp(own.mean())))
-        ]
+        rows += [self._row(one.name, LEARNED, self.fresh(one), own) for one in self.learned()]
         first, *others = rows
         kinds = [RULE, SETTING, LEARNED, PRIVILEGED, AHEAD, CLAIRVOYANT]
         others.sort(key=lambda one: (kinds.index(one.kind), one.percent[0]))
@@ -308,11 +306,22 @@ class Work:
 
     # --------------------------------------------------------------------------------------------- what can be learned
 
-    def _learned(self, base: Compiled, typical: float) -> list[LearnedPolicy]:
-        """The probe, and the best of every search: from nothing, and one from the probe.
+    def best_learned(self) -> LearnedPolicy | None:
+        """Of what was learned the policy that is best on the validation seeds; None if nothing was."""
 
-        typical: what is compared, of the bar.
-        """
+        def validated(policy: LearnedPolicy) -> float:
+            def make() -> float:
+                return float(np.mean(self._losses(policy, VALIDATION[0], self.plan.validation)))
+
+            loss: float = self.parts.get(f"validated {policy.name}", make)
+            return loss
+
+        return min(self.learned(), key=validated, default=None)
+
+    def learned(self) -> list[LearnedPolicy]:
+        """The probe, and the best of every search: from nothing, and one from the probe."""
+        base = load_compiled(self.bar()[0])
+        typical = float(np.exp(np.mean(self.fresh(base)["losses"])))
         linear, small = Form(self.scenario, "linear"), Form(self.scenario, "set", 4)
         learned = []
         start = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 
 from ple_gym import progress
 from ple_gym.certify.certificate import MEANING, Certificate, Row, told
@@ -14,6 +15,7 @@ from ple_gym.compilation import compiling, warm_up
 from ple_gym.errors import UsageError
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.files import write_whole, writing
+from ple_gym.learned.file import write_network
 from ple_gym.messages import shown_path
 from ple_gym.provenance import provenance
 from ple_gym.scenario.model import Scenario
@@ -29,15 +31,21 @@ def plan(sizes: Mapping[str, int], quick: bool) -> Plan:
     return replace(QUICK if quick else usual, **asked)
 
 
-def work(scenario: Scenario, plan: Plan, parts: str, threads: int | None, argv: Sequence[str]) -> Certificate:
-    """Do what is not done, with a bar; say on stderr how it goes."""
+def work(
+    scenario: Scenario, plan: Plan, parts: str, threads: int | None, argv: Sequence[str], policy: str = ""
+) -> Certificate:
+    """Do what is not done, with a bar; say on stderr how it goes. policy: where the best that was learned is kept."""
     with progress.waiting(compiling):
         warm_up()
     kept = Parts(scenario, plan, parts)
     if kept.count:
         _say(f"{shown_path(parts)}: goes on; {kept.count} parts are there")
     try:
-        return Work(scenario, plan, kept, threads, progress.bar, _say).certificate(provenance(argv))
+        whole = Work(scenario, plan, kept, threads, progress.bar, _say)
+        found = whole.certificate(made_by := provenance(argv))
+        if policy:
+            keep_policy(policy, whole, str(made_by["command"]))
+        return found
     except KeyboardInterrupt:
         if parts:
             _say(f"{shown_path(parts)}: {kept.count} parts are kept; the same command goes on")
@@ -95,6 +103,17 @@ def keep(path: str, found: Certificate) -> None:
         with writing(path, UsageError):
             write_whole(path, found.to_json().encode())
         print(f"{shown_path(path)}: the certificate")
+
+
+def keep_policy(path: str, whole: Work, command: str) -> None:
+    """Write the policy that is best on the validation seeds of all that were learned."""
+    best = whole.best_learned()
+    if best is None:
+        raise UsageError("--policy: nothing was learned; --learners or --lessons must be 1 at least")
+    card = {"learner": f"certify, {best.name}", "scenario": whole.scenario.name, "command": command}
+    with writing(path, UsageError):
+        write_network(Path(path), replace(best.network, card=card))
+    print(f"{shown_path(path)}: {best.name}, the best on validation seeds")
 
 
 SIZES = tuple(one.name for one in fields(Plan) if one.name not in ("training", "validation", "worlds"))

@@ -532,6 +532,7 @@ class Certify:
         _file("FILE"),
         arg(help="keep there what is done, and go on from it", help_behavior_hint="(default: OUT.parts)"),
     ] = ""
+    policy: Annotated[str, _file("FILE.npz"), arg(help="write the best policy that was learned there")] = ""
     quick: Annotated[bool, arg(help="little of everything: to see how it goes")] = False
     seeds: Annotated[int, arg(metavar="N", help="fresh seeds of rules and learned policies")] = PLAN.seeds
     tuned: Annotated[int, arg(metavar="N", help="rules that are tuned")] = PLAN.tuned
@@ -551,12 +552,13 @@ class Certify:
         """Do the work, print the rows and the verdict, write the certificate."""
         from ple_gym.cli import certify
 
-        check_writable(self.out)
+        for path in (self.out, self.policy):
+            check_writable(path)
         sizes = {name: getattr(self, name) for name in certify.SIZES}
         plan = certify.plan(sizes, self.quick)
         found = certify.work(
             _scenario(self.scenario, self.overrides), plan, self.parts or (f"{self.out}.parts" if self.out else ""),
-            _workers(self.threads), argv,
+            _workers(self.threads), argv, self.policy,
         )  # fmt: skip
         console_for(self.out).print(certify.table(found), certify.verdict(found), sep="\n")
         certify.keep(self.out, found)

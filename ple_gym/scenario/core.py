@@ -1,25 +1,24 @@
 """Worlds in which a policy that sees what a hypervisor sees beats every rule, tuned or not, by ten percent: certified.
 
-They were found, not designed: of 60 worlds under KVM (experiments/answer/headroom.py) those that have the most to gain
-were searched for policies, and these kept what was found on fresh seeds (docs/headroom.md). A VM's spinlocks are
-test-and-set, as Linux's are in a guest that is not told of its hypervisor's PV locks (`virt_spin_lock`). Each of its
-vCPUs shares a pCPU with a vCPU of two other VMs. How often it takes its locks and for how long is *assumed*; the sizes
-are those of a throw-away model of such a host, in which choices mattered by factors.
+They were found, not designed: 60 worlds under KVM were searched (docs/headroom.md), policies in those with most to
+gain, and these kept their gain on fresh seeds (docs/certificates.md). The spinlocks of a VM are test-and-set, as in a
+Linux guest that is not told of paravirtual ones (`virt_spin_lock`, arch/x86/include/asm/qspinlock.h, 6.6). Each of its
+vCPUs shares a pCPU with a server's and with one that computes. How often it takes its locks and for how long, and what
+the server does, is *assumed*: sizes are those of a throw-away model of such a host, in which choices mattered by
+factors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from ple_gym.scenario.model import Host, Scenario, Vm
+from ple_gym.scenario.profiles import GUESTS
 
-_HELD = "knots 0:1000 0.99:3000 0.995:80000 1:780000"  # cycles at 2.5 GHz; the last ones are 32 and 312 us
-LOCKS = f"compute uniform 15000 45000 kernel 0.5; lock any; compute {_HELD}; unlock any"
-"""A section of some 12 us, and one lock in a hundred that is held for 30 to 300 us."""
-FLUSHES = f"compute uniform 15000 45000 kernel 0.5; jump 3 with 0.9; ipi all; lock any; compute {_HELD}; unlock any"
-"""The same; one transaction in ten also interrupts all siblings, and spins until they have answered."""
-
+HELD = "knots 0:1000 0.99:3000 0.995:80000 1:780000"
+"""How long a lock is held, cycles at 2.5 GHz: one time in a hundred it is 30 to 300 us."""
+LOCKS = f"compute uniform 15000 45000 kernel 0.5; lock any; compute {HELD}; unlock any"
+"""A program: 12 us of work, then a lock."""
 COMPUTES = Vm(
     vcpus=4, transactions=0, sections=1, compute="constant 2500000000", kernel_share=0.0, locks=0, lock_probability=0.0
 )  # fmt: skip
@@ -37,23 +36,23 @@ def under_kvm(scenario: Scenario, changes: Mapping[str, object]) -> Scenario:
     return scenario.with_overrides(usual | dict(changes))
 
 
-def _beside(name: str, description: str, program: str, others: tuple[Vm, ...], linux: str, groups: str) -> Scenario:
-    """Four vCPUs that take two locks, beside these VMs."""
-    guest = Vm(vcpus=4, locks=2, program=program, transactions=3800)
-    scenario = Scenario(name=name, description=description, host=Host(pcpus=4), guest=guest, neighbours=others)
-    changes = {"host.linux": linux, "host.groups": groups, "host.ipi_visible": "ipi" in program}
-    return under_kvm(scenario, changes | {"guest.lock_kind": "tas"})
+def _beside_a_server(name: str, linux: str, groups: str) -> Scenario:
+    """Four vCPUs that take two locks, beside a server and a VM that computes."""
+    where = f"on 4 pCPUs under KVM of Linux {linux}{', without groups' if groups == 'flat' else ''}"
+    scenario = Scenario(
+        name=name,
+        description=f"A VM with busy spinlocks beside a server and one that computes, {where}",
+        host=Host(pcpus=4),
+        guest=Vm(vcpus=4, locks=2, program=LOCKS, transactions=3800),
+        neighbours=(SERVES, COMPUTES),
+    )
+    spins = {f"guest.{name}": value for name, value in GUESTS["linux-tas"].items()}
+    return under_kvm(scenario, {"host.linux": linux, "host.groups": groups, **spins})
 
 
-_REQUESTS = "A VM with busy spinlocks beside a server and one that computes, on 4 pCPUs under KVM of Linux"
 CORE = (
-    _beside("KvmServer614", f"{_REQUESTS} 6.14", LOCKS, (SERVES, COMPUTES), "6.14", "vm"),
-    _beside("KvmServer614Flat", f"{_REQUESTS} 6.14, without groups", LOCKS, (SERVES, COMPUTES), "6.14", "flat"),
-    _beside("KvmServer618", f"{_REQUESTS} 6.18.2", LOCKS, (SERVES, COMPUTES), "6.18.2", "vm"),
-    _beside("KvmServer618Flat", f"{_REQUESTS} 6.18.2, without groups", LOCKS, (SERVES, COMPUTES), "6.18.2", "flat"),
-    _beside(
-        "KvmFlushes66",
-        "A VM with busy spinlocks that flushes TLBs, too, beside two that compute, on 4 pCPUs under KVM of Linux 6.6",
-        FLUSHES, (replace(COMPUTES, count=2),), "6.6", "vm",
-    ),
-)  # fmt: skip
+    _beside_a_server("KvmServer614", "6.14", "vm"),
+    _beside_a_server("KvmServer614Flat", "6.14", "flat"),
+    _beside_a_server("KvmServer618", "6.18.2", "vm"),
+    _beside_a_server("KvmServer618Flat", "6.18.2", "flat"),
+)
