@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ple_gym.scenario import Host, Scenario, Vm
-from ple_gym.scenario.core import COMPUTES, FLUSHES, LOCKS, SERVES, under_kvm
+from ple_gym.scenario.core import COMPUTES, HELD, LOCKS, SERVES, under_kvm
 
+_FLUSHES = f"compute uniform 15000 45000 kernel 0.5; jump 3 with 0.9; ipi all; lock any; compute {HELD}; unlock any"
 _APART = (replace(COMPUTES, count=2),)
 
 #: Whether siblings share pCPUs, and what is waited for: vCPUs of the VM that takes locks, its work, and its neighbours.
@@ -32,7 +33,7 @@ _SIZES: Mapping[tuple[str, str], tuple[int, int, tuple[Vm, ...]]] = {
 
 def _world(place: str, waits: str) -> Scenario:
     vcpus, work, neighbours = _SIZES[place, waits]
-    program = FLUSHES if waits == "Flushes" else LOCKS
+    program = _FLUSHES if waits == "Flushes" else LOCKS
     scenario = Scenario(
         name=f"Headroom{place}{waits}", host=Host(pcpus=4),
         guest=Vm(vcpus=vcpus, locks=2, program=program, transactions=work), neighbours=neighbours,

@@ -13,6 +13,7 @@ import numpy as np
 
 from experiments.answer import core, headroom
 from experiments.answer.learnable import change, kept
+from experiments.answer.robustness import sign
 from experiments.answer.rules import whole_percent
 from experiments.answer.suite import members, scenario_id
 from experiments.lab import Table
@@ -20,6 +21,7 @@ from experiments.lab.folders import DOCS
 from experiments.pages.suites import markdown
 from ple_gym.certify.catalogue import certificates
 from ple_gym.certify.certificate import AHEAD, LEARNABLE, LEARNED, MEAN, Row, told
+from ple_gym.evaluate.scores import KEPT
 from ple_gym.evaluate.statistics import Estimate
 from ple_gym.files import write_whole
 from ple_gym.rules.own import own_rule
@@ -37,8 +39,9 @@ def write(tables: Mapping[str, Table]) -> None:
     write_whole(PAGE, page(tables["core"]).encode())
 
 
-def page(table: Table) -> str:
+def page(every: Table) -> str:
     """Its text."""
+    table = core.part(every, core.AS_IT_IS)
     found = certificates()
     missing = [f"`{name}`" for name in SCENARIOS if name not in found]
     example = members("core")[0]
@@ -47,7 +50,8 @@ def page(table: Table) -> str:
         missing=f"Not certified yet: {', '.join(missing)}." if missing else "",
         core=in_columns([world(table, name) for name in members("core")]), example=scenario_id(example),
         refused="\n".join(refused()), responses=f"{served(table):.0f}", example_own=own_rule(SCENARIOS[example]),
-        example_policy=core.LEARNED[example],
+        example_policy=core.LEARNED[example], variants=in_columns(variants(every)), survives=survives(every),
+        fewer=core.FEWER,
     )  # fmt: skip
 
 
@@ -128,6 +132,42 @@ def world(table: Table, name: str) -> dict[str, str]:
         "p99, goals": ", ".join(f"{each:.2f}" for each in means["response"]) if SCENARIOS[name].has_goals else "-",
         "`oracle` against the best rule": whole_percent(change(table, one, core.ORACLE, rule)),
     }
+
+
+def gains(every: Table) -> dict[str, dict[str, Estimate]]:
+    """Variant -> world -> the shipped policy against the best rule there, percent."""
+    found = {}
+    for variant in core.VARIANTS:
+        rows = core.part(every, variant)
+        found[variant] = {name: learned(rows, name) for name in members("core")}
+    return found
+
+
+def variants(every: Table) -> list[dict[str, str]]:
+    """A line for each."""
+    lines = []
+    for variant, worlds in gains(every).items():
+        rows = core.part(every, variant)
+        shares = {name: kept(rows, scenario_id(name), core.LEARNED[name]) for name in worlds}
+        cells = {name: whole_percent(one) + unfair(shares[name]) for name, one in worlds.items()}
+        lines.append({"changed": variant, **cells})
+    return lines
+
+
+def unfair(share: float) -> str:
+    """What is said of a policy that leaves the worst off VM so much of what it is due."""
+    return "" if share >= KEPT else f", kept {share:.2f}"
+
+
+def survives(every: Table) -> str:
+    """A sentence: in how many cells the policy is clearly before the best rule, where what is assumed is another."""
+    assumed = [one for one in core.VARIANTS if one not in (core.AS_IT_IS, *core.OTHERS)]
+    cells = [one for variant in assumed for one in gains(every)[variant].values()]
+    faster, slower = (sum(sign(one) == wanted for one in cells) for wanted in (-1, 1))
+    return (
+        f"Where an assumed number is another, the policy is clearly faster than the best rule in {faster} of "
+        f"{len(cells)} cells, and clearly slower in {slower or 'none'}"
+    )
 
 
 def short(rule: str) -> str:
