@@ -43,8 +43,6 @@ MANY = [name for name, scenario in SCENARIOS.items() if len(scenario.vms()) > 1]
 GOOD = {
     **{name: {"starve", "favour"} for name in ("KvmShootdown", "KvmServer614")},
     **{name: {"starve"} for name in ("KvmDbench", "KvmWindows", "Consolidated")},
-    "KvmServer614Flat": {"starve", "favour", "hold"},
-    "KvmServer618Flat": {"hold"},
 }
 
 

@@ -174,7 +174,7 @@ def test_random_worlds_meet_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     found = happened(monkeypatch)
     met: Counter[str] = Counter()
 
-    @settings(max_examples=(250 if JIT_ENABLED else 60) * MORE)
+    @settings(max_examples=(600 if JIT_ENABLED else 60) * MORE)
     @given(worlds, rules, seeds, st.sampled_from([0, 3, 9, 15]))
     def run(scenario: Scenario, rule: str, seed: int, count: int) -> None:
         scenario = threaded(scenario, count, block_probability=0.3) if count else scenario

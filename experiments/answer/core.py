@@ -34,13 +34,13 @@ LEARNED: Mapping[str, str] = {
     "KvmServer618": "learned:kvm-server-618",
     "KvmServer618Flat": "learned:kvm-server-618-flat",
 }
-_HELD = (1000, 3000, 80_000, 780_000)  # cycles, as in `HELD`
 
 
 def _held(times: float) -> dict[str, object]:
     """Locks that are held for so many times as long."""
-    least, usual, long, longest = (round(times * cycles) for cycles in _HELD)
-    return {"guest.program": LOCKS.replace(HELD, f"knots 0:{least} 0.99:{usual} 0.995:{long} 1:{longest}")}
+    word, *knots = HELD.split()
+    scaled = (f"{share}:{round(times * int(cycles))}" for share, cycles in (knot.split(":") for knot in knots))
+    return {"guest.program": LOCKS.replace(HELD, " ".join((word, *scaled)))}
 
 
 #: What is changed -> overrides. The first changes nothing; the last ones what nobody has assumed.
@@ -100,12 +100,16 @@ def allowance(scenario: str, overrides: str) -> float:
 
 
 def measure(task: Task) -> dict[str, int]:
-    """What a run amounts to: the logarithm of what is compared, in millionths; what goes into it; what each VM got."""
-    record, places = {"seed": task.seed, **record_of(task)}, (task.scenario, task.overrides)
-    parts = {"now_us": rough(round(1e6 * record["simulated_s"])), "responses": record["responses"]}
-    return (
-        parts | {"response": round(1000 * record["response_p99"])} | row_of(world(*places), record, allowance(*places))
-    )
+    """What a run amounts to: the logarithm of what is compared, in millionths, rough; what each VM got; and, of a world
+    as it is, what goes into the first."""
+    record, where = {"seed": task.seed, **record_of(task)}, (task.scenario, task.overrides)
+    parts = {
+        "now_us": rough(round(1e6 * record["simulated_s"])),
+        "responses": record["responses"],
+        "response": round(1000 * record["response_p99"]),
+    }
+    row = row_of(world(*where), record, allowance(*where))
+    return (dict.fromkeys(parts, 0) if task.overrides else parts) | row | {"loss": rough(row["loss"])}
 
 
 def best_rule(table: Table, name: str) -> str:

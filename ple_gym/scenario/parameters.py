@@ -22,7 +22,7 @@ from ple_gym.scenario import affinity, distributions, program
 MAX_SEED = 2**63 - 1
 MAX_TEXT = 1000
 """Characters of a name or a description."""
-MAX_LISTED = 500
+MAX_LISTED = 470
 """Characters of the names that an error for an unknown one lists."""
 
 
