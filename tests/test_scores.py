@@ -43,6 +43,7 @@ MANY = [name for name, scenario in SCENARIOS.items() if len(scenario.vms()) > 1]
 GOOD = {
     **{name: {"starve", "favour"} for name in ("KvmShootdown", "KvmServer614")},
     **{name: {"starve"} for name in ("KvmDbench", "KvmWindows", "Consolidated")},
+    "KvmServer614Flat": {"hold"},
 }
 
 
