@@ -96,8 +96,8 @@ def measure(task: Task) -> dict[str, int]:
     """The integers of `COLUMNS`."""
     scenario, record = world(task.scenario, task.overrides), record_of(task)
     found = scores.sample(scenario, [[record]])
-    took = rough(round(record["simulated_s"] * 1e9 * np.exp(scores.slower(scenario, record))))
-    row = {"finished": int(record["finished"]), "took_ns": took, "ideal_ns": 0, "worst_vm": 0}
+    took = record["simulated_s"] * 1e9 * np.exp(scores.slower(scenario, record))
+    row = {"finished": int(record["finished"]), "took_ns": rough(round(took)), "ideal_ns": 0, "worst_vm": 0}
     row |= dict.fromkeys(OF_VMS, 0)
     if found is None:
         return row
