@@ -22,6 +22,7 @@ from ple_gym.certify.learned import probe
 from ple_gym.certify.lookahead import CLAIRVOYANT, TO_THE_END, Lesson, LookAhead
 from ple_gym.certify.plan import FRESH, QUICK, Plan
 from ple_gym.certify.work import Parts, Work
+from ple_gym.course import VALIDATION
 from ple_gym.envs.env import PleEnv
 from ple_gym.errors import ArgumentError
 from ple_gym.lanes import Lanes
@@ -219,6 +220,21 @@ def test_work_that_is_interrupted_goes_on_and_ends_the_same(tmp_path: Path) -> N
     again.close()
     with pytest.raises(ArgumentError, match="another plan"):
         Parts(scenario, replace(PLAN, seeds=5), path)
+
+
+def test_the_policy_that_is_kept_is_the_best_on_validation_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of some that differ: of Storm's decisions a random linear policy makes little."""
+    scenario = load("Storm").with_overrides({"limit.simulated_s": 0.02})
+    work, form = Work(scenario, PLAN, Parts(scenario, PLAN, ""), 1), Form(scenario, "linear")
+    draws = np.random.default_rng(0)
+    learned = [form.policy(form.deviation() * draws.normal(size=len(form.deviation())), f"{k}") for k in range(4)]
+    losses = {one.name: np.mean(work._losses(one, VALIDATION[0], PLAN.validation)) for one in learned}
+    assert len(set(losses.values())) > 1
+    monkeypatch.setattr(Work, "learned", lambda self: learned)
+    best = work.best_learned()
+    assert best is not None and losses[best.name] == min(losses.values())
+    monkeypatch.setattr(Work, "learned", lambda self: [])
+    assert work.best_learned() is None
 
 
 def test_the_command_writes_a_certificate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -537,6 +537,15 @@ def test_what_git_keeps_of_results_is_shown():
     assert {path.suffix for path in lab.RESULTS.iterdir()} == {".xz", ".png"}
 
 
+def test_rows_are_found_by_the_text_of_their_own_column():
+    """However often they are asked for."""
+    table = Table.of(("x",), {Task("a", "", "b", 1): (1,), Task("b", "", "a", 2): (2,), Task("a", "", "a", 3): (3,)})
+    for _ in range(2):
+        assert table.where(scenario="a")["x"].tolist() == [1, 3]
+        assert table.where(policy="a")["x"].tolist() == [2, 3]
+        assert table.where(scenario="a", policy="a", seed=3)["x"].tolist() == [3]
+
+
 def test_what_git_keeps_is_small():
     """All files together; what is measured anew by a command, and of what a page shows a part, is not kept."""
     if not (lab.HERE.parent / ".git").exists():
