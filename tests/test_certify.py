@@ -16,7 +16,7 @@ from worlds import MORE, contended_scenarios, one_to_one_under_fair
 
 from ple_gym import cli, simulate
 from ple_gym.certify import certificate as c
-from ple_gym.certify.catalogue import certificates, verdicts
+from ple_gym.certify.catalogue import FOLDER, certificate, certificates, verdicts
 from ple_gym.certify.certificate import Row, judge
 from ple_gym.certify.learned import probe
 from ple_gym.certify.lookahead import CLAIRVOYANT, TO_THE_END, Lesson, LookAhead
@@ -246,21 +246,36 @@ def test_the_command_writes_a_certificate(tmp_path: Path, capsys: pytest.Capture
     policy = tmp_path / "small.npz"
     assert cli.main([*asked, "--out", str(out), "--policy", str(policy)]) == 0
     told = capsys.readouterr().out
-    kept = json.loads(out.read_text())
-    assert kept["verdict"] in told and kept["bar"] == kept["rows"][0]["name"] and kept["verdict"] in c.VERDICTS
-    assert kept["plan"]["seeds"] == 4 and kept["plan"]["training"] == QUICK.training
-    assert kept["plan"]["lessons"] == 0 and "probe" not in {row["name"] for row in kept["rows"]}
+    kept = certificate(out)
+    assert kept.verdict in told and kept.bar == kept.rows[0].name and kept.to_json() == out.read_text()
+    assert kept.plan["seeds"] == 4 and kept.plan["training"] == QUICK.training
+    assert kept.plan["lessons"] == 0 and "probe" not in {row.name for row in kept.rows}
     world = load("TicketOrder").with_overrides({"limit.simulated_s": 0.01})
     seeds = range(FRESH[0], FRESH[0] + 4)
-    for row in kept["rows"]:
-        if row["kind"] == c.RULE:
-            runs = simulate(world, row["name"], seeds)
-            assert [round(run["simulated_s"] * world.host.tsc_hz) for run in runs] == row["cycles"], row["name"]
+    for row in kept.rows:
+        if row.kind == c.RULE:
+            runs = simulate(world, row.name, seeds)
+            assert [round(run["simulated_s"] * world.host.tsc_hz) for run in runs] == row.cycles, row.name
     name = read_network(policy).card["learner"].removeprefix("certify, ")
-    (row,) = (row for row in kept["rows"] if row["name"] == name)
-    assert row["kind"] == c.LEARNED and f"{name}, the best on validation seeds" in told
+    (row,) = (row for row in kept.rows if row.name == name)
+    assert row.kind == c.LEARNED and f"{name}, the best on validation seeds" in told
     runs = simulate(world, f"learned:{policy}", seeds)
-    assert [round(run["simulated_s"] * world.host.tsc_hz) for run in runs] == row["cycles"]
+    assert [round(run["simulated_s"] * world.host.tsc_hz) for run in runs] == row.cycles
+
+
+def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
+    """And nothing of it is taken over."""
+    good = json.loads((FOLDER / "Tiny.json").read_text())
+    path = tmp_path / "one.json"
+    for changes, message in (
+        ({"verdict": "splendid"}, "verdict = 'splendid': must be one of learnable, "),
+        ({"columns": ["name"]}, "columns: must be name, kind, seeds"),
+        ({"rows": [["kvm"]]}, "not a certificate, or damaged"),
+        ({"more": 1}, "not a certificate, or damaged"),
+    ):
+        path.write_text(json.dumps(good | changes))
+        with pytest.raises(ArgumentError, match=f"one.json.*{message}"):
+            certificate(path)
 
 
 def test_a_plan_says_what_is_allowed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,11 +293,11 @@ def test_a_shipped_certificate_says_what_its_rows_say() -> None:
     assert certificates()
     for name, kept in certificates().items():
         scenario = load(name)
-        assert kept["scenario"] == name and kept["digest"] == scenario.digest
-        rows = [Row(**row) for row in kept["rows"]]
-        own = next(row for row in rows if row.name == kept["own"])
-        assert judge(rows, own, rows[0], kept["decisions"], kept["ideal_percent"]) == (kept["verdict"], kept["why"])
-        assert kept["bar"] == rows[0].name and kept["own"] == own_rule(scenario)
+        assert kept.scenario == name and kept.digest == scenario.digest
+        rows = kept.rows
+        own = next(row for row in rows if row.name == kept.own)
+        assert judge(rows, own, rows[0], kept.decisions, kept.ideal_percent) == (kept.verdict, kept.why)
+        assert kept.bar == rows[0].name and kept.own == own_rule(scenario)
         for row in random.Random(name).sample([row for row in rows if row.kind in (c.RULE, c.SETTING)], 3):
             run = simulate(scenario, row.name, FRESH[0])[0]
             assert round(run["simulated_s"] * scenario.host.tsc_hz) == row.cycles[0], (name, row.name)
@@ -292,9 +307,9 @@ def test_a_shipped_certificate_says_what_its_rows_say() -> None:
 @pytest.mark.parametrize("name", ["TicketOrder", "HolderPreempted"])
 def test_a_shipped_look_ahead_is_run_again(name: str) -> None:
     kept = certificates()[name]
-    scenario, plan = load(name), kept["plan"]
-    for row in kept["rows"]:
-        if row["kind"] in (c.AHEAD, c.CLAIRVOYANT):
-            samples = plan["samples"] if row["kind"] == c.AHEAD else CLAIRVOYANT
-            decider = LookAhead(scenario, load_compiled(kept["bar"]), samples, plan["horizon_us"])
-            assert decider.run(FRESH[0])["now"] == row["cycles"][0]
+    scenario, plan = load(name), kept.plan
+    for row in kept.rows:
+        if row.kind in (c.AHEAD, c.CLAIRVOYANT):
+            samples = plan["samples"] if row.kind == c.AHEAD else CLAIRVOYANT
+            decider = LookAhead(scenario, load_compiled(kept.bar), samples, plan["horizon_us"])
+            assert decider.run(FRESH[0])["now"] == row.cycles[0]

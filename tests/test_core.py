@@ -12,7 +12,7 @@ from experiments.answer.suite import members, scenario_id
 from experiments.lab.tables import committed
 from experiments.pages import certificates as page
 from ple_gym.certify.catalogue import certificates
-from ple_gym.certify.certificate import LEARNABLE, MEAN
+from ple_gym.certify.certificate import LEARNABLE, MEAN, RULE
 from ple_gym.certify.plan import FRESH
 from ple_gym.course import TRAINING, VALIDATION
 from ple_gym.evaluate.scores import KEPT
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not JIT_ENABLED, reason="of many runs: not under
 
 
 def test_whoever_is_in_core_is_certified_and_nobody_else_is_learnable() -> None:
-    learnable = {name for name, one in certificates().items() if one["verdict"] == LEARNABLE}
+    learnable = {name for name, one in certificates().items() if one.verdict == LEARNABLE}
     assert learnable == set(members("core")) == set(core.LEARNED) and len(learnable) >= 4
 
 
@@ -54,9 +54,9 @@ def test_its_seeds_are_of_nothing_else() -> None:
 
 def test_rules_of_a_world_are_the_best_of_its_certificate_and_the_hosts_own() -> None:
     for name in core.LEARNED:
-        rows = certificates()[name]["rows"]
-        best = [row["name"] for row in sorted(rows, key=lambda row: row["percent"][0]) if row["kind"] == "rule"]
-        assert set(core.rules(name)) == {*best[: core.RULES], certificates()[name]["bar"], certificates()[name]["own"]}
+        rows = certificates()[name].rows
+        best = [row.name for row in sorted(rows, key=lambda row: row.percent[0]) if row.kind == RULE]
+        assert set(core.rules(name)) == {*best[: core.RULES], certificates()[name].bar, certificates()[name].own}
         assert not any(RULES[rule.partition(":")[0]].privileged for rule in core.rules(name))
 
 

@@ -69,7 +69,7 @@ TRAINING = 28  # seeds of which the allowance is the mean, as in a certificate
 
 def rules(name: str) -> list[str]:
     """The best rules of a world's certificate, and the host's own."""
-    found = [row["name"] for row in certificates()[name]["rows"] if row["kind"] == RULE]
+    found = [row.name for row in certificates()[name].rows if row.kind == RULE]
     return list(dict.fromkeys([*found[:RULES], own_rule(SCENARIOS[name])]))
 
 

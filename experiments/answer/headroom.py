@@ -154,15 +154,15 @@ def allowance(place: Place) -> float:
 
 def measure(task: Task) -> dict[str, int]:
     """What a run amounts to."""
-    scenario, other = world(task.scenario, task.overrides), 0
+    scenario = world(task.scenario, task.overrides)
     if task.policy == AHEAD:
         place = next(one for one in places() if (one.name, overrides_text(one.overrides)) == task[:2])
         decider = LookAhead(scenario, load_compiled(bars()[place.text][0]), SAMPLES, TO_THE_END, allowance(place))
-        record, other = summarise(scenario, decider.run(task.seed)), decider.choices.deviations
+        record = summarise(scenario, decider.run(task.seed))
     else:
         record = record_of(task)
     row = {"now_us": rough(round(1e6 * record["simulated_s"])), "finished": int(record["finished"])}
-    row |= {"decisions": record["decisions"], "other": other, "response": round(1000 * record["response_p99"])}
+    row |= {"response": round(1000 * record["response_p99"])}
     row |= dict.fromkeys(OF_VMS, 0)
     found = scores.sample(scenario, [[record]])
     return row | (of_vms(found) if found else NOTHING_DONE)
@@ -208,7 +208,7 @@ def search() -> None:
 EXPERIMENT = Experiment(
     "headroom",
     __doc__,
-    ("now_us", "finished", "decisions", "other", "response", *OF_VMS),
+    ("now_us", "finished", "response", *OF_VMS),
     run,
     checks,
     measure=measure,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from experiments.answer.suite import members, scenario_id
 from experiments.lab import Table
 from experiments.lab.folders import DOCS
 from experiments.pages.suites import markdown
-from ple_gym.certify.catalogue import certificates
-from ple_gym.certify.certificate import AHEAD, LEARNABLE, LEARNED, MEAN, Row, told
+from ple_gym.certify.catalogue import certificate, certificates
+from ple_gym.certify.certificate import AHEAD, LEARNABLE, LEARNED, MEAN, told
 from ple_gym.evaluate.scores import KEPT
 from ple_gym.evaluate.statistics import Estimate
 from ple_gym.files import write_whole
@@ -59,7 +58,7 @@ def first(table: Table) -> str:
     """The sentence that says it all."""
     found, own = certificates(), members("core")
     gains = [learned(table, name).mean for name in own]
-    others = [name for name in found if found[name]["verdict"] != LEARNABLE]
+    others = [name for name in found if found[name].verdict != LEARNABLE]
     return (
         f"**In {len(own)} worlds under Linux/KVM a policy that sees what a hypervisor sees beats every rule, tuned or "
         f"not, by {-max(gains):.0f} to {-min(gains):.0f} % ([core](#the-worlds-of-core)); in the other "
@@ -70,11 +69,10 @@ def first(table: Table) -> str:
 def refused() -> list[str]:
     """What a search with fewer seeds had found, and a certificate has not."""
     places = {place.scenario.digest: place.text for place in headroom.places()}
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(REFUSED.glob("*.json"))]
     lines = []
-    for one in found:
-        why = one["why"].replace(one["bar"], short(one["bar"]))
-        lines.append(f"- *{places[one['digest']]}* was refused: it is *{one['verdict']}*, as {why}.")
+    for one in map(certificate, sorted(REFUSED.glob("*.json"))):
+        why = one.why.replace(one.bar, short(one.bar))
+        lines.append(f"- *{places[one.digest]}* was refused: it is *{one.verdict}*, as {why}.")
     return lines
 
 
@@ -92,20 +90,19 @@ def learned(table: Table, name: str) -> Estimate:
 def row(name: str) -> dict[str, str]:
     """What a certificate says."""
     one = certificates()[name]
-    rows = [Row(**each) for each in one["rows"]]
-    host = next(each for each in rows if each.name == one["own"])
-    policies = [each for each in rows if each.kind == LEARNED]
+    host = next(each for each in one.rows if each.name == one.own)
+    policies = [each for each in one.rows if each.kind == LEARNED]
     best = min(policies, key=lambda each: each.percent[0])
     count = sum(each.beats(MEAN) for each in policies)
     return {
         "world": scenario_id(name),
-        "verdict": f"*{one['verdict']}*",
-        "decisions": f"{one['decisions']:,.0f}",
-        "the bar": short(one["bar"]),
-        "host's own": f"`{one['own']}` {told(host.percent)}",
+        "verdict": f"*{one.verdict}*",
+        "decisions": f"{one.decisions:,.0f}",
+        "the bar": short(one.bar),
+        "host's own": f"`{one.own}` {told(host.percent)}",
         "learned": f"{told(best.percent)}, {count} of {len(policies)}",
-        "look-ahead": told(next(each for each in rows if each.kind == AHEAD).percent),
-        "`oracle`": told(next(each for each in rows if each.name == core.ORACLE).percent),
+        "look-ahead": told(next(each for each in one.rows if each.kind == AHEAD).percent),
+        "`oracle`": told(next(each for each in one.rows if each.name == core.ORACLE).percent),
     }
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +29,8 @@ from experiments.answer.learnable import (
 from experiments.answer.rules import whole_percent
 from experiments.lab import Table, world
 from experiments.lab.folders import DOCS
-from ple_gym.certify.certificate import AHEAD, LEARNED, MEAN, PRIVILEGED, RULE, Certificate, Row, told
+from ple_gym.certify.catalogue import certificate
+from ple_gym.certify.certificate import AHEAD, LEARNED, MEAN, PRIVILEGED, RULE, Certificate, told
 from ple_gym.evaluate.scores import KEPT
 from ple_gym.evaluate.statistics import Estimate
 from ple_gym.files import write_whole
@@ -138,8 +138,7 @@ def page(table: Table) -> str:
 
 def certificates() -> list[Certificate]:
     """The kept ones."""
-    documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(CERTIFICATES.glob("*.json"))]
-    return [Certificate(**one | {"rows": [Row(**row) for row in one["rows"]]}) for one in documents]
+    return [*map(certificate, sorted(CERTIFICATES.glob("*.json")))]
 
 
 def before(read_off: str) -> float:

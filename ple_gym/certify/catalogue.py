@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from ple_gym.certify.certificate import VERDICTS
+from ple_gym.certify.certificate import Certificate
 from ple_gym.errors import ArgumentError
-from ple_gym.files import parse_json, read_text, reading
+from ple_gym.files import read_text, reading
 from ple_gym.scenario.builtin import SCENARIOS
 
 FOLDER = Path(__file__).parent / "kept"
@@ -17,28 +16,27 @@ _MAX_BYTES = 2**20
 
 
 @cache
-def certificates() -> Mapping[str, Mapping[str, Any]]:
-    """Of each built-in scenario that has one the certificate, as `Certificate.to_json` wrote it.
-
-    One that was made for an earlier version of the scenario is left out.
+def certificates() -> Mapping[str, Certificate]:
+    """Of each built-in scenario the certificate, if it has one that was made for its present parameters.
 
     Raises:
         ArgumentError: a file is damaged.
     """
-    found = {}
-    for name, scenario in SCENARIOS.items():
-        path = FOLDER / f"{name}.json"
-        if not path.exists():
-            continue
-        with reading(path, ArgumentError, "a certificate"):
-            document = parse_json(read_text(path, _MAX_BYTES))
-            if document["verdict"] not in VERDICTS:
-                raise ArgumentError("has no verdict")
-        if document["digest"] == scenario.digest:
-            found[name] = document
-    return found
+    found = {name: certificate(FOLDER / f"{name}.json") for name in SCENARIOS if (FOLDER / f"{name}.json").exists()}
+    return {name: one for name, one in found.items() if one.digest == SCENARIOS[name].digest}
+
+
+def certificate(path: Path) -> Certificate:
+    """The certificate in a file that `ple-gym certify --out` wrote.
+
+    Raises:
+        ArgumentError: it cannot be read, or is none.
+    """
+    with reading(path, ArgumentError, "a certificate"):
+        return Certificate.from_json(read_text(path, _MAX_BYTES))
 
 
 def verdicts() -> dict[str, str]:
     """Verdict of each built-in scenario; empty where there is no certificate."""
-    return {name: str(certificates().get(name, {}).get("verdict", "")) for name in SCENARIOS}
+    found = certificates()
+    return {name: found[name].verdict if name in found else "" for name in SCENARIOS}

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any
 
 import numpy as np
 
+from ple_gym.errors import ArgumentError
 from ple_gym.evaluate.scores import KEPT
 from ple_gym.evaluate.statistics import Floats, quantile, ratio
+from ple_gym.files import parse_json
 
 MEAN, TAIL = 10.0, 25.0  # percent of the makespan by which a world is learnable: of its mean, or of its 95 % quantile
 SMALL = 2.0  # percent that make no difference
@@ -80,6 +82,9 @@ class Row:
         return self.kept >= KEPT
 
 
+_COLUMNS = [field.name for field in fields(Row)]
+
+
 @dataclass(frozen=True)
 class Certificate:
     """What was found of a scenario.
@@ -112,11 +117,27 @@ class Certificate:
     made_by: Mapping[str, Any]
 
     def to_json(self) -> str:
-        """As text: a row on a line."""
-        fields = asdict(self)
-        rows = ",\n".join(f"  {json.dumps(row)}" for row in fields.pop("rows"))
-        head = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in fields.items())
-        return f'{{\n{head},\n "rows": [\n{rows}\n ]\n}}\n'
+        """As text: an object whose `rows` are lists of the values that `columns` names, a row on a line."""
+        head = asdict(self)
+        del head["rows"]
+        lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in head.items())
+        rows = ",\n".join(f"  {json.dumps(astuple(row))}" for row in self.rows)
+        return f'{{\n{lines},\n "columns": {json.dumps(_COLUMNS)},\n "rows": [\n{rows}\n ]\n}}\n'
+
+    @classmethod
+    def from_json(cls, text: str) -> Certificate:
+        """The certificate that `to_json` wrote.
+
+        Raises:
+            ArgumentError: it has no verdict, or other columns.
+            Exception: it is no certificate; to be called within `files.reading`.
+        """
+        document = dict(parse_json(text))
+        if document.get("verdict") not in VERDICTS:
+            raise ArgumentError(f"verdict = {document.get('verdict')!r}: must be one of {', '.join(VERDICTS)}")
+        if document.pop("columns") != _COLUMNS:
+            raise ArgumentError(f"columns: must be {', '.join(_COLUMNS)}")
+        return cls(**document | {"rows": [Row(*values) for values in document["rows"]]})
 
 
 def row(name: str, kind: str, losses: Floats, bar: Floats, cut: float, kept: float, cycles: Sequence[int]) -> Row:
