@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -235,6 +236,24 @@ def test_the_policy_that_is_kept_is_the_best_on_validation_seeds(monkeypatch: py
     assert best is not None and losses[best.name] == min(losses.values())
     monkeypatch.setattr(Work, "learned", lambda self: [])
     assert work.best_learned() is None
+
+
+def test_a_search_runs_the_worse_half_on_a_quarter_of_the_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And goes on from the others alone: a candidate of that half never is among the best."""
+    scenario, runs = load("TicketOrder").with_overrides({"limit.simulated_s": 0.01}), []
+
+    def counted(world: Scenario, policy: object, seeds: range, **options: object) -> list[Any]:
+        runs.append((world.limit.simulated_s, len(seeds)))
+        return simulate(world, policy, seeds, **options)  # type: ignore[arg-type]
+
+    plan = replace(PLAN, worlds=8)
+    work = Work(scenario, plan, Parts(scenario, plan, ""), 1)
+    base = load_compiled("kvm")
+    monkeypatch.setattr("ple_gym.certify.work.simulate", counted)
+    work.search(base, Form(scenario, "linear"), None, 0, 1e-4)
+    assert [seeds for _, seeds in runs[:60]] == [2] * 40 + [8] * 20
+    assert {seeds for _, seeds in runs[60:]} == {plan.validation} and len(runs) == 60 + 4 + 1
+    assert all(limit == 2e-4 for limit, _ in runs)
 
 
 def test_the_command_writes_a_certificate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
