@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: $(VENV)/.dev-stamp ## Install everything for development into .venv
+setup: $(VENV)/.docs-stamp ## Install everything for development into .venv
 
 demo: $(VENV)/.core-stamp ## Compare the schedulers on one scenario (small install, no torch)
 	$(BIN)/ple-gym compare $(DEMO_SCENARIO) $(DEMO_FLAGS)

@@ -193,10 +193,10 @@ def train(arguments: Sequence[str]) -> None:
     options = parse(module.Options, rest, f"{PROGRAM} train {name}")
     if options is None:
         return
-    options.load_scenario()
+    scheduler = options.load_scenario().host.scheduler
     check_ranges(options)
-    with progress.waiting(compilation.compiling):
-        compilation.warm_up()
+    with progress.waiting(lambda: compilation.compiling(scheduler)):
+        compilation.warm_up(scheduler)
     path = module.train(options)
     print(f"{shown_path(path)}: {describe(read_policy(path))}")
     if not options.quiet:
@@ -227,8 +227,9 @@ def run_curves(command: Curves, about: str) -> None:
     """Draw, and say how the rules did."""
     curves.check_suffix(command.out)
     world = curves.read_world(command.runs)
-    with progress.waiting(compilation.compiling):
-        compilation.warm_up()
+    scheduler = world.options.load_scenario().host.scheduler
+    with progress.waiting(lambda: compilation.compiling(scheduler)):
+        compilation.warm_up(scheduler)
     rules = {name: world.rule(name) for name in command.policies}
     with writing(command.out, AgentError):
         curves.draw(world, rules, command.out, about)

@@ -1,5 +1,8 @@
 """The compiled code: whether it is ready, getting it ready, and where it is kept.
 
+Each scheduler of a host makes a simulator of its own, which is compiled for the first scenario that has it; functions
+here take the names of those that are needed, and mean `credit` without one.
+
 numba compiles one thing at a time in a process. So where there is another CPU, another process compiles the rest while
 this one compiles the simulator, which takes longest, and leaves it in the cache.
 """
@@ -12,41 +15,45 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ple_gym.drive import simulator
 from ple_gym.learned.network import NETWORKS
 from ple_gym.rules import RULES
+from ple_gym.scenario.schedulers import SCHEDULERS
 from ple_gym.sim.seam import host_of
 from ple_gym.sim.units import PACKAGE, Unit
 from ple_gym.view.unit import view
 
+USUAL = "credit"
 NO_CACHE = "no folder to keep it in can be written to: set NUMBA_CACHE_DIR to one"
 
 
-def units() -> list[Unit]:
-    """Every compile unit that the built-in scenarios and rules need, what takes longest first."""
-    credit = host_of("credit")
+def units(*schedulers: str) -> list[Unit]:
+    """Every compile unit that hosts with these schedulers and the built-in rules need: simulators, which take longest,
+    stand first."""
+    hosts = [host_of(name) for name in schedulers or (USUAL,)]
     rules = {rule.unit.name: rule.unit for rule in RULES.values()}
-    return [simulator(credit), NETWORKS, view(credit, "float32"), *rules.values()]
+    return [*map(simulator, hosts), NETWORKS, *(view(host, "float32") for host in hosts), *rules.values()]
 
 
-def warm_up() -> float:
+def warm_up(*schedulers: str) -> float:
     """Load everything from its cache, or compile it; return the seconds that took.
 
     It is done in a thread of its own, so that Ctrl-C interrupts the caller at once: nothing can stop the compiler.
     """
     started = time.perf_counter()
-    if is_warm():
+    if is_warm(*schedulers):
         return 0.0
     failures: list[BaseException] = []
-    with _others_aside() as helper:
+    own, others = _shared_out(units(*schedulers), max(1, len(schedulers)))
+    with _aside(own, others) as helper:
 
         def compile_all() -> None:
             try:
-                first, *others = units()
-                first.prepare()
+                for unit in own:
+                    unit.prepare()
                 if helper:
                     helper.wait()
                 for unit in others:  # what the helper has not left in the cache is compiled here
@@ -68,17 +75,23 @@ def _cpus() -> int:
     return len(may_use(0)) if may_use else os.cpu_count() or 1
 
 
-@contextlib.contextmanager
-def _others_aside() -> Iterator[subprocess.Popen[bytes] | None]:
-    """Have all units but the simulator compiled by another process, which ends with this block.
+def _shared_out(every: Sequence[Unit], simulators: int) -> tuple[list[Unit], list[Unit]]:
+    """What this process compiles, and what another one does: every second simulator, and all that is short."""
+    own = every[:simulators:2]
+    return [*own], [unit for unit in every if unit not in own]
 
-    Yields None where the simulator need not be compiled either, where there is one CPU, where no cache can be written
+
+@contextlib.contextmanager
+def _aside(own: Sequence[Unit], others: Sequence[Unit]) -> Iterator[subprocess.Popen[bytes] | None]:
+    """Have the others compiled by another process, which ends with this block.
+
+    Yields None where nothing of `own` must be compiled either, where there is one CPU, where no cache can be written
     to, and where this process is no plain Python.
     """
-    first, *others = units()
     names = [unit.name for unit in others if unit.must_be_compiled]
     plain = Path(sys.executable or "").name.startswith("python")
-    if not (names and first.must_be_compiled and cache_folder() and plain and _cpus() > 1):
+    must = any(unit.must_be_compiled for unit in own)
+    if not (names and must and cache_folder() and plain and _cpus() > 1):
         yield None
         return
     paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -104,7 +117,7 @@ def _others_aside() -> Iterator[subprocess.Popen[bytes] | None]:
 def compile_aside() -> None:
     """Be the other process: compile the units that its arguments name."""
     threading.Thread(target=_end_with_the_first_process, daemon=True).start()
-    for unit in units():
+    for unit in units(*SCHEDULERS):
         if unit.name in sys.argv:
             unit.prepare()
 
@@ -114,17 +127,18 @@ def _end_with_the_first_process() -> None:
     os._exit(1)
 
 
-def compiling() -> str | None:
+def compiling(*schedulers: str) -> str | None:
     """Return the message for a `warm_up` that takes long; None if it does not compile."""
-    if is_warm():
+    if is_warm(*schedulers):
         return None
     lasting = "once" if cache_folder() else f"in every process, as {NO_CACHE}"
-    return f"compiling the simulator: a quarter of a minute to a minute of CPU time, {lasting}"
+    price = "a minute to three minutes" if len(schedulers) > 1 else "a quarter of a minute to a minute"
+    return f"compiling the simulator: {price} of CPU time, {lasting}"
 
 
-def is_warm() -> bool:
+def is_warm(*schedulers: str) -> bool:
     """Whether everything is ready to run in this process."""
-    return all(unit.is_ready for unit in units())
+    return all(unit.is_ready for unit in units(*schedulers))
 
 
 def loaded_from() -> str | None:

@@ -390,7 +390,7 @@ def second(x):
     return x + 2
 
 made = [Unit(f.__name__, f, 1, [pathlib.Path(__file__)], boxed=True) for f in (first, second)]
-compilation.units = lambda: made
+compilation.units = lambda *_: made
 os.sched_getaffinity = lambda _: {0, 1}
 """
 UNSAID = "del os.sched_getaffinity; "  # as on macOS and Windows: not how many CPUs this process may use

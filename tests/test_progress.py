@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ple_gym import bench, cli, compilation, evaluate, progress
+from ple_gym.scenario.builtin import load
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -107,14 +108,28 @@ def test_bench_announces_every_subject_once(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_compilation_is_announced_with_its_price_and_where_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compilation, "is_warm", lambda: False)
+    monkeypatch.setattr(compilation, "is_warm", lambda *_: False)
     monkeypatch.setattr(compilation, "cache_folder", lambda: "/somewhere")
     assert compilation.compiling() == "compiling the simulator: a quarter of a minute to a minute of CPU time, once"
+    assert "a minute to three minutes" in str(compilation.compiling("credit", "fair"))
     monkeypatch.setattr(compilation, "cache_folder", lambda: None)
     told = compilation.compiling() or ""
     assert "in every process" in told and "NUMBA_CACHE_DIR" in told and "once" not in told
-    monkeypatch.setattr(compilation, "is_warm", lambda: True)
+    monkeypatch.setattr(compilation, "is_warm", lambda *_: True)
     assert compilation.compiling() is None
+
+
+@pytest.mark.parametrize("name", ["Tiny", "KvmWindows"])
+def test_what_a_scenario_needs_is_compiled_where_an_interrupt_is_heard(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not by the threads that run it."""
+    scenario, compiled = load(name), []
+    monkeypatch.setattr("ple_gym.evaluate.runs.is_warm", lambda *schedulers: False)
+    monkeypatch.setattr("ple_gym.evaluate.runs.warm_up", lambda *schedulers: compiled.append(schedulers))
+    evaluate.simulate(scenario, "host", 0)
+    assert compiled == [(scenario.host.scheduler,)]
+    assert compilation.units(*compiled[0])[0].is_ready, "it is what ran"
 
 
 def test_warmup_names_the_remedy_without_a_cache(

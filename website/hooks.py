@@ -27,9 +27,8 @@ def on_files(files: Files, config: Any) -> Files:
         files.append(File.generated(config, place, abs_src_path=str(ROOT / file)))
     for place, drawn in pictures.drawn().items():
         files.append(File.generated(config, place, content=drawn))
-    for page, kept in tutorials.PAGES.items():
-        for place, content in tutorials.site(page, kept.read_text("utf-8")).items():
-            files.append(File.generated(config, place, content=content))
+    for place, content in tutorials.sites().items():
+        files.append(File.generated(config, place, content=content))
     return files
 
 

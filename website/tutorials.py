@@ -7,10 +7,10 @@ import os
 import re
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import jupytext
 import nbformat
@@ -41,14 +41,20 @@ def execute(notebook: Any) -> Any:
             "COLUMNS": "88",
             "IPYTHONDIR": f"{folder}/.ipython",
         }
-        with patch.dict(os.environ, environment):
-            return NotebookClient(
-                notebook,
-                timeout=CELL_S,
-                record_timing=False,
-                coalesce_streams=True,
-                config=Config(KernelManager={"transport_encryption": "auto"}),
-            ).execute(cwd=folder)
+        return NotebookClient(
+            notebook,
+            timeout=CELL_S,
+            record_timing=False,
+            coalesce_streams=True,
+            config=Config(KernelManager={"transport_encryption": "auto"}),
+        ).execute(cwd=folder, env={**os.environ, **environment})
+
+
+def sites() -> dict[str, str | bytes]:
+    """Place in the site -> content, of all tutorials; two run at a time."""
+    with ThreadPoolExecutor(2) as pool:
+        every = pool.map(lambda one: site(one[0], one[1].read_text("utf-8")), PAGES.items())
+        return {place: content for found in every for place, content in found.items()}
 
 
 @cache

@@ -35,8 +35,8 @@ def work(
     scenario: Scenario, plan: Plan, parts: str, threads: int | None, argv: Sequence[str], policy: str = ""
 ) -> Certificate:
     """Do what is not done, with a bar; say on stderr how it goes. policy: where the best that was learned is kept."""
-    with progress.waiting(compiling):
-        warm_up()
+    with progress.waiting(lambda: compiling(scenario.host.scheduler)):
+        warm_up(scenario.host.scheduler)
     kept = Parts(scenario, plan, parts)
     if kept.count:
         _say(f"{shown_path(parts)}: goes on; {kept.count} parts are there")

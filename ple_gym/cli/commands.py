@@ -71,6 +71,7 @@ from ple_gym.rules.header import c_header
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, load
 from ple_gym.scenario.documented import documented_toml, parameters_named
 from ple_gym.scenario.model import Scenario, describe_parameters
+from ple_gym.scenario.schedulers import SCHEDULERS
 from ple_gym.traces.readers import SOURCES
 from ple_gym.traces.writers import WRITERS, writer_of
 
@@ -642,9 +643,8 @@ class Watch:
         scenario = _scenario(self.scenario, self.overrides)
         seed = _traced(self.policy, self.seed)
         start, stop = cycles_of(self.window, scenario.host.tsc_hz)
-        if not compilation.is_warm():
-            with progress.waiting(compilation.compiling):
-                compilation.warm_up()
+        with progress.waiting(lambda: compilation.compiling(scenario.host.scheduler)):
+            compilation.warm_up(scenario.host.scheduler)
         watch(scenario, self.policy, seed, start, stop, self.speed, console_for())
 
 
@@ -769,15 +769,15 @@ class Reality:
 
 @dataclass(frozen=True)
 class Warmup:
-    """Compile the simulator once, so that nothing later has to wait for it.
+    """Compile the simulators of all hosts once, so that nothing later has to wait for them.
 
     Example: ple-gym warmup
     """
 
     def run(self, argv: Sequence[str]) -> None:
         """Compile, say how long it took and where the result is kept."""
-        with progress.waiting(compilation.compiling):
-            seconds = compilation.warm_up()
+        with progress.waiting(lambda: compilation.compiling(*SCHEDULERS)):
+            seconds = compilation.warm_up(*SCHEDULERS)
         cache = compilation.loaded_from() or compilation.cache_folder() or f"none ({compilation.NO_CACHE})"
         print(f"ready after {seconds:.1f} s; cache: {cache}")
 

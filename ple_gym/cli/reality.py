@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from ple_gym import progress
-from ple_gym.compilation import compiling, is_warm, warm_up
+from ple_gym.compilation import compiling, warm_up
 from ple_gym.errors import RealityError, UsageError
 from ple_gym.files import read_bytes, read_text, reading, write_whole, writing
 from ple_gym.messages import plain
@@ -16,6 +16,7 @@ from ple_gym.reality.comparison import Check, compare
 from ple_gym.reality.measured import MAX_BYTES, Measured, from_line, from_text, joined, to_line, to_text
 from ple_gym.reality.program import check_machine, check_perf, measure, record
 from ple_gym.reality.settings import Setting, bistable_settings, quick_settings, standard_settings
+from ple_gym.reality.worlds import SCHEDULER
 from ple_gym.traces import readers
 
 USUAL_CPUS = 2
@@ -52,9 +53,8 @@ def measure_here(settings: Sequence[Setting], repetitions: int, seconds: float, 
     check_machine()
     if with_perf:
         check_perf()
-    if not is_warm():
-        with progress.waiting(compiling):
-            warm_up()
+    with progress.waiting(lambda: compiling(SCHEDULER)):
+        warm_up(SCHEDULER)
     cpus = cpus or min(USUAL_CPUS, len(os.sched_getaffinity(0)))
     with progress.bar("measuring", len(settings) * repetitions) as report:
         return measure(settings, repetitions, seconds, cpus, report)

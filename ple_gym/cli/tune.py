@@ -31,8 +31,9 @@ def search_and_tell(search: Search, study_file: str) -> Found:
     """Search with a bar; say on stderr how it goes."""
     if weak := [f"{name} < {enough}" for name, enough in ENOUGH.items() if getattr(search, name) < enough]:
         _say(f"{', '.join(weak)}: what wins may not win elsewhere")
-    with progress.waiting(compiling):
-        warm_up()
+    schedulers = search.course.schedulers
+    with progress.waiting(lambda: compiling(*schedulers)):
+        warm_up(*schedulers)
     with progress.bar("tuning", search.runs, "runs") as report:
         study = Study(search, study_file, report)
         if study.kept:

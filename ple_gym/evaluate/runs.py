@@ -193,9 +193,10 @@ def _run_all(tasks: Sequence[_Task], progress: Progress | bool | None, threads: 
     """Run what is compiled on a pool of threads, then the agents; results are in the order of the tasks."""
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1):
         raise ArgumentError(f"threads = {show(threads)}: must be at least 1")
-    if not is_warm():  # here, where Ctrl-C ends a compilation, and not in all threads at once
-        with shown.waiting(compiling) if progress is True else nullcontext():
-            warm_up()
+    schedulers = sorted({task.scenario.host.scheduler for task in tasks})
+    if not is_warm(*schedulers):  # here, where Ctrl-C ends a compilation, and not in all threads at once
+        with shown.waiting(lambda: compiling(*schedulers)) if progress is True else nullcontext():
+            warm_up(*schedulers)
     many = sum(len(task.seeds) for task in tasks)
     with shown.bar("runs", many) if progress is True else nullcontext(_told(progress)) as report:
         jobs = [

@@ -23,6 +23,9 @@ HOPELESS = 40
 POLICIES = {"yield": "host", "spin": "continue"}
 """Reaction to the end of a window -> the policy that does the same at an exit."""
 
+SCHEDULER = "fair"
+"""Of the host that stands for the kernel."""
+
 
 def world(setting: Setting, machine: Machine, costs: Costs, seconds: float) -> Scenario:
     """The same threads on the same machine: threads are vCPUs, CPUs pCPUs, groups VMs, and the end of a window an exit.
@@ -37,7 +40,7 @@ def world(setting: Setting, machine: Machine, costs: Costs, seconds: float) -> S
     linux, slice_us = rules_of(machine.release)
     factor = min(machine.online, 8).bit_length()  # 1 + floor(log2), docs/model.md, 15.1
     host = {
-        "scheduler": "fair",
+        "scheduler": SCHEDULER,
         "pcpus": len(machine.cpus),
         "tsc_hz": costs.tsc_hz,
         "linux": linux,
