@@ -22,6 +22,8 @@ from ple_gym.scenario.model import Scenario
 
 #: As learners have them (`agents.common`); from 2,000,000 on are those that results are reported on.
 TRAINING, VALIDATION = range(1_000_000), range(1_000_000, 2_000_000)
+#: Patterns of the files that a loss depends on, beside the simulator: kept losses are of no use once one has changed.
+JUDGING = ("course.py", "evaluate/*.py", "rules/*.py")
 
 
 @dataclass(frozen=True)

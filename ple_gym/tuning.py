@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ple_gym.course import TRAINING, VALIDATION, Course
+from ple_gym.course import JUDGING, TRAINING, VALIDATION, Course
 from ple_gym.drive import simulator
 from ple_gym.errors import ArgumentError, PolicyError
 from ple_gym.evaluate.statistics import Floats, ratio
@@ -149,7 +149,7 @@ class Study:
     def _open(self) -> None:
         course, unit = self._search.course, self._search.rule.unit
         code = {*(unit.made_of or ())}.union(*(simulator(host_of(one)).made_of or () for one in course.schedulers))
-        head, lines = f"ple_gym tuning 2 {course.digest} {fingerprint(sorted(code | {*sources('rules/*.py')}))}", []
+        head, lines = f"ple_gym tuning 2 {course.digest} {fingerprint(sorted(code | {*sources(*JUDGING)}))}", []
         if Path(self._path).exists():
             with reading(self._path, ArgumentError, "a study", "remove it to begin anew, or name another --study"):
                 text = read_text(self._path, 2**26)

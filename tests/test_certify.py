@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,17 @@ def test_the_policy_that_is_kept_is_the_best_on_validation_seeds(monkeypatch: py
     assert best is not None and losses[best.name] == min(losses.values())
     monkeypatch.setattr(Work, "learned", lambda self: [])
     assert work.best_learned() is None
+
+
+def test_parts_are_of_no_use_once_code_that_made_them_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[Path] = []
+    monkeypatch.setattr("ple_gym.certify.work.fingerprint", lambda paths: files.extend(paths))
+    Parts(load("Tiny"), PLAN, str(tmp_path / "parts")).close()
+    modules = ("certify.work", "certify.lookahead", "course", "evaluate.scores", "learned.search", "rules.own",
+               "sim.host.credit", "tuning")  # fmt: skip
+    assert {find_spec(f"ple_gym.{name}").origin for name in modules} <= {*map(str, files)}  # type: ignore[union-attr]
 
 
 def test_a_search_runs_the_worse_half_on_a_quarter_of_the_worlds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -31,6 +32,7 @@ PAGE = DOCS / "certificates.md"
 #: Certificates of worlds that a search had found, and that do not belong to the suite.
 REFUSED = Path(headroom.__file__).with_name("certificates") / "refused"
 NEEDS = ("core",)
+Gains: TypeAlias = Mapping[str, Mapping[str, Estimate]]
 
 
 def write(tables: Mapping[str, Table]) -> None:
@@ -41,7 +43,7 @@ def write(tables: Mapping[str, Table]) -> None:
 def page(every: Table) -> str:
     """Its text."""
     table = core.part(every, core.AS_IT_IS)
-    found = certificates()
+    found, won = certificates(), gains(every)
     missing = [f"`{name}`" for name in SCENARIOS if name not in found]
     example = members("core")[0]
     return TEXT.read_text(encoding="utf-8").format(
@@ -49,7 +51,7 @@ def page(every: Table) -> str:
         missing=f"Not certified yet: {', '.join(missing)}." if missing else "",
         core=in_columns([world(table, name) for name in members("core")]), example=scenario_id(example),
         refused="\n".join(refused()), responses=f"{served(table):.0f}", example_own=own_rule(SCENARIOS[example]),
-        example_policy=core.LEARNED[example], variants=in_columns(variants(every)), survives=survives(every),
+        example_policy=core.LEARNED[example], variants=in_columns(variants(every, won)), survives=survives(won),
         fewer=core.FEWER,
     )  # fmt: skip
 
@@ -131,7 +133,7 @@ def world(table: Table, name: str) -> dict[str, str]:
     }
 
 
-def gains(every: Table) -> dict[str, dict[str, Estimate]]:
+def gains(every: Table) -> Gains:
     """Variant -> world -> the shipped policy against the best rule there, percent."""
     found = {}
     for variant in core.VARIANTS:
@@ -140,10 +142,10 @@ def gains(every: Table) -> dict[str, dict[str, Estimate]]:
     return found
 
 
-def variants(every: Table) -> list[dict[str, str]]:
+def variants(every: Table, won: Gains) -> list[dict[str, str]]:
     """A line for each."""
     lines = []
-    for variant, worlds in gains(every).items():
+    for variant, worlds in won.items():
         rows = core.part(every, variant)
         shares = {name: kept(rows, scenario_id(name), core.LEARNED[name]) for name in worlds}
         cells = {name: whole_percent(one) + unfair(shares[name]) for name, one in worlds.items()}
@@ -156,10 +158,10 @@ def unfair(share: float) -> str:
     return "" if share >= KEPT else f", kept {share:.2f}"
 
 
-def survives(every: Table) -> str:
+def survives(won: Gains) -> str:
     """A sentence: in how many cells the policy is clearly before the best rule, where what is assumed is another."""
     assumed = [one for one in core.VARIANTS if one not in (core.AS_IT_IS, *core.OTHERS)]
-    cells = [one for variant in assumed for one in gains(every)[variant].values()]
+    cells = [one for variant in assumed for one in won[variant].values()]
     faster, slower = (sum(sign(one) == wanted for one in cells) for wanted in (-1, 1))
     return (
         f"Where an assumed number is another, the policy is clearly faster than the best rule in {faster} of "

@@ -31,7 +31,7 @@ from ple_gym.certify.certificate import (
 from ple_gym.certify.learned import climb, cost, probe
 from ple_gym.certify.lookahead import LookAhead
 from ple_gym.certify.plan import FRESH, Plan
-from ple_gym.course import TRAINING, VALIDATION, Course, allowance_of, losses_of, objective
+from ple_gym.course import JUDGING, TRAINING, VALIDATION, Course, allowance_of, losses_of, objective
 from ple_gym.drive import simulator
 from ple_gym.episode import summarise
 from ple_gym.errors import ArgumentError
@@ -69,7 +69,7 @@ class Parts:
         self._log: Log | None = None
         if not path:
             return
-        code = {*sources("rules/*.py", "certify/*.py", "learned/search.py")}
+        code = {*sources(*JUDGING, "certify/*.py", "learned/*.py", "tuning.py")}
         code |= {*(simulator(host_of(scenario.host.scheduler)).made_of or ())}
         digests = f"{scenario.digest} {fingerprint(sorted(code))}"
         head, lines = f"ple_gym certificate 2 {digests} {json.dumps(asdict(plan))}", []
@@ -375,11 +375,11 @@ class Work:
                 tried, found = np.empty(len(policies)), np.full(len(policies), np.inf)
                 for place, policy in enumerate(policies):
                     tried[place] = value(policy, worlds[: -(-p.worlds // QUARTER)])
-                    report(done + (place + 1) / 2)
+                    report(done + (place + 1) // 2)
                 better = np.argsort(tried, kind="stable")[: len(policies) // 2]
                 for rank, place in enumerate(better, 1):
                     found[place] = value(policies[place], worlds)
-                    report(done + len(policies) / 2 + rank)
+                    report(done + len(policies) // 2 + rank)
                 return found
 
             thetas = climb(form, start, p.generations, number, costs)
