@@ -17,6 +17,7 @@ from test_ple_window import stalled
 
 import ple_gym
 from ple_gym import PleEnv, PleVectorEnv
+from ple_gym.adapters.masks import mask_in_observation
 from ple_gym.evaluate.agents import Agent
 from ple_gym.lanes import RuleFault
 from ple_gym.rules import rule, whole, with_window
@@ -180,6 +181,18 @@ def test_who_knows_targets_alone_leaves_windows_to_the_host() -> None:
         ple_gym.PolicyError, match=r"its action_space is MultiDiscrete \(3, 5\); Pair .* has .*\(3, 6\)"
     ):
         Agent("c", Resumes(True, spaces.MultiDiscrete([3, 5]))).interface(PAIR)
+
+
+def test_what_knows_one_number_alone_refuses_pairs() -> None:
+    with pytest.raises(
+        TypeError, match=r"^mask_in_observation: a mask needs a Discrete .*, not MultiDiscrete\(\[3 6\]"
+    ):
+        mask_in_observation(PleEnv(PAIR))
+    pytest.importorskip("torch")
+    from agents.common import AgentError, Options
+
+    with pytest.raises(AgentError, match=r"^decision\.window = 'agent': must be host; learners choose whom to run$"):
+        Options("Tiny", ("decision.window=agent",)).load_scenario()
 
 
 def test_traces_tell_target_and_window() -> None:
