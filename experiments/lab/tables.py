@@ -18,7 +18,6 @@ from ple_gym.errors import PleError
 from ple_gym.files import (
     compressed,
     make_folder,
-    parsing,
     read_bytes,
     reading,
     seal,
@@ -33,7 +32,8 @@ MAX_TABLE_BYTES = 2**27
 TEXTS = KEYS.index("seed")  # the first columns are texts, the others numbers
 _NUMBER = np.dtype("<i8")
 
-_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_WHOLE, _LIMIT = re.compile(r"-?[0-9]{1,18}", re.ASCII), 10**18
+_CONTROLS, _NO_NUMBER = "a text has control characters", "a number is not whole, or has more than 18 digits"
 
 
 class TableError(PleError, ValueError):
@@ -78,13 +78,15 @@ class Table:
             raise TableError(f"its columns must be {', '.join(KEYS)} and others, each once")
         columns = np.frombuffer(planes, np.uint8).reshape(len(names) - TEXTS, _NUMBER.itemsize, len(texts[0]))
         numbers = np.ascontiguousarray(columns.swapaxes(1, 2)).view(_NUMBER)[..., 0]
-        rows: dict[Task, Row] = {}
-        for number, line in enumerate(zip(*texts, *numbers.tolist(), strict=True), 1):
-            with parsing(TableError, f"row {number}"):
-                task, row = parsed([*map(str, line)], len(names))
-                if rows.setdefault(task, row) is not row:
-                    raise ValueError("the same run stands there twice")
-        return cls.of(names[len(KEYS) :], rows)
+        tasks, first = [*zip(*texts, numbers[0].tolist(), strict=True)], dict[tuple[Any, ...], int]()
+        for fine, wrong in (
+            ([all(map(str.isprintable, task[:TEXTS])) for task in tasks], _CONTROLS),
+            (((numbers > -_LIMIT) & (numbers < _LIMIT)).all(axis=0).tolist(), _NO_NUMBER),
+            ([first.setdefault(task, row) == row for row, task in enumerate(tasks)], "the same run stands there twice"),
+        ):
+            if not all(fine):
+                raise TableError(f"row {fine.index(False) + 1}: {wrong}")
+        return cls(dict(zip(names, [*map(_array, texts), *numbers], strict=True)))
 
     def pack(self) -> bytes:
         """The table in its small form: an `.xz` file of a line with a checksum, a line with the names of the columns, a
@@ -157,9 +159,9 @@ def parsed(cells: Sequence[str], width: int) -> tuple[Task, Row]:
     if len(cells) != width:
         raise ValueError(f"{len(cells)} cells instead of {width}")
     if not all(cell.isprintable() for cell in cells[:3]):
-        raise ValueError("a text has control characters")
+        raise ValueError(_CONTROLS)
     if not all(_WHOLE.fullmatch(cell) for cell in cells[3:]):
-        raise ValueError("a number is not whole, or has more than 18 digits")
+        raise ValueError(_NO_NUMBER)
     seed, *row = map(int, cells[3:])
     return Task(cells[0], cells[1], cells[2], seed), tuple(row)
 
