@@ -663,7 +663,7 @@ def test_the_study_draws_the_intervals_that_are_printed(size):
         )
 
 
-def test_what_is_printed_without_a_mark_holds_what_it_promises():
+def test_what_is_printed_without_a_mark_holds_what_it_promises_and_the_page_says_so():
     table = populations()
     assert len(coverage.part(table, "Paper8")) >= 4000
     promise, *_ = coverage.checks(table)
@@ -674,11 +674,7 @@ def test_what_is_printed_without_a_mark_holds_what_it_promises():
     assert min(one.holds_unmarked for one in cells) >= 92
     old = [one for one in coverage.study(table) if one.method == "percentile" and one.size == 20]
     assert min(one.holds for one in old) < 75  # the study tells methods apart
-
-
-def test_the_page_on_intervals_is_what_the_data_say():
-    page = intervals.page(populations())
-    assert page == intervals.PAGE.read_text(), "run: python -m experiments results"
+    assert intervals.page(table) == intervals.PAGE.read_text(), "run: python -m experiments results"
 
 
 # --- replay and report ------------------------------------------------------------------------------------------------
@@ -719,7 +715,7 @@ def test_of_the_pictures_those_are_kept_that_a_document_shows(tmp_path, monkeypa
 
 
 def test_every_row_of_the_matrix_is_measured_and_the_page_is_what_the_data_say():
-    tables = {name: committed(name) for name in discovery.experiments()}
+    tables = {name: committed(name) for name in discovery.experiments()} | {"coverage": populations()}
     sections = results.sections(tables)
     page = results_page(sections)
     assert page == (lab.HERE / "RESULTS.md").read_text(), "run: python -m experiments results"

@@ -29,6 +29,7 @@ CARDS = {
     "KvmServer614Flat": ("kvm-6.13", 0, 4),
     "KvmServer618": ("kvm-6.18", 0, 4),
     "KvmServer618Flat": ("kvm-6.18", 0, 4),
+    "KvmFlushes618Flat": ("kvm-6.18", 0, 4),
     "KvmEbizzy": ("kvm-5.13", 0, 1),
     "KvmShootdown": ("kvm-5.13", 0, 0.5),
     "KvmDbench": ("kvm-5.13", 0, 0.5),

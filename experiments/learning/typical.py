@@ -23,6 +23,7 @@ from ple_gym.rules.own import own_rule
 IDS = (
     "Tiny-v0", "HolderPreempted-v0", "TicketOrder-v1", "Storm-v1", "Busy8-v1", "Paper8-v1", "Paper32-v1",
     "KvmServer614-v0", "KvmServer614Flat-v0", "KvmServer618-v0", "KvmServer618Flat-v0",
+    "KvmFlushes618Flat-v0",
     "KvmEbizzy-v0", "KvmShootdown-v0", "KvmDbench-v0", "KvmWindows-v0", "XcpWindows-v1", "Consolidated-v1",
 )  # fmt: skip
 RULES = (

@@ -32,6 +32,7 @@ MAX_EPISODE_STEPS: Mapping[str, int] = MappingProxyType(
         "KvmServer614Flat": 50_000,
         "KvmServer618": 50_000,
         "KvmServer618Flat": 50_000,
+        "KvmFlushes618Flat": 200_000,
         "KvmEbizzy": 500_000,
         "KvmShootdown": 200_000,
         "KvmDbench": 200_000,

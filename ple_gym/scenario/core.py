@@ -19,6 +19,9 @@ HELD = "knots 0:1000 0.99:3000 0.995:80000 1:780000"
 """How long a lock is held, cycles at 2.5 GHz: one in a hundred for 30 to 300 us."""
 LOCKS = f"compute uniform 15000 45000 kernel 0.5; lock any; compute {HELD}; unlock any"
 """A program: 12 us of work, then a lock."""
+FLUSHES = f"compute uniform 15000 45000 kernel 0.5; jump 3 with 0.9; ipi all; lock any; compute {HELD}; unlock any"
+"""The same; one transaction in ten also interrupts all siblings, as a flush of TLBs does, and spins until they have
+answered."""
 COMPUTES = Vm(
     vcpus=4, transactions=0, sections=1, compute="constant 2500000000", kernel_share=0.0, locks=0, lock_probability=0.0
 )  # fmt: skip
@@ -36,18 +39,20 @@ def under_kvm(scenario: Scenario, changes: Mapping[str, object]) -> Scenario:
     return scenario.with_overrides(usual | dict(changes))
 
 
-def _beside_a_server(name: str, linux: str, groups: str) -> Scenario:
+def _beside_a_server(name: str, linux: str, groups: str, program: str = LOCKS, limit_s: float = 0.3) -> Scenario:
     """Four vCPUs that take two locks, beside a server and a VM that computes."""
     where = f"on 4 pCPUs under KVM of Linux {linux}{', without groups' if groups == 'flat' else ''}"
+    spins = f"busy spinlocks{' and TLB flushes' if program == FLUSHES else ''}"
     scenario = Scenario(
         name=name,
-        description=f"A VM with busy spinlocks beside a server and one that computes, {where}",
+        description=f"A VM with {spins} beside a server and one that computes, {where}",
         host=Host(pcpus=4),
-        guest=Vm(vcpus=4, locks=2, program=LOCKS, transactions=3800),
+        guest=Vm(vcpus=4, locks=2, program=program, transactions=3800),
         neighbours=(SERVES, COMPUTES),
     )
-    spins = {f"guest.{name}": value for name, value in GUESTS["linux-tas"].items()}
-    return under_kvm(scenario, {"host.linux": linux, "host.groups": groups, **spins})
+    told = {f"guest.{name}": value for name, value in GUESTS["linux-tas"].items()}
+    changes = {"host.linux": linux, "host.groups": groups, "limit.simulated_s": limit_s, **told}
+    return under_kvm(scenario, changes)
 
 
 CORE = (
@@ -55,4 +60,6 @@ CORE = (
     _beside_a_server("KvmServer614Flat", "6.14", "flat"),
     _beside_a_server("KvmServer618", "6.18.2", "vm"),
     _beside_a_server("KvmServer618Flat", "6.18.2", "flat"),
+    # Under many a rule it takes a second: whoever hints forfeits virtual time, and a flush waits for all.
+    _beside_a_server("KvmFlushes618Flat", "6.18.2", "flat", FLUSHES, 1.0),
 )
