@@ -138,7 +138,7 @@ def gains(every: Table) -> Gains:
     found = {}
     for variant in core.VARIANTS:
         rows = core.part(every, variant)
-        found[variant] = {name: learned(rows, name) for name in members("core")}
+        found[variant] = {name: learned(rows, name) for name in core.changed(variant)}
     return found
 
 
@@ -149,7 +149,7 @@ def variants(every: Table, won: Gains) -> list[dict[str, str]]:
         rows = core.part(every, variant)
         shares = {name: kept(rows, scenario_id(name), core.LEARNED[name]) for name in worlds}
         cells = {name: whole_percent(one) + unfair(shares[name]) for name, one in worlds.items()}
-        lines.append({"changed": variant, **cells})
+        lines.append({"changed": variant, **{name: cells.get(name, "-") for name in members("core")}})
     return lines
 
 

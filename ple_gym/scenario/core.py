@@ -19,7 +19,8 @@ HELD = "knots 0:1000 0.99:3000 0.995:80000 1:780000"
 """How long a lock is held, cycles at 2.5 GHz: one in a hundred for 30 to 300 us."""
 LOCKS = f"compute uniform 15000 45000 kernel 0.5; lock any; compute {HELD}; unlock any"
 """A program: 12 us of work, then a lock."""
-FLUSHES = f"compute uniform 15000 45000 kernel 0.5; jump 3 with 0.9; ipi all; lock any; compute {HELD}; unlock any"
+SELDOM = "jump 3 with 0.9"
+FLUSHES = f"compute uniform 15000 45000 kernel 0.5; {SELDOM}; ipi all; lock any; compute {HELD}; unlock any"
 """The same; one transaction in ten also interrupts all siblings, as a flush of TLBs does, and spins until they have
 answered."""
 COMPUTES = Vm(
