@@ -288,6 +288,7 @@ def test_the_command_writes_a_certificate(tmp_path: Path, capsys: pytest.Capture
             runs = simulate(world, row.name, seeds)
             assert [round(run["simulated_s"] * world.host.tsc_hz) for run in runs] == row.cycles, row.name
     name = read_network(policy).card["learner"].removeprefix("certify, ")
+    assert read_network(policy).card["scenario"] == "TicketOrder", "it is another one, whose runs are cut off sooner"
     (row,) = (row for row in kept.rows if row.name == name)
     assert row.kind == c.LEARNED and f"{name}, the best on validation seeds" in told
     runs = simulate(world, f"learned:{policy}", seeds)

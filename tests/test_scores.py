@@ -42,7 +42,7 @@ MANY = [name for name, scenario in SCENARIOS.items() if len(scenario.vms()) > 1]
 #: Where a rule of the red team is simply good: it comes to `longest-sibling` there, or nearly; on fair hosts groups
 #: keep what every VM is due, whatever is hinted.
 GOOD = {
-    **{name: {"starve", "favour"} for name in ("KvmShootdown", "KvmServer614")},
+    **{name: {"starve", "favour"} for name in ("KvmShootdown", "KvmServer614", "KvmFlushes618Flat")},
     **{name: {"starve"} for name in ("KvmDbench", "KvmWindows", "Consolidated")},
     "KvmServer614Flat": {"hold"},
 }

@@ -37,6 +37,7 @@ LEARNED: Mapping[str, str] = {
     "KvmServer614Flat": "learned:kvm-server-614-flat",
     "KvmServer618": "learned:kvm-server-618",
     "KvmServer618Flat": "learned:kvm-server-618-flat",
+    "KvmFlushes618Flat": "learned:kvm-flushes-618-flat",
 }
 
 

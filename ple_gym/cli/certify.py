@@ -18,6 +18,7 @@ from ple_gym.files import write_whole, writing
 from ple_gym.learned.file import write_network
 from ple_gym.messages import shown_path
 from ple_gym.provenance import provenance
+from ple_gym.scenario.builtin import SCENARIOS, VERSIONS
 from ple_gym.scenario.model import Scenario
 
 SHOWN = 8  # lines of each kind
@@ -110,7 +111,9 @@ def keep_policy(path: str, whole: Work, command: str) -> None:
     best = whole.best_learned()
     if best is None:
         raise UsageError("--policy: nothing was learned; --learners or --lessons must be 1 at least")
-    card = {"learner": f"certify, {best.name}", "scenario": whole.scenario.name, "command": command}
+    name = whole.scenario.name
+    own = f"{name}-v{VERSIONS[name]}" if SCENARIOS.get(name) == whole.scenario else name
+    card = {"learner": f"certify, {best.name}", "scenario": own, "command": command}
     with writing(path, UsageError):
         write_network(Path(path), replace(best.network, card=card))
     print(f"{shown_path(path)}: {best.name}, the best on validation seeds")
