@@ -19,6 +19,7 @@ from ple_gym.evaluate.scores import KEPT
 from ple_gym.learned.file import FOLDER, read_network
 from ple_gym.rules import RULES
 from ple_gym.scenario.builtin import SCENARIOS
+from ple_gym.scenario.core import FLUSHES
 from ple_gym.sim.jit import JIT_ENABLED
 
 pytestmark = pytest.mark.skipif(not JIT_ENABLED, reason="of many runs: not under make nojit")
@@ -29,9 +30,23 @@ def test_whoever_is_in_core_is_certified_and_nobody_else_is_learnable() -> None:
     assert learnable == set(members("core")) == set(core.LEARNED) and len(learnable) >= 4
 
 
-def test_its_worlds_are_those_of_the_search() -> None:
+def test_its_worlds_are_those_of_the_search_and_one_of_them_with_flushes() -> None:
     searched = {place.scenario.digest for place in headroom.places()}
-    assert {SCENARIOS[name].digest for name in members("core")} <= searched
+    assert {name for name in members("core") if SCENARIOS[name].digest not in searched} == {"KvmFlushes618Flat"}
+    with_flushes = {"guest.program": FLUSHES, "limit.simulated_s": 1.0}
+    joined = SCENARIOS["KvmServer618Flat"].with_overrides(with_flushes)
+    assert joined.digest == SCENARIOS["KvmFlushes618Flat"].digest
+
+
+def test_a_variant_changes_a_number_of_the_world_it_is_of() -> None:
+    """Where there is none to change it is left out."""
+    flushes, server = SCENARIOS["KvmFlushes618Flat"], SCENARIOS["KvmServer618Flat"]
+    twice = core.VARIANTS["twice the flushes"]
+    assert twice(server) is None and core.changed("twice the flushes") == ["KvmFlushes618Flat"]
+    assert "jump 3 with 0.8; ipi all" in str((twice(flushes) or {})["guest.program"])
+    for scenario in (flushes, server):
+        held = str((core.VARIANTS["held twice as long"](scenario) or {})["guest.program"])
+        assert "0.99:6000" in held and ("ipi all" in held) == (scenario is flushes)
 
 
 @pytest.mark.parametrize("name", core.LEARNED)

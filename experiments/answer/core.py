@@ -144,7 +144,7 @@ def measure(task: Task) -> dict[str, int]:
         "response": round(1000 * record["response_p99"]),
     }
     row = row_of(world(*where), record, allowance(*where))
-    return (dict.fromkeys(parts, 0) if task.overrides else parts) | row | {"loss": rough(row["loss"])}
+    return (dict.fromkeys(parts, 0) if task.overrides else parts) | row | {"loss": rough(row["loss"], 12)}
 
 
 def best_rule(table: Table, name: str) -> str:

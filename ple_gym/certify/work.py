@@ -52,6 +52,7 @@ from ple_gym.sim.units import fingerprint, sources
 from ple_gym.tuning import Known, Search, Study, tune
 
 MOST_LESSONS = 20_000
+REPEATED = 2  # runs of which it is kept how long they took
 #: A policy that never leaves a storm takes a hundred times as long to run as a good one. So a search cuts runs off at
 #: so many times the makespan of the bar, and runs the worse half of its candidates on a quarter of the worlds only.
 LONGEST, QUARTER = 2, 4
@@ -265,7 +266,7 @@ class Work:
             "entitled": [[1.0]] * len(runs) if found is None else found.entitled[0].tolist(),
             "cut": [int(not run["finished"] and not self.scenario.endless) for run in runs],
             "decisions": [run["decisions"] for run in runs],
-            "cycles": [round(run["simulated_s"] * hz) for run in runs[:4]],
+            "cycles": [round(run["simulated_s"] * hz) for run in runs[:REPEATED]],
         }
 
     # ------------------------------------------------------------------------------------------------- the look-aheads
@@ -278,7 +279,7 @@ class Work:
             self.parts.keep(f"{name} {seed}", found)
         every = [self.parts.get(f"{name} {seed}", dict) for seed in seeds]
         merged = {key: [one[key] for one in every] for key in ("losses", "cut", "got", "entitled")}
-        merged["cycles"] = [one["cycles"] for one in every[:4]]
+        merged["cycles"] = [one["cycles"] for one in every[:REPEATED]]
         return merged, {key: sum(one["choices"][key] for one in every) for key in every[0]["choices"]}
 
     def _look(

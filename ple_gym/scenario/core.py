@@ -1,11 +1,13 @@
 """Worlds in which a policy that sees what a hypervisor sees beats every rule, tuned or not, by ten percent: certified.
 
 They were found, not designed: 60 worlds under KVM were searched (docs/headroom.md), policies in those with most to
-gain, and these kept their gain on fresh seeds (docs/certificates.md). The spinlocks of a VM are test-and-set, as in a
-Linux guest that is not told of paravirtual ones (`virt_spin_lock`, arch/x86/include/asm/qspinlock.h, 6.6). Each of its
-vCPUs shares a pCPU with a server's and with one that computes. How often it takes its locks and for how long, and what
-the server does, is *assumed*: sizes are those of a throw-away model of such a host, in which choices mattered by
-factors.
+gain, and these kept their gain on fresh seeds (docs/certificates.md). One of them is there again with the TLB flushes
+that other worlds of the search have: who spins there waits for a lock, or for answers.
+
+The spinlocks of a VM are test-and-set, as in a Linux guest that is not told of paravirtual ones (`virt_spin_lock`,
+arch/x86/include/asm/qspinlock.h, 6.6). Each of its vCPUs shares a pCPU with a server's and with one that computes. How
+often it takes its locks and for how long, how often it flushes, and what the server does, is *assumed*: sizes are those
+of a throw-away model of such a host, in which choices mattered by factors.
 """
 
 from __future__ import annotations
