@@ -37,7 +37,7 @@ DRAWN = {
     "KvmServer614Flat": "vCPUs 0 to 3 take locks, 4 to 7 serve, 8 to 11 compute. Circles are exits of who spins.",
     "KvmServer618": "vCPUs 0 to 3 take locks, 4 to 7 serve, 8 to 11 compute. Circles are exits of who spins.",
     "KvmServer618Flat": "vCPUs 0 and 2 spin and hint away their pCPUs (yellow); 4 to 7 serve, 8 to 11 compute.",
-    "KvmFlushes618Flat": "vCPUs 0 to 3 take locks and flush TLBs, 4 to 7 serve, 8 to 11 compute.",
+    "KvmFlushes618Flat": "vCPUs 0 to 3 spin for locks and answers, and hint their pCPUs away; 4 to 7 serve.",
     "KvmEbizzy": "Circles in a row: a vCPU spins until all its siblings have flushed. Some have no pCPU (no grey).",
     "KvmShootdown": "vCPUs spin until siblings without a pCPU have flushed, and yield after a few exits.",
     "KvmDbench": "From red to green a vCPU waits for a lock: it spins, yields, and has its pCPU back.",
