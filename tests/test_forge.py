@@ -51,8 +51,8 @@ def test_every_test_target_is_run_somewhere() -> None:
 
 def test_the_merge_check_runs_targets_that_exist() -> None:
     called = targets((ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines())
-    assert called
-    assert set(called) <= TARGETS
+    assert {"lint", "type", "site", "test", "nojit"} <= {*called}
+    assert {one for one in called if not one.startswith("-")} <= TARGETS
 
 
 def test_the_matrix_has_the_supported_pythons() -> None:
