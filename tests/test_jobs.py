@@ -27,7 +27,7 @@ ANSWERS = {
     "start/install.md": {
         "Without a checkout?": "A wheel does without a checkout",
         "Which extra?": "## Extras",
-        "How long does it compile?": "takes about half a minute",
+        "How long does it compile?": "takes about a minute",
         "Which versions?": "## The same versions again",
     },
     "start/demo.md": {"What is the score?": "*score* is 0 for the first row and 1"},
