@@ -26,7 +26,7 @@ from agents.common import TEST, AgentError
 from agents.convert import convert
 from agents.ranges import check_ranges
 from agents.torch_policy import TorchPolicy, read_policy
-from ple_gym import compilation, evaluate, progress
+from ple_gym import compilation, evaluate
 from ple_gym.cli.outputs import console_for
 from ple_gym.cli.parsing import parse
 from ple_gym.cli.process import discard_stdout, mistake
@@ -195,8 +195,7 @@ def train(arguments: Sequence[str]) -> None:
         return
     scheduler = options.load_scenario().host.scheduler
     check_ranges(options)
-    with progress.waiting(lambda: compilation.compiling(scheduler)):
-        compilation.warm_up(scheduler)
+    compilation.warm_up_and_say(scheduler)
     path = module.train(options)
     print(f"{shown_path(path)}: {describe(read_policy(path))}")
     if not options.quiet:
@@ -227,9 +226,7 @@ def run_curves(command: Curves, about: str) -> None:
     """Draw, and say how the rules did."""
     curves.check_suffix(command.out)
     world = curves.read_world(command.runs)
-    scheduler = world.options.load_scenario().host.scheduler
-    with progress.waiting(lambda: compilation.compiling(scheduler)):
-        compilation.warm_up(scheduler)
+    compilation.warm_up_and_say(world.options.load_scenario().host.scheduler)
     rules = {name: world.rule(name) for name in command.policies}
     with writing(command.out, AgentError):
         curves.draw(world, rules, command.out, about)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ple_gym.drive import simulator
 from ple_gym.learned.network import NETWORKS
+from ple_gym.progress import waiting
 from ple_gym.rules import RULES
 from ple_gym.scenario.schedulers import SCHEDULERS
 from ple_gym.sim.seam import host_of
@@ -67,6 +68,12 @@ def warm_up(*schedulers: str) -> float:
     if failures:
         raise failures[0]
     return time.perf_counter() - started
+
+
+def warm_up_and_say(*schedulers: str) -> float:
+    """The same; on stderr it is said what is going on if that lasts."""
+    with waiting(lambda: compiling(*schedulers)):
+        return warm_up(*schedulers)
 
 
 def _cpus() -> int:

@@ -162,8 +162,7 @@ def measure(task: Task) -> dict[str, int]:
     else:
         record = record_of(task)
     row = {"now_us": rough(round(1e6 * record["simulated_s"])), "finished": int(record["finished"])}
-    row |= {"response": round(1000 * record["response_p99"])}
-    row |= dict.fromkeys(OF_VMS, 0)
+    row |= {"response": round(1000 * record["response_p99"]), **dict.fromkeys(OF_VMS, 0)}
     found = scores.sample(scenario, [[record]])
     return row | (of_vms(found) if found else NOTHING_DONE)
 

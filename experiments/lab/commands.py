@@ -36,7 +36,7 @@ from ple_gym.errors import PleError, UsageError
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.files import make_folder, writing
 from ple_gym.messages import shown_path
-from ple_gym.progress import bar, waiting
+from ple_gym.progress import bar
 from ple_gym.scenario.parameters import unknown
 
 MOST = 10**6  # of what can be counted on the command line
@@ -164,8 +164,7 @@ def _run(options: Options) -> int:
 
 def _experiment(experiment: Experiment, options: Options, console: Console) -> None:
     folders, started = options.folders(), time.perf_counter()
-    with waiting(compilation.compiling):
-        compilation.warm_up()
+    compilation.warm_up_and_say()
     with bar(experiment.name, len(experiment.tasks(options.quick))) as progress:
         with writing(folders.tables, UsageError):  # rather now than after the work
             make_folder(folders.tables)

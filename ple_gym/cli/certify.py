@@ -11,7 +11,7 @@ from ple_gym import progress
 from ple_gym.certify.certificate import MEANING, Certificate, Row, told
 from ple_gym.certify.plan import QUICK, Plan
 from ple_gym.certify.work import Parts, Work
-from ple_gym.compilation import compiling, warm_up
+from ple_gym.compilation import warm_up_and_say
 from ple_gym.errors import UsageError
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.files import write_whole, writing
@@ -36,8 +36,7 @@ def work(
     scenario: Scenario, plan: Plan, parts: str, threads: int | None, argv: Sequence[str], policy: str = ""
 ) -> Certificate:
     """Do what is not done, with a bar; say on stderr how it goes. policy: where the best that was learned is kept."""
-    with progress.waiting(lambda: compiling(scenario.host.scheduler)):
-        warm_up(scenario.host.scheduler)
+    warm_up_and_say(scenario.host.scheduler)
     kept = Parts(scenario, plan, parts)
     if kept.count:
         _say(f"{shown_path(parts)}: goes on; {kept.count} parts are there")

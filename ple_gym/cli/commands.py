@@ -643,8 +643,7 @@ class Watch:
         scenario = _scenario(self.scenario, self.overrides)
         seed = _traced(self.policy, self.seed)
         start, stop = cycles_of(self.window, scenario.host.tsc_hz)
-        with progress.waiting(lambda: compilation.compiling(scenario.host.scheduler)):
-            compilation.warm_up(scenario.host.scheduler)
+        compilation.warm_up_and_say(scenario.host.scheduler)
         watch(scenario, self.policy, seed, start, stop, self.speed, console_for())
 
 
@@ -776,8 +775,7 @@ class Warmup:
 
     def run(self, argv: Sequence[str]) -> None:
         """Compile, say how long it took and where the result is kept."""
-        with progress.waiting(lambda: compilation.compiling(*SCHEDULERS)):
-            seconds = compilation.warm_up(*SCHEDULERS)
+        seconds = compilation.warm_up_and_say(*SCHEDULERS)
         cache = compilation.loaded_from() or compilation.cache_folder() or f"none ({compilation.NO_CACHE})"
         print(f"ready after {seconds:.1f} s; cache: {cache}")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ple_gym import progress
 from ple_gym.cli.new import SHOWN
-from ple_gym.compilation import compiling, warm_up
+from ple_gym.compilation import warm_up_and_say
 from ple_gym.errors import UsageError
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.evaluate.tables import number
@@ -55,8 +55,7 @@ def write_machine(path: str, files: Sequence[Measured], changes: Mapping[str, ob
 
 def runs_like(scenario: Scenario, files: Sequence[Measured]) -> list[tuple[Measured, Measured]]:
     """Run the scenario; each file, and the run measured as that was."""
-    with progress.waiting(lambda: compiling(scenario.host.scheduler)):
-        warm_up(scenario.host.scheduler)
+    warm_up_and_say(scenario.host.scheduler)
     hz = scenario.host.tsc_hz
     with progress.bar("simulating", round(scenario.limit.simulated_s * hz), "%") as report:
         run = simulated(scenario, report)

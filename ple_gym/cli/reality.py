@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from ple_gym import progress
-from ple_gym.compilation import compiling, warm_up
+from ple_gym.compilation import warm_up_and_say
 from ple_gym.errors import RealityError, UsageError
 from ple_gym.files import read_bytes, read_text, reading, write_whole, writing
 from ple_gym.messages import plain
@@ -53,8 +53,7 @@ def measure_here(settings: Sequence[Setting], repetitions: int, seconds: float, 
     check_machine()
     if with_perf:
         check_perf()
-    with progress.waiting(lambda: compiling(SCHEDULER)):
-        warm_up(SCHEDULER)
+    warm_up_and_say(SCHEDULER)
     cpus = cpus or min(USUAL_CPUS, len(os.sched_getaffinity(0)))
     with progress.bar("measuring", len(settings) * repetitions) as report:
         return measure(settings, repetitions, seconds, cpus, report)

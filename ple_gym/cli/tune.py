@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ple_gym import progress
-from ple_gym.compilation import compiling, warm_up
+from ple_gym.compilation import warm_up_and_say
 from ple_gym.errors import UsageError
 from ple_gym.evaluate.grid import Column, Grid
 from ple_gym.evaluate.policies import load_policy
@@ -31,9 +31,7 @@ def search_and_tell(search: Search, study_file: str) -> Found:
     """Search with a bar; say on stderr how it goes."""
     if weak := [f"{name} < {enough}" for name, enough in ENOUGH.items() if getattr(search, name) < enough]:
         _say(f"{', '.join(weak)}: what wins may not win elsewhere")
-    schedulers = search.course.schedulers
-    with progress.waiting(lambda: compiling(*schedulers)):
-        warm_up(*schedulers)
+    warm_up_and_say(*search.course.schedulers)
     with progress.bar("tuning", search.runs, "runs") as report:
         study = Study(search, study_file, report)
         if study.kept:
