@@ -60,7 +60,9 @@ class Machine:
 
     def consult(self, rule: str, lanes: Lanes | None = None) -> int:
         """What a rule answers here (or in these lanes), as one that has been asked before remembers it."""
-        asker = self.askers.setdefault(rule, Lanes(self.scenario, 1, policy=rule))
+        if rule not in self.askers:
+            self.askers[rule] = Lanes(self.scenario, 1, policy=rule)
+        asker = self.askers[rule]
         for name in set(asker.sections) - {"memory"}:
             asker.section(name)[:] = (lanes or self.lanes).section(name)
         asker.drive(0, 1, ASK, decides=True)

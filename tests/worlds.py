@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import strategies as st
 
@@ -21,10 +22,10 @@ from ple_gym.scenario.program import MAX_HELD, MAX_STEPS
 from ple_gym.sim.guest.kinds import INTERRUPTIBLE, LOCK_KINDS
 from ple_gym.sim.jit import JIT_ENABLED
 
-#: Whether `make explore` looks for what the fixed examples do not show, and how many times as many are drawn then.
 #: The rules that can decide under Xen's credit scheduler, the default.
 ON_CREDIT = sorted(name for name, rule in RULES.items() if rule.scheduler in ("", "credit"))
 
+#: Whether `make explore` looks for what the fixed examples do not show, and how many times as many are drawn then.
 EXPLORING = os.environ.get("HYPOTHESIS_PROFILE") == "explore"
 MORE = 3 if EXPLORING else 1
 
@@ -595,20 +596,15 @@ def affordable(scenario: Scenario, rule: str, seed: int, work: int = 45_000) -> 
     """The scenario, cut off so early that the reference simulator runs it in a fraction of a second."""
     threads = sum(vm.threads for vm in scenario.vms().values())
     most = max(150, work // (scenario.vcpus + threads + scenario.host.pcpus))
-    seconds = scenario.limit.simulated_s
 
     def too_long(lane: int) -> None:
         raise TooLong
 
-    while True:
-        scenario = scenario.with_overrides({"limit.simulated_s": max(seconds, 1 / scenario.host.tsc_hz)})
+    with patch("ple_gym.lanes.EVENTS_PER_CALL", most):
         lanes = Lanes(scenario, 1, policy=rule)
         try:
             lanes.run(0, seed, between=too_long)
         except TooLong:
-            pass
-        else:
-            if lanes.world["events"][0] <= most or seconds < 1 / scenario.host.tsc_hz:
-                return scenario
-        now = int(lanes.world["now"][0]) / scenario.host.tsc_hz
-        seconds = min(seconds / 2, 1.5 * now * most / max(1, int(lanes.world["events"][0])))
+            end = max(1, int(lanes.world["now"][0]))
+            return scenario.with_overrides({"limit.simulated_s": end / scenario.host.tsc_hz})
+    return scenario

@@ -39,10 +39,12 @@ class Draws:
 
     def __init__(self, seed: int, index: int) -> None:
         self.world_key = mix(mix(seed) + A * (index + 1))
+        self.stream_keys: dict[int, int] = {}  # as far as they were asked for
 
     def draw(self, stream: int, counter: int) -> int:
-        stream_key = mix(self.world_key + A * (stream + 1))
-        return mix(stream_key + A * (counter + 1))
+        if stream not in self.stream_keys:
+            self.stream_keys[stream] = mix(self.world_key + A * (stream + 1))
+        return mix(self.stream_keys[stream] + A * (counter + 1))
 
     def work(self, vm: int, transaction: int, section: int, j: int) -> int:
         """Draw j of a section of a transaction of a VM: the table of section 3.1."""

@@ -581,11 +581,10 @@ class Guest:
 
     def spin_event(self, v: Vcpu) -> tuple[int, SpinEvent]:
         """The next event of the spin stretch."""
-        return min(
-            (v.attempt_at, SpinEvent.ATTEMPT),
-            (v.halt_at if v.attempt_at == INF else INF, SpinEvent.HALT),
-            (v.exit_at, SpinEvent.EXIT),
-        )
+        due, what = v.attempt_at, SpinEvent.ATTEMPT
+        if v.halt_at < due == INF:
+            due, what = v.halt_at, SpinEvent.HALT
+        return (v.exit_at, SpinEvent.EXIT) if v.exit_at < due else (due, what)
 
     def attempt(self, v: Vcpu) -> None:
         if v.phase is Phase.ACKS:

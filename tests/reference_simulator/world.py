@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from . import balloon, ple, threads
@@ -147,17 +148,18 @@ class World:
         return report(self, finished)
 
     def next_event(self) -> tuple[int, int, int]:
-        """Time, kind and number of the next event; tuples compare in the order events are served."""
-        best = (self.acct_at, ACCOUNTING, 0)
-        for number, sleeper in enumerate(self.sleepers()):
-            if sleeper.wake_at < best[0]:
-                best = (sleeper.wake_at, WAKE_UP, number)
+        """Time, kind and number of the next event; of simultaneous ones the first in the order of section 5."""
+        first, kind, index = self.acct_at, ACCOUNTING, 0
+        for number, sleeper in enumerate(self.sleepers):
+            if sleeper.wake_at < first:
+                first, kind, index = sleeper.wake_at, WAKE_UP, number
         for p in self.pcpus:
             t = p.event()
-            if t < best[0]:
-                best = (t, PCPU, p.index)
-        return best
+            if t < first:
+                first, kind, index = t, PCPU, p.index
+        return first, kind, index
 
+    @cached_property
     def sleepers(self) -> list[Vcpu | threads.Thread]:
         """Who may sleep, in the order in which simultaneous sleeps end."""
         return [sleeper for vm in self.vms for sleeper in (vm.threads or vm.vcpus)]
@@ -166,7 +168,7 @@ class World:
         if kind == ACCOUNTING:
             self.host.account()
         elif kind == WAKE_UP:
-            sleeper = self.sleepers()[index]
+            sleeper = self.sleepers[index]
             v = threads.sleep_ends(sleeper) if isinstance(sleeper, threads.Thread) else sleeper
             if v is not None and (not v.frozen or balloon.thaws(self, v)):
                 self.host.wake(v)
@@ -195,45 +197,48 @@ class World:
     # 6 Time accounting
 
     def settle(self, p: Pcpu, t: int) -> None:
-        count = self.count
-        in_exit = max(0, min(t, p.exit_until) - p.settled)
-        in_switch = max(0, min(t, p.entry) - p.settled - in_exit)
-        d = t - p.settled - in_exit - in_switch
+        count, since = self.count, p.settled
+        d = t - since
+        if d == 0:
+            return
+        if p.exit_until > since or p.entry > since:
+            in_exit = max(0, min(t, p.exit_until) - since)
+            in_switch = max(0, min(t, p.entry) - since - in_exit)
+            count.exit += in_exit
+            count.switch += in_switch
+            d -= in_exit + in_switch
         p.settled = t
-        count.exit += in_exit
-        count.switch += in_switch
         assert d >= 0
-        if p.mode in (Mode.IDLE, Mode.POLLING):
-            count.idle += d
+        if p.mode is Mode.GUEST:
+            assert p.current is not None
+            self.settle_guest(p.current, d)
         elif p.mode is Mode.NOISE:
             count.stolen += d
         else:
-            assert p.current is not None
-            self.settle_guest(p.current, d)
+            count.idle += d
 
     def settle_guest(self, v: Vcpu, d: int) -> None:
         v.cpu_time += d
         v.vm.used += d
-        if v.serves:
-            c = min(v.cold, d)
-            self.count.cache += c
-            v.cold -= c
-            self.count.useful += d - c
-            v.vm.useful += d - c
-            v.handler -= d - c
-            assert v.handler >= 0
-        elif v.phase in (Phase.SPIN, Phase.ACKS):
+        serves = v.serves
+        if not serves and (v.phase is Phase.SPIN or v.phase is Phase.ACKS):
             self.count.spin += d
             v.spun += d
             if v.vm.halt > 0:
                 v.halt_left -= d
-        else:
+            return
+        if v.cold > 0:
             c = min(v.cold, d)
             self.count.cache += c
             v.cold -= c
-            self.count.useful += d - c
-            v.vm.useful += d - c
-            v.remaining -= d - c
+            d -= c
+        self.count.useful += d
+        v.vm.useful += d
+        if serves:
+            v.handler -= d
+            assert v.handler >= 0
+        else:
+            v.remaining -= d
             assert v.remaining >= 0
 
     # 8.3 At the exit
@@ -272,12 +277,13 @@ class World:
 
     def looked_at(self, y: Vcpu, action: int) -> int:
         """10.1: the candidates until the choice is made."""
-        siblings = [v.index for v in y.vm.vcpus[y.number + 1 :] + y.vm.vcpus[: y.number]]
+        siblings = y.vm.vcpu_count - 1
         if action == len(self.vcpus):
             return 0
         if action == y.index:
-            return len(siblings)
-        return siblings.index(action) + 1 if action in siblings else len(siblings) + 1
+            return siblings
+        chosen = self.vcpus[action]
+        return (chosen.number - y.number) % y.vm.vcpu_count if chosen.vm is y.vm else siblings + 1
 
     def exit_cost(self, p: Pcpu, y: Vcpu, action: int, exit: int) -> int:
         """10.1, with the wait for the locks."""
