@@ -74,6 +74,7 @@ _POLICY = slice(_WORD[ABOUT_POLICY[0]], _WORD[ABOUT_POLICY[-1]] + 1)
 
 NO_TRACE = np.zeros((0, state.TRACE_WIDTH), np.int64)
 EVENTS_PER_SCORE = 16  # what scoring one vCPU by a learned policy counts for
+MOST_ASKED = 8  # policies whose lanes are kept for `Lanes.ask`, which asks some of them in turn at each decision, say
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ class Lanes:
         self.places = np.zeros(self.count, state.PLACE)
         self._call = self._blank_call(self.level)
         self._bound: list[Ints] = []  # calls that `bind` has made: addresses need them
-        self._asked: Lanes | None = None  # for `ask`: these lanes under another policy
+        self._asked: dict[int, Lanes] = {}  # for `ask`: these lanes under other policies, by id
 
     def sharing(self, lanes: Lanes) -> Lanes:
         """Lanes under this scheduler for those of `lanes` that they `take`; what goes in and out is that of `lanes`."""
@@ -415,14 +416,17 @@ class Lanes:
             RuleFault: an answer is not legal, or a rule has raised something.
         """
         asked = load_compiled(policy)
-        if self._asked is None or self._asked.policy is not asked:
-            self._asked = Lanes(self.scenario, self.count, policy=asked)
+        if id(asked) not in self._asked:
+            if len(self._asked) == MOST_ASKED:
+                self._asked.pop(next(iter(self._asked)))
+            self._asked[id(asked)] = Lanes(self.scenario, self.count, policy=asked)
+        lanes = self._asked[id(asked)]
         for name in self.sections:
             if name != "memory":
-                self._asked.section(name)[:] = self.section(name)
-        self._asked.section("memory")[:] = self.section("memory") if asked is self.policy else 0
-        self._asked.drive(0, self.count, ASK, decides=True)
-        return self._asked.action.copy()
+                lanes.section(name)[:] = self.section(name)
+        lanes.section("memory")[:] = self.section("memory") if asked is self.policy else 0
+        lanes.drive(0, self.count, ASK, decides=True)
+        return lanes.action.copy()
 
     def bind(
         self,

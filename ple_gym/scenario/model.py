@@ -441,7 +441,7 @@ class Scenario:
         return {name: value for name, (value, _) in self._flat().items()}
 
     def with_overrides(self, overrides: Mapping[str, object]) -> Self:
-        """Return a copy with some parameters changed, all at once.
+        """Return the scenario with some parameters changed, all at once.
 
         Args:
             overrides: dotted name -> value, or the value's text as typed in a shell (`true`, `1_000`, `2e-3`). The
@@ -451,6 +451,8 @@ class Scenario:
         Raises:
             ScenarioError: an unknown name, a wrong value, or values that do not fit together.
         """
+        if not overrides:
+            return self  # nothing can change it
         changes = dict(overrides)
         if "profile" in changes:
             changes = {**_profile(changes.pop("profile")), **changes}
