@@ -39,6 +39,12 @@ def units(*schedulers: str) -> list[Unit]:
     return [*map(simulator, hosts), NETWORKS, *(view(host, "float32") for host in hosts), *rules.values()]
 
 
+def _ahead(*schedulers: str) -> list[Unit]:
+    """What is compiled before a run. Where no process can keep it for the next, that is the simulators alone: what else
+    a run needs is compiled when it is asked for, and most of it never is."""
+    return units(*schedulers) if cache_folder() else units(*schedulers)[: max(1, len(schedulers))]
+
+
 def warm_up(*schedulers: str) -> float:
     """Load everything from its cache, or compile it; return the seconds that took.
 
@@ -48,7 +54,7 @@ def warm_up(*schedulers: str) -> float:
     if is_warm(*schedulers):
         return 0.0
     failures: list[BaseException] = []
-    own, others = _shared_out(units(*schedulers), max(1, len(schedulers)))
+    own, others = _shared_out(_ahead(*schedulers), max(1, len(schedulers)))
     with _aside(own, others) as helper:
 
         def compile_all() -> None:
@@ -145,7 +151,7 @@ def compiling(*schedulers: str) -> str | None:
 
 def is_warm(*schedulers: str) -> bool:
     """Whether everything is ready to run in this process."""
-    return all(unit.is_ready for unit in units(*schedulers))
+    return all(unit.is_ready for unit in _ahead(*schedulers))
 
 
 def loaded_from() -> str | None:
