@@ -17,6 +17,8 @@ BENCH_FLAGS ?=
 EXPLORE_SEED := $(or $(EXPLORE_SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d " "))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Images of Python often forbid bytecode. Then each of a thousand processes of the tests compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

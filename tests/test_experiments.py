@@ -680,16 +680,17 @@ def test_what_is_printed_without_a_mark_holds_what_it_promises_and_the_page_says
 # --- replay and report ------------------------------------------------------------------------------------------------
 
 
-def test_a_replay_finds_one_wrong_integer(tmp_path, monkeypatch):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_replay_finds_one_wrong_integer(tmp_path, monkeypatch, jobs):
     one = experiment()
     table = sweep(one, False, Where(1), folders(tmp_path), lambda done: None)
     monkeypatch.setattr(replay, "experiments", lambda: {"example": one})
     said = []
     table.write(kept("example", tmp_path))
-    assert replay.replay(tmp_path, said.append, sample=60) == 0
+    assert replay.replay(tmp_path, said.append, Where(jobs), sample=60) == 0
     table["exits"][8] += 1
     table.write(kept("example", tmp_path))
-    assert replay.replay(tmp_path, said.append, sample=60) == 1
+    assert replay.replay(tmp_path, said.append, Where(jobs), sample=60) == 1
     assert any("seed=8" in line and "exits" in line for line in said)
 
 

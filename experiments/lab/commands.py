@@ -54,7 +54,7 @@ COMMANDS = {
 EXPERIMENT = ("quick", "jobs", "ray", "out")
 TAKES = {
     "list": (), "all": EXPERIMENT, "results": (), "train": ("jobs",), "fit": ("quick", "jobs", "ray", "trials"),
-    "replay": (),
+    "replay": ("jobs", "ray"),
 }  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def _run(options: Options) -> int:
     if options.name == "list":
         _list(console)
     elif options.name == "replay":
-        differences = replay(RESULTS, console.print)
+        differences = replay(RESULTS, console.print, options.where())
         return 1 if differences else 0
     elif options.name == "fit":
         _fit(options, console)

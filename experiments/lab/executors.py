@@ -52,18 +52,9 @@ def run_batches(measure: Measure, columns: Sequence[str], batches: Batches, wher
         yield from _in_processes(measure, columns, batches, where.jobs)
 
 
-def run_one(measure: Measure, columns: Sequence[str], task: Any) -> tuple[int, ...]:
-    """One row.
-
-    Raises:
-        TypeError: a measured value is not an integer.
-    """
-    values = measure(task)
-    return tuple(operator.index(values[name]) for name in columns)
-
-
 def _run(measure: Measure, columns: Sequence[str], batch: Sequence[Any]) -> Rows:
-    return [run_one(measure, columns, task) for task in batch]
+    """The rows; TypeError if a measured value is not an integer."""
+    return [tuple(operator.index(values[name]) for name in columns) for values in map(measure, batch)]
 
 
 def _numbered(measure: Measure, columns: Sequence[str], batch: Sequence[Any], number: int) -> tuple[int, Rows]:
