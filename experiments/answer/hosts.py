@@ -36,18 +36,21 @@ REFILL_FREE = ", no refill"
 
 #: What is shown as -> scenario and overrides.
 WORLDS: Mapping[str, tuple[str, Settings]] = {
-    "Busy8": ("Busy8", {}),
-    "Paper8 in line": ("Paper8", IN_LINE),
-    "Paper32 in line": ("Paper32", IN_LINE),
+    "Busy8": ("Busy8-v1", {}),
+    "Paper8 in line": ("Paper8-v1", IN_LINE),
+    "Paper32 in line": ("Paper32-v1", IN_LINE),
 }
 ACTUATORS: Mapping[str, Settings] = {
     "hint": {"decision.actuator": "hint"},
-    "pull": {"decision.actuator": "pull", "decision.pull_swaps": "false"},
-    "pull, swap": {"decision.actuator": "pull"},
+    "pull": {"decision.actuator": "pull"},
+    "pull, swap": {"decision.actuator": "pull", "decision.pull_swaps": "true"},
 }
+OTHER_POOL = ", other pool"
+#: How many pCPUs earn credit on a host with the other pool than a world ships with.
+POOLS: Mapping[str, int] = {"Busy8": 4, "Paper8 in line": 4, "Paper32 in line": 6}
 XEN: Mapping[str, Settings] = {
     **{f"Xen {version}": {"host.xen": version} for version in ("4.5", "4.8", "4.17", "4.18")},
-    **{f"Xen {version}, pool of 6": {"host.xen": version, "host.credit_pcpus": 6} for version in ("4.5", "4.18")},
+    **{f"Xen {version}{OTHER_POOL}": {"host.xen": version} for version in ("4.5", "4.18")},
     "credit2": {"host.scheduler": "credit2", "host.xen": "4.18"},
 }
 
@@ -70,7 +73,8 @@ def cells() -> list[tuple[str, str]]:
 
 def overrides(place: str, host: str, actuator: str) -> dict[str, object]:
     """Of a world on a host with an actuator."""
-    return {**WORLDS[place][1], **HOSTS[host], **ACTUATORS[actuator], "limit.simulated_s": 0.5}
+    pool = {"host.credit_pcpus": POOLS[place]} if host.endswith(OTHER_POOL) else {}
+    return {**WORLDS[place][1], **HOSTS[host], **pool, **ACTUATORS[actuator], "limit.simulated_s": 0.5}
 
 
 def run(quick: bool) -> list[Task]:
@@ -87,7 +91,7 @@ def run(quick: bool) -> list[Task]:
 def measure(task: Task) -> dict[str, int]:
     """One seed under every rule; the paper's proposal brings work only as credit does, by a steal."""
     proposal = "paper" if world(task.scenario, task.overrides).host.scheduler == "credit" else "paper-local"
-    found = paired(task, (BASE, *(proposal if rule == PROPOSAL else rule for rule in OTHERS)))
+    found = paired(task, (BASE, *(proposal if rule == PROPOSAL else rule for rule in OTHERS)), 13)
     return {**found, PROPOSAL: found[proposal]}
 
 

@@ -26,15 +26,15 @@ Settings = Mapping[str, object]
 
 RULES = ("host", "spin-age-self")
 SEEDS = 200
-NO_SWAP: Settings = {"decision.pull_swaps": False}
+BITS = 11  # of what is shown with two or three digits
 NONE = "none"
 
 #: What is shown as -> scenario and overrides. `Busy4 twice`: Busy8's load in two VMs, each as large as the machine.
 WORLDS: Mapping[str, tuple[str, Settings]] = {
-    "Busy8": ("Busy8", {}),
-    "Busy4 twice": ("Busy8", {"guest.count": 2, "guest.vcpus": 4, "guest.transactions": 500}),
-    "Paper8": ("Paper8", {}),
-    "Consolidated": ("Consolidated", {}),
+    "Busy8": ("Busy8-v1", {}),
+    "Busy4 twice": ("Busy8-v1", {"guest.count": 2, "guest.vcpus": 4, "guest.transactions": 500}),
+    "Paper8": ("Paper8-v1", {}),
+    "Consolidated": ("Consolidated-v1", {}),
     "KvmEbizzy": ("KvmEbizzy", {}),
 }
 #: Half of the pCPUs' time is a VM's where two are alike; all of it where it is alone.
@@ -83,7 +83,7 @@ class Cell:
             own = BALLOONED[self.place]
         if self.place == "KvmEbizzy":
             own = LINUX.get(self.remedy, own)
-        return {**WORLDS[self.place][1], **NO_SWAP, **own}
+        return {**WORLDS[self.place][1], **own}
 
     def rows(self, table: Table) -> Table:
         """Its runs, a row per seed."""
@@ -126,14 +126,14 @@ def measure(task: Task) -> dict[str, int]:
     run, hz = totals(task), world(task.scenario, task.overrides).host.tsc_hz
     vms = range(sum(name.startswith("useful_") for name in run))
     finishes = [run[f"finish_{number}"] for number in vms]
-    busy8 = task.scenario == "Busy8"
+    busy8 = task.scenario == WORLDS["Busy8"][0]
     apart = max(finishes) - min(finishes) if run["finished"] and busy8 else 0
     return {
         "now_us": run["now_us"],
-        "steal_10us": rough(max(run[f"longest_steal_{number}"] for number in vms) * 100_000 // hz),
-        "apart_us": rough(apart * 1_000_000 // hz),
+        "steal_10us": rough(max(run[f"longest_steal_{number}"] for number in vms) * 100_000 // hz, BITS),
+        "apart_us": rough(apart * 1_000_000 // hz, BITS),
         "finished": run["finished"],
-        "exits": run["exits"],
+        "exits": rough(run["exits"], BITS),
         **{name: run[name] * busy8 for name in ("lhp_events", "lwp_events")},
     }
 
