@@ -249,7 +249,7 @@ def plain(m: Machine, level: int) -> tuple[np.ndarray, np.ndarray]:
             found |= {"holder": owes, "next": False, "line": TOP, "holds": g["held"] != 0, "behind": 0}
         return found
 
-    vcpus = np.array([[features(v).get(name, 0) for name in names] for v in everybody], F)
+    vcpus = np.array([[found.get(name, 0) for name in names] for found in map(features, everybody)], F)
     spinning = [int(v) for v in m.pcpu["current"] if v != state.NONE and spins(v)]
     host = {
         "queue": share(len(queues[p])),
