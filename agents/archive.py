@@ -2,7 +2,7 @@
 
 Whatever reads a policy takes a path through the archive, `agents/checkpoints.tar.xz/NAME.npz`: `--policies
 learned:agents/checkpoints.tar.xz/NAME.npz`, `python -m agents evaluate`. Unpacked by `tar`, the files are the same.
-Weights in it are rounded to half precision, since the last 13 bits of a float32 cannot be compressed.
+Weights in it are of half precision, since the last 13 bits of a float32 cannot be compressed.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Archive:
 
 
 def halved(data: bytes) -> bytes:
-    """The bytes of a policy's file with every weight rounded to half precision, still as float32.
+    """The bytes of a policy's file with every weight rounded to half precision.
 
     Raises:
         PolicyError: half precision has no such large numbers, or none of so small ones.
@@ -76,9 +76,9 @@ def halved(data: bytes) -> bytes:
     """
     head, weights = decode(data)
     with np.errstate(over="ignore"):
-        halves = {name: array.astype(np.float16).astype(np.float32) for name, array in weights.items()}
+        halves = {name: array.astype(np.float16) for name, array in weights.items()}
     for name, array in weights.items():
         largest = np.abs(array).max(initial=0)
-        if np.abs(halves[name] - array).max(initial=0) > PRECISION * largest:
+        if np.abs(halves[name].astype(np.float32) - array).max(initial=0) > PRECISION * largest:
             raise PolicyError(f"weights {name}: the largest is {largest:g}, out of the range of half precision")
     return pack(head, halves)

@@ -135,15 +135,15 @@ def read_text(path: PathLike, limit: int) -> str:
     return read_bytes(path, limit).decode()
 
 
-#: Width -> settings of LZMA; text, and columns of bytes, are smallest with now one and now another.
+#: Width of most numbers, in bytes -> settings of LZMA; what has them is smallest with now one and now another.
 _SETTINGS: Mapping[int, Sequence[Mapping[str, int]]] = {
     1: ({}, {"lc": 0}, {"lc": 0, "pb": 0}, {"lc": 1, "pb": 0}, {"lc": 2, "pb": 0}),
-    4: ({"lc": 4, "pb": 1},),
+    2: ({"lc": 4, "pb": 1}, {"lc": 0, "lp": 1, "pb": 1}),
 }
 
 
 def compressed(data: bytes, width: int = 1) -> bytes:
-    """Some bytes as an `.xz` file; `width`: 4 if most are numbers of four bytes, of which it then makes less."""
+    """Some bytes as an `.xz` file; `width`: 2 if most are numbers of two bytes, of which it then makes less."""
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME, **one} for one in _SETTINGS[width]]
     return min((lzma.compress(data, check=lzma.CHECK_CRC64, filters=[one]) for one in filters), key=len)
 
@@ -208,7 +208,7 @@ def archive_of(files: Mapping[str, bytes]) -> bytes:
             member = tarfile.TarInfo(name)
             member.size = len(files[name])
             archive.addfile(member, io.BytesIO(files[name]))
-    return compressed(content.getvalue(), width=4)
+    return compressed(content.getvalue(), width=2)
 
 
 def unpack(data: bytes, members: int, limit: int) -> dict[str, bytes]:

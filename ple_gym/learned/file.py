@@ -1,7 +1,7 @@
 """Learned policies as files: plain arrays (`.npz`, no pickles), which `agents export` writes and the kernel runs.
 
-A file holds one JSON text, `card`, and the float32 weights of one of three kinds of network, named and shaped as in
-`SHAPES`. R is the number of features of a vCPU that the file names, ranks included, G of the host, V of vCPUs, H of
+A file holds one JSON text, `card`, and the weights of one of three kinds of network, named and shaped as in `SHAPES`:
+float32, or float16, which is read as float32. R is the number of features of a vCPU that the file names, ranks included, G of the host, V of vCPUs, H of
 hidden units, S = 3 H + G, L the length of a flat observation of these features. What the numbers mean is in
 `network.py`; that a file means the same whatever the kernel's order of features is, in `inputs.py`.
 """
@@ -247,9 +247,9 @@ def decode(data: bytes, wanted: int = FORMAT) -> tuple[dict[str, Any], dict[str,
     return head, arrays
 
 
-#: How NumPy writes the two types that we have; its own reader evaluates any Python literal.
+#: How NumPy writes the types that we have; its own reader evaluates any Python literal.
 _NPY = re.compile(
-    rb"\x93NUMPY\x01\x00..\{'descr': '(<f4|\|u1)', 'fortran_order': (True|False), "
+    rb"\x93NUMPY\x01\x00..\{'descr': '(<f[24]|\|u1)', 'fortran_order': (True|False), "
     rb"'shape': \(([0-9]{1,8}),(?: ([0-9]{1,8}))?\), \} *\n",
     re.DOTALL,
 )
@@ -259,11 +259,12 @@ def _array(content: bytes) -> npt.NDArray[Any]:
     """The array of one or two dimensions in the bytes of a `.npy` file; ValueError if they are no such."""
     match = _NPY.match(content)
     if match is None or match.end() != 10 + int.from_bytes(content[8:10], "little"):
-        raise ValueError("an array is not of float32 or uint8 in one or two dimensions")
+        raise ValueError("an array is not of float32, float16 or uint8 in one or two dimensions")
     dtype, fortran, *sizes = match.groups()
     shape = tuple(int(size) for size in sizes if size is not None)
     flat = np.frombuffer(content, np.dtype(dtype.decode()), offset=match.end())
-    return flat.reshape(shape, order="F" if fortran == b"True" else "C").copy(order="C")
+    array = flat.reshape(shape, order="F" if fortran == b"True" else "C")
+    return array.astype(np.float32 if array.dtype == np.float16 else array.dtype, order="C")
 
 
 def read_network(path: Path) -> Network:
