@@ -1,9 +1,10 @@
 """Learned policies as files: plain arrays (`.npz`, no pickles), which `agents export` writes and the kernel runs.
 
 A file holds one JSON text, `card`, and the weights of one of three kinds of network, named and shaped as in `SHAPES`:
-float32, or float16, which is read as float32. R is the number of features of a vCPU that the file names, ranks included, G of the host, V of vCPUs, H of
-hidden units, S = 3 H + G, L the length of a flat observation of these features. What the numbers mean is in
-`network.py`; that a file means the same whatever the kernel's order of features is, in `inputs.py`.
+float32, or float16, which is read as float32. R is the number of features of a vCPU that the file names, ranks
+included, G of the host, V of vCPUs, H of hidden units, S = 3 H + G, L the length of a flat observation of these
+features. What the numbers mean is in `network.py`; that a file means the same whatever the kernel's order of features
+is, in `inputs.py`.
 """
 
 from __future__ import annotations
