@@ -272,14 +272,14 @@ def test_the_command_writes_a_certificate(tmp_path: Path, capsys: pytest.Capture
     pytest.importorskip("optuna")
     out = tmp_path / "small.json"
     sizes = ["--quick", "--seeds", "4", "--trials", "3", "--ahead", "2", "--samples", "8", "--generations", "1"]
-    sizes += ["--lessons", "0"]
+    sizes += ["--worlds", "3", "--lessons", "0"]
     asked = ["certify", "TicketOrder", "--set", "limit.simulated_s=0.01", *sizes]
     policy = tmp_path / "small.npz"
     assert cli.main([*asked, "--out", str(out), "--policy", str(policy)]) == 0
     told = capsys.readouterr().out
     kept = certificate(out)
     assert kept.verdict in told and kept.bar == kept.rows[0].name and kept.to_json() == out.read_text()
-    assert kept.plan["seeds"] == 4 and kept.plan["training"] == QUICK.training
+    assert kept.plan["seeds"] == 4 and kept.plan["worlds"] == 3 and kept.plan["training"] == QUICK.training
     assert kept.plan["lessons"] == 0 and "probe" not in {row.name for row in kept.rows}
     world = load("TicketOrder").with_overrides({"limit.simulated_s": 0.01})
     seeds = range(FRESH[0], FRESH[0] + 2)

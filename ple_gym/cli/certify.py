@@ -118,4 +118,4 @@ def keep_policy(path: str, whole: Work, command: str) -> None:
     print(f"{shown_path(path)}: {best.name}, the best on validation seeds")
 
 
-SIZES = tuple(one.name for one in fields(Plan) if one.name not in ("training", "validation", "worlds"))
+SIZES = tuple(one.name for one in fields(Plan) if one.name not in ("training", "validation"))

@@ -544,6 +544,7 @@ class Certify:
     horizon_us: Annotated[int, arg(metavar="US", help="how far they look; 0: to the end")] = PLAN.horizon_us
     learners: Annotated[int, arg(metavar="N", help="searches for each kind of network")] = PLAN.learners
     generations: Annotated[int, arg(metavar="N", help="generations of each of these")] = PLAN.generations
+    worlds: Annotated[int, arg(metavar="N", help="training seeds of each generation")] = PLAN.worlds
     lessons: Annotated[
         int, arg(metavar="N", help="training seeds whose look-ahead one of them learns from first; 0: none does")
     ] = PLAN.lessons
