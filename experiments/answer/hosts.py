@@ -91,7 +91,7 @@ def run(quick: bool) -> list[Task]:
 def measure(task: Task) -> dict[str, int]:
     """One seed under every rule; the paper's proposal brings work only as credit does, by a steal."""
     proposal = "paper" if world(task.scenario, task.overrides).host.scheduler == "credit" else "paper-local"
-    found = paired(task, (BASE, *(proposal if rule == PROPOSAL else rule for rule in OTHERS)), 13)
+    found = paired(task, (BASE, *(proposal if rule == PROPOSAL else rule for rule in OTHERS)), bits=13)
     return {**found, PROPOSAL: found[proposal]}
 
 

@@ -38,6 +38,7 @@ from ple_gym.files import make_folder, writing
 from ple_gym.messages import shown_path
 from ple_gym.progress import bar
 from ple_gym.scenario.parameters import unknown
+from ple_gym.scenario.schedulers import SCHEDULERS
 
 MOST = 10**6  # of what can be counted on the command line
 COMMANDS = {
@@ -144,6 +145,7 @@ def _run(options: Options) -> int:
     if options.name == "list":
         _list(console)
     elif options.name == "replay":
+        compilation.warm_up_and_say(*SCHEDULERS)
         differences = replay(RESULTS, console.print, options.where())
         return 1 if differences else 0
     elif options.name == "fit":
