@@ -33,7 +33,7 @@ from ple_gym.envs.env import PleEnv
 from ple_gym.envs.vector import PleVectorEnv
 from ple_gym.errors import PolicyError
 from ple_gym.evaluate import compare, record, simulate
-from ple_gym.lanes import Lanes, RuleFault
+from ple_gym.lanes import MOST_ASKED, Lanes, RuleFault
 from ple_gym.learned.file import learned_names
 from ple_gym.policies import load_compiled
 from ple_gym.rules import RULES, Memory, Rule, c_rule, files, helpers
@@ -797,6 +797,16 @@ def test_a_lane_with_memory_is_asked_with_it() -> None:
     m.lanes.section("memory")[:] = 3
     assert m.lanes.ask("round-robin").tolist() != Machine(load("TicketOrder")).lanes.ask("round-robin").tolist()
     assert (m.lanes.section("memory") == 3).all()
+
+
+def test_whoever_is_asked_in_turn_keeps_its_lanes_and_of_others_few_are_kept() -> None:
+    lanes, *those = Machine(load("Tiny")).lanes, *ON_CREDIT[:MOST_ASKED]
+    answers = [lanes.ask(name).tolist() for name in those]
+    asked = dict(lanes._asked)
+    assert [lanes.ask(name).tolist() for name in those] == answers and lanes._asked == asked
+    for name in ON_CREDIT:
+        lanes.ask(name)
+    assert len(ON_CREDIT) > MOST_ASKED == len(lanes._asked)
 
 
 # --- the header -------------------------------------------------------------------------------------------------------
