@@ -140,6 +140,16 @@ BY_HAND = [page for page in sorted(ROOT.glob("docs/**/*.md")) if page.name not i
 MODEL = ROOT / "docs" / "model.md"
 
 
+def swallowed(lines: list[str]) -> list[str]:
+    """Lines that a list takes for its own, as no empty one is before them."""
+    found, listed = [], False
+    for line in lines:
+        listed = line.lstrip().startswith(("- ", "* ")) or (listed and line.strip() != "")
+        if listed and not line.startswith((" ", "- ", "* ")):
+            found.append(line)
+    return found
+
+
 def too_long(document: Path) -> list[int]:
     """Numbers of the lines of more than 120 characters, but for rows of tables; code counts in the model only."""
     lines = document.read_text(encoding="utf-8").splitlines() if document == MODEL else prose(document)
@@ -174,6 +184,11 @@ def test_commands_are_marked_as_such(document: Path) -> None:
 @pytest.mark.parametrize("document", BY_HAND, ids=lambda document: document.relative_to(ROOT).as_posix())
 def test_lines_are_short(document: Path) -> None:
     assert too_long(document) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.relative_to(ROOT).as_posix())
+def test_a_list_ends_before_what_follows_it(document: Path) -> None:
+    assert swallowed(prose(document)) == []
 
 
 @pytest.mark.parametrize("picture", sorted(ROOT.glob("docs/**/*.svg")), ids=lambda picture: picture.name)
@@ -330,6 +345,10 @@ def test_a_long_line_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert too_long(document) == [1, 7] and MODEL in BY_HAND and ROOT / "docs" / "findings.md" not in BY_HAND
     monkeypatch.setattr(sys.modules[__name__], "MODEL", document)
     assert too_long(document) == [1, 4, 7]
+
+
+def test_a_swallowed_line_is_found() -> None:
+    assert swallowed(["- One", "  goes on.", "Two.", "", "Three.", "* Four", "", "Five."]) == ["Two."]
 
 
 def test_only_python_blocks_run_and_lines_keep_their_numbers() -> None:
