@@ -594,17 +594,26 @@ class TooLong(Exception):
 
 def affordable(scenario: Scenario, rule: str, seed: int, work: int = 45_000) -> Scenario:
     """The scenario, cut off so early that the reference simulator runs it in a fraction of a second."""
-    threads = sum(vm.threads for vm in scenario.vms().values())
-    most = max(150, work // (scenario.vcpus + threads + scenario.host.pcpus))
 
     def too_long(lane: int) -> None:
         raise TooLong
 
-    with patch("ple_gym.lanes.EVENTS_PER_CALL", most):
+    with patch("ple_gym.lanes.EVENTS_PER_CALL", affordable_events(scenario, work)):
         lanes = Lanes(scenario, 1, policy=rule)
         try:
             lanes.run(0, seed, between=too_long)
         except TooLong:
-            end = max(1, int(lanes.world["now"][0]))
-            return scenario.with_overrides({"limit.simulated_s": end / scenario.host.tsc_hz})
+            return cut_off(scenario, lanes)
     return scenario
+
+
+def affordable_events(scenario: Scenario, work: int) -> int:
+    """How many events of a run that may take so much work; each is dearer on larger machines."""
+    threads = sum(vm.threads for vm in scenario.vms().values())
+    return max(150, work // (scenario.vcpus + threads + scenario.host.pcpus))
+
+
+def cut_off(scenario: Scenario, lanes: Lanes) -> Scenario:
+    """The scenario, whose runs end where that of the first of `lanes` is now."""
+    end = max(1, int(lanes.world["now"][0]))
+    return scenario.with_overrides({"limit.simulated_s": end / scenario.host.tsc_hz})

@@ -335,11 +335,11 @@ def two_levels() -> dict[tuple[str, int, int], tuple[float, float]]:
     for name, (training, seed, both) in SPREADS.items():
         for k, n in TWO_LEVELS:
             held = np.zeros(2)
+            first, second = (rng.multinomial(size, [1 / size] * size, RESAMPLES) / size for size in (k, n))
             for _ in range(OTHERS):
                 values = (
                     training * rng.normal(size=(k, 1)) + seed * rng.normal(size=(1, n)) + both * rng.normal(size=(k, n))
                 )
-                first, second = rng.multinomial(k, [1 / k] * k, 400) / k, rng.multinomial(n, [1 / n] * n, 400) / n
                 low, high = np.quantile((first @ values * second).sum(1), [0.025, 0.975])
                 own = estimate(values)
                 assert own.low is not None and own.high is not None
