@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints/ci.txt
-PIP_INSTALL = $(BIN)/python -m pip install -q -c $(CONSTRAINTS)
+PIP_INSTALL = $(BIN)/python -m pip install -q $(PIP_FLAGS) -c $(CONSTRAINTS)
+PIP_FLAGS ?=
 
 # Every test by default. A quick turn: make test PYTEST_ARGS="-n 2 -m 'not slow'"
 PYTEST_ARGS ?= -n 2

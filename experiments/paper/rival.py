@@ -54,13 +54,13 @@ def crowd(name: str) -> dict[str, object]:
 
 def run(quick: bool) -> list[Task]:
     """Both readings in each sweep, both with 32 vCPUs, and both with as many locks as give Figure 2."""
-    own = seeds.PAUSE_LOOP[: 20 if quick else 300]
+    own = seeds.PAUSE_LOOP[: 8 if quick else 300]
     changes = [{}, *({name: v} for name, values in SWEEPS.items() for v in values if v != BASE[name])]
     worlds = [world_of(reading, change) for reading in READINGS for change in changes]
     wanted = [task for overrides in worlds for task in tasks(EIGHT, "xen-4.5", own, overrides)]
-    wide = seeds.PAUSE_LOOP[: 20 if quick else 1_000]
+    wide = seeds.PAUSE_LOOP[: 8 if quick else 1_000]
     wanted += [t for reading in READINGS for t in tasks(MANY, "xen-4.5", wide, world_of(reading))]
-    alone = seeds.PAUSE_LOOP[: 20 if quick else 700]
+    alone = seeds.PAUSE_LOOP[: 8 if quick else 700]
     return wanted + [task for name in CROWDS for task in tasks(ALONE, "xen-4.5", alone, crowd(name))]
 
 
