@@ -18,17 +18,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 
 from experiments.answer.fleet import TUNED_FILE
 from experiments.answer.learnable import KEPT, SEARCHED, searched
 from experiments.answer.rules import in_percent, percent
-from experiments.lab import Experiment, Table, Task, overrides_text, rough, seeds, tasks, world
+from experiments.lab import Experiment, Table, Task, overrides_text, rough, run_of, seeds, tasks, world
 from experiments.lab.report import Check
 from ple_gym.evaluate.statistics import Estimate, Floats, ratio
-from ple_gym.lanes import Lanes
 from ple_gym.learned.file import for_hosts_like, inputs_of
 from ple_gym.learned.policy import LearnedPolicy
 from ple_gym.policies import Compiled, load_compiled
@@ -178,16 +176,9 @@ def policy_of(name: str) -> Compiled:
     return policy
 
 
-@lru_cache(maxsize=2)
-def _lanes(name: str, overrides: str, policy: str) -> Lanes:
-    return Lanes(world(name, overrides), 1, policy=policy_of(policy))
-
-
 def measure(task: Task) -> dict[str, int]:
     """How long a run took, microseconds, rough, and the transactions that two VMs ended."""
-    lanes = _lanes(task.scenario, task.overrides, task.policy)
-    lanes.run(0, task.seed)
-    totals = lanes.totals(0)
+    totals = run_of(task, policy_of).totals(0)
     now_us = rough(totals["now"] * 1_000_000 // world(task.scenario, task.overrides).host.tsc_hz)
     return {"now_us": now_us} | {f"done_{vm}": totals["vms"][vm]["completed"] for vm in range(2)}
 

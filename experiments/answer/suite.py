@@ -20,14 +20,12 @@ import numpy as np
 
 from experiments.answer.robustness import sign
 from experiments.answer.rules import in_percent
-from experiments.lab import Experiment, Table, Task, rough, seeds, tasks, world
+from experiments.lab import Experiment, Table, Task, rough, run_of, seeds, tasks, world
 from experiments.lab.report import Check
 from ple_gym.episode import summarise
 from ple_gym.evaluate import scores
-from ple_gym.evaluate.policies import load_policy
 from ple_gym.evaluate.runs import suiting
 from ple_gym.evaluate.statistics import Estimate, Floats, ratio, score
-from ple_gym.lanes import Lanes
 from ple_gym.rules import RULES
 from ple_gym.rules.own import own_rule
 from ple_gym.scenario.builtin import SCENARIOS, SUITES, VERSIONS
@@ -66,16 +64,9 @@ def run(quick: bool) -> list[Task]:
     return wanted
 
 
-@lru_cache(maxsize=2)
-def _lanes(name: str, overrides: str, policy: str) -> Lanes:
-    return Lanes(world(name, overrides), 1, policy=load_policy(policy))
-
-
 def record_of(task: Task) -> dict[str, Any]:
     """The record of a run, as `summarise` makes it."""
-    lanes = _lanes(task.scenario, task.overrides, task.policy)
-    lanes.run(0, task.seed)
-    return summarise(world(task.scenario, task.overrides), lanes.totals(0))
+    return summarise(world(task.scenario, task.overrides), run_of(task).totals(0))
 
 
 def of_vms(found: scores.Sample) -> dict[str, int]:

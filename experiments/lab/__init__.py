@@ -17,10 +17,10 @@ A module in `paper/`, `answer/` or `learning/` that has an `EXPERIMENT` is an ex
 from experiments.lab.folders import CHECKPOINTS, HERE, RESULTS, SCRATCH, TABLES
 from experiments.lab.sweeps import Experiment, Folders, Partial, sweep
 from experiments.lab.tables import MAX_TABLE_BYTES, Table, TableError
-from experiments.lab.tasks import Measure, Row, Task, overrides_text, rough, tasks, totals, world
+from experiments.lab.tasks import Measure, Row, Task, overrides_text, rough, run_of, tasks, totals, world
 
 __all__ = [
     "CHECKPOINTS", "HERE", "MAX_TABLE_BYTES", "RESULTS", "SCRATCH", "TABLES", "Experiment", "Folders", "Measure",
-    "Partial", "Row", "Table", "TableError", "Task", "overrides_text", "rough", "sweep", "tasks", "totals",
-    "world",
+    "Partial", "Row", "Table", "TableError", "Task", "overrides_text", "rough", "run_of", "sweep", "tasks",
+    "totals", "world",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from experiments.lab.worlds import load_world
 from ple_gym.lanes import Lanes
+from ple_gym.policies import Compiled, load_compiled
 from ple_gym.scenario import Scenario
 
 UNFINISHED = -1  # a VM's finish if it had none
@@ -50,8 +51,15 @@ def world(scenario: str, overrides: str) -> Scenario:
 
 
 @lru_cache(maxsize=2)
-def _lanes(scenario: str, overrides: str, policy: str) -> Lanes:
-    return Lanes(world(scenario, overrides), 1, policy=policy)
+def _lanes(scenario: str, overrides: str, policy: str, load: Callable[[str], Compiled]) -> Lanes:
+    return Lanes(world(scenario, overrides), 1, policy=load(policy))
+
+
+def run_of(task: Task, load: Callable[[str], Compiled] = load_compiled) -> Lanes:
+    """Simulate a task; its lane as it ends, until the next task. `load` says what the name of a policy means."""
+    lanes = _lanes(task.scenario, task.overrides, task.policy, load)
+    lanes.run(0, task.seed)
+    return lanes
 
 
 def totals(task: Task) -> dict[str, int]:
@@ -61,9 +69,7 @@ def totals(task: Task) -> dict[str, int]:
     `finished, now, now_us, exits, ..., useful, spin, ..., wait_p50, wait_p99, wait_max, acquisition_exits_p50, ...,
     dispatch_exits_max, dispatch_exits_mode`, and of every VM `used_0, useful_0, finish_0, longest_steal_0`.
     """
-    lanes = _lanes(task.scenario, task.overrides, task.policy)
-    lanes.run(0, task.seed)
-    run: dict[str, Any] = lanes.totals(0)
+    run: dict[str, Any] = run_of(task).totals(0)
     flat = {name: int(value) for name, value in run.items() if not isinstance(value, dict | list)}
     flat |= run["cycles"]
     flat |= {f"wait_{name}": value for name, value in run["acquire_wait"].items()}

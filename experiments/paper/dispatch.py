@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.lab import Experiment, Table, Task, overrides_text, seeds, tasks, world
+from experiments.lab import Experiment, Table, Task, overrides_text, run_of, seeds, tasks, world
 from experiments.lab.pictures import COLOURS, picture
 from experiments.lab.report import FITTED, PREDICTED, Check, within
-from ple_gym.lanes import Lanes
 from ple_gym.sim import state
 
 WORLD = "PLE/Paper8-v0"
@@ -42,8 +41,7 @@ def run(quick: bool) -> list[Task]:
 
 def measure(task: Task) -> dict[str, int]:
     """Dispatches with at least one exit, how many exits most of those with more than one have, and the maximum."""
-    lanes = Lanes(world(task.scenario, task.overrides), 1, policy=task.policy)
-    lanes.run(0, task.seed)
+    lanes = run_of(task)
     counts = lanes.histogram[0, state.DISPATCH_EXITS]
     several = counts.copy()
     several[:2] = 0
