@@ -30,6 +30,8 @@ from ple_gym.drive import (
     OUTSIDE,
     RESET,
     SIGHT_AT,
+    STEP,
+    STEP_OR_NEXT,
     UNFINISHED,
     simulator,
 )
@@ -69,7 +71,7 @@ Between: TypeAlias = Callable[[int], None]
 
 #: Places of a CALL's words. A call is kept as an array of words: to copy a structured array takes numpy 10 us.
 _WORD = {name: place[1] // 8 for name, place in (CALL.fields or {}).items()}
-_BEGIN, _END, _COMMAND = _WORD["begin"], _WORD["end"], _WORD["command"]
+_BEGIN, _END, _COMMAND, _OBSERVATIONS = (_WORD[name] for name in ("begin", "end", "command", "observations"))
 _POLICY = slice(_WORD[ABOUT_POLICY[0]], _WORD[ABOUT_POLICY[-1]] + 1)
 
 NO_TRACE = np.zeros((0, state.TRACE_WIDTH), np.int64)
@@ -217,6 +219,7 @@ class Lanes:
         """Make what a call is made of; no lane has a place yet."""
         self.places = np.zeros(self.count, state.PLACE)
         self._call = self._blank_call(self.level)
+        self._steps: dict[tuple[int, int, int], tuple[Ints, int]] = {}  # calls that step lanes, and their addresses
         self._bound: list[Ints] = []  # calls that `bind` has made: addresses need them
         self._asked: dict[int, Lanes] = {}  # for `ask`: these lanes under other policies, by id
 
@@ -318,6 +321,14 @@ class Lanes:
             call[_POLICY] = self._policy_words
         return call
 
+    def _step_call(self, begin: int, end: int, command: int) -> int:
+        """The address of a call that steps lanes as the caller has decided; it is made once."""
+        kept = self._steps.get((begin, end, command))
+        if kept is None:
+            call = self._call_for(begin, end, command, False, NO_TRACE)
+            kept = self._steps[begin, end, command] = call, handle(call)
+        return kept[1]
+
     def _decider(self) -> Compiled:
         if self.policy is None:
             raise ValueError("these lanes have no policy that could decide")
@@ -366,7 +377,10 @@ class Lanes:
         Raises:
             RuleFault: the policy's answer was not legal, or it is a rule that has raised something.
         """
-        told = self._run(self._call_for(begin, end, command, decides, trace))
+        if decides or len(trace) or command not in (STEP, STEP_OR_NEXT):
+            told = self._run(self._call_for(begin, end, command, decides, trace))
+        else:  # a learner repeats it; to make a call takes as long as to step two lanes
+            told = self._drive(self._step_call(begin, end, command))
         return told if OUTSIDE <= told < UNFINISHED else self.go_on(told, end, command, decides, trace, between)
 
     def go_on(
@@ -446,7 +460,7 @@ class Lanes:
         if not observes:
             call[_WORD["observes"]] = 0
         if observation is not None:
-            call[_WORD["observations"]] = handle(observation)
+            call[_OBSERVATIONS] = handle(observation)
         self._bound.append(call)
         return partial(self._drive, handle(call))
 
@@ -462,7 +476,9 @@ class Lanes:
 
     def observe_at(self, address: int) -> None:
         """Write observations to this address from now on; `observation` stays the array that it is."""
-        self._call[_WORD["observations"]] = address
+        self._call[_OBSERVATIONS] = address
+        for call, _ in self._steps.values():
+            call[_OBSERVATIONS] = address
 
     def run(
         self,
