@@ -5,6 +5,8 @@ The committed table has more seeds; these runs take seconds, and show at once wh
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from experiments.answer import field
@@ -15,6 +17,8 @@ from experiments.pages import field_cases
 from ple_gym.evaluate import Estimate
 from ple_gym.traces import events as tr
 from ple_gym.traces.recording import record
+
+measure = cache(field.measure)  # contrasts share sides
 
 
 def contrast(case: str, what: str) -> field.Contrast:
@@ -28,7 +32,7 @@ def measured(one: field.Contrast, runs: int) -> tuple[Estimate, list[Table]]:
         for rule, text in one.sides()
         for task in tasks(one.world, rule, seeds.HOSTS[:runs])
     ]
-    found = {task: tuple(field.measure(task)[name] for name in field.COLUMNS) for task in own}
+    found = {task: tuple(measure(task)[name] for name in field.COLUMNS) for task in own}
     table = Table.of(field.COLUMNS, found)
     return field.change(table, one), field.sides(table, one)
 
@@ -105,7 +109,7 @@ def turn(what: str, rule: str, vcpus: int = 16) -> float:
     """Time over work."""
     one = next(one for one in field.TURNS if (one.what, one.rule, one.world) == (what, rule, f"FieldFirmware{vcpus}"))
     own = tasks(one.world, one.rule, seeds.HOSTS[:1], one.settings)
-    found = {task: tuple(field.measure(task)[name] for name in field.COLUMNS) for task in own}
+    found = {task: tuple(measure(task)[name] for name in field.COLUMNS) for task in own}
     return field.times(Table.of(field.COLUMNS, found), one)[0]
 
 
