@@ -585,14 +585,14 @@ def _with(scenario: Scenario, name: str, value: object) -> Iterator[dict[str, ob
 
 #: Of a world in which kernel and reference are compared (`affordable`): few last for longer, and would take most of
 #: the time of all.
-WORK = 200_000 if JIT_ENABLED else 45_000
+WORK = 330_000 if JIT_ENABLED else 75_000
 
 
 class TooLong(Exception):
     """A run has more events than one call of the kernel serves."""
 
 
-def affordable(scenario: Scenario, rule: str, seed: int, work: int = 45_000) -> Scenario:
+def affordable(scenario: Scenario, rule: str, seed: int, work: int = 75_000) -> Scenario:
     """The scenario, cut off so early that the reference simulator runs it in a fraction of a second."""
 
     def too_long(lane: int) -> None:
@@ -608,9 +608,10 @@ def affordable(scenario: Scenario, rule: str, seed: int, work: int = 45_000) -> 
 
 
 def affordable_events(scenario: Scenario, work: int) -> int:
-    """How many events of a run that may take so much work; each is dearer on larger machines."""
+    """How many events of a run that may take so much work: the reference takes for each 8 us, and half of one more for
+    each vCPU, thread and pCPU."""
     threads = sum(vm.threads for vm in scenario.vms().values())
-    return max(150, work // (scenario.vcpus + threads + scenario.host.pcpus))
+    return max(150, work // (16 + scenario.vcpus + threads + scenario.host.pcpus))
 
 
 def cut_off(scenario: Scenario, lanes: Lanes) -> Scenario:
