@@ -60,7 +60,7 @@ explore: $(VENV)/.dev-stamp ## Look for differences in 10,000 random worlds that
 
 test-cluster: $(VENV)/.dev-stamp ## Install Ray and run the tests that need it
 	$(PIP_INSTALL) -e '.[cluster]'
-	$(BIN)/python -m pytest tests/test_experiments.py -k ray
+	$(BIN)/python -m pytest tests/test_experiments.py tests/test_tuning.py -k ray
 
 test-floor: .venv-floor/.stamp ## Run all tests on the oldest supported Gymnasium and numba (own environment)
 	.venv-floor/bin/ple-gym warmup

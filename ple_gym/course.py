@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 
+from ple_gym.cluster import Cluster
 from ple_gym.evaluate.comparison import Run
 from ple_gym.evaluate.runs import simulate, suiting
 from ple_gym.evaluate.scores import allowance, beyond, slower
@@ -34,11 +35,13 @@ class Course:
         scenario: the scenario.
         enough: training seeds from which the allowance of its VMs is told.
         threads: workers; one per CPU if None.
+        cluster: where runs are made; None: in this process.
     """
 
     scenario: Scenario
     enough: int = 28
     threads: int | None = None
+    cluster: Cluster | None = None
 
     @property
     def name(self) -> str:
@@ -74,16 +77,38 @@ class Course:
         """The built-in rules that can decide here and know no more than a hypervisor."""
         return [RULES[name] for name in suiting(self.scenario) if not RULES[name].privileged]
 
-    @cached_property
+    @property
     def allowance(self) -> float:
         """The share of all CPU time that the VMs with an end may have."""
         return allowance_of(self.scenario, self.enough, self.threads)
 
     def losses(self, policy: Rule, seeds: range, report: Callable[[int], None]) -> list[float]:
-        """Of each seed the logarithm of what is made small."""
+        """Of each seed the logarithm of what is made small; `report` is told of how many.
+
+        On a cluster the rule is known by its name.
+        """
+        if self.cluster is None:
+            return self.here(policy, seeds, report)
+        many = max(1, len(seeds) // (2 * self.cluster.workers))
+        parts = [seeds[at : at + many] for at in range(0, len(seeds), many)]
+        alone, found, done = replace(self, threads=1, cluster=None), dict[range, list[float]](), 0
+        for part, losses in self.cluster.calls(_part, ((alone, policy.name, part) for part in parts)):
+            found[part] = losses
+            report(done := done + len(part))
+        return [loss for part in parts for loss in found[part]]
+
+    def here(self, policy: Rule, seeds: range, report: Callable[[int], None]) -> list[float]:
+        """The same in this process."""
         return losses_of(
             self.scenario, simulate(self.scenario, policy, seeds, None, report, self.threads), self.allowance
         )
+
+
+def _part(course: Course, policy: str, seeds: range) -> tuple[range, list[float]]:
+    """What a worker of a cluster does."""
+    rule = load_compiled(policy)
+    assert isinstance(rule, Rule)
+    return seeds, course.here(rule, seeds, lambda done: None)
 
 
 @dataclass(frozen=True)
@@ -109,19 +134,14 @@ class FleetCourse(Course):
         """The built-in rules that know no more than a hypervisor, and do not set the host."""
         return [rule for rule in RULES.values() if not rule.privileged and not rule.settings]
 
-    @cached_property
-    def _courses(self) -> dict[str, Course]:
-        return {}
-
-    def losses(self, policy: Rule, seeds: range, report: Callable[[int], None]) -> list[float]:
+    def here(self, policy: Rule, seeds: range, report: Callable[[int], None]) -> list[float]:
         """Of each seed the logarithm of what is made small, in its world."""
 
         def one(seed: int) -> float:
             split = SPLITS[0] if seed in TRAINING else SPLITS[1]
-            here = world(split, number_of(split, seed))
-            course = self._courses.setdefault(here.name, Course(here, self.enough, 1))
-            decides = policy if policy.suits(here) else RULES[self.own]
-            return course.losses(decides, range(seed, seed + 1), lambda done: None)[0]
+            course = Course(world(split, number_of(split, seed)), self.enough, 1)
+            decides = policy if policy.suits(course.scenario) else RULES[self.own]
+            return course.here(decides, range(seed, seed + 1), lambda done: None)[0]
 
         found, pool = [], ThreadPoolExecutor(self.threads)
         try:
@@ -142,6 +162,7 @@ def objective(scenario: Scenario) -> str:
     return ("makespan, where CPU time beyond the allowance counts as time" if some else "makespan") + late
 
 
+@lru_cache(maxsize=4096)
 def allowance_of(scenario: Scenario, count: int, threads: int | None = None) -> float:
     """The share of all CPU time that the VMs with an end may have (`scores.allowance`), by so many training seeds."""
     if all(vm.transactions for vm in scenario.vms().values()) or scenario.endless:

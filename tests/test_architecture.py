@@ -83,7 +83,7 @@ LIBRARIES = {
     "pandas": ("ple_gym.evaluate.tabular",),
     "perfetto": ("ple_gym.traces.perfetto",),
     "pyarrow": ("ple_gym.traces.writers",),
-    "ray": ("ple_gym.adapters", "experiments"),
+    "ray": ("ple_gym.adapters", "ple_gym.cluster"),
     "torch": ("ple_gym.adapters", "ple_gym.bench", "agents"),
     "stable_baselines3": ("ple_gym.adapters", "ple_gym.bench", "agents"),
     "sb3_contrib": ("ple_gym.adapters", "ple_gym.bench", "agents"),

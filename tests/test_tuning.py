@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import re
 import signal
 import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,6 +165,51 @@ def test_values_that_are_given_stay_and_seeds_are_those_of_learners() -> None:
 def test_a_search_for_nothing_is_refused(rule: str, changes: dict[str, int], fault: str) -> None:
     with pytest.raises(PleError, match=re.escape(fault)):
         search(rule, **changes)
+
+
+# --- clusters -------------------------------------------------------------------------------------------------------
+
+
+class Elsewhere:
+    """A cluster of three workers that ends the last of the calls first; all that reaches it are bytes."""
+
+    workers = 3
+
+    def calls(self, function: Any, arguments: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        for each in reversed([*arguments]):
+            yield pickle.loads(pickle.dumps(function(*pickle.loads(pickle.dumps(each)))))
+
+
+@pytest.mark.parametrize("course", [Course(load("KvmServer614"), 2, 1), FleetCourse(enough=2, threads=1)])
+def test_on_a_cluster_losses_are_the_same_in_the_same_order(course: Course) -> None:
+    rule, told = RULES["two-patience"].with_values({"patience": 3}), []
+    for count in (1, 5, 20):
+        seeds = range(3, 3 + count)
+        told.clear()
+        found = replace(course, cluster=Elsewhere()).losses(rule, seeds, told.append)
+        assert found == course.losses(rule, seeds, int)
+        assert told == sorted(told) and told[-1] == count
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Ray, about its own dependencies
+def test_on_ray_a_search_finds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.chdir(tmp_path)
+    for name, where in (("here", []), ("ray", ["--ray", "local"])):
+        assert (
+            cli.main(["tune", "patience", "TicketOrder", *OPTIONS, "--threads", "2", *where, "--out", f"{name}.toml"])
+            == 0
+        )
+    here, ray = (tomllib.loads(Path(f"{name}.toml").read_text()) for name in ("here", "ray"))
+    assert here | {"made_by": ray["made_by"]} == ray
+    assert Path("here.toml.study").read_text() == Path("ray.toml.study").read_text()
+
+
+def test_without_a_cluster_a_line_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert cli.main(["tune", "patience", "TicketOrder", "--ray", "local"]) == 2
+    assert capsys.readouterr().err == "ple-gym: error: --ray: Ray is not installed; pip install 'ple-gym[cluster]'\n"
 
 
 # --- fleets ---------------------------------------------------------------------------------------------------------

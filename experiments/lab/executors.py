@@ -13,18 +13,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, TypeAlias
 
 from experiments.lab.folders import PACKAGE, ROOT
+from ple_gym.cluster import PENDING, connected
 from ple_gym.compilation import warm_up
-from ple_gym.errors import UsageError
-from ple_gym.files import reason
-from ple_gym.messages import plain
-
-RETRIES = 5  # of a batch whose worker died
-PENDING = 4  # batches per worker that Ray is given at a time
-LOCAL = "local"
 
 Batches: TypeAlias = Sequence[Sequence[Any]]
 Rows: TypeAlias = list[tuple[int, ...]]
@@ -112,32 +105,6 @@ def _without_executors(failure: threading.ExceptHookArgs) -> None:
 
 
 def _on_ray(measure: Measure, columns: Sequence[str], batches: Batches, where: Where) -> Iterator[tuple[int, Rows]]:
-    try:
-        import ray
-    except ImportError:
-        raise UsageError("--ray: Ray is not installed; pip install 'ple-gym[cluster]'") from None
     warm_up()
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if where.ray == LOCAL:
-        # This checkout as it is: its compiled kernel is used, too.
-        code = {"env_vars": {"PYTHONPATH": str(ROOT)}}
-        ray.init(
-            LOCAL, num_cpus=where.jobs, include_dashboard=False, _node_ip_address="127.0.0.1", runtime_env=code, **quiet
-        )
-    else:
-        packages = [str(PACKAGE), str(ROOT / "experiments"), str(ROOT / "agents")]
-        code = {"py_modules": packages, "excludes": ["**/__pycache__", "results"]}
-        try:
-            ray.init(where.ray, runtime_env=code, **quiet)
-        except (ConnectionError, ValueError) as error:
-            raise UsageError(f"--ray = {plain(where.ray)}: no cluster there ({reason(error)})") from None
-    try:
-        run = ray.remote(num_cpus=1, max_retries=RETRIES)(_numbered)
-        calls = (run.remote(measure, columns, batch, number) for number, batch in enumerate(batches))
-        pending = list(islice(calls, PENDING * max(1, int(ray.cluster_resources().get("CPU", 1)))))
-        while pending:
-            ready, pending = ray.wait(pending)
-            yield from ray.get(ready)
-            pending += islice(calls, len(ready))
-    finally:
-        ray.shutdown()
+    with connected(where.ray, where.jobs, (PACKAGE, ROOT / "experiments", ROOT / "agents")) as cluster:
+        yield from cluster.calls(_numbered, ((measure, columns, batch, number) for number, batch in enumerate(batches)))

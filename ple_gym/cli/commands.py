@@ -6,8 +6,10 @@ whatever the user can put right (one line says what), 130 after Ctrl-C.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -36,6 +38,7 @@ from ple_gym.cli.process import discard_stdout, missing_library, mistake, open_s
 from ple_gym.cli.timeline import TIMELINE_MS, draw_timeline, write_report
 from ple_gym.cli.trace import cycles_of, write_trace
 from ple_gym.cli.watch import watch
+from ple_gym.cluster import Cluster, connected
 from ple_gym.envs.registration import environment_id
 from ple_gym.errors import PleError, UsageError
 from ple_gym.evaluate.agents import Agent
@@ -491,6 +494,9 @@ class Tune:
     validation: Annotated[int, arg(metavar="N", help="seeds of the race: 1,000,000 on")] = 128
     seed: Annotated[int, arg(metavar="N", help="of the search")] = 0
     threads: Threads = 0
+    ray: Annotated[
+        str, arg(metavar="ADDRESS", help="run on this Ray cluster; 'local' starts one here, of --threads workers")
+    ] = ""
 
     def run(self, argv: Sequence[str]) -> None:
         """Search, print the race, write what was found."""
@@ -503,16 +509,17 @@ class Tune:
             raise UsageError(f"--out {plain(self.out)}: the name must end in .toml")
         check_writable(self.out)
         threads = _workers(self.threads)
-        if split := is_fleet(self.scenario):
-            if split != SPLITS[0] or self.overrides:
-                raise UsageError(f"{split}: a rule is tuned on {SPLITS[0]}, validated on {SPLITS[1]}, without --set")
-            course: Course = FleetCourse(threads=threads)
-        else:
-            course = Course(_scenario(self.scenario, self.overrides), self.training, threads)
-        search = Search(
-            course, tune.rule_named(self.rule), self.restarts, self.trials, self.training, self.validation, self.seed
-        )
-        found = tune.search_and_tell(search, self.study or (f"{self.out}.study" if self.out else ""))
+        split = is_fleet(self.scenario)
+        if split and (split != SPLITS[0] or self.overrides):
+            raise UsageError(f"{split}: a rule is tuned on {SPLITS[0]}, validated on {SPLITS[1]}, without --set")
+        rule = tune.rule_named(self.rule)
+        with _cluster(self.ray, threads) as cluster:
+            if split:
+                course: Course = FleetCourse(threads=threads, cluster=cluster)
+            else:
+                course = Course(_scenario(self.scenario, self.overrides), self.training, threads, cluster)
+            search = Search(course, rule, self.restarts, self.trials, self.training, self.validation, self.seed)
+            found = tune.search_and_tell(search, self.study or (f"{self.out}.study" if self.out else ""))
         console_for().print(tune.race_table(found), tune.verdict(found), sep="\n")
         if self.out:
             print(tune.keep(self.out, found, argv))
@@ -933,6 +940,16 @@ def _workers(threads: int) -> int | None:
     if threads < 0:
         raise UsageError(f"--threads {threads}: must be 0 (one per CPU) or more")
     return threads or None
+
+
+@contextmanager
+def _cluster(address: str, workers: int | None) -> Iterator[Cluster | None]:
+    """The Ray cluster at an address; None if there is no address."""
+    if not address:
+        yield None
+        return
+    with connected(address, workers or os.cpu_count() or 1) as cluster:
+        yield cluster
 
 
 def _warn(text: str) -> None:
