@@ -43,8 +43,11 @@ TUNED = Path(__file__).with_suffix(".toml")
 LINUX = ("6.6", "6.14", "6.18.2")
 GROUPS = ("vm", "flat")
 KINDS = ("ticket", "tas")
-APART, STACKED = "Apart", "Stacked"
-WORLDS = ((APART, "Locks"), (APART, "Flushes"), (STACKED, "Locks"), (STACKED, "Flushes"), (APART, "Requests"))
+APART, STACKED, SOCKETS = "Apart", "Stacked", "Sockets"
+WORLDS = (
+    (APART, "Locks"), (APART, "Flushes"), (STACKED, "Locks"), (STACKED, "Flushes"), (APART, "Requests"),
+    (SOCKETS, "Requests"),
+)  # fmt: skip
 OTHERS = (
     "host", "continue", "random", "kvm-2012", "longest-waiting", "spin-age-self", "two-patience", "resume-then-defer",
     "victim-aware", "yield-if-cheap", "longest-sibling", "oracle", "holder",
