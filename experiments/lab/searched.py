@@ -7,8 +7,8 @@ until they have answered. Sizes are those of a throw-away model of such a host t
 there; no source says how often a load takes which lock.
 
 With requests, a VM that sleeps and then works for 100 us, on the mean, stands in place of one that computes: 99 % of
-its responses should take 2 ms at most. On two sockets, a vCPU that goes to the other one needs a millisecond to fill its
-caches, ten times as long as on Skylake: assumed, for a load with much memory.
+its responses should take 2 ms at most. On two sockets, a vCPU that goes to the other one needs a millisecond to fill
+its caches, ten times as long as on Skylake: assumed, for a load with much memory.
 """
 
 from __future__ import annotations
