@@ -40,6 +40,7 @@ def test_worlds_differ_where_they_say_so() -> None:
     stacked = next(place.scenario for place in PLACES if place.place == "Stacked")
     assert stacked.host.placement == "stacked" and stacked.guest.vcpus == 2 * stacked.host.pcpus
     for place in PLACES:
+        assert (place.scenario.host.sockets == 2) == (place.place == headroom.SOCKETS)
         assert place.scenario.host.ipi_visible == (place.waits == "Flushes") == ("ipi" in place.scenario.guest.program)
 
 
